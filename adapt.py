@@ -1,0 +1,126 @@
+"""Adapt a trained meta-policy to one variant: ``python adapt.py RUN --task goal=0.3,-0.2``."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+from commands import run_command
+from meta_rl.errors import InputError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Adapt:
+    """What to adapt, to what, and how long."""
+
+    run: Annotated[Path, tyro.conf.Positional]
+    """A run folder of train.py, or one checkpoint in it."""
+    task: str | None = None
+    """Parameters of the variant, as goal=0.3,-0.2 or gravity=12,length=0.8,force=9."""
+    env_id: str | None = None
+    """Any registered Gymnasium environment with the same spaces, instead of a task."""
+    env_kwargs: str = "{}"
+    """JSON object of arguments for --env-id's constructor."""
+    steps: int = 3
+    """Inner (adaptation) steps."""
+    episodes: int | None = None
+    """Episodes (or shots) per step; as in meta-training when not given."""
+    seed: int = 0
+    """Of the episodes adapted on."""
+    device: str = "auto"
+    """auto (CUDA where there is one), cpu or cuda."""
+
+
+def main(arguments: list[str]) -> None:
+    """Adapt, print the score after every step, record and save the result."""
+    command = tyro.cli(
+        Adapt, args=arguments, prog="adapt.py", description="Adapt a meta-policy to one variant."
+    )
+    _check(command)
+    import presets
+
+    learner = presets.load(command.run, presets.resolve_device(command.device))
+    variant, label, described = _variant(command, learner)
+    model = learner.adapt(
+        variant, steps=command.steps, episodes=command.episodes, seed=command.seed
+    )
+    folder = _save(command, learner, model, label, described)
+    _report(learner.problem.score_name, described, model.scores)
+    print(f"adapted model: {folder}")
+
+
+def _check(command: Adapt) -> None:
+    if command.task is not None and command.env_id is not None:
+        raise InputError("adapt: expected --task or --env-id, got both.")
+    if command.steps < 0:
+        raise InputError(f"steps: expected 0 or more, got {command.steps}.")
+    if command.episodes is not None and command.episodes < 1:
+        raise InputError(f"episodes: expected 1 or more, got {command.episodes}.")
+
+
+def _variant(command: Adapt, learner: Any) -> tuple[Any, str, str]:
+    """The task or environment, a folder name for it, and its description."""
+    if command.env_id is not None:
+        from envs import GymFamily
+
+        try:
+            arguments = json.loads(command.env_kwargs)
+        except ValueError as error:
+            raise InputError(f"env_kwargs: expected a JSON object, got {error}.") from None
+        if not isinstance(arguments, dict):
+            raise InputError(f"env_kwargs: expected a JSON object, got {command.env_kwargs!r}.")
+        label = command.env_id.replace("/", "-")
+        return GymFamily(command.env_id, arguments), label, f"{command.env_id} {arguments or ''}"
+    family = learner.problem.family
+    if command.task is None:
+        task = learner.held_out_tasks(1)[0]
+    else:
+        task = family.space.parse(command.task)
+    label = "_".join(f"{name}={_text(value)}" for name, value in task.items())
+    return task, label, f"{family.id} {label.replace('_', ' ')}"
+
+
+def _save(command: Adapt, learner: Any, model: Any, label: str, described: str) -> Path:
+    """Write the adapted model and its TensorBoard events beside the run's own."""
+    import torch
+
+    from meta_rl import checkpoint
+    from meta_rl.config import to_dict
+    from meta_rl.tensorboard import RunWriter
+
+    run = command.run if (command.run / "config.json").exists() else command.run.parent.parent
+    home, number = run / "adapted", 1
+    while (folder := home / (label if number == 1 else f"{label}_{number}")).exists():
+        number += 1
+    manifest = {
+        "kind": "adapted",
+        "config": to_dict(learner.config),
+        "problem": learner.problem.describe(),
+        "variant": described,
+        "scores": list(model.scores),
+    }
+    checkpoint.save(folder, manifest, model.params)
+    writer = RunWriter(folder, learner.problem.score_name, command.steps)
+    writer.adaptation_curve(torch.tensor(model.scores)[:, None], "adapt", 0)
+    writer.close()
+    return folder
+
+
+def _report(score_name: str, described: str, scores: tuple[float, ...]) -> None:
+    print(f"{score_name} on {described.strip()}:")
+    for k, score in enumerate(scores):
+        note = "  (not adapted)" if k == 0 else f"  ({score - scores[0]:+.4g})"
+        print(f"  after {k} inner steps: {score:.4g}{note}")
+
+
+def _text(value: float | tuple[float, ...]) -> str:
+    numbers = value if isinstance(value, tuple) else (value,)
+    return ",".join(f"{number:.4g}" for number in numbers)
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,16 @@
+"""Policies, networks and baselines."""
+
+from agents.baselines import LinearFeatureBaseline
+from agents.distributions import Categorical, DiagonalGaussian
+from agents.networks import mlp
+from agents.policies import CategoricalPolicy, GaussianPolicy, make_policy
+
+__all__ = [
+    "Categorical",
+    "CategoricalPolicy",
+    "DiagonalGaussian",
+    "GaussianPolicy",
+    "LinearFeatureBaseline",
+    "make_policy",
+    "mlp",
+]

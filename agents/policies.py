@@ -1,0 +1,143 @@
+"""Policies: modules from observations to action distributions."""
+
+from __future__ import annotations
+
+import math
+
+import gymnasium as gym
+import numpy as np
+import torch
+from torch import Generator, Tensor, nn
+
+from agents.distributions import Categorical, DiagonalGaussian
+from agents.networks import mlp
+from meta_rl.config import NetworkConfig
+from meta_rl.errors import InputError
+
+MIN_LOG_STD = math.log(1e-6)
+
+
+class GaussianPolicy(nn.Module):
+    """Continuous actions: a network for the mean, one state-independent log-std per dimension.
+
+    The policy acts in its own units; ``env_action`` maps [-action_scale, action_scale] linearly
+    onto the environment's box and clips. With a scale of 10 and a standard deviation of 1, the
+    initial noise is a tenth of the box's half-width (the normalization of ProMP, garage and
+    pytorch-maml-rl, on which their inner step size of 0.1 relies).
+
+    Args:
+        observation_size: O.
+        action_space: a one-dimensional Box.
+        network: sizes and activation.
+        generator: for the initial weights.
+        init_std: initial standard deviation, policy units.
+        action_scale: see above.
+    """
+
+    low: Tensor
+    high: Tensor
+    centre: Tensor
+    half_width: Tensor
+
+    def __init__(
+        self,
+        observation_size: int,
+        action_space: gym.spaces.Box,
+        network: NetworkConfig,
+        generator: Generator,
+        *,
+        init_std: float = 1.0,
+        action_scale: float = 1.0,
+    ):
+        super().__init__()
+        size = action_space.shape[0]
+        self.mean = mlp(observation_size, network.hidden, size, network.activation, generator)
+        self.log_std = nn.Parameter(torch.full((size,), math.log(init_std)))
+        self.action_scale = action_scale
+        # An unbounded box has no half-width to scale to: actions pass through as they are.
+        bounded = np.isfinite(action_space.low) & np.isfinite(action_space.high)
+        half_width = np.where(bounded, (action_space.high - action_space.low) / 2, action_scale)
+        centre = np.where(bounded, (action_space.high + action_space.low) / 2, 0.0)
+        for name, value in {
+            "low": action_space.low,
+            "high": action_space.high,
+            "centre": centre,
+            "half_width": half_width,
+        }.items():
+            self.register_buffer(name, torch.as_tensor(value, dtype=torch.float32), False)
+
+    def forward(self, obs: Tensor) -> DiagonalGaussian:
+        """Observations ``(*, O)`` to a distribution with leaves ``(*, A)``."""
+        mean = self.mean(obs.flatten(0, -2)).unflatten(0, obs.shape[:-1])
+        return DiagonalGaussian(mean, self.log_std.clamp(min=MIN_LOG_STD).expand_as(mean))
+
+    def env_action(self, action: Tensor) -> Tensor:
+        """Policy actions ``(*, A)`` in the environment's units, inside its box."""
+        scaled = self.centre + self.half_width * (action / self.action_scale)
+        return torch.clamp(scaled, self.low, self.high)
+
+
+class CategoricalPolicy(nn.Module):
+    """Discrete actions: a network for the logits.
+
+    Args:
+        observation_size: O.
+        action_space: a Discrete space.
+        network: sizes and activation.
+        generator: for the initial weights.
+    """
+
+    def __init__(
+        self,
+        observation_size: int,
+        action_space: gym.spaces.Discrete,
+        network: NetworkConfig,
+        generator: Generator,
+    ):
+        super().__init__()
+        self.start = int(action_space.start)
+        self.logits = mlp(
+            observation_size, network.hidden, int(action_space.n), network.activation, generator
+        )
+
+    def forward(self, obs: Tensor) -> Categorical:
+        """Observations ``(*, O)`` to a distribution with logits ``(*, A)``."""
+        return Categorical(self.logits(obs.flatten(0, -2)).unflatten(0, obs.shape[:-1]))
+
+    def env_action(self, action: Tensor) -> Tensor:
+        """Action numbers ``(*,)`` as the space counts them."""
+        return action + self.start
+
+
+def make_policy(
+    observation_space: gym.Space,
+    action_space: gym.Space,
+    network: NetworkConfig,
+    generator: Generator,
+    *,
+    init_std: float = 1.0,
+    action_scale: float = 1.0,
+) -> GaussianPolicy | CategoricalPolicy:
+    """The policy that fits the spaces.
+
+    Raises:
+        InputError: for spaces no policy here handles.
+    """
+    if not isinstance(observation_space, gym.spaces.Box):
+        raise InputError(
+            f"observation space: expected Box, got {observation_space}. "
+            "Wrap the environment in gymnasium.wrappers.FlattenObservation."
+        )
+    size = gym.spaces.flatdim(observation_space)
+    if isinstance(action_space, gym.spaces.Discrete):
+        return CategoricalPolicy(size, action_space, network, generator)
+    if isinstance(action_space, gym.spaces.Box) and len(action_space.shape) == 1:
+        return GaussianPolicy(
+            size,
+            action_space,
+            network,
+            generator,
+            init_std=init_std,
+            action_scale=action_scale,
+        )
+    raise InputError(f"action space: expected Discrete or a one-dimensional Box, got {action_space}.")

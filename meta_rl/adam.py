@@ -1,0 +1,68 @@
+"""MAML's outer step by Adam on the meta-gradient (Finn et al. 2017, algorithms 1 and 2)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_leaves
+
+from meta_rl.config import AdamConfig
+from meta_rl.core import InnerLoop
+from meta_rl.types import Meta
+
+
+class Adam:
+    """``(theta, rule) <- Adam((theta, rule), outer gradient)``.
+
+    Args:
+        config: its settings.
+        inner: the inner loop.
+        meta: leaf tensors, changed in place by :meth:`step`.
+    """
+
+    def __init__(self, config: AdamConfig, inner: InnerLoop, meta: Meta):
+        self.config, self.inner, self.meta = config, inner, meta
+        rule_rate = config.step_size_learning_rate or config.learning_rate
+        groups = [
+            {"params": list(meta.theta.values())},
+            {"params": list(meta.rule.values()), "lr": rule_rate},
+        ]
+        self._optimizer = torch.optim.Adam(
+            [group for group in groups if group["params"]], lr=config.learning_rate
+        )
+
+    def step(self, supports: Sequence[Any], query: Any) -> dict[str, Tensor | float]:
+        """Update ``meta`` in place; a non-finite gradient is skipped and counted.
+
+        Returns:
+            ``train/outer_loss``, gradient norms, and ``train/skipped`` where it was.
+        """
+        loss, gradient = self.inner.meta_gradient(self.meta, supports, query)
+        leaves = tree_leaves(self.meta)
+        for leaf, value in zip(leaves, tree_leaves(gradient), strict=True):
+            leaf.grad = value
+        limit = self.config.max_grad_norm or float("inf")
+        norm = torch.nn.utils.clip_grad_norm_(leaves, limit)
+        metrics: dict[str, Tensor | float] = {"train/outer_loss": loss, "train/grad_norm": norm}
+        if not torch.isfinite(norm):
+            return metrics | {"train/skipped": 1.0}
+        self._optimizer.step()
+        return metrics
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Adam's moments and step counts, as named tensors."""
+        states = self._optimizer.state_dict()["state"]
+        return {
+            f"{index}.{key}": value for index, state in states.items() for key, value in state.items()
+        }
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Restore what :meth:`state_dict` gave."""
+        current = self._optimizer.state_dict()
+        for name, value in state.items():
+            index, key = name.split(".", 1)
+            current["state"].setdefault(int(index), {})[key] = value
+        self._optimizer.load_state_dict(current)

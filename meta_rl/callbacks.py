@@ -1,0 +1,162 @@
+"""What happens around meta-training: events, evaluation, checkpoints, progress, stopping.
+
+A callback is called with the learner and the iteration's metrics; returning False stops the run.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import sys
+from pathlib import Path
+from types import FrameType
+
+from tqdm import tqdm
+
+from meta_rl import checkpoint, seeds
+from meta_rl.config import to_dict
+from meta_rl.errors import InputError
+from meta_rl.learner import MetaLearner, Metrics
+from meta_rl.tensorboard import RunWriter
+
+KEEP_CHECKPOINTS = 5
+
+
+class RunRecorder:
+    """Keeps a run folder: ``config.json``, TensorBoard events and ``checkpoints/``.
+
+    Evaluates on held-out tasks as ``config.eval`` says; saves every ``config.checkpoint_every``
+    iterations, and when left, keeping the newest five. Use as a context manager.
+
+    Args:
+        folder: the run's; made if it is new.
+        learner: at the iteration where recording starts.
+
+    Raises:
+        InputError: if the folder belongs to another run, or cannot be written.
+    """
+
+    def __init__(self, folder: Path, learner: MetaLearner):
+        self.folder, self.learner = folder, learner
+        resumed = learner.iteration > 0
+        if not resumed and folder.exists() and any(folder.iterdir()):
+            raise InputError(
+                f"run folder: {folder} is not empty; nothing was overwritten. "
+                "Continue it with --resume, or give another --log-dir."
+            )
+        try:
+            (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
+            settings = json.dumps(to_dict(learner.config), indent=1) + "\n"
+            (folder / "config.json").write_text(settings)
+        except OSError as error:
+            raise InputError(f"run folder: cannot write {folder}: {error}.") from error
+        config = learner.config
+        self._writer = RunWriter(
+            folder,
+            learner.problem.score_name,
+            max(config.inner.steps, config.eval.steps),
+            learner.iteration + 1 if resumed else None,
+        )
+        self._held_out = learner.held_out_tasks(config.eval.tasks)
+
+    def __call__(self, learner: MetaLearner, metrics: Metrics) -> None:
+        """Record one iteration."""
+        config, iteration = learner.config, learner.iteration
+        if metrics:
+            self._writer.scalars(metrics, iteration)
+            self._writer.step_sizes(learner.step_sizes(), iteration)
+        if config.eval.every and iteration % config.eval.every == 0:
+            self.evaluate()
+        if iteration % config.checkpoint_every == 0:
+            self.save()
+
+    def __enter__(self) -> RunRecorder:
+        """Itself."""
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        """Save what there is and close the events file."""
+        self._writer.close()
+        self.save()
+
+    def evaluate(self) -> list[float]:
+        """Adapt to the held-out tasks; records and returns the mean score after each step."""
+        learner = self.learner
+        seed = seeds.derive(learner.config.seed, seeds.EVALUATION, 1)
+        scores = learner.evaluate(self._held_out, learner.config.eval.steps, seed)
+        self._writer.adaptation_curve(scores, "eval", learner.iteration)
+        return scores.mean(1).tolist()
+
+    def save(self) -> None:
+        """Write a checkpoint of this iteration unless there is one, and drop the oldest."""
+        folder = self.folder / "checkpoints" / f"{self.learner.iteration:09d}"
+        if self.learner.iteration == 0 or folder.exists():
+            return
+        self.learner.save(folder)
+        for old in checkpoint.checkpoints(self.folder)[:-KEEP_CHECKPOINTS]:
+            shutil.rmtree(old)
+
+
+class ProgressBar:
+    """A bar on a terminal, plain lines elsewhere: rate, time left, score before and after.
+
+    Args:
+        learner: at the iteration where progress starts.
+    """
+
+    LINES = 20
+
+    def __init__(self, learner: MetaLearner):
+        total, start = learner.config.iterations, learner.iteration
+        self._plain = not sys.stderr.isatty()
+        self._every = max(1, total // self.LINES)
+        self._bar = tqdm(
+            total=total, initial=start, unit="it", dynamic_ncols=True, disable=False,
+            file=_Nowhere() if self._plain else sys.stderr, mininterval=0.2,
+        )  # fmt: skip
+        self._scores = ""
+
+    def __call__(self, learner: MetaLearner, metrics: Metrics) -> None:
+        """Show one iteration."""
+        name = learner.problem.score_name
+        if metrics:
+            pre, post = (metrics[f"meta/{name}_{when}"] for when in ("pre", "post"))
+            self._scores = f"{name} {pre:.4g} -> {post:.4g}"
+            self._bar.set_description(self._scores, refresh=False)
+        self._bar.update()
+        last = learner.iteration == learner.config.iterations
+        if self._plain and (learner.iteration % self._every == 0 or last):
+            print(self._bar, file=sys.stderr, flush=True)
+
+    def close(self) -> None:
+        """End the bar."""
+        self._bar.close()
+
+
+class StopOnSignal:
+    """Stops at the end of the iteration on Ctrl-C or SIGTERM; a second Ctrl-C stops at once."""
+
+    def __init__(self):
+        self.stopped = False
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._stop)
+
+    def __call__(self, learner: MetaLearner, metrics: Metrics) -> bool:
+        """False once a signal has come."""
+        return not self.stopped
+
+    def _stop(self, number: int, frame: FrameType | None) -> None:
+        self.stopped = True
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        print("stopping after this iteration; its state will be saved", file=sys.stderr)
+
+
+class _Nowhere:
+    """Takes a bar's drawing where there is no terminal to draw on."""
+
+    def write(self, text: str) -> None:
+        pass
+
+    def flush(self) -> None:
+        pass

@@ -1,0 +1,184 @@
+"""Checkpoints: a readable manifest beside tensors, written atomically, loaded without running code.
+
+A checkpoint is a folder:
+
+    manifest.json         what it is: schema, kind, config, spaces, counters, versions, checksum
+    tensors.safetensors   every tensor by name
+
+It is written under a temporary name, flushed to disk and renamed, so that it is either whole or
+not there. Neither safetensors nor a pickle notices a flipped byte: the manifest carries the
+SHA-256 of the tensors file and of itself.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+from torch import Tensor
+
+from meta_rl.errors import InputError
+
+SCHEMA = 1
+MANIFEST, TENSORS = "manifest.json", "tensors.safetensors"
+
+
+def save(folder: Path, manifest: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Path:
+    """Write a checkpoint folder atomically and durably.
+
+    Args:
+        folder: must not exist yet.
+        manifest: JSON values; schema, versions and checksums are added.
+        tensors: by name; moved to the CPU.
+
+    Raises:
+        InputError: if the folder exists or cannot be written.
+    """
+    if folder.exists():
+        raise InputError(f"checkpoint: {folder} exists already; nothing was overwritten.")
+    data = save_tensors({name: t.detach().cpu().contiguous() for name, t in tensors.items()})
+    content = {
+        "schema": SCHEMA,
+        **manifest,
+        "versions": {"python": platform.python_version(), "torch": torch.__version__},
+        "sha256": hashlib.sha256(data).hexdigest(),
+    }
+    content["manifest_sha256"] = _digest(content)
+    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    try:
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+        _write(temporary / TENSORS, data)
+        _write(temporary / MANIFEST, (json.dumps(content, indent=1) + "\n").encode())
+        _sync_folder(temporary)
+        temporary.rename(folder)
+        _sync_folder(folder.parent)
+    except OSError as error:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise InputError(
+            f"checkpoint: cannot write {folder}: {error}. Earlier checkpoints are untouched."
+        ) from error
+    return folder
+
+
+def load(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """The manifest and the tensors of a checkpoint folder, verified.
+
+    Raises:
+        InputError: if it is missing, damaged, or written by a newer version.
+    """
+    try:
+        manifest = json.loads((folder / MANIFEST).read_bytes())
+        data = (folder / TENSORS).read_bytes()
+    except FileNotFoundError as error:
+        raise InputError(
+            f"checkpoint: expected a folder with {MANIFEST} and {TENSORS}, got {folder}. "
+            "Give a run folder, or a folder under its checkpoints/."
+        ) from error
+    except (OSError, ValueError) as error:
+        raise InputError(f"checkpoint: {folder} is damaged: {error}. Use an older one.") from error
+    if not isinstance(manifest, dict) or not isinstance(manifest.get("schema"), int):
+        raise InputError(f"checkpoint: {folder / MANIFEST} is damaged. Use an older one.")
+    if manifest["schema"] > SCHEMA:
+        raise InputError(
+            f"checkpoint: expected schema {SCHEMA} or older, got {manifest['schema']} in {folder}. "
+            "A newer version of meta_rl wrote it; upgrade."
+        )
+    signature = manifest.pop("manifest_sha256", None)
+    if signature != _digest(manifest) or manifest["sha256"] != hashlib.sha256(data).hexdigest():
+        raise InputError(
+            f"checkpoint: {folder} is damaged: its checksum does not match. Use an older one."
+        )
+    return manifest, load_tensors(data)
+
+
+def checkpoints(run: Path) -> list[Path]:
+    """A run's checkpoint folders, oldest first."""
+    return sorted(p for p in (run / "checkpoints").glob("*") if not p.name.startswith("."))
+
+
+def load_newest(path: Path) -> tuple[Path, dict[str, Any], dict[str, Tensor], list[str]]:
+    """The newest checkpoint of a run that is whole; or the checkpoint itself, if given one.
+
+    Returns:
+        Its folder, manifest, tensors, and a line for each damaged checkpoint that was passed over.
+
+    Raises:
+        InputError: if there is none.
+    """
+    if (path / MANIFEST).exists():
+        return path, *load(path), []
+    found, passed_over = checkpoints(path), []
+    for folder in reversed(found):
+        try:
+            return folder, *load(folder), passed_over
+        except InputError as error:
+            passed_over.append(str(error))
+    if passed_over:
+        raise InputError(" ".join(passed_over))
+    raise InputError(
+        f"checkpoint: expected a run folder with checkpoints, got {path}. "
+        "List yours with: ls -d runs/*/"
+    )
+
+
+def match_tensors(expected: Mapping[str, Tensor], got: Mapping[str, Tensor]) -> None:
+    """Refuse tensors whose names or shapes differ from what the model needs.
+
+    Raises:
+        InputError: naming the first difference.
+    """
+    for name in sorted(expected.keys() | got.keys()):
+        shapes = [str(list(t[name].shape)) if name in t else "nothing" for t in (expected, got)]
+        if shapes[0] != shapes[1]:
+            raise InputError(
+                f"checkpoint: expected {shapes[0]} for {name}, got {shapes[1]}. "
+                "It belongs to another model or configuration."
+            )
+
+
+def describe_space(space: spaces.Space) -> dict[str, Any]:
+    """A space as JSON values, to compare what a policy was trained on with what it meets."""
+    if isinstance(space, spaces.Box):
+        low, high = (np.asarray(b, dtype=float).tolist() for b in (space.low, space.high))
+        return {"type": "Box", "low": _finite(low), "high": _finite(high), "dtype": str(space.dtype)}
+    if isinstance(space, spaces.Discrete):
+        return {"type": "Discrete", "n": int(space.n), "start": int(space.start)}
+    return {"type": type(space).__name__, "description": str(space)}
+
+
+def _finite(values: Any) -> Any:
+    """Infinities as strings: JSON has none."""
+    if isinstance(values, list):
+        return [_finite(value) for value in values]
+    return values if np.isfinite(values) else str(values)
+
+
+def _digest(manifest: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
+
+
+def _write(path: Path, data: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

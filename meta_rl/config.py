@@ -1,0 +1,234 @@
+"""Every setting of a training run, as frozen dataclasses that import nothing heavy.
+
+``train.py --help`` must answer before torch has been imported, so the settings live here rather
+than beside the code they configure. Invalid settings are refused when they are made.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import types
+import typing
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from meta_rl.errors import InputError, require
+
+
+@dataclass(frozen=True, kw_only=True)
+class InnerConfig:
+    """The inner loop: K steps of gradient descent whose step sizes may be meta-learned."""
+
+    steps: int = 1
+    """K, gradient steps taken when adapting to a task during meta-training."""
+    step_size: float = 0.1
+    """alpha, its value at the start of meta-training."""
+    learn_step_size: bool = True
+    """Whether the outer loop learns the step sizes too; otherwise they stay as given."""
+    form: Literal["scalar", "tensor", "parameter"] = "scalar"
+    """One step size in all, one per tensor, or one per parameter (Meta-SGD)."""
+    per_step: bool = False
+    """Separate step sizes for each of the K steps (LSLR); steps beyond K reuse the last."""
+    positive: Literal["exp", "softplus", "none"] = "exp"
+    """What keeps a learned step size above zero; ``none`` lets it change sign, as in Meta-SGD."""
+    first_order: bool = False
+    """Treat the inner gradients as constants in the outer gradient (FOMAML)."""
+    tasks_at_once: int | None = None
+    """Tasks walked together by vmap: all (none given), so many at a time, or 1 for a loop."""
+
+    def __post_init__(self):
+        require(self.steps >= 0, "inner.steps", "0 or more", self.steps)
+        positive = self.step_size > 0 or self.positive == "none"
+        require(positive, "inner.step_size", "above 0 (or --inner.positive none)", self.step_size)
+        walks = self.tasks_at_once is None or self.tasks_at_once > 0
+        require(walks, "inner.tasks_at_once", "1 or more", self.tasks_at_once)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TRPOConfig:
+    """Outer step within a KL trust region (Schulman et al. 2015; Finn et al. 2017)."""
+
+    max_kl: float = 0.01
+    """Trust region: mean KL of the adapted policies, in nats."""
+    cg_iterations: int = 10
+    """Conjugate-gradient iterations for the natural gradient."""
+    damping: float = 1e-5
+    """Added to the curvature's diagonal."""
+    backtrack_ratio: float = 0.8
+    """Each rejected line-search trial shrinks the step by this."""
+    backtracks: int = 15
+    """Line-search trials before the step is given up."""
+    curvature_fraction: float = 1.0
+    """Share of each task's episodes used for curvature products (never for the gradient)."""
+
+    def __post_init__(self):
+        require(self.max_kl > 0, "outer.max_kl", "above 0", self.max_kl)
+        require(self.cg_iterations > 0, "outer.cg_iterations", "1 or more", self.cg_iterations)
+        require(self.damping >= 0, "outer.damping", "0 or more", self.damping)
+        ratio = self.backtrack_ratio
+        require(0 < ratio < 1, "outer.backtrack_ratio", "between 0 and 1", ratio)
+        require(self.backtracks > 0, "outer.backtracks", "1 or more", self.backtracks)
+        share = self.curvature_fraction
+        require(0 < share <= 1, "outer.curvature_fraction", "above 0, at most 1", share)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdamConfig:
+    """Outer step by Adam on the meta-gradient."""
+
+    learning_rate: float = 1e-3
+    """For the initialization theta."""
+    step_size_learning_rate: float | None = None
+    """For the inner rule's own parameters; the same as for theta when not given."""
+    max_grad_norm: float | None = None
+    """Meta-gradients longer than this are scaled down to it."""
+
+    def __post_init__(self):
+        require(self.learning_rate > 0, "outer.learning_rate", "above 0", self.learning_rate)
+        rate = self.step_size_learning_rate
+        require(rate is None or rate > 0, "outer.step_size_learning_rate", "above 0", rate)
+        norm = self.max_grad_norm
+        require(norm is None or norm > 0, "outer.max_grad_norm", "above 0", norm)
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkConfig:
+    """A multi-layer perceptron."""
+
+    hidden: tuple[int, ...] = (64, 64)
+    """Units of each hidden layer."""
+    activation: Literal["tanh", "relu"] = "tanh"
+
+    def __post_init__(self):
+        require(all(h > 0 for h in self.hidden), "network.hidden", "sizes above 0", self.hidden)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EpisodesConfig:
+    """Reinforcement learning: what one meta-batch samples and how it is valued."""
+
+    tasks: int = 20
+    """M, tasks in a meta-batch."""
+    episodes: int = 20
+    """B, episodes per task before each inner step and after the last."""
+    gamma: float = 0.99
+    """Discount per step."""
+    gae_lambda: float = 1.0
+    """Lambda of generalized advantage estimation; 1 is the Monte-Carlo return."""
+    init_std: float = 1.0
+    """Initial standard deviation of a Gaussian policy, in its own action units."""
+    action_scale: float = 10.0
+    """A Gaussian policy's [-scale, scale] is mapped linearly onto the environment's action box."""
+
+    def __post_init__(self):
+        require(self.tasks > 0, "data.tasks", "1 or more", self.tasks)
+        require(self.episodes > 0, "data.episodes", "1 or more", self.episodes)
+        require(0 <= self.gamma <= 1, "data.gamma", "between 0 and 1", self.gamma)
+        require(0 <= self.gae_lambda <= 1, "data.gae_lambda", "between 0 and 1", self.gae_lambda)
+        require(self.init_std > 0, "data.init_std", "above 0", self.init_std)
+        require(self.action_scale > 0, "data.action_scale", "above 0", self.action_scale)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShotsConfig:
+    """Supervised few-shot learning: what one meta-batch draws."""
+
+    tasks: int = 25
+    """M, tasks in a meta-batch."""
+    shots: int = 10
+    """S, labelled examples each task adapts on."""
+    queries: int = 10
+    """Examples each task's outer loss is taken on."""
+
+    def __post_init__(self):
+        require(self.tasks > 0, "data.tasks", "1 or more", self.tasks)
+        require(self.shots > 0, "data.shots", "1 or more", self.shots)
+        require(self.queries > 0, "data.queries", "1 or more", self.queries)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvalConfig:
+    """Evaluation on held-out tasks while training; off when ``every`` is 0."""
+
+    every: int = 25
+    """Iterations between evaluations."""
+    tasks: int = 40
+    """Held-out tasks, the same at every evaluation."""
+    steps: int = 3
+    """Inner steps taken on each."""
+
+    def __post_init__(self):
+        require(self.every >= 0, "eval.every", "0 or more", self.every)
+        require(self.tasks > 0, "eval.tasks", "1 or more", self.tasks)
+        require(self.steps >= 0, "eval.steps", "0 or more", self.steps)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """One training run. Equal configs on one machine and CPU give equal parameters, bit for bit."""
+
+    family: str
+    """Task family to meta-train on."""
+    iterations: int = 100
+    """Outer steps in all."""
+    seed: int = 0
+    """Everything random derives from it."""
+    log_every: int = 1
+    """Iterations between TensorBoard points."""
+    checkpoint_every: int = 25
+    """Iterations between checkpoints; the last iteration is always kept."""
+    inner: InnerConfig = field(default_factory=InnerConfig)
+    outer: TRPOConfig | AdamConfig = field(default_factory=TRPOConfig)
+    data: EpisodesConfig | ShotsConfig = field(default_factory=EpisodesConfig)
+    network: NetworkConfig = field(default_factory=NetworkConfig)
+    eval: EvalConfig = field(default_factory=EvalConfig)
+
+    def __post_init__(self):
+        require(self.iterations > 0, "iterations", "1 or more", self.iterations)
+        require(self.seed >= 0, "seed", "0 or more", self.seed)
+        require(self.log_every > 0, "log_every", "1 or more", self.log_every)
+        require(self.checkpoint_every > 0, "checkpoint_every", "1 or more", self.checkpoint_every)
+        trust_region = isinstance(self.outer, TRPOConfig)
+        if trust_region and isinstance(self.data, ShotsConfig):
+            raise InputError(
+                "outer: TRPO needs a policy's action distribution; supervised families have none. "
+                "Use AdamConfig."
+            )
+
+
+def to_dict(config: Any) -> Any:
+    """A config as JSON values; each dataclass carries its class name under ``type``."""
+    if dataclasses.is_dataclass(config):
+        values = {f.name: to_dict(getattr(config, f.name)) for f in dataclasses.fields(config)}
+        return {"type": type(config).__name__, **values}
+    return list(config) if isinstance(config, tuple) else config
+
+
+def from_dict(values: dict[str, Any], expected: Any = Config) -> Any:
+    """The config :func:`to_dict` wrote.
+
+    Raises:
+        InputError: on a class or key that does not belong there.
+    """
+    union = isinstance(expected, types.UnionType)
+    choices = {c.__name__: c for c in (typing.get_args(expected) if union else (expected,))}
+    name = values.get("type")
+    if name not in choices:
+        raise InputError(f"config: expected type {' or '.join(choices)}, got {name!r}.")
+    cls = choices[name]
+    hints = typing.get_type_hints(cls)
+    keys = {f.name for f in dataclasses.fields(cls)}
+    given = {key: value for key, value in values.items() if key != "type"}
+    for key in sorted(given.keys() - keys):
+        near = difflib.get_close_matches(key, keys, 1)
+        raise InputError(
+            f"config: {name} has no setting {key!r}."
+            + (f" Did you mean {near[0]!r}?" if near else f" It has {', '.join(sorted(keys))}.")
+        )
+    built = {}
+    for key, value in given.items():
+        if isinstance(value, dict):
+            value = from_dict(value, hints[key])
+        built[key] = tuple(value) if isinstance(value, list) else value
+    return cls(**built)

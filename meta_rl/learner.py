@@ -1,0 +1,252 @@
+"""Meta-training: the loop over meta-batches, for reinforcement learning and few-shot alike."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from meta_rl import checkpoint, seeds
+from meta_rl.adam import Adam
+from meta_rl.adapted import AdaptedNetwork, AdaptedPolicy
+from meta_rl.config import Config, TRPOConfig, to_dict
+from meta_rl.core import InnerLoop, num_tasks
+from meta_rl.errors import InputError
+from meta_rl.rules import GradientDescent
+from meta_rl.trpo import TRPO
+from meta_rl.types import Meta, Params, Problem, Task
+
+Metrics = dict[str, float]
+
+
+class MetaLearner:
+    """Meta-learns an initialization and an update rule.
+
+        for each iteration:
+            tasks ~ family                                            M of them
+            for k in 0 .. K-1: support[k] = collect(adapt(theta, rule, support[:k]))
+            query = collect(adapt(theta, rule, support))
+            (theta, rule) <- outer step on mean_m loss(adapt(theta, rule, support)[m], query[m])
+
+    Args:
+        problem: reinforcement learning on a family, or supervised few-shot learning.
+        config: the run's settings.
+    """
+
+    def __init__(self, problem: Problem, config: Config):
+        self.problem, self.config = problem, config
+        rule = GradientDescent(config.inner)
+        self.inner = InnerLoop(
+            loss=problem.loss,
+            rule=rule,
+            first_order=config.inner.first_order,
+            tasks_at_once=config.inner.tasks_at_once,
+        )
+        theta = problem.initial_parameters()
+        self.meta = Meta(theta, rule.init(theta))
+        self.outer = (
+            TRPO(config.outer, self.inner, self.meta, problem.distribution)  # type: ignore[attr-defined]
+            if isinstance(config.outer, TRPOConfig)
+            else Adam(config.outer, self.inner, self.meta)
+        )
+        self.iteration = 0
+        self.samples = 0
+
+    def iterate(self) -> Metrics:
+        """One outer step; returns its metrics when this iteration is one to log, else nothing."""
+        config, clock = self.config, _Clock()
+        seed = seeds.derive(config.seed, seeds.TASKS, self.iteration)
+        tasks = self.problem.sample_tasks(config.data.tasks, seed)
+        batches = collect(self.problem, self.inner, self.meta, tasks, config.inner.steps, seed)
+        clock.lap("time/seconds_collect")
+        *supports, query = batches
+        self.iteration += 1
+        logged = self.iteration == 1 or self.iteration % config.log_every == 0
+        scores = score(self.problem, self.inner, self.meta, batches).mean(1) if logged else None
+        clock.lap("time/seconds_score")
+        metrics = self.outer.step(supports, query)
+        new_samples = self.problem.samples(batches)
+        self.samples += new_samples
+        clock.lap("time/seconds_outer")
+        if scores is None:
+            return {}
+        return {
+            **{key: float(value) for key, value in metrics.items()},
+            **{key: float(value) for key, value in self.problem.statistics(query).items()},
+            **self._summary(scores),
+            **clock.laps,
+            "time/seconds_iteration": clock.total,
+            "time/samples_per_second": new_samples / clock.total,
+            "time/collected_per_second": new_samples / clock.laps["time/seconds_collect"],
+        }
+
+    def learn(
+        self,
+        iterations: int | None = None,
+        callbacks: Sequence[Callable[[MetaLearner, Metrics], Any]] = (),
+    ) -> MetaLearner:
+        """Run iterations and return self.
+
+        Args:
+            iterations: how many more; up to the config's number when None.
+            callbacks: called after every iteration with the learner and its metrics (empty where
+                this iteration is not logged); the run stops after one returns False.
+        """
+        last = self.config.iterations if iterations is None else self.iteration + iterations
+        while self.iteration < last:
+            metrics = self.iterate()
+            if any([callback(self, metrics) is False for callback in callbacks]):
+                break
+        return self
+
+    def evaluate(self, tasks: Sequence[Task], steps: int, seed: int) -> Tensor:
+        """Adapt to tasks without learning from them: scores after 0..steps steps, ``(steps+1, M)``.
+
+        Uses B episodes (or S shots) per step, as meta-training does.
+        """
+        batches = collect(self.problem, self.inner, self.meta, tasks, steps, seed)
+        return score(self.problem, self.inner, self.meta, batches).cpu()
+
+    def adapt(
+        self,
+        variant: Any,
+        *,
+        steps: int | None = None,
+        episodes: int | None = None,
+        seed: int = 0,
+    ) -> AdaptedPolicy | AdaptedNetwork:
+        """A policy (or network) adapted to one variant; the learner itself stays as it is.
+
+        Args:
+            variant: a task of the family, such as ``{"goal": (0.3, -0.2)}``, or a
+                ``gymnasium.Env`` with the same spaces.
+            steps: inner steps; as in meta-training when None.
+            episodes: B (or shots) per step; as in meta-training when None.
+            seed: of the episodes it adapts on.
+
+        Returns:
+            The model, with ``predict`` and with its ``scores`` after 0..steps inner steps.
+
+        Raises:
+            InputError: if the variant's parameters or spaces do not fit.
+        """
+        problem, task = self.problem.variant(variant, episodes)
+        steps = self.config.inner.steps if steps is None else steps
+        batches = collect(problem, self.inner, self.meta, [task], steps, seed)
+        scores = score(problem, self.inner, self.meta, batches)
+        with torch.no_grad():
+            phi = self.inner.adapt(self.meta, batches[:-1], 1)
+        params = {name: value[0].detach().clone() for name, value in phi.items()}
+        return problem.deploy(params, tuple(scores[:, 0].tolist()))
+
+    def held_out_tasks(self, n: int) -> list[Task]:
+        """N tasks from a stream that meta-training never draws from."""
+        return self.problem.sample_tasks(n, seeds.derive(self.config.seed, seeds.EVALUATION))
+
+    def step_sizes(self) -> Params:
+        """The inner step sizes in force."""
+        return {
+            name: value.detach()
+            for name, value in self.inner.rule.step_sizes(self.meta.rule, self.meta.theta).items()
+        }
+
+    def save(self, folder: str | Path) -> Path:
+        """Write a checkpoint folder from which :meth:`restore` continues bit for bit on the CPU.
+
+        Raises:
+            InputError: if the folder exists or cannot be written.
+        """
+        manifest = {
+            "kind": "meta",
+            "config": to_dict(self.config),
+            "problem": self.problem.describe(),
+            "iteration": self.iteration,
+            "samples": self.samples,
+        }
+        return checkpoint.save(Path(folder), manifest, self._tensors())
+
+    def restore(self, manifest: dict[str, Any], tensors: dict[str, Tensor]) -> MetaLearner:
+        """Continue from a checkpoint's manifest and tensors; returns self.
+
+        Raises:
+            InputError: if it is of another kind, family, spaces or network.
+        """
+        if manifest["kind"] != "meta":
+            raise InputError(f"checkpoint: expected a meta-policy, got {manifest['kind']!r}.")
+        if manifest["problem"] != self.problem.describe():
+            raise InputError(
+                f"checkpoint: expected {self.problem.describe()}, got {manifest['problem']}. "
+                "It was trained on another family or other spaces."
+            )
+        outer = {n: value for n, value in tensors.items() if n.startswith("outer.")}
+        self.outer.load_state_dict({n.removeprefix("outer."): v for n, v in outer.items()})
+        own = {n: value for n, value in self._tensors().items() if not n.startswith("outer.")}
+        checkpoint.match_tensors(own, {n: v for n, v in tensors.items() if n not in outer})
+        for name, value in own.items():
+            value.copy_(tensors[name])
+        self.iteration, self.samples = manifest["iteration"], manifest["samples"]
+        return self
+
+    def _tensors(self) -> dict[str, Tensor]:
+        parts = {"theta": self.meta.theta, "rule": self.meta.rule, "outer": self.outer.state_dict()}
+        return {
+            f"{part}.{name}": value.detach()
+            for part, tensors in parts.items()
+            for name, value in tensors.items()
+        }
+
+    def _summary(self, scores: Tensor) -> Metrics:
+        steps = [float(score) for score in scores]
+        name, sign = self.problem.score_name, 1 if self.problem.maximizes else -1
+        summary = {f"meta/{name}_step_{k}": value for k, value in enumerate(steps)}
+        summary |= {f"meta/{name}_pre": steps[0], f"meta/{name}_post": steps[-1]}
+        summary["meta/gain"] = sign * (steps[-1] - steps[0])
+        if self.problem.maximizes:
+            summary["rollout/ep_rew_mean"] = steps[-1]
+        return summary
+
+
+@torch.no_grad()
+def collect(
+    problem: Problem, inner: InnerLoop, meta: Meta, tasks: Sequence[Task], steps: int, seed: int
+) -> list[Any]:
+    """K support batches of every task and the query batch, collected while adapting to them."""
+    batches: list[Any] = []
+    for k in range(steps + 1):
+        adapted = partial(inner.adapt, meta, list(batches), len(tasks))
+        batches.append(problem.collect(tasks, batches, adapted, seed, k == steps))
+    return batches
+
+
+@torch.no_grad()
+def score(problem: Problem, inner: InnerLoop, meta: Meta, batches: Sequence[Any]) -> Tensor:
+    """The score of every task after 0..K inner steps, ``(K + 1, M)``."""
+    tasks = num_tasks(batches[0])
+    return torch.stack(
+        [
+            problem.score(batches, k, partial(inner.adapt, meta, batches[:k], tasks))
+            for k in range(len(batches))
+        ]
+    )
+
+
+class _Clock:
+    """Wall-clock seconds of consecutive phases."""
+
+    def __init__(self):
+        self._start = self._last = time.perf_counter()
+        self.laps: Metrics = {}
+
+    def lap(self, name: str) -> None:
+        now = time.perf_counter()
+        self.laps[name] = now - self._last
+        self._last = now
+
+    @property
+    def total(self) -> float:
+        return self._last - self._start

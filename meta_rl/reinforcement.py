@@ -1,0 +1,233 @@
+"""Reinforcement learning as a source of tasks: roll out all M tasks in lockstep."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple, Protocol
+
+import gymnasium as gym
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.utils._pytree import tree_map
+
+from meta_rl import returns, seeds
+from meta_rl.adapted import AdaptedPolicy
+from meta_rl.checkpoint import describe_space
+from meta_rl.config import EpisodesConfig
+from meta_rl.errors import InputError
+from meta_rl.types import BatchedEnv, Distribution, Episodes, Params, Task, TaskFamily
+
+
+class Baseline(Protocol):
+    """A value function fitted on the data it predicts."""
+
+    def fit_predict(self, obs: Tensor, returns: Tensor, mask: Tensor) -> Tensor:
+        """Values ``(M, B, T)``."""
+        ...
+
+
+class Rollout(NamedTuple):
+    """What stepping gives; leaves ``(M, B, T, ...)``. Padding has mask 0 and reward 0."""
+
+    obs: Tensor
+    action: Tensor
+    reward: Tensor
+    mask: Tensor
+    behaviour: Any
+
+
+class Reinforcement:
+    """Tasks of a family, learned by policy gradient.
+
+    The objective is the likelihood ratio to the behaviour policy times the advantage,
+
+        loss(phi, D) = - mean_{b,t} [ pi_phi(a|s) / pi_behaviour(a|s) * A ],
+
+    for the inner and the outer loop alike. At the sampling parameters its gradient is the policy
+    gradient, and its Hessian keeps the term that log-likelihood losses lose when differentiated
+    twice (Rothfuss et al. 2019, "ProMP", section 5; Foerster et al. 2018, "DiCE").
+
+    Args:
+        family: where tasks and environments come from.
+        policy: a module ``obs (*, O) -> Distribution`` with ``env_action``.
+        baseline: fitted per task and per inner step.
+        config: episodes, discount, lambda.
+        family_of_env: wraps a user's own ``gymnasium.Env`` as a family of one task.
+    """
+
+    maximizes = True
+    score_name = "return"
+
+    def __init__(
+        self,
+        family: TaskFamily,
+        policy: nn.Module,
+        baseline: Baseline,
+        config: EpisodesConfig,
+        family_of_env: Callable[[gym.Env], TaskFamily],
+    ):
+        self.family, self.policy, self.baseline, self.config = family, policy, baseline, config
+        self.family_of_env = family_of_env
+        parameter = next(policy.parameters())
+        self.device, self.dtype = parameter.device, parameter.dtype
+        self._envs: dict[tuple[int, int], BatchedEnv] = {}
+
+    def initial_parameters(self) -> Params:
+        """The policy's own parameters."""
+        return {name: p.detach().clone() for name, p in self.policy.named_parameters()}
+
+    def sample_tasks(self, n: int, seed: int) -> list[Task]:
+        """Draw n tasks of the family."""
+        return self.family.sample_tasks(n, seed)
+
+    def distribution(self, params: Params, episodes: Episodes) -> Distribution:
+        """One task's policy on its episodes' observations."""
+        return functional_call(self.policy, params, (episodes.obs,))
+
+    def loss(self, params: Params, episodes: Episodes) -> Tensor:
+        """The surrogate loss of one task; see the class."""
+        log_prob = self.distribution(params, episodes).log_prob(episodes.action)
+        ratio = torch.exp(log_prob - episodes.log_prob)
+        return -(ratio * episodes.advantage).sum() / episodes.mask.sum().clamp(min=1.0)
+
+    def collect(
+        self,
+        tasks: Sequence[Task],
+        batches: Sequence[Episodes],
+        adapted: Callable[[], Params],
+        seed: int,
+        query: bool,
+    ) -> Episodes:
+        """B fresh episodes of every task with the adapted policies, with advantages.
+
+        See :class:`meta_rl.learner.Problem`. Support and query episodes are sampled alike.
+        """
+        stream = seeds.derive(seed, len(batches))
+        return self._valued(self.rollout(tasks, adapted(), self.config.episodes, stream))
+
+    def score(
+        self, batches: Sequence[Episodes], k: int, adapted: Callable[[], Params]
+    ) -> Tensor:
+        """Mean undiscounted return of each task's episodes after k inner steps: ``(M,)``."""
+        return batches[k].reward.sum(-1).mean(-1)
+
+    def statistics(self, episodes: Episodes) -> dict[str, Tensor | float]:
+        """Numbers worth watching about one batch."""
+        real = episodes.mask.sum()
+        return {
+            "rollout/ep_len_mean": episodes.mask.sum(-1).mean(),
+            "train/entropy": (episodes.behaviour.entropy() * episodes.mask).sum() / real,
+        }
+
+    def samples(self, batches: Sequence[Episodes]) -> int:
+        """Environment steps taken for these batches."""
+        return int(sum(batch.mask.sum() for batch in batches))
+
+    @torch.no_grad()
+    def rollout(self, tasks: Sequence[Task], phi: Params, episodes: int, seed: int) -> Rollout:
+        """Run one episode in each of M x ``episodes`` rows, until all ended.
+
+        Raises:
+            InputError: when the environment returns a reward or observation that is not finite.
+        """
+        env = self._env(len(tasks), episodes)
+        noise = seeds.generator(seeds.derive(seed, seeds.ADAPTATION), self.device)
+        act = torch.vmap(lambda params, obs: functional_call(self.policy, params, (obs,)))
+        obs = env.reset(tasks, seeds.derive(seed, seeds.DATA))
+        running = torch.ones(obs.shape[:2], dtype=torch.bool, device=self.device)
+        steps: list[Rollout] = []
+        for t in range(self.family.horizon):
+            policy = act(phi, obs)
+            action = policy.sample(noise)
+            result = env.step(self.policy.env_action(action))
+            steps.append(Rollout(obs, action, result.reward, running, policy))
+            obs = result.obs
+            running = running & ~(result.terminated | result.truncated)
+            # Asking for the answer costs a GPU a synchronization, hence not at every step.
+            if t % 8 == 7 and not running.any():
+                break
+        stacked = tree_map(lambda *each: torch.stack(each, 2), *steps)
+        rollout = stacked._replace(mask=stacked.mask.to(self.dtype))
+        _check_finite(tasks, rollout)
+        return rollout._replace(reward=rollout.reward * rollout.mask)
+
+    def variant(self, variant: Any, episodes: int | None) -> tuple[Reinforcement, Task]:
+        """This problem for a task of the family or a ``gymnasium.Env``; see ``Problem``."""
+        config = self.config if episodes is None else replace(self.config, episodes=episodes)
+        if isinstance(variant, Mapping):
+            family, task = self.family, self.family.check_task(variant)
+        else:
+            family, task = self.family_of_env(variant), {}
+            self._check_spaces(family)
+        return Reinforcement(
+            family, self.policy, self.baseline, config, self.family_of_env
+        ), task
+
+    def deploy(self, params: Params, scores: tuple[float, ...]) -> AdaptedPolicy:
+        """A policy with ``predict``."""
+        return AdaptedPolicy(self.policy, params, scores)
+
+    def describe(self) -> dict[str, Any]:
+        """Family and spaces."""
+        return {
+            "family": self.family.id,
+            "observation_space": describe_space(self.family.observation_space),
+            "action_space": describe_space(self.family.action_space),
+        }
+
+    def close(self) -> None:
+        """Close the environments that were made."""
+        for env in self._envs.values():
+            env.close()
+        self._envs.clear()
+
+    def _check_spaces(self, family: TaskFamily) -> None:
+        for what, ours, theirs in (
+            ("observation space", self.family.observation_space, family.observation_space),
+            ("action space", self.family.action_space, family.action_space),
+        ):
+            # Bounds of observations say little; those of actions are what the policy scales to.
+            same_kind = type(ours) is type(theirs) and ours.shape == theirs.shape
+            if not same_kind or (what == "action space" and ours != theirs):
+                raise InputError(
+                    f"{what}: the policy was trained with {ours}, {family.id} has {theirs}. "
+                    "Adapt to an environment with the same spaces, or wrap it to have them."
+                )
+
+    def _env(self, num_tasks: int, episodes: int) -> BatchedEnv:
+        key = (num_tasks, episodes)
+        if key not in self._envs:
+            self._envs[key] = self.family.make_vec(*key, device=self.device, dtype=self.dtype)
+        return self._envs[key]
+
+    def _valued(self, rollout: Rollout) -> Episodes:
+        config, mask = self.config, rollout.mask
+        target = returns.discounted_returns(rollout.reward, mask, config.gamma)
+        value = self.baseline.fit_predict(rollout.obs, target, mask)
+        advantage = returns.gae(rollout.reward, value, mask, config.gamma, config.gae_lambda)
+        return Episodes(
+            obs=rollout.obs,
+            action=rollout.action,
+            reward=rollout.reward,
+            mask=mask,
+            log_prob=rollout.behaviour.log_prob(rollout.action),
+            behaviour=rollout.behaviour,
+            advantage=returns.normalize(advantage, mask),
+        )
+
+
+def _check_finite(tasks: Sequence[Task], rollout: Rollout) -> None:
+    """Refuse rewards and observations that are not finite on steps that count."""
+    real = rollout.mask > 0
+    for what, bad in (
+        ("reward", ~torch.isfinite(rollout.reward) & real),
+        ("observation", ~torch.isfinite(rollout.obs).all(-1) & real),
+    ):
+        if bad.any():
+            m, _, t = (int(i) for i in bad.nonzero()[0])
+            raise InputError(
+                f"environment: expected a finite {what}, got NaN or infinity at step {t} of task "
+                f"{dict(tasks[m])}. Mend the environment or narrow its parameter ranges."
+            )

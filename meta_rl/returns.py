@@ -1,0 +1,63 @@
+"""Returns and advantages of padded episodes; pure functions of tensors (M, B, T)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def discounted_returns(reward: Tensor, mask: Tensor, gamma: float) -> Tensor:
+    """``R_t = r_t + gamma R_{t+1}``, with nothing after an episode's last step.
+
+    Time limits end an episode as termination does: these are finite-horizon returns, which is
+    what the time-dependent baseline fits (the convention of MAML and ProMP).
+
+    Args:
+        reward: ``(M, B, T)``.
+        mask: ``(M, B, T)``, 1.0 on real steps.
+        gamma: discount per step.
+    """
+    return _discounted_sum(reward * mask, gamma)
+
+
+def gae(reward: Tensor, value: Tensor, mask: Tensor, gamma: float, lam: float) -> Tensor:
+    """Generalized advantage estimates ``(M, B, T)``, 0 where masked.
+
+    Schulman et al. 2016, equation 16, with value 0 after an episode's last step:
+    ``delta_t = r_t + gamma V_{t+1} - V_t``, ``A_t = sum_l (gamma lam)^l delta_{t+l}``.
+
+    Args:
+        reward: ``(M, B, T)``.
+        value: V of each step's observation, ``(M, B, T)``.
+        mask: ``(M, B, T)``.
+        gamma: discount per step.
+        lam: 1 gives the return minus the baseline, 0 the one-step error.
+    """
+    value = value * mask
+    following = torch.cat([value[..., 1:], torch.zeros_like(value[..., :1])], -1)
+    delta = (reward + gamma * following - value) * mask
+    return _discounted_sum(delta, gamma * lam) * mask
+
+
+def normalize(advantage: Tensor, mask: Tensor, epsilon: float = 1e-8) -> Tensor:
+    """Zero mean and unit variance over each task's real steps; 0 where masked.
+
+    Per task, because across the meta-batch it would change the tasks' effective inner step sizes.
+    A task whose advantages are all equal (constant reward) gets zeros.
+    """
+    dims = tuple(range(1, advantage.ndim))
+    count = mask.sum(dims, keepdim=True).clamp(min=1.0)
+    mean = (advantage * mask).sum(dims, keepdim=True) / count
+    centred = (advantage - mean) * mask
+    std = ((centred**2).sum(dims, keepdim=True) / count).sqrt()
+    rounding = torch.finfo(advantage.dtype).eps * (1 + mean.abs())
+    return torch.where(std > rounding, centred / (std + epsilon), torch.zeros_like(centred))
+
+
+def _discounted_sum(values: Tensor, discount: float) -> Tensor:
+    total = torch.zeros_like(values[..., 0])
+    sums = []
+    for step in reversed(values.unbind(-1)):
+        total = step + discount * total
+        sums.append(total)
+    return torch.stack(sums[::-1], -1)

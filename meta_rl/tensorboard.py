@@ -1,0 +1,97 @@
+"""TensorBoard: scalars, step-size histograms, adaptation-curve figures and the opening layout."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+from torch import Tensor
+from torch.utils.tensorboard import SummaryWriter
+
+from meta_rl.types import Params
+
+
+class RunWriter:
+    """Writes one run's events; ``rollout/``, ``train/`` and ``time/`` as stable-baselines3 does.
+
+    Args:
+        folder: the run's.
+        score_name: what scores are called: ``return`` or ``loss``.
+        steps: K, inner steps during meta-training.
+        resumed_at: events from this iteration on are hidden, because they are written again.
+    """
+
+    def __init__(self, folder: Path, score_name: str, steps: int, resumed_at: int | None = None):
+        self._writer = SummaryWriter(str(folder), purge_step=resumed_at)
+        self._score_name = score_name
+        if resumed_at is None:
+            self._writer.add_custom_scalars(self._layout(steps))
+
+    def scalars(self, metrics: dict[str, float], iteration: int) -> None:
+        """Every metric under its own name."""
+        for name, value in metrics.items():
+            self._writer.add_scalar(name, value, iteration)
+
+    def step_sizes(self, step_sizes: Params, iteration: int) -> None:
+        """The mean of each step-size tensor, and its histogram where it has several entries."""
+        for name, value in step_sizes.items():
+            flat = value.flatten().cpu()
+            self._writer.add_scalar(f"rule/{name}", flat.mean(), iteration)
+            if value.ndim == 1 and flat.numel() <= 10:
+                for k, one in enumerate(flat):
+                    self._writer.add_scalar(f"rule/{name}_{k}", one, iteration)
+        everything = np.concatenate([v.flatten().cpu().numpy() for v in step_sizes.values()])
+        self._writer.add_histogram("rule/step_sizes", everything, iteration)
+
+    def adaptation_curve(self, scores: Tensor, tag: str, iteration: int) -> None:
+        """Score after 0..K steps over tasks ``(K + 1, M)``: mean scalars and a figure."""
+        for k, value in enumerate(scores.mean(1)):
+            self._writer.add_scalar(f"{tag}/{self._score_name}_step_{k}", value, iteration)
+        figure = adaptation_figure(scores, self._score_name)
+        self._writer.add_figure(f"{tag}/adaptation", figure, iteration)
+        self._writer.flush()
+
+    def close(self) -> None:
+        """Flush and close the file."""
+        self._writer.close()
+
+    def _layout(self, steps: int) -> dict:
+        name = self._score_name
+        both = [f"meta/{name}_step_{k}" for k in range(steps + 1)]
+        return {
+            "The curves that matter": {
+                f"{name} before and after adaptation": ["Multiline", both],
+                "gain from adapting": ["Multiline", ["meta/gain"]],
+                f"held-out tasks: {name} after k steps": ["Multiline", [f"eval/{name}_step_\\d+"]],
+                "step sizes": ["Multiline", ["rule/step_size.*"]],
+            },
+            "Outer step": {
+                "outer loss": ["Multiline", ["train/outer_loss"]],
+                "KL and line search": ["Multiline", ["train/kl", "train/step_scale"]],
+                "gradient norms": ["Multiline", ["train/grad_norm.*"]],
+            },
+            "Speed": {
+                "seconds by phase": ["Multiline", ["time/seconds_.*"]],
+                "samples per second": ["Multiline", ["time/.*per_second"]],
+            },
+        }
+
+
+def adaptation_figure(scores: Tensor, score_name: str) -> Figure:
+    """Mean over tasks after each inner step, its 95 % interval, and every task in grey.
+
+    The interval is 1.96 standard errors over the M tasks.
+    """
+    values = scores.cpu().double().numpy()  # (K + 1, M)
+    steps, count = np.arange(values.shape[0]), values.shape[1]
+    mean = values.mean(1)
+    half = 1.96 * values.std(1, ddof=1) / np.sqrt(count) if count > 1 else np.zeros_like(mean)
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    axes = figure.add_subplot()
+    axes.plot(steps, values, color="0.8", linewidth=0.8, zorder=1)
+    axes.fill_between(steps, mean - half, mean + half, alpha=0.3, zorder=2)
+    axes.plot(steps, mean, marker="o", linewidth=2, zorder=3, label=f"mean of {count} tasks")
+    axes.set(xlabel="inner steps", ylabel=score_name, xticks=steps, title="Adaptation")
+    axes.legend(loc="best")
+    return figure

@@ -1,0 +1,169 @@
+"""MAML's outer step by trust-region policy optimization.
+
+Schulman et al. 2015, "Trust Region Policy Optimization"; Finn et al. 2017, section 4.2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_leaves, tree_map
+
+from meta_rl.config import TRPOConfig
+from meta_rl.core import InnerLoop, num_tasks, over_tasks, unflatten_like
+from meta_rl.curvature import KLCurvature
+from meta_rl.types import Distribution, Episodes, Meta, Params
+
+
+class TRPO:
+    """One natural-gradient step on the outer loss, held within a KL trust region.
+
+        g = outer gradient;  H = J^T F J, the Hessian of the adapted policies' mean KL
+        x = conjugate_gradient(H + damping, g)
+        step = sqrt(2 max_kl / x.Hx) x
+        for j in 0, 1, ...: accept theta - ratio^j step once the outer loss fell and KL <= max_kl
+
+    Step sizes are part of the parameter vector, so the trust region covers what they do to the
+    adapted policies. The KL is taken from the distributions stored while sampling.
+
+    Args:
+        config: its settings.
+        inner: the inner loop.
+        meta: leaf tensors, changed in place by :meth:`step`.
+        distribution: ``(params, episodes) -> Distribution`` of one task.
+    """
+
+    def __init__(
+        self,
+        config: TRPOConfig,
+        inner: InnerLoop,
+        meta: Meta,
+        distribution: Callable[[Params, Episodes], Distribution],
+    ):
+        self.config, self.inner, self.meta = config, inner, meta
+        self.distribution = distribution
+
+    def step(self, supports: Sequence[Episodes], query: Episodes) -> dict[str, float]:
+        """Update ``meta`` in place, or leave it where the line search finds nothing better.
+
+        Returns:
+            ``train/outer_loss``, ``train/kl`` (nats), ``train/line_search_trials``,
+            ``train/accepted`` (0 or 1), ``train/step_scale`` (ratio^j) and gradient norms.
+        """
+        loss, meta_gradient = self.inner.meta_gradient(self.meta, supports, query)
+        gradient = tree_leaves(meta_gradient)
+        metrics = {"train/outer_loss": float(loss), **gradient_norms(meta_gradient)}
+        finite = all(bool(torch.isfinite(g).all()) for g in gradient)
+        if not finite:
+            return metrics | {"train/accepted": 0.0, "train/kl": 0.0, "train/skipped": 1.0}
+
+        product = self._curvature(supports, query)
+        direction = conjugate_gradient(product, gradient, self.config.cg_iterations)
+        quadratic = float(_dot(direction, product(direction)))
+        scale = (2 * self.config.max_kl / max(quadratic, 1e-12)) ** 0.5
+        full_step = [scale * d for d in direction]
+        return metrics | self._line_search(full_step, float(loss), supports, query)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """TRPO remembers nothing between steps."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Nothing to restore."""
+
+    def _curvature(self, supports: Sequence[Episodes], query: Episodes) -> Callable:
+        kept = max(1, round(self.config.curvature_fraction * query.mask.shape[1]))
+        *supports, query = (
+            tree_map(lambda leaf: leaf[:, :kept], batch) for batch in (*supports, query)
+        )
+        curvature = KLCurvature(self.inner, self.distribution, self.meta, supports, query)
+        damping = self.config.damping
+        return lambda v: [h + damping * x for h, x in zip(curvature(v), v, strict=True)]
+
+    @torch.no_grad()
+    def _line_search(
+        self, full_step: list[Tensor], loss: float, supports: Sequence[Episodes], query: Episodes
+    ) -> dict[str, float]:
+        leaves = tree_leaves(self.meta)
+        for trial in range(self.config.backtracks):
+            ratio = self.config.backtrack_ratio**trial
+            moved = [leaf - ratio * s for leaf, s in zip(leaves, full_step, strict=True)]
+            candidate = unflatten_like(self.meta, moved)
+            new_loss, kl = self._loss_and_kl(candidate, supports, query)
+            if new_loss < loss and kl <= self.config.max_kl:
+                for leaf, value in zip(leaves, moved, strict=True):
+                    leaf.copy_(value)
+                return _search_metrics(True, trial + 1, ratio, kl, loss - new_loss)
+        return _search_metrics(False, self.config.backtracks, 0.0, 0.0, 0.0)
+
+    def _loss_and_kl(
+        self, meta: Meta, supports: Sequence[Episodes], query: Episodes
+    ) -> tuple[float, float]:
+        def of_task(params: Params, episodes: Episodes) -> tuple[Tensor, Tensor]:
+            kl = episodes.behaviour.kl(self.distribution(params, episodes))
+            mean_kl = (kl * episodes.mask).sum() / episodes.mask.sum().clamp(min=1.0)
+            return self.inner.loss(params, episodes), mean_kl
+
+        phi = self.inner.adapt(meta, supports, num_tasks(query))
+        losses, kls = over_tasks(of_task, (0, 0), self.inner.tasks_at_once)(phi, query)
+        return float(losses.mean()), float(kls.mean())
+
+
+def conjugate_gradient(
+    product: Callable[[list[Tensor]], list[Tensor]],
+    target: list[Tensor],
+    iterations: int,
+    tolerance: float = 1e-10,
+) -> list[Tensor]:
+    """Approximately ``A^-1 target`` for a positive semi-definite A given by its products.
+
+    Stops early when the squared residual falls below ``tolerance`` or when rounding has made a
+    direction's curvature non-positive. Scalars stay on the tensors' device.
+    """
+    solution = [torch.zeros_like(t) for t in target]
+    residual = [t.clone() for t in target]
+    direction = [t.clone() for t in target]
+    squared = _dot(residual, residual)
+    for _ in range(iterations):
+        if squared <= tolerance:
+            break
+        curved = product(direction)
+        curvature = _dot(direction, curved)
+        if curvature <= 0:
+            break
+        alpha = squared / curvature
+        solution = [s + alpha * d for s, d in zip(solution, direction, strict=True)]
+        residual = [r - alpha * c for r, c in zip(residual, curved, strict=True)]
+        previous, squared = squared, _dot(residual, residual)
+        beta = squared / previous
+        direction = [r + beta * d for r, d in zip(residual, direction, strict=True)]
+    return solution
+
+
+def gradient_norms(gradient: Meta) -> dict[str, float]:
+    """Euclidean norms of the meta-gradient, of theta's part and of the rule's part."""
+    norms = {}
+    for part, tensors in zip(gradient._fields, gradient, strict=True):
+        if tensors:
+            norms[f"train/grad_norm_{part}"] = float(
+                torch.stack([t.norm() for t in tensors.values()]).norm()
+            )
+    return norms
+
+
+def _dot(left: Sequence[Tensor], right: Sequence[Tensor]) -> Tensor:
+    return torch.stack([(a * b).sum() for a, b in zip(left, right, strict=True)]).sum()
+
+
+def _search_metrics(
+    accepted: bool, trials: int, ratio: float, kl: float, improvement: float
+) -> dict[str, float]:
+    return {
+        "train/accepted": float(accepted),
+        "train/line_search_trials": float(trials),
+        "train/step_scale": ratio,
+        "train/kl": kl,
+        "train/improvement": improvement,
+    }

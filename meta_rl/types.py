@@ -1,0 +1,211 @@
+"""The vocabulary of the framework: shapes, values and the protocols the packages meet at.
+
+Shapes, everywhere in the code and its docstrings:
+
+    M  tasks in a meta-batch      B  episodes per task      T  time steps of an episode
+    O  observation size           A  action size            K  inner (adaptation) steps
+    N  ways (classes)             S  shots per class        P  parameters of one network
+
+``theta`` are the meta-learned parameters, ``phi`` the adapted ones: every tensor of ``phi`` has a
+leading M. ``support`` is data adapted on, ``query`` the data the outer loss is taken on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
+
+import gymnasium as gym
+from torch import Generator, Tensor, device, dtype
+
+from meta_rl.errors import InputError as InputError
+
+Params = dict[str, Tensor]
+"""Named tensors of one network, or with a leading M, of M networks."""
+
+Task = Mapping[str, float | tuple[float, ...]]
+"""One member of a family as a plain value: parameter name to its number(s)."""
+
+
+class Meta(NamedTuple):
+    """Everything the outer loop learns."""
+
+    theta: Params  # the network's initialization
+    rule: Params  # the inner update rule's own parameters (step sizes); empty when they are fixed
+
+
+class Distribution(Protocol):
+    """A policy's output: a NamedTuple of tensors, so that it passes through ``torch.vmap``.
+
+    ``*`` stands for any leading axes, such as ``(M, B, T)``.
+    """
+
+    def sample(self, generator: Generator) -> Tensor:
+        """Actions ``(*, A)`` (float) or ``(*,)`` (discrete, int64)."""
+        ...
+
+    def mode(self) -> Tensor:
+        """The most likely actions, shaped like those of :meth:`sample`."""
+        ...
+
+    def log_prob(self, action: Tensor) -> Tensor:
+        """Log-probability of each action, summed over action dimensions: ``(*,)``."""
+        ...
+
+    def entropy(self) -> Tensor:
+        """Entropy in nats: ``(*,)``."""
+        ...
+
+    def kl(self, other: Any) -> Tensor:
+        """KL(self || other) in nats: ``(*,)``."""
+        ...
+
+    def fisher(self, tangent: Any) -> Any:
+        """The Fisher information of the distribution's own parameters times a tangent."""
+        ...
+
+
+class Episodes(NamedTuple):
+    """B episodes of each of M tasks, padded to the longest; padding has ``mask == 0``.
+
+    Objectives see one task of it, without the leading M.
+    """
+
+    obs: Tensor  # (M, B, T, O)
+    action: Tensor  # (M, B, T, A), or (M, B, T) for discrete actions
+    reward: Tensor  # (M, B, T), 0 where masked
+    mask: Tensor  # (M, B, T), 1.0 while the episode runs
+    log_prob: Tensor  # (M, B, T), of the behaviour policy
+    behaviour: Any  # Distribution of the behaviour policy, leaves (M, B, T, ...)
+    advantage: Tensor  # (M, B, T), normalized per task, 0 where masked
+
+
+class Step(NamedTuple):
+    """What one lockstep step of M x B rows returns; rows that have finished are to be ignored."""
+
+    obs: Tensor  # (M, B, O)
+    reward: Tensor  # (M, B)
+    terminated: Tensor  # (M, B) bool: the task itself ended the episode
+    truncated: Tensor  # (M, B) bool: the horizon ended it
+
+
+class BatchedEnv(Protocol):
+    """Steps M tasks x B episodes in lockstep; every row runs one episode per :meth:`reset`.
+
+    Rows never reset by themselves. What a row returns after it terminated or was truncated is
+    meaningless (but finite), and the caller masks it.
+    """
+
+    def reset(self, tasks: Sequence[Task], seed: int) -> Tensor:
+        """Start B fresh episodes of each of the M tasks; returns obs ``(M, B, O)``."""
+        ...
+
+    def step(self, action: Tensor) -> Step:
+        """Apply ``(M, B, A)`` float or ``(M, B)`` int64 actions, in the action space's units."""
+        ...
+
+    def close(self) -> None:
+        """Free what the environments hold; a second call does nothing."""
+        ...
+
+
+class TaskFamily(Protocol):
+    """A distribution over tasks that share their observation and action spaces."""
+
+    id: str
+    observation_space: gym.Space
+    action_space: gym.Space
+    horizon: int  # steps after which an episode is truncated
+
+    def sample_tasks(self, n: int, seed: int) -> list[Task]:
+        """Draw n tasks; the same seed gives the same tasks on every machine."""
+        ...
+
+    def check_task(self, task: Task) -> Task:
+        """The task with its numbers normalized; InputError on an unknown or out-of-range one."""
+        ...
+
+    def make_env(self, task: Task) -> gym.Env:
+        """One standard Gymnasium environment of this task, with its time limit."""
+        ...
+
+    def make_vec(
+        self, num_tasks: int, episodes: int, *, device: device | str, dtype: dtype
+    ) -> BatchedEnv:
+        """A batched environment of ``num_tasks`` x ``episodes`` rows."""
+        ...
+
+
+class Problem(Protocol):
+    """Where a task's data come from and what is a loss on them."""
+
+    maximizes: bool  # whether a higher score is better
+    score_name: str
+    device: torch.device
+
+    def initial_parameters(self) -> Params:
+        """Theta at the start of meta-training."""
+        ...
+
+    def sample_tasks(self, n: int, seed: int) -> list[Task]:
+        """Draw n tasks."""
+        ...
+
+    def loss(self, params: Params, batch: Any) -> Tensor:
+        """The loss of one task's parameters on one task's batch."""
+        ...
+
+    def collect(
+        self,
+        tasks: Sequence[Task],
+        batches: Sequence[Any],
+        adapted: Callable[[], Params],
+        seed: int,
+        query: bool,
+    ) -> Any:
+        """The next batch of every task, leaves ``(M, ...)``.
+
+        Args:
+            tasks: M tasks.
+            batches: those collected before in this meta-batch, one per inner step.
+            adapted: gives phi after ``len(batches)`` steps; called only if the data depend on it.
+            seed: of this meta-batch.
+            query: whether this is the batch for the outer loss.
+        """
+        ...
+
+    def score(self, batches: Sequence[Any], k: int, adapted: Callable[[], Params]) -> Tensor:
+        """How good each task is after k inner steps: ``(M,)``. ``adapted`` gives phi after k."""
+        ...
+
+    def statistics(self, batch: Any) -> dict[str, Tensor | float]:
+        """Numbers worth watching about the query batch."""
+        ...
+
+    def samples(self, batches: Sequence[Any]) -> int:
+        """Environment steps or examples that these batches cost."""
+        ...
+
+    def variant(self, variant: Any, episodes: int | None) -> tuple[Problem, Task]:
+        """The same problem on another environment, or as it is, and the task meant there.
+
+        Args:
+            variant: a task of the family, or a ``gymnasium.Env`` with the same spaces.
+            episodes: per inner step (or shots); as in meta-training when None.
+
+        Raises:
+            InputError: if the variant does not fit.
+        """
+        ...
+
+    def deploy(self, params: Params, scores: tuple[float, ...]) -> Any:
+        """A model with ``predict`` for one task's adapted parameters, carrying its scores."""
+        ...
+
+    def describe(self) -> dict[str, Any]:
+        """What a policy depends on, as JSON values: family and spaces."""
+        ...
+
+    def close(self) -> None:
+        """Free what is held."""
+        ...

@@ -1,0 +1,151 @@
+"""Ready settings by name, and the assembly of a learner from settings.
+
+This module imports nothing heavy at the top, so that commands answer ``--help`` at once.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from meta_rl.config import (
+    AdamConfig,
+    Config,
+    EpisodesConfig,
+    EvalConfig,
+    InnerConfig,
+    NetworkConfig,
+    ShotsConfig,
+    TRPOConfig,
+    from_dict,
+)
+from meta_rl.errors import InputError
+
+if TYPE_CHECKING:
+    from meta_rl import AdaptedNetwork, AdaptedPolicy, MetaLearner
+
+PRESETS: dict[str, Config] = {
+    # Finn et al. 2017, 2-D navigation: 20 tasks, 20 episodes, horizon 100, one inner step.
+    "navigation-2d": Config(family="navigation-2d", iterations=100),
+    "cartpole": Config(
+        family="cartpole",
+        iterations=100,
+        inner=InnerConfig(steps=1, step_size=0.1),
+        data=EpisodesConfig(tasks=20, episodes=10),
+    ),
+    # Finn et al. 2017, section 5.1.
+    "sinusoid": Config(
+        family="sinusoid",
+        iterations=70_000,
+        log_every=100,
+        checkpoint_every=10_000,
+        inner=InnerConfig(steps=1, step_size=0.01),
+        outer=AdamConfig(learning_rate=1e-3),
+        data=ShotsConfig(tasks=25, shots=10, queries=10),
+        network=NetworkConfig(hidden=(40, 40), activation="relu"),
+        eval=EvalConfig(every=5_000, tasks=600, steps=10),
+    ),
+}
+
+
+def preset(name: str) -> Config:
+    """The settings of this name.
+
+    Raises:
+        InputError: if there is none; names the nearest.
+    """
+    if name in PRESETS:
+        return PRESETS[name]
+    near = difflib.get_close_matches(name, PRESETS, 1)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    raise InputError(f"preset: expected one of {', '.join(PRESETS)}, got {name!r}.{hint}")
+
+
+def build(config: Config, device: str = "cpu") -> MetaLearner:
+    """A learner at the start of meta-training.
+
+    Args:
+        config: what to train.
+        device: ``cpu``, ``cuda``, or ``auto`` for CUDA where there is one.
+
+    Raises:
+        InputError: if the family is unknown or the device is not there.
+    """
+    from meta_rl import MetaLearner
+
+    return MetaLearner(_problem(config, resolve_device(device)), config)
+
+
+def load(run: str | Path, device: str = "cpu") -> MetaLearner:
+    """The learner of a run folder or checkpoint, where it stopped.
+
+    Raises:
+        InputError: if there is no checkpoint that is whole, or it does not fit its own config.
+    """
+    from meta_rl import checkpoint
+
+    _, manifest, tensors, _ = checkpoint.load_newest(Path(run))
+    learner = build(from_dict(manifest["config"]), device)
+    return learner.restore(manifest, tensors)
+
+
+def load_adapted(folder: str | Path, device: str = "cpu") -> AdaptedPolicy | AdaptedNetwork:
+    """The model that ``adapt.py`` saved, with ``predict``.
+
+    Raises:
+        InputError: if the folder is missing, damaged, or holds something else.
+    """
+    from meta_rl import checkpoint
+
+    manifest, tensors = checkpoint.load(Path(folder))
+    if manifest["kind"] != "adapted":
+        raise InputError(f"checkpoint: expected an adapted model, got {manifest['kind']!r}.")
+    problem = _problem(from_dict(manifest["config"]), resolve_device(device))
+    checkpoint.match_tensors(problem.initial_parameters(), tensors)
+    params = {name: value.to(problem.device) for name, value in tensors.items()}
+    return problem.deploy(params, tuple(manifest["scores"]))
+
+
+def resolve_device(device: str) -> str:
+    """``auto`` as cuda or cpu.
+
+    Raises:
+        InputError: if CUDA is asked for and not there.
+    """
+    import torch
+
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise InputError("device: expected a CUDA GPU, got none. Use --device cpu.")
+    return device
+
+
+def _problem(config: Config, device: str) -> Any:
+    import envs
+    from agents import LinearFeatureBaseline, make_policy, mlp
+    from meta_rl import seeds
+    from meta_rl.reinforcement import Reinforcement
+    from meta_rl.supervised import Supervised
+
+    family = envs.make_family(config.family)
+    generator = seeds.generator(seeds.derive(config.seed, seeds.INITIAL))
+    if isinstance(config.data, ShotsConfig):
+        if not isinstance(family, envs.Sinusoid):
+            raise InputError(f"data: {config.family} is not supervised; use EpisodesConfig.")
+        sizes = (family.input_size, config.network.hidden, family.output_size)
+        network = mlp(*sizes, config.network.activation, generator)
+        return Supervised(family, network.to(device), config.data)
+    policy = make_policy(
+        family.observation_space,
+        family.action_space,
+        config.network,
+        generator,
+        init_std=config.data.init_std,
+        action_scale=config.data.action_scale,
+    )
+    return Reinforcement(
+        family, policy.to(device), LinearFeatureBaseline(), config.data, envs.family_of_env
+    )

@@ -1,0 +1,52 @@
+"""Returns and advantages on literal numbers."""
+
+import torch
+
+from meta_rl.returns import discounted_returns, gae, normalize
+
+
+def of(*rows):
+    return torch.tensor(rows, dtype=torch.float64).unsqueeze(0)
+
+
+def test_discounted_returns_on_two_ragged_episodes():
+    reward = of([1.0, 2.0, 4.0], [3.0, 8.0, 100.0])
+    mask = of([1, 1, 1], [1, 1, 0])
+    assert torch.equal(discounted_returns(reward, mask, 0.5), of([3.0, 4.0, 4.0], [7.0, 8.0, 0.0]))
+
+
+def test_gae_equals_schulmans_sum_of_errors():
+    reward, value = of([1.0, 2.0, 4.0]), of([0.5, 1.0, 2.0])
+    # delta = 1 + .5*1 - .5, 2 + .5*2 - 1, 4 - 2 = 1, 2, 2; gamma * lambda = 0.25
+    expected = of([1 + 0.25 * 2 + 0.0625 * 2, 2 + 0.25 * 2, 2.0])
+    torch.testing.assert_close(gae(reward, value, torch.ones_like(value), 0.5, 0.5), expected)
+
+
+def test_gae_with_lambda_one_is_the_return_minus_the_baseline():
+    generator = torch.Generator().manual_seed(0)
+    reward, value = torch.rand(2, 3, 4, 7, generator=generator, dtype=torch.float64)
+    mask = (torch.arange(7) < torch.tensor([[7], [4], [1], [6]])).double().expand(3, 4, 7)
+    advantage = gae(reward, value, mask, 0.9, 1.0)
+    expected = (discounted_returns(reward, mask, 0.9) - value) * mask
+    torch.testing.assert_close(advantage, expected)
+
+
+def test_a_masked_value_never_reaches_an_advantage():
+    mask = of([1, 1, 0])
+    one = gae(of([1.0, 1.0, 0.0]), of([0.0, 0.0, 0.0]), mask, 0.9, 0.9)
+    other = gae(of([1.0, 1.0, 7.0]), of([0.0, 0.0, 9.0]), mask, 0.9, 0.9)
+    assert torch.equal(one, other)
+
+
+def test_normalization_is_per_task_and_ignores_padding():
+    mask = torch.tensor([[[1.0, 1, 1, 0]], [[1, 1, 0, 0]]])
+    advantage = torch.tensor([[[1.0, 2, 3, 50]], [[10, 30, -9, 4]]])
+    normalized = normalize(advantage, mask)
+    root = 1.5**0.5
+    expected = torch.tensor([[[-root, 0, root, 0]], [[-1.0, 1, 0, 0]]])
+    torch.testing.assert_close(normalized, expected)
+
+
+def test_equal_advantages_become_zeros_not_noise():
+    advantage = torch.full((1, 2, 3), 0.1) * 3
+    assert torch.equal(normalize(advantage, torch.ones(1, 2, 3)), torch.zeros(1, 2, 3))

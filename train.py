@@ -1,0 +1,111 @@
+"""Meta-train on a task family: ``python train.py [PRESET] [--option ...]``."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+from commands import run_command
+from meta_rl.config import Config, from_dict
+from meta_rl.errors import InputError
+from presets import PRESETS, build, preset, resolve_device
+
+DEFAULT = "navigation-2d"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Train:
+    """Where and how this run is kept, and every setting of it."""
+
+    log_dir: Path = Path("runs")
+    """Run folders are made in it: PRESET_1, PRESET_2, ..."""
+    device: str = "auto"
+    """auto (CUDA where there is one), cpu or cuda."""
+    resume: Path | None = None
+    """Continue this run folder with its own settings; --iterations may be raised."""
+    config: Annotated[Config, tyro.conf.arg(name="")]
+
+
+def main(arguments: list[str]) -> None:
+    """Train, evaluate on held-out tasks and say where everything is."""
+    name = DEFAULT
+    if arguments and not arguments[0].startswith("-"):
+        name, *arguments = arguments
+    resumed = _resumed(arguments)
+    default = resumed or Train(config=preset(name))
+    command: Any = tyro.cli(
+        Train,
+        args=arguments,
+        default=default,
+        prog=f"train.py [{'|'.join(PRESETS)}]",
+        description=f"Meta-train on a task family (now: {default.config.family}).",
+        config=(tyro.conf.AvoidSubcommands,),
+    )
+    if resumed and replace(command.config, iterations=1) != replace(resumed.config, iterations=1):
+        raise InputError("resume: a run continues with its own settings; only --iterations changes.")
+    _train(name, command)
+
+
+def _resumed(arguments: list[str]) -> Train | None:
+    """The settings of the run to resume, which then are the command's defaults."""
+    known = [a.split("=", 1) for a in arguments]
+    for position, parts in enumerate(known):
+        if parts[0] == "--resume":
+            rest = parts[1:] or arguments[position + 1 : position + 2]
+            if not rest:
+                raise InputError("resume: expected a run folder after --resume.")
+            from meta_rl import checkpoint
+
+            run = Path(rest[0])
+            manifest = checkpoint.load_newest(run)[1]
+            return Train(resume=run, config=from_dict(manifest["config"]))
+    return None
+
+
+def _train(name: str, command: Train) -> None:
+    from meta_rl import checkpoint
+    from meta_rl.callbacks import ProgressBar, RunRecorder, StopOnSignal
+
+    config = command.config
+    learner = build(config, resolve_device(command.device))
+    folder = command.resume
+    if folder:
+        _, manifest, tensors, damaged = checkpoint.load_newest(folder)
+        for line in damaged:
+            print(f"warning: {line}", file=sys.stderr)
+        learner.restore(manifest, tensors)
+    else:
+        folder = next_run(command.log_dir, name)
+    print(f"{config.family} on {learner.problem.device}: {config.iterations} iterations -> {folder}")
+    stop = StopOnSignal()
+    with RunRecorder(folder, learner) as recorder:
+        progress = ProgressBar(learner)
+        learner.learn(callbacks=[recorder, progress, stop])
+        progress.close()
+        if stop.stopped:
+            print(f"stopped; continue with: python train.py --resume {folder}")
+            return
+        scores = recorder.evaluate()
+    learner.problem.close()
+    print(f"mean {learner.problem.score_name} on {config.eval.tasks} held-out tasks:")
+    for k, score in enumerate(scores):
+        print(f"  after {k} inner steps: {score:.4g}")
+    print(f"adapt it: python adapt.py {folder}    curves: tensorboard --logdir {folder.parent}")
+
+
+def next_run(log_dir: Path, name: str) -> Path:
+    """The next free run folder, NAME_N."""
+    taken = [
+        int(path.name.removeprefix(f"{name}_"))
+        for path in log_dir.glob(f"{name}_*")
+        if path.name.removeprefix(f"{name}_").isdigit()
+    ]
+    return log_dir / f"{name}_{max(taken, default=0) + 1}"
+
+
+if __name__ == "__main__":
+    run_command(main)
