@@ -5,7 +5,6 @@ This module imports nothing heavy at the top, so that commands answer ``--help``
 
 from __future__ import annotations
 
-import dataclasses
 import difflib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,11 +27,14 @@ if TYPE_CHECKING:
 
 PRESETS: dict[str, Config] = {
     # Finn et al. 2017, 2-D navigation: 20 tasks, 20 episodes, horizon 100, one inner step.
-    "navigation-2d": Config(family="navigation-2d", iterations=100),
+    "navigation-2d": Config(
+        family="navigation-2d", iterations=100, outer=TRPOConfig(curvature_fraction=0.25)
+    ),
     "cartpole": Config(
         family="cartpole",
         iterations=100,
         inner=InnerConfig(steps=1, step_size=0.1),
+        outer=TRPOConfig(curvature_fraction=0.25),
         data=EpisodesConfig(tasks=20, episodes=10),
     ),
     # Finn et al. 2017, section 5.1.
@@ -147,5 +149,5 @@ def _problem(config: Config, device: str) -> Any:
         action_scale=config.data.action_scale,
     )
     return Reinforcement(
-        family, policy.to(device), LinearFeatureBaseline(), config.data, envs.family_of_env
+        family, policy.to(device), LinearFeatureBaseline(), config.data, envs.GymFamily
     )

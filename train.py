@@ -46,7 +46,7 @@ def main(arguments: list[str]) -> None:
         config=(tyro.conf.AvoidSubcommands,),
     )
     if resumed and replace(command.config, iterations=1) != replace(resumed.config, iterations=1):
-        raise InputError("resume: a run continues with its own settings; only --iterations changes.")
+        raise InputError("resume: a run keeps its own settings; only --iterations may change.")
     _train(name, command)
 
 
@@ -80,7 +80,9 @@ def _train(name: str, command: Train) -> None:
         learner.restore(manifest, tensors)
     else:
         folder = next_run(command.log_dir, name)
-    print(f"{config.family} on {learner.problem.device}: {config.iterations} iterations -> {folder}")
+    print(
+        f"{config.family} on {learner.problem.device}: {config.iterations} iterations -> {folder}"
+    )
     stop = StopOnSignal()
     with RunRecorder(folder, learner) as recorder:
         progress = ProgressBar(learner)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
 
 from torch import Generator, nn
 
@@ -19,8 +21,8 @@ def mlp(
     """
     layers: list[nn.Module] = []
     sizes = [inputs, *hidden, outputs]
-    for size_in, size_out in zip(sizes, sizes[1:], strict=False):
-        layer = nn.utils.skip_init(nn.Linear, size_in, size_out)
+    for size_in, size_out in pairwise(sizes):
+        layer: Any = nn.utils.skip_init(nn.Linear, size_in, size_out)
         nn.init.xavier_uniform_(layer.weight, generator=generator)
         nn.init.zeros_(layer.bias)
         layers += [layer, ACTIVATIONS[activation]()]

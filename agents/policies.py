@@ -13,11 +13,12 @@ from agents.distributions import Categorical, DiagonalGaussian
 from agents.networks import mlp
 from meta_rl.config import NetworkConfig
 from meta_rl.errors import InputError
+from meta_rl.types import Policy
 
 MIN_LOG_STD = math.log(1e-6)
 
 
-class GaussianPolicy(nn.Module):
+class GaussianPolicy(Policy):
     """Continuous actions: a network for the mean, one state-independent log-std per dimension.
 
     The policy acts in its own units; ``env_action`` maps [-action_scale, action_scale] linearly
@@ -77,7 +78,7 @@ class GaussianPolicy(nn.Module):
         return torch.clamp(scaled, self.low, self.high)
 
 
-class CategoricalPolicy(nn.Module):
+class CategoricalPolicy(Policy):
     """Discrete actions: a network for the logits.
 
     Args:
@@ -117,7 +118,7 @@ def make_policy(
     *,
     init_std: float = 1.0,
     action_scale: float = 1.0,
-) -> GaussianPolicy | CategoricalPolicy:
+) -> Policy:
     """The policy that fits the spaces.
 
     Raises:
@@ -140,4 +141,6 @@ def make_policy(
             init_std=init_std,
             action_scale=action_scale,
         )
-    raise InputError(f"action space: expected Discrete or a one-dimensional Box, got {action_space}.")
+    raise InputError(
+        f"action space: expected Discrete or a one-dimensional Box, got {action_space}."
+    )

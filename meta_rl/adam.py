@@ -56,7 +56,9 @@ class Adam:
         """Adam's moments and step counts, as named tensors."""
         states = self._optimizer.state_dict()["state"]
         return {
-            f"{index}.{key}": value for index, state in states.items() for key, value in state.items()
+            f"{index}.{key}": value
+            for index, state in states.items()
+            for key, value in state.items()
         }
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:

@@ -10,7 +10,7 @@ from torch import nn
 from torch.func import functional_call
 
 from meta_rl import seeds
-from meta_rl.types import Params
+from meta_rl.types import Params, Policy
 
 
 class AdaptedPolicy:
@@ -24,7 +24,7 @@ class AdaptedPolicy:
     """
 
     def __init__(
-        self, policy: nn.Module, params: Params, scores: tuple[float, ...] = (), seed: int = 0
+        self, policy: Policy, params: Params, scores: tuple[float, ...] = (), seed: int = 0
     ):
         self.policy, self.params, self.scores = policy, params, scores
         self._like = next(iter(params.values()))
@@ -53,7 +53,7 @@ class AdaptedPolicy:
         single = obs.ndim == 1
         distribution = functional_call(self.policy, self.params, (obs[None] if single else obs,))
         action = distribution.mode() if deterministic else distribution.sample(self._generator)
-        env_action = self.policy.env_action(action).cpu().numpy()  # type: ignore[operator]
+        env_action = self.policy.env_action(action).cpu().numpy()
         return (env_action[0] if single else env_action), state
 
 

@@ -152,7 +152,12 @@ def describe_space(space: spaces.Space) -> dict[str, Any]:
     """A space as JSON values, to compare what a policy was trained on with what it meets."""
     if isinstance(space, spaces.Box):
         low, high = (np.asarray(b, dtype=float).tolist() for b in (space.low, space.high))
-        return {"type": "Box", "low": _finite(low), "high": _finite(high), "dtype": str(space.dtype)}
+        return {
+            "type": "Box",
+            "low": _finite(low),
+            "high": _finite(high),
+            "dtype": str(space.dtype),
+        }
     if isinstance(space, spaces.Discrete):
         return {"type": "Discrete", "n": int(space.n), "start": int(space.start)}
     return {"type": type(space).__name__, "description": str(space)}

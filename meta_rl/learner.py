@@ -100,7 +100,8 @@ class MetaLearner:
         last = self.config.iterations if iterations is None else self.iteration + iterations
         while self.iteration < last:
             metrics = self.iterate()
-            if any([callback(self, metrics) is False for callback in callbacks]):
+            answers = [callback(self, metrics) for callback in callbacks]
+            if any(answer is False for answer in answers):
                 break
         return self
 

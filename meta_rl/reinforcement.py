@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, Protocol
 
 import gymnasium as gym
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.func import functional_call
 from torch.utils._pytree import tree_map
 
@@ -17,7 +17,7 @@ from meta_rl.adapted import AdaptedPolicy
 from meta_rl.checkpoint import describe_space
 from meta_rl.config import EpisodesConfig
 from meta_rl.errors import InputError
-from meta_rl.types import BatchedEnv, Distribution, Episodes, Params, Task, TaskFamily
+from meta_rl.types import BatchedEnv, Distribution, Episodes, Params, Policy, Task, TaskFamily
 
 
 class Baseline(Protocol):
@@ -63,7 +63,7 @@ class Reinforcement:
     def __init__(
         self,
         family: TaskFamily,
-        policy: nn.Module,
+        policy: Policy,
         baseline: Baseline,
         config: EpisodesConfig,
         family_of_env: Callable[[gym.Env], TaskFamily],
@@ -89,7 +89,8 @@ class Reinforcement:
     def loss(self, params: Params, episodes: Episodes) -> Tensor:
         """The surrogate loss of one task; see the class."""
         log_prob = self.distribution(params, episodes).log_prob(episodes.action)
-        ratio = torch.exp(log_prob - episodes.log_prob)
+        # Masked before the exponential: padding must not overflow into the sum as inf * 0.
+        ratio = torch.exp((log_prob - episodes.log_prob) * episodes.mask)
         return -(ratio * episodes.advantage).sum() / episodes.mask.sum().clamp(min=1.0)
 
     def collect(
@@ -107,9 +108,7 @@ class Reinforcement:
         stream = seeds.derive(seed, len(batches))
         return self._valued(self.rollout(tasks, adapted(), self.config.episodes, stream))
 
-    def score(
-        self, batches: Sequence[Episodes], k: int, adapted: Callable[[], Params]
-    ) -> Tensor:
+    def score(self, batches: Sequence[Episodes], k: int, adapted: Callable[[], Params]) -> Tensor:
         """Mean undiscounted return of each task's episodes after k inner steps: ``(M,)``."""
         return batches[k].reward.sum(-1).mean(-1)
 
@@ -161,9 +160,7 @@ class Reinforcement:
         else:
             family, task = self.family_of_env(variant), {}
             self._check_spaces(family)
-        return Reinforcement(
-            family, self.policy, self.baseline, config, self.family_of_env
-        ), task
+        return Reinforcement(family, self.policy, self.baseline, config, self.family_of_env), task
 
     def deploy(self, params: Params, scores: tuple[float, ...]) -> AdaptedPolicy:
         """A policy with ``predict``."""

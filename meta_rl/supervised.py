@@ -97,9 +97,7 @@ class Supervised:
         return Examples(*self.family.draw(tasks, shots, stream, self.device))
 
     @torch.no_grad()
-    def score(
-        self, batches: Sequence[Examples], k: int, adapted: Callable[[], Params]
-    ) -> Tensor:
+    def score(self, batches: Sequence[Examples], k: int, adapted: Callable[[], Params]) -> Tensor:
         """Query loss of each task after k inner steps: ``(M,)``."""
         return over_tasks(self.loss, (0, 0), None)(adapted(), batches[-1])
 

@@ -16,7 +16,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import gymnasium as gym
-from torch import Generator, Tensor, device, dtype
+import torch
+from torch import Generator, Tensor, nn
 
 from meta_rl.errors import InputError as InputError
 
@@ -63,6 +64,14 @@ class Distribution(Protocol):
     def fisher(self, tangent: Any) -> Any:
         """The Fisher information of the distribution's own parameters times a tangent."""
         ...
+
+
+class Policy(nn.Module):
+    """A module from observations ``(*, O)`` to a :class:`Distribution` over its own actions."""
+
+    def env_action(self, action: Tensor) -> Tensor:
+        """The distribution's actions in the environment's units, inside its action space."""
+        raise NotImplementedError
 
 
 class Episodes(NamedTuple):
@@ -130,7 +139,7 @@ class TaskFamily(Protocol):
         ...
 
     def make_vec(
-        self, num_tasks: int, episodes: int, *, device: device | str, dtype: dtype
+        self, num_tasks: int, episodes: int, *, device: torch.device | str, dtype: torch.dtype
     ) -> BatchedEnv:
         """A batched environment of ``num_tasks`` x ``episodes`` rows."""
         ...

@@ -1,0 +1,132 @@
+"""Does it learn? Train every arm of an experiment on several seeds, evaluate on held-out tasks.
+
+    python -m benchmarks.learning navigation-2d --seeds 3
+
+Writes ``benchmarks/results/learning-EXPERIMENT.json``: for each arm and seed, the score of every
+held-out task after 0..K inner steps, and the curve seen while training.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import time
+from typing import Any
+
+import torch
+
+from benchmarks.provenance import write
+from meta_rl import seeds
+from meta_rl.config import Config, ShotsConfig
+from presets import PRESETS, build
+
+NAVIGATION, CARTPOLE, SINUSOID = (PRESETS[n] for n in ("navigation-2d", "cartpole", "sinusoid"))
+
+
+def inner(config: Config, **changes: Any) -> Config:
+    """The same settings with another inner loop."""
+    return dataclasses.replace(config, inner=dataclasses.replace(config.inner, **changes))
+
+
+def outer(config: Config, **changes: Any) -> Config:
+    """The same settings with another outer step."""
+    return dataclasses.replace(config, outer=dataclasses.replace(config.outer, **changes))
+
+
+def shots(config: Config, shots: int) -> Config:
+    """The same settings with another number of shots."""
+    data = dataclasses.replace(config.data, shots=shots)
+    assert isinstance(data, ShotsConfig)
+    return dataclasses.replace(config, data=data)
+
+
+# Arms whose name starts with "random" are not trained at all; "pretrained" trains one policy on
+# all tasks without any inner step, and is then adapted with the same rule.
+EXPERIMENTS: dict[str, dict[str, Config]] = {
+    "navigation-2d": {
+        "maml": NAVIGATION,
+        "maml, 3 inner steps": inner(NAVIGATION, steps=3, per_step=True),
+        "fixed step size": inner(NAVIGATION, learn_step_size=False),
+        "pretrained": inner(NAVIGATION, steps=0, per_step=False),
+        "random initialization": NAVIGATION,
+    },
+    "curvature-fraction": {
+        f"{fraction:g} of the episodes": outer(NAVIGATION, curvature_fraction=fraction)
+        for fraction in (1.0, 0.5, 0.25)
+    },
+    "cartpole": {
+        "maml": CARTPOLE,
+        "pretrained": inner(CARTPOLE, steps=0, per_step=False),
+        "random initialization": CARTPOLE,
+    },
+    "sinusoid": {
+        "10 shots": SINUSOID,
+        "5 shots": shots(SINUSOID, 5),
+        "10 shots, fixed step size": inner(SINUSOID, learn_step_size=False),
+        "10 shots, Meta-SGD": inner(SINUSOID, form="parameter", positive="none"),
+    },
+}
+
+
+def measure(config: Config, args: argparse.Namespace, seed: int, trained: bool) -> dict[str, Any]:
+    """Train one arm on one seed and evaluate it; JSON values."""
+    config = dataclasses.replace(config, seed=seed, iterations=args.iterations or config.iterations)
+    learner = build(config)
+    curve: list[dict[str, float]] = []
+    start = time.perf_counter()
+
+    def keep(learner: Any, metrics: dict[str, float]) -> None:
+        every = max(1, config.iterations // 100)
+        if metrics and (learner.iteration % every == 0 or learner.iteration == 1):
+            kept = {k: v for k, v in metrics.items() if k.startswith("meta/")}
+            sizes = {f"rule/{k}": v.mean().item() for k, v in learner.step_sizes().items()}
+            curve.append({"iteration": learner.iteration, **kept, **sizes})
+
+    if trained:
+        learner.learn(callbacks=[keep])
+    seconds = time.perf_counter() - start
+    if args.episodes:
+        learner.problem = learner.problem.variant(learner.held_out_tasks(1)[0], args.episodes)[0]
+    tasks = learner.problem.sample_tasks(args.tasks, seeds.derive(0, seeds.EVALUATION))
+    scores = learner.evaluate(tasks, args.steps, seeds.derive(seed, seeds.EVALUATION, 1))
+    return {
+        "seed": seed,
+        "iterations": learner.iteration,
+        "samples": learner.samples,
+        "seconds": round(seconds, 1),
+        "scores": [[round(float(s), 5) for s in row] for row in scores],
+        "curve": curve,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("experiment", choices=EXPERIMENTS)
+    parser.add_argument("--arms", nargs="*", help="only these; the file then holds only them")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--first-seed", type=int, default=0)
+    parser.add_argument("--iterations", type=int, help="instead of the preset's")
+    parser.add_argument("--tasks", type=int, default=40, help="held-out tasks, the same for all")
+    parser.add_argument("--episodes", type=int, help="per evaluation step; the preset's if absent")
+    parser.add_argument("--steps", type=int, default=3, help="inner steps at evaluation")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--name", help="of the result file")
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    arms = {}
+    for arm, config in EXPERIMENTS[args.experiment].items():
+        if args.arms and arm not in args.arms:
+            continue
+        runs = []
+        for seed in range(args.first_seed, args.first_seed + args.seeds):
+            run = measure(config, args, seed, trained=not arm.startswith("random"))
+            runs.append(run)
+            means = [f"{sum(row) / len(row):.4g}" for row in run["scores"]]
+            print(f"{arm}, seed {seed}: {' '.join(means)}  ({run['seconds']} s)", flush=True)
+        arms[arm] = runs
+    settings = {k: v for k, v in vars(args).items() if k not in ("arms", "name")}
+    print(write(f"learning-{args.name or args.experiment}", {"settings": settings, "arms": arms}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,41 @@
+"""Task families: environments and supervised tasks whose parameters are declared and sampled."""
+
+from __future__ import annotations
+
+import difflib
+
+from envs.cartpole import CartPole
+from envs.general import GymFamily, GymVec
+from envs.navigation import Navigation2D
+from envs.parameters import Parameter, ParameterSpace
+from envs.sinusoid import Sinusoid
+from envs.tensor import TensorEnv
+from meta_rl.errors import InputError
+
+FAMILIES = {family.id: family for family in (Navigation2D(), CartPole(), Sinusoid())}
+
+__all__ = [
+    "FAMILIES",
+    "CartPole",
+    "GymFamily",
+    "GymVec",
+    "Navigation2D",
+    "Parameter",
+    "ParameterSpace",
+    "Sinusoid",
+    "TensorEnv",
+    "make_family",
+]
+
+
+def make_family(name: str) -> Navigation2D | CartPole | Sinusoid:
+    """The family of this id.
+
+    Raises:
+        InputError: if there is none; names the nearest.
+    """
+    if name in FAMILIES:
+        return FAMILIES[name]
+    near = difflib.get_close_matches(name, FAMILIES, 1)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    raise InputError(f"family: expected one of {', '.join(FAMILIES)}, got {name!r}.{hint}")

@@ -1,0 +1,112 @@
+"""2-D point navigation of the MAML paper (Finn et al. 2017, section 5.3).
+
+Definition as in the released code (cbfinn/maml_rl, point_env_randgoal): the reward is the negative
+*distance*, not its square as the paper's text has it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import gymnasium as gym
+import numpy as np
+import torch
+from torch import Tensor
+
+from envs.parameters import Parameter, ParameterSpace
+from envs.tensor import TensorEnv
+from meta_rl.types import Task
+
+HORIZON = 100
+STEP = 0.1  # largest move along each axis
+CLOSE = 0.01  # the goal is reached when both axes are nearer than this
+ENV_ID = "MetaRL/Navigation2D-v0"
+
+OBSERVATION_SPACE = gym.spaces.Box(-HORIZON * STEP, HORIZON * STEP, (2,), np.float32)
+ACTION_SPACE = gym.spaces.Box(-STEP, STEP, (2,), np.float32)
+
+
+class Navigation2DEnv(gym.Env[np.ndarray, np.ndarray]):
+    """One point that starts at the origin and moves by its clipped action.
+
+    Args:
+        goal: where to, ``(x, y)``.
+    """
+
+    metadata: ClassVar[dict[str, Any]] = {"render_modes": []}
+
+    def __init__(self, goal: Sequence[float] = (0.5, 0.5)):
+        self.observation_space, self.action_space = OBSERVATION_SPACE, ACTION_SPACE
+        self.goal = np.asarray(goal, dtype=np.float64)
+        self.position = np.zeros(2)
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[np.ndarray, dict[str, Any]]:
+        """Back to the origin."""
+        super().reset(seed=seed)
+        self.position = np.zeros(2)
+        return self.position.astype(np.float32), {}
+
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        """Move; the reward is minus the distance to the goal after the move."""
+        self.position = self.position + np.clip(action, -STEP, STEP)
+        offset = self.position - self.goal
+        reached = bool((np.abs(offset) < CLOSE).all())
+        observation = self.position.astype(np.float32)
+        return observation, -float(np.linalg.norm(offset)), reached, False, {}
+
+
+class Navigation2DTensorEnv(TensorEnv):
+    """The same for M x B points at once."""
+
+    goal: Tensor  # (M, 1, 2)
+
+    def set_tasks(self, tasks: Sequence[Task]) -> None:
+        """Keep the goals."""
+        self.goal = self.column(tasks, "goal")
+
+    def initial_state(self, generator: torch.Generator) -> Tensor:
+        """The origin."""
+        return torch.zeros(*self.rows, 2, dtype=self.dtype, device=self.device)
+
+    def advance(self, action: Tensor) -> tuple[Tensor, Tensor]:
+        """Move by the clipped action."""
+        self.state = self.state + action.clamp(-STEP, STEP)
+        offset = self.state - self.goal
+        return -torch.linalg.vector_norm(offset, dim=-1), offset.abs().amax(-1) < CLOSE
+
+
+class Navigation2D:
+    """Goals uniform in the square [-0.5, 0.5]^2; horizon 100."""
+
+    id = "navigation-2d"
+    horizon = HORIZON
+    observation_space = OBSERVATION_SPACE
+    action_space = ACTION_SPACE
+    space = ParameterSpace((Parameter(name="goal", low=-0.5, high=0.5, size=2),))
+
+    def sample_tasks(self, n: int, seed: int) -> list[Task]:
+        """Draw n goals."""
+        return self.space.sample(n, seed)
+
+    def check_task(self, task: Task) -> Task:
+        """The task with its numbers normalized; InputError on one that does not fit."""
+        return self.space.check(task)
+
+    def make_env(self, task: Task) -> gym.Env:
+        """One standard environment with this goal and its time limit."""
+        return gym.make(ENV_ID, goal=self.check_task(task)["goal"])
+
+    def make_vec(
+        self, num_tasks: int, episodes: int, *, device: torch.device | str, dtype: torch.dtype
+    ) -> TensorEnv:
+        """The tensor backend."""
+        return Navigation2DTensorEnv(
+            num_tasks, episodes, horizon=self.horizon, device=device, dtype=dtype
+        )
+
+
+if ENV_ID not in gym.registry:
+    gym.register(ENV_ID, entry_point=Navigation2DEnv, max_episode_steps=HORIZON)

@@ -1,0 +1,46 @@
+"""Sinusoid regression, the few-shot toy of the MAML paper (Finn et al. 2017, section 5.1)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from envs.parameters import Parameter, ParameterSpace
+from meta_rl.types import Task
+
+
+class Sinusoid:
+    """``y = amplitude * sin(x - phase)`` with x ~ U[-5, 5], no noise."""
+
+    id = "sinusoid"
+    input_size = 1
+    output_size = 1
+    bound = 5.0
+    space = ParameterSpace(
+        (
+            Parameter(name="amplitude", low=0.1, high=5.0),
+            Parameter(name="phase", low=0.0, high=math.pi, unit="rad"),
+        )
+    )
+
+    def sample_tasks(self, n: int, seed: int) -> list[Task]:
+        """Draw n tasks, uniform in amplitude and phase."""
+        return self.space.sample(n, seed)
+
+    def check_task(self, task: Task) -> Task:
+        """The task with its numbers normalized; InputError on an unknown or out-of-range one."""
+        return self.space.check(task)
+
+    def draw(
+        self, tasks: Sequence[Task], shots: int, seed: int, device: torch.device | str
+    ) -> tuple[Tensor, Tensor]:
+        """Fresh inputs and labels, each ``(M, S, 1)``."""
+        generator = torch.Generator(device=device).manual_seed(seed)
+        unit = torch.rand(len(tasks), shots, 1, generator=generator, device=device)
+        x = self.bound * (2 * unit - 1)
+        numbers = [[task["amplitude"], task["phase"]] for task in tasks]
+        amplitude, phase = torch.tensor(numbers, device=device).unsqueeze(1).split(1, -1)
+        return x, amplitude * torch.sin(x - phase)

@@ -1,0 +1,82 @@
+"""The tensor backend: analytic environments stepped as a few tensor operations on any device."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from meta_rl.types import Step, Task
+
+
+class TensorEnv(ABC):
+    """M tasks x B episodes of an analytic environment in lockstep.
+
+    A subclass says how tasks become tensors, where episodes start and what a step does. ``state``
+    holds every row's physics, ``(M, B, S)``; setting it between steps is allowed.
+
+    Args:
+        num_tasks: M.
+        episodes: B.
+        horizon: steps after which every row is truncated.
+        device: where everything is computed.
+        dtype: of states, observations and rewards.
+    """
+
+    state: Tensor
+
+    def __init__(
+        self,
+        num_tasks: int,
+        episodes: int,
+        *,
+        horizon: int,
+        device: torch.device | str,
+        dtype: torch.dtype,
+    ):
+        self.rows = (num_tasks, episodes)
+        self.horizon, self.device, self.dtype = horizon, torch.device(device), dtype
+        self._running = torch.zeros(self.rows, dtype=torch.bool, device=device)
+        self._over = torch.ones(self.rows, dtype=torch.bool, device=device)
+        self._time = 0
+
+    def reset(self, tasks: Sequence[Task], seed: int) -> Tensor:
+        """Start every row of the tasks; returns obs ``(M, B, O)``."""
+        generator = torch.Generator(device=self.device).manual_seed(seed)
+        self.set_tasks(tasks)
+        self._time = 0
+        self.state = self.initial_state(generator)
+        return self.observe()
+
+    def step(self, action: Tensor) -> Step:
+        """Advance every row by one step."""
+        self._time += 1
+        reward, terminated = self.advance(action)
+        truncated = self._over if self._time >= self.horizon else self._running
+        return Step(self.observe(), reward, terminated, truncated)
+
+    def close(self) -> None:
+        """Tensors need no closing."""
+
+    def observe(self) -> Tensor:
+        """Observations ``(M, B, O)``; the state itself unless overridden."""
+        return self.state
+
+    def column(self, tasks: Sequence[Task], name: str) -> Tensor:
+        """One parameter of every task: ``(M, 1)``, or ``(M, 1, size)`` for a vector."""
+        values = torch.tensor([task[name] for task in tasks], dtype=self.dtype, device=self.device)
+        return values.unsqueeze(1)
+
+    @abstractmethod
+    def set_tasks(self, tasks: Sequence[Task]) -> None:
+        """Keep the tasks' parameters as tensors."""
+
+    @abstractmethod
+    def initial_state(self, generator: torch.Generator) -> Tensor:
+        """Where episodes start: ``(M, B, S)``."""
+
+    @abstractmethod
+    def advance(self, action: Tensor) -> tuple[Tensor, Tensor]:
+        """Replace ``state`` by the next one; rewards and terminations, each ``(M, B)``."""

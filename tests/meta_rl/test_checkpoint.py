@@ -1,0 +1,149 @@
+"""Checkpoints: whole or not there, verified, and exact when resumed."""
+
+import dataclasses
+import json
+
+import pytest
+import torch
+
+import presets
+from meta_rl import checkpoint
+from meta_rl.config import AdamConfig, EpisodesConfig, InnerConfig
+from meta_rl.errors import InputError
+
+TENSORS = {"a": torch.arange(6.0).reshape(2, 3), "b": torch.tensor(1)}
+
+
+def small(name):
+    """A preset cut to milliseconds."""
+    config = presets.PRESETS[name]
+    if name == "sinusoid":
+        return dataclasses.replace(config, log_every=1)
+    data = dataclasses.replace(config.data, tasks=2, episodes=2)
+    return dataclasses.replace(config, data=data)
+
+
+LEARNERS = {
+    "navigation, TRPO": small("navigation-2d"),
+    "navigation, Adam, Meta-SGD": dataclasses.replace(
+        small("navigation-2d"), outer=AdamConfig(), inner=InnerConfig(form="parameter", steps=2)
+    ),
+    "cartpole, TRPO": small("cartpole"),
+    "sinusoid, Adam": small("sinusoid"),
+}
+
+
+@pytest.mark.parametrize("name", LEARNERS)
+def test_training_2n_equals_training_n_then_n_more_bit_for_bit(name, tmp_path):
+    whole = presets.build(LEARNERS[name])
+    whole.learn(4)
+    first = presets.build(LEARNERS[name])
+    first.learn(2)
+    first.save(tmp_path / "half")
+    resumed = presets.load(tmp_path / "half")
+    resumed.learn(2)
+    assert (resumed.iteration, resumed.samples) == (4, whole.samples)
+    for part, other in zip(whole.meta, resumed.meta, strict=True):
+        assert part.keys() == other.keys()
+        assert all(torch.equal(part[key], other[key]) for key in part)
+
+
+def test_the_same_seed_gives_the_same_bits_and_another_seed_others():
+    config = LEARNERS["navigation, TRPO"]
+    one, same, other = (
+        presets.build(dataclasses.replace(config, seed=seed)).learn(1) for seed in (5, 5, 6)
+    )
+    weight = "mean.0.weight"
+    assert torch.equal(one.meta.theta[weight], same.meta.theta[weight])
+    assert not torch.equal(one.meta.theta[weight], other.meta.theta[weight])
+
+
+def test_training_leaves_the_global_generators_alone():
+    before = torch.get_rng_state()
+    presets.build(LEARNERS["cartpole, TRPO"]).learn(1)
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_tensors_and_manifest_come_back(tmp_path):
+    checkpoint.save(tmp_path / "c", {"kind": "test", "number": 3}, TENSORS)
+    manifest, tensors = checkpoint.load(tmp_path / "c")
+    assert (manifest["kind"], manifest["number"]) == ("test", 3)
+    assert all(torch.equal(tensors[name], TENSORS[name]) for name in TENSORS)
+    assert [p.name for p in tmp_path.iterdir()] == ["c"]
+
+
+def test_an_existing_checkpoint_is_never_overwritten(tmp_path):
+    checkpoint.save(tmp_path / "c", {}, TENSORS)
+    with pytest.raises(InputError, match="exists already"):
+        checkpoint.save(tmp_path / "c", {}, {})
+    assert checkpoint.load(tmp_path / "c")[1].keys() == TENSORS.keys()
+
+
+@pytest.mark.parametrize("file", [checkpoint.MANIFEST, checkpoint.TENSORS])
+def test_one_flipped_bit_anywhere_is_noticed(file, tmp_path):
+    path = checkpoint.save(tmp_path / "c", {"kind": "test"}, TENSORS) / file
+    whole = path.read_bytes()
+    for position in range(len(whole)):
+        damaged = bytearray(whole)
+        damaged[position] ^= 1
+        path.write_bytes(damaged)
+        try:
+            manifest, _ = checkpoint.load(path.parent)
+        except InputError:
+            continue
+        # White space between JSON values is the one thing that may change without harm.
+        assert file == checkpoint.MANIFEST
+        assert json.loads(bytes(damaged)) == json.loads(whole), manifest
+
+
+@pytest.mark.parametrize("file", [checkpoint.MANIFEST, checkpoint.TENSORS])
+def test_truncation_is_noticed(file, tmp_path):
+    path = checkpoint.save(tmp_path / "c", {"kind": "test"}, TENSORS) / file
+    whole = path.read_bytes().rstrip()
+    for length in (0, 1, len(whole) // 2, len(whole) - 1):
+        path.write_bytes(whole[:length])
+        with pytest.raises(InputError, match="damaged"):
+            checkpoint.load(path.parent)
+
+
+def test_a_newer_schema_is_refused(tmp_path):
+    checkpoint.save(tmp_path / "c", {}, TENSORS)
+    manifest = json.loads((tmp_path / "c/manifest.json").read_text())
+    manifest["schema"] = 99
+    (tmp_path / "c/manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(InputError, match="expected schema 1 or older, got 99"):
+        checkpoint.load(tmp_path / "c")
+
+
+def test_a_missing_checkpoint_says_what_to_give(tmp_path):
+    with pytest.raises(InputError, match="expected a run folder with checkpoints, got"):
+        presets.load(tmp_path / "nowhere")
+
+
+def test_the_newest_whole_checkpoint_is_used_and_the_damaged_one_named(tmp_path):
+    for number in (1, 2):
+        checkpoint.save(tmp_path / "checkpoints" / f"{number:09d}", {"n": number}, TENSORS)
+    (tmp_path / "checkpoints/000000002/tensors.safetensors").write_bytes(b"")
+    _, manifest, _, passed_over = checkpoint.load_newest(tmp_path)
+    assert manifest["n"] == 1
+    assert "000000002 is damaged" in passed_over[0]
+
+
+def test_a_checkpoint_of_another_family_is_refused(tmp_path):
+    presets.build(small("cartpole")).save(tmp_path / "c")
+    manifest, tensors = checkpoint.load(tmp_path / "c")
+    with pytest.raises(InputError, match="another family"):
+        presets.build(small("navigation-2d")).restore(manifest, tensors)
+
+
+def test_a_checkpoint_of_another_network_is_refused(tmp_path):
+    config = small("cartpole")
+    presets.build(config).save(tmp_path / "c")
+    manifest, tensors = checkpoint.load(tmp_path / "c")
+    wider = dataclasses.replace(config, network=dataclasses.replace(config.network, hidden=(8,)))
+    with pytest.raises(InputError, match=r"expected .* for theta\.logits"):
+        presets.build(wider).restore(manifest, tensors)
+
+
+def test_episodes_config_is_what_reinforcement_presets_hold():
+    assert isinstance(presets.PRESETS["cartpole"].data, EpisodesConfig)

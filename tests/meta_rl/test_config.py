@@ -1,0 +1,56 @@
+"""Settings survive JSON, and what makes no sense is refused with what, expected and got."""
+
+import json
+
+import pytest
+
+from meta_rl.config import AdamConfig, Config, EpisodesConfig, InnerConfig, TRPOConfig
+from meta_rl.config import ShotsConfig, from_dict, to_dict
+from meta_rl.errors import InputError
+from presets import PRESETS, preset
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_preset_survives_json(name):
+    assert from_dict(json.loads(json.dumps(to_dict(PRESETS[name])))) == PRESETS[name]
+
+
+def test_an_unknown_setting_is_refused_with_the_nearest():
+    values = to_dict(PRESETS["cartpole"])
+    values["inner"]["step_sise"] = 1
+    with pytest.raises(InputError, match=r"no setting 'step_sise'. Did you mean 'step_size'"):
+        from_dict(values)
+
+
+def test_a_setting_of_the_wrong_class_is_refused():
+    values = to_dict(PRESETS["cartpole"])
+    values["outer"]["type"] = "os.system"
+    with pytest.raises(InputError, match="expected type TRPOConfig or AdamConfig"):
+        from_dict(values)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: EpisodesConfig(tasks=0), r"data\.tasks: expected 1 or more, got 0"),
+        (lambda: EpisodesConfig(gamma=1.5), r"data\.gamma: expected between 0 and 1, got 1\.5"),
+        (lambda: EpisodesConfig(gamma=float("nan")), r"data\.gamma"),
+        (lambda: InnerConfig(steps=-1), r"inner\.steps: expected 0 or more, got -1"),
+        (lambda: TRPOConfig(curvature_fraction=0.0), r"outer\.curvature_fraction"),
+        (lambda: AdamConfig(learning_rate=float("inf")), r"outer\.learning_rate"),
+        (lambda: Config(family="x", iterations=0), r"iterations: expected 1 or more"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(make, message):
+    with pytest.raises(InputError, match=message):
+        make()
+
+
+def test_trpo_without_a_policy_is_refused():
+    with pytest.raises(InputError, match="TRPO needs a policy"):
+        Config(family="sinusoid", data=ShotsConfig(), outer=TRPOConfig())
+
+
+def test_an_unknown_preset_names_the_nearest():
+    with pytest.raises(InputError, match="Did you mean 'navigation-2d'"):
+        preset("navigation2d")

@@ -1,0 +1,64 @@
+"""The arrows between packages, and what a command costs before it has done anything."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+OURS = {"meta_rl", "envs", "agents", "presets", "commands", "train", "adapt", "benchmarks"}
+ALLOWED = {
+    "meta_rl": {"meta_rl"},
+    "agents": {"agents", "meta_rl"},
+    "envs": {"envs", "meta_rl.types", "meta_rl.errors"},
+}
+
+
+def imported(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+@pytest.mark.parametrize("package", ALLOWED)
+def test_packages_import_only_along_the_arrows(package):
+    files = list((ROOT / package).rglob("*.py"))
+    assert files
+    for path in files:
+        for name in imported(path):
+            if name.split(".")[0] in OURS:
+                fits = any(
+                    name == allowed or name.startswith(f"{allowed}.") or allowed.startswith(name)
+                    for allowed in ALLOWED[package]
+                )
+                assert fits, f"{path.relative_to(ROOT)} imports {name}"
+
+
+@pytest.mark.parametrize("command", ["train.py", "adapt.py"])
+def test_help_answers_without_importing_torch(command):
+    code = (
+        "import runpy, sys\n"
+        f"sys.argv = [{command!r}, '--help']\n"
+        "try:\n"
+        f"    runpy.run_path({command!r}, run_name='__main__')\n"
+        "except SystemExit as stop:\n"
+        "    assert stop.code in (0, None), stop.code\n"
+        "assert 'torch' not in sys.modules\n"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 0, result.stderr
+    assert "usage:" in result.stdout
+
+
+def test_every_public_name_of_the_package_loads():
+    import meta_rl
+
+    assert all(getattr(meta_rl, name) is not None for name in meta_rl.__all__)
+    assert set(meta_rl.__all__) == set(meta_rl._HOME)
