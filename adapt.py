@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -74,7 +75,8 @@ def _variant(command: Adapt, learner: Any) -> tuple[Any, str, str]:
         if not isinstance(arguments, dict):
             raise InputError(f"env_kwargs: expected a JSON object, got {command.env_kwargs!r}.")
         label = command.env_id.replace("/", "-")
-        return GymFamily(command.env_id, arguments), label, f"{command.env_id} {arguments or ''}"
+        foreign = GymFamily(command.env_id, arguments)
+        return partial(foreign.make_env, {}), label, f"{command.env_id} {arguments or ''}"
     family = learner.problem.family
     if command.task is None:
         task = learner.held_out_tasks(1)[0]

@@ -134,12 +134,15 @@ def _problem(config: Config, device: str) -> Any:
 
     family = envs.make_family(config.family)
     generator = seeds.generator(seeds.derive(config.seed, seeds.INITIAL))
-    if isinstance(config.data, ShotsConfig):
-        if not isinstance(family, envs.Sinusoid):
-            raise InputError(f"data: {config.family} is not supervised; use EpisodesConfig.")
+    if isinstance(config.data, ShotsConfig) and isinstance(family, envs.Sinusoid):
         sizes = (family.input_size, config.network.hidden, family.output_size)
         network = mlp(*sizes, config.network.activation, generator)
         return Supervised(family, network.to(device), config.data)
+    if isinstance(config.data, ShotsConfig) or isinstance(family, envs.Sinusoid):
+        raise InputError(
+            f"data: {type(config.data).__name__} does not fit the family {config.family}; "
+            "environments need EpisodesConfig, supervised families ShotsConfig."
+        )
     policy = make_policy(
         family.observation_space,
         family.action_space,

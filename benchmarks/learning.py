@@ -100,7 +100,7 @@ def measure(config: Config, args: argparse.Namespace, seed: int, trained: bool) 
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("experiment", choices=EXPERIMENTS)
     parser.add_argument("--arms", nargs="*", help="only these; the file then holds only them")
     parser.add_argument("--seeds", type=int, default=3)

@@ -5,18 +5,23 @@ from __future__ import annotations
 import difflib
 
 from envs.cartpole import CartPole
-from envs.general import GymFamily, GymVec
+from envs.family import Family
+from envs.general import GymVec
 from envs.navigation import Navigation2D
 from envs.parameters import Parameter, ParameterSpace
+from envs.single import GymFamily
 from envs.sinusoid import Sinusoid
 from envs.tensor import TensorEnv
 from meta_rl.errors import InputError
 
-FAMILIES = {family.id: family for family in (Navigation2D(), CartPole(), Sinusoid())}
+FAMILIES: dict[str, Family | Sinusoid] = {
+    family.id: family for family in (Navigation2D(), CartPole(), Sinusoid())
+}
 
 __all__ = [
     "FAMILIES",
     "CartPole",
+    "Family",
     "GymFamily",
     "GymVec",
     "Navigation2D",
@@ -28,7 +33,7 @@ __all__ = [
 ]
 
 
-def make_family(name: str) -> Navigation2D | CartPole | Sinusoid:
+def make_family(name: str) -> Family | Sinusoid:
     """The family of this id.
 
     Raises:

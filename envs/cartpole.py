@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import gymnasium as gym
 import torch
 from gymnasium.envs.classic_control.cartpole import CartPoleEnv
 from torch import Tensor
 
+from envs.family import Family
 from envs.parameters import Parameter, ParameterSpace
 from envs.tensor import TensorEnv
 from meta_rl.types import Task
@@ -23,13 +25,12 @@ class CartPoleTensorEnv(TensorEnv):
 
     gravity: Tensor  # each (M, 1)
     length: Tensor
-    force: Tensor
+    force: Tensor  # signed: what action 1 pushes with
 
     def set_tasks(self, tasks: Sequence[Task]) -> None:
         """Keep the physics."""
-        self.gravity, self.length, self.force = (
-            self.column(tasks, name) for name in ("gravity", "length", "force")
-        )
+        self.gravity, self.length = (self.column(tasks, name) for name in ("gravity", "length"))
+        self.force = self.column(tasks, "force") * self.column(tasks, "direction")
 
     def initial_state(self, generator: torch.Generator) -> Tensor:
         """Uniform in [-0.05, 0.05]^4."""
@@ -56,8 +57,13 @@ class CartPoleTensorEnv(TensorEnv):
         return torch.ones_like(x), fell
 
 
-class CartPole:
-    """Gravity, half the pole's length and the push differ; horizon 200, reward 1 a step."""
+class CartPole(Family):
+    """Gravity, half the pole's length, the push and its direction differ; horizon 200.
+
+    The reward is 1 a step. ``direction`` is -1 where action 1 pushes to the left, as a motor wired
+    the other way round would: without it one policy balances the whole family (measured: a mean of
+    199.7 of 200 steps before any adaptation) and there is nothing to adapt to.
+    """
 
     id = "cartpole"
     horizon = 200
@@ -68,34 +74,20 @@ class CartPole:
             Parameter(name="gravity", low=5.0, high=20.0, unit="m/s^2"),
             Parameter(name="length", low=0.25, high=1.5, unit="m"),
             Parameter(name="force", low=5.0, high=15.0, unit="N"),
+            Parameter(name="direction", choices=(-1.0, 1.0)),
         )
     )
-
-    def sample_tasks(self, n: int, seed: int) -> list[Task]:
-        """Draw n physics."""
-        return self.space.sample(n, seed)
-
-    def check_task(self, task: Task) -> Task:
-        """The task with its numbers normalized; InputError on one that does not fit."""
-        return self.space.check(task)
+    tensor_env = CartPoleTensorEnv
 
     def make_env(self, task: Task) -> gym.Env:
         """Gymnasium's own CartPole-v1 with this physics."""
-        values = self.check_task(task)
+        values: Any = self.check_task(task)
         env = gym.make("CartPole-v1", max_episode_steps=self.horizon)
-        cart = env.unwrapped
-        assert isinstance(cart, CartPoleEnv)
-        cart.gravity, cart.length, cart.force_mag = (
-            values[name] for name in ("gravity", "length", "force")
+        cart: Any = env.unwrapped
+        cart.gravity, cart.length, force, direction = (
+            values[name] for name in ("gravity", "length", "force", "direction")
         )
+        cart.force_mag = force * direction
         # Gymnasium derives this in its constructor: a new length alone would have half an effect.
         cart.polemass_length = cart.masspole * cart.length
         return env
-
-    def make_vec(
-        self, num_tasks: int, episodes: int, *, device: torch.device | str, dtype: torch.dtype
-    ) -> TensorEnv:
-        """The tensor backend."""
-        return CartPoleTensorEnv(
-            num_tasks, episodes, horizon=self.horizon, device=device, dtype=dtype
-        )

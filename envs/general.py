@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import copy
-import difflib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import gymnasium as gym
@@ -13,7 +11,6 @@ import torch
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from torch import Tensor
 
-from envs.parameters import ParameterSpace
 from meta_rl.errors import InputError
 from meta_rl.types import Step, Task
 
@@ -102,71 +99,6 @@ class GymVec:
         return tensor.reshape(*self.rows, *values.shape[1:], *([1] if values.ndim == 0 else []))
 
 
-class GymFamily:
-    """One environment as a family of a single task, ``{}``.
-
-    Args:
-        env: a registered id, a function that makes the environment, or an environment, of which
-            every row gets a deep copy.
-        kwargs: arguments for the constructor, with an id.
-        horizon: steps after which an episode is truncated; the environment's own when None.
-
-    Raises:
-        InputError: if the id or the arguments are wrong, the spaces are not supported, the
-            environment has no time limit and no horizon is given, or it cannot be copied.
-    """
-
-    space = ParameterSpace(())
-
-    def __init__(
-        self,
-        env: str | gym.Env | Callable[[], gym.Env],
-        kwargs: Mapping[str, Any] | None = None,
-        horizon: int | None = None,
-    ):
-        self._make = _maker(env, dict(kwargs or {}))
-        sample = self._make()
-        spec = sample.spec
-        self.id = spec.id if spec else type(sample.unwrapped).__name__
-        limit = horizon or (spec.max_episode_steps if spec else None)
-        if limit is None:
-            raise InputError(
-                f"environment: {self.id} has no time limit. Wrap it in "
-                "gymnasium.wrappers.TimeLimit and register it so, or give GymFamily a horizon."
-            )
-        self._horizon_given = horizon
-        self.horizon = int(limit)
-        self.observation_space, self.action_space = sample.observation_space, sample.action_space
-        sample.close()
-        if not isinstance(self.observation_space, gym.spaces.Box):
-            raise InputError(
-                f"environment: expected Box observations, {self.id} has {self.observation_space}. "
-                "Wrap it in gymnasium.wrappers.FlattenObservation."
-            )
-
-    def sample_tasks(self, n: int, seed: int) -> list[Task]:
-        """N times the only task."""
-        return [{} for _ in range(n)]
-
-    def check_task(self, task: Task) -> Task:
-        """The empty task; InputError on any parameter."""
-        return self.space.check(task)
-
-    def make_env(self, task: Task) -> gym.Env:
-        """A new environment (or copy)."""
-        self.check_task(task)
-        env = self._make()
-        if self._horizon_given is not None:
-            return gym.wrappers.TimeLimit(env, self._horizon_given)
-        return env
-
-    def make_vec(
-        self, num_tasks: int, episodes: int, *, device: torch.device | str, dtype: torch.dtype
-    ) -> GymVec:
-        """The general backend."""
-        return GymVec(self.make_env, num_tasks, episodes, device=device, dtype=dtype)
-
-
 class _Named(gym.Wrapper):
     """Says which task and step an environment failed at."""
 
@@ -193,37 +125,3 @@ class _Named(gym.Wrapper):
             f"environment: {self.env.unwrapped} raised {type(error).__name__}: {error} at {when} "
             f"of task {dict(self._task)}, seed {self._seed}. Mend the environment."
         )
-
-
-def _maker(env: Any, kwargs: dict[str, Any]) -> Callable[[], gym.Env]:
-    """A function without arguments that gives a fresh environment."""
-    if isinstance(env, str):
-        return lambda: _make_registered(env, kwargs)
-    if isinstance(env, gym.Env):
-        return lambda: _copy(env)
-    if callable(env):
-        return env
-    raise InputError(
-        f"environment: expected a Gymnasium id, a gymnasium.Env or a function, got {env!r}."
-    )
-
-
-def _make_registered(env_id: str, kwargs: dict[str, Any]) -> gym.Env:
-    try:
-        return gym.make(env_id, disable_env_checker=True, **kwargs)
-    except gym.error.Error as error:
-        near = difflib.get_close_matches(env_id, gym.registry, 1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
-        raise InputError(f"environment: cannot make {env_id!r}: {error}{hint}") from error
-    except (TypeError, ValueError, ImportError) as error:
-        raise InputError(f"environment: cannot make {env_id!r} with {kwargs}: {error}") from error
-
-
-def _copy(env: gym.Env) -> gym.Env:
-    try:
-        return copy.deepcopy(env)
-    except Exception as error:
-        raise InputError(
-            f"environment: {env} cannot be copied ({type(error).__name__}: {error}). "
-            "Give a function that makes it instead."
-        ) from error

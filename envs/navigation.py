@@ -7,13 +7,14 @@ Definition as in the released code (cbfinn/maml_rl, point_env_randgoal): the rew
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
 import torch
 from torch import Tensor
 
+from envs.family import Family
 from envs.parameters import Parameter, ParameterSpace
 from envs.tensor import TensorEnv
 from meta_rl.types import Task
@@ -33,8 +34,6 @@ class Navigation2DEnv(gym.Env[np.ndarray, np.ndarray]):
     Args:
         goal: where to, ``(x, y)``.
     """
-
-    metadata: ClassVar[dict[str, Any]] = {"render_modes": []}
 
     def __init__(self, goal: Sequence[float] = (0.5, 0.5)):
         self.observation_space, self.action_space = OBSERVATION_SPACE, ACTION_SPACE
@@ -78,7 +77,7 @@ class Navigation2DTensorEnv(TensorEnv):
         return -torch.linalg.vector_norm(offset, dim=-1), offset.abs().amax(-1) < CLOSE
 
 
-class Navigation2D:
+class Navigation2D(Family):
     """Goals uniform in the square [-0.5, 0.5]^2; horizon 100."""
 
     id = "navigation-2d"
@@ -86,27 +85,12 @@ class Navigation2D:
     observation_space = OBSERVATION_SPACE
     action_space = ACTION_SPACE
     space = ParameterSpace((Parameter(name="goal", low=-0.5, high=0.5, size=2),))
-
-    def sample_tasks(self, n: int, seed: int) -> list[Task]:
-        """Draw n goals."""
-        return self.space.sample(n, seed)
-
-    def check_task(self, task: Task) -> Task:
-        """The task with its numbers normalized; InputError on one that does not fit."""
-        return self.space.check(task)
+    tensor_env = Navigation2DTensorEnv
 
     def make_env(self, task: Task) -> gym.Env:
         """One standard environment with this goal and its time limit."""
         return gym.make(ENV_ID, goal=self.check_task(task)["goal"])
 
-    def make_vec(
-        self, num_tasks: int, episodes: int, *, device: torch.device | str, dtype: torch.dtype
-    ) -> TensorEnv:
-        """The tensor backend."""
-        return Navigation2DTensorEnv(
-            num_tasks, episodes, horizon=self.horizon, device=device, dtype=dtype
-        )
-
 
 if ENV_ID not in gym.registry:
-    gym.register(ENV_ID, entry_point=Navigation2DEnv, max_episode_steps=HORIZON)
+    gym.register(ENV_ID, entry_point="envs.navigation:Navigation2DEnv", max_episode_steps=HORIZON)

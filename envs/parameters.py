@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import difflib
-import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,19 +16,21 @@ Value = float | tuple[float, ...]
 
 @dataclass(frozen=True, kw_only=True)
 class Parameter:
-    """One number (or a vector of them) that tasks differ in, uniform on [low, high].
+    """One number (or a vector of them) that tasks differ in.
 
     Args:
         name: as tasks and the command line call it.
-        low: smallest value of each entry.
+        low: smallest value of each entry, which are uniform on [low, high].
         high: largest value of each entry.
+        choices: the values possible instead of a range, equally likely.
         unit: of the value, for people.
         size: entries of a vector; None for a plain number.
     """
 
     name: str
-    low: float
-    high: float
+    low: float = 0.0
+    high: float = 0.0
+    choices: tuple[float, ...] = ()
     unit: str = ""
     size: int | None = None
 
@@ -40,17 +41,27 @@ class Parameter:
             InputError: unless it has the right size, is finite and within range.
         """
         expected = "a number" if self.size is None else f"{self.size} numbers"
-        expected += f" in [{self.low:g}, {self.high:g}]{self.unit and ' ' + self.unit}"
+        options = ", ".join(f"{choice:g}" for choice in self.choices)
+        expected += f" out of {options}" if options else f" in [{self.low:g}, {self.high:g}]"
         try:
-            entries = tuple(float(entry) for entry in np.ravel(np.asarray(value, dtype=float)))
+            entries = [float(entry) for entry in np.ravel(np.asarray(value, dtype=float))]
         except (TypeError, ValueError):
-            entries = ()
-        fits = len(entries) == (self.size or 1) and all(
-            math.isfinite(entry) and self.low <= entry <= self.high for entry in entries
-        )
-        if not fits:
-            raise InputError(f"task parameter {self.name}: expected {expected}, got {value!r}.")
-        return entries[0] if self.size is None else entries
+            entries = []
+        if len(entries) != (self.size or 1) or not all(map(self._allows, entries)):
+            unit = f" {self.unit}" if self.unit else ""
+            raise InputError(
+                f"task parameter {self.name}: expected {expected}{unit}, got {value!r}."
+            )
+        return entries[0] if self.size is None else tuple(entries)
+
+    def at(self, quantile: float) -> float:
+        """The value of one entry at a uniform draw from [0, 1)."""
+        if self.choices:
+            return self.choices[int(quantile * len(self.choices))]
+        return self.low + quantile * (self.high - self.low)
+
+    def _allows(self, entry: float) -> bool:
+        return entry in self.choices if self.choices else self.low <= entry <= self.high
 
 
 @dataclass(frozen=True)
@@ -64,14 +75,10 @@ class ParameterSpace:
     parameters: tuple[Parameter, ...]
 
     def sample(self, n: int, seed: int) -> list[Task]:
-        """Draw n tasks, every entry uniform and independent; equal seeds give equal tasks."""
-        generator = np.random.default_rng(seed)
-        sizes = [parameter.size or 1 for parameter in self.parameters]
-        low, high = (
-            np.repeat([getattr(p, end) for p in self.parameters], sizes) for end in ("low", "high")
-        )
-        rows = generator.uniform(low, high, (n, sum(sizes))).tolist()
-        return [self._named(row, sizes) for row in rows]
+        """Draw n tasks, every entry independent; equal seeds give equal tasks."""
+        entries = sum(parameter.size or 1 for parameter in self.parameters)
+        rows = np.random.default_rng(seed).random((n, entries)).tolist()
+        return [self._named(iter(row)) for row in rows]
 
     def check(self, task: Mapping[str, object]) -> Task:
         """The task with every parameter as a float or a tuple of floats.
@@ -111,14 +118,13 @@ class ParameterSpace:
                 ) from None
         return self.check({n: v[0] if len(v) == 1 else tuple(v) for n, v in values.items()})
 
-    def _named(self, row: list[float], sizes: list[int]) -> Task:
-        task: dict[str, Value] = {}
-        start = 0
-        for parameter, size in zip(self.parameters, sizes, strict=True):
-            entries = tuple(row[start : start + size])
-            task[parameter.name] = entries[0] if parameter.size is None else entries
-            start += size
-        return task
+    def _named(self, quantiles: Iterator[float]) -> Task:
+        return {
+            p.name: p.at(next(quantiles))
+            if p.size is None
+            else tuple(p.at(next(quantiles)) for _ in range(p.size))
+            for p in self.parameters
+        }
 
     def _names(self) -> str:
         return ", ".join(parameter.name for parameter in self.parameters) or "none"

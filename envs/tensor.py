@@ -57,7 +57,7 @@ class TensorEnv(ABC):
         truncated = self._over if self._time >= self.horizon else self._running
         return Step(self.observe(), reward, terminated, truncated)
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027 - not abstract: nothing to do is the usual case
         """Tensors need no closing."""
 
     def observe(self) -> Tensor:

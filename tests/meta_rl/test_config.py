@@ -4,8 +4,16 @@ import json
 
 import pytest
 
-from meta_rl.config import AdamConfig, Config, EpisodesConfig, InnerConfig, TRPOConfig
-from meta_rl.config import ShotsConfig, from_dict, to_dict
+from meta_rl.config import (
+    AdamConfig,
+    Config,
+    EpisodesConfig,
+    InnerConfig,
+    ShotsConfig,
+    TRPOConfig,
+    from_dict,
+    to_dict,
+)
 from meta_rl.errors import InputError
 from presets import PRESETS, preset
 

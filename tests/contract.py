@@ -1,0 +1,151 @@
+"""What every family of environments must satisfy. A new family is tested by being listed."""
+
+import json
+import warnings
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+from gymnasium.utils.env_checker import check_env as gymnasium_check
+from stable_baselines3.common.env_checker import check_env as stable_baselines3_check
+
+from envs import GymVec
+from meta_rl.errors import InputError
+
+FLOAT64 = {"device": "cpu", "dtype": torch.float64}
+
+
+def check_family(family):
+    """Everything below."""
+    check_tasks(family)
+    check_spaces_and_checkers(family)
+    check_batched_env(family, GymVec(family.make_env, 2, 2, **FLOAT64))
+    if family.tensor_env is not None:
+        env = family.make_vec(2, 2, **FLOAT64)
+        check_batched_env(family, env)
+        check_tensor_env_equals_single_env(family)
+    check_every_parameter_takes_effect(family)
+
+
+def check_tasks(family):
+    """Sampling is deterministic and in range, tasks survive JSON, wrong ones are refused."""
+    tasks = family.sample_tasks(50, seed=1)
+    assert tasks == family.sample_tasks(50, seed=1)
+    assert tasks != family.sample_tasks(50, seed=2)
+    assert [family.check_task(json.loads(json.dumps(task))) for task in tasks] == tasks
+    for name in tasks[0]:
+        assert len({task[name] for task in tasks}) > 1
+        with pytest.raises(InputError, match=f"task parameter {name}: expected .*, got"):
+            family.check_task({**tasks[0], name: 1e9})
+        with pytest.raises(InputError, match="missing"):
+            family.check_task({key: v for key, v in tasks[0].items() if key != name})
+    with pytest.raises(InputError, match="got 'no such parameter'"):
+        family.check_task({**tasks[0], "no such parameter": 1.0})
+
+
+def check_spaces_and_checkers(family):
+    """The single environment is one that Gymnasium and stable-baselines3 accept."""
+    env = family.make_env(family.sample_tasks(1, seed=0)[0])
+    assert env.observation_space == family.observation_space
+    assert env.action_space == family.action_space
+    assert env.spec.max_episode_steps == family.horizon
+    with warnings.catch_warnings():
+        # Advice, not faults: actions in [-1, 1], observations with bounds.
+        warnings.filterwarnings("ignore", message=".*(symmetric and normalized|infinity).*")
+        gymnasium_check(env.unwrapped, skip_render_check=True)
+        stable_baselines3_check(env.unwrapped, warn=True)
+    env.close()
+
+
+def check_batched_env(family, env):
+    """Same seed, same bits; the task persists across resets; shapes and types as promised."""
+    tasks = family.sample_tasks(2, seed=3)
+    first, again = (run(family, env, tasks, seed=5) for _ in range(2))
+    for one, other in zip(first, again, strict=True):
+        assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+    for obs, reward, terminated, truncated in first:
+        assert obs.shape == (2, 2, gym.spaces.flatdim(family.observation_space))
+        assert reward.shape == terminated.shape == truncated.shape == (2, 2)
+        assert obs.dtype == reward.dtype == torch.float64
+        assert terminated.dtype == truncated.dtype == torch.bool
+        assert torch.isfinite(obs).all()
+        assert torch.isfinite(reward).all()
+    env.close()
+    env.close()
+
+
+def check_tensor_env_equals_single_env(family):
+    """Over whole episodes with random actions, flags included, to 1e-6, in float64."""
+    tasks = family.sample_tasks(4, seed=7)
+    tensor = family.make_vec(4, 1, **FLOAT64)
+    singles = [family.make_env(task) for task in tasks]
+    tensor.reset(tasks, seed=0)
+    for m, single in enumerate(singles):
+        observation, _ = single.reset(seed=m)
+        tensor.state[m, 0] = state_of(single, observation)
+    torch.testing.assert_close(
+        tensor.observe()[:, 0],
+        torch.stack([state_of(e, None) for e in singles]),
+        atol=1e-6,
+        rtol=0,
+    )
+    running = [True] * 4
+    ended = 0
+    for _ in range(family.horizon):
+        actions = sample_actions(family, 4, 1)
+        step = tensor.step(actions)
+        for m, single in enumerate(singles):
+            if not running[m]:
+                continue
+            action = actions[m, 0].numpy()
+            obs, reward, terminated, truncated, _ = single.step(
+                action.astype(family.action_space.dtype)
+            )
+            np.testing.assert_allclose(step.obs[m, 0].numpy(), obs, atol=1e-6)
+            assert abs(step.reward[m, 0].item() - reward) < 1e-6
+            assert step.terminated[m, 0].item() == terminated
+            assert step.truncated[m, 0].item() == truncated
+            running[m] = not (terminated or truncated)
+            ended += not running[m]
+    assert ended == 4
+
+
+def check_every_parameter_takes_effect(family):
+    """Another value of any one parameter changes observations or rewards."""
+    base, other = family.sample_tasks(2, seed=11)
+    env = family.make_vec(1, 1, **FLOAT64)
+    before = run(family, env, [base], seed=0)
+    for name in base:
+        choices = next(p.choices for p in family.space.parameters if p.name == name)
+        value = next((c for c in choices if c != base[name]), other[name])
+        after = run(family, env, [{**base, name: value}], seed=0)
+        same = all(
+            torch.equal(a, b)
+            for one, two in zip(before, after, strict=False)
+            for a, b in zip(one[:2], two[:2], strict=True)
+        )
+        assert not same, f"{family.id}: {name} changes nothing"
+
+
+def run(family, env, tasks, seed, steps=10):
+    """The first steps of an episode under fixed random actions."""
+    obs = env.reset(tasks, seed)
+    assert obs.shape[:2] == env.rows
+    return [env.step(sample_actions(family, *env.rows, seed=t)) for t in range(steps)]
+
+
+def sample_actions(family, num_tasks, episodes, seed=None):
+    """Random actions (M, B, A) or (M, B) from the action space."""
+    space = family.action_space
+    if seed is not None:
+        space.seed(seed)
+    rows = [[space.sample() for _ in range(episodes)] for _ in range(num_tasks)]
+    return torch.tensor(np.array(rows))
+
+
+def state_of(single, observation):
+    """A single environment's physics in full precision."""
+    inside = single.unwrapped
+    state = inside.state if hasattr(inside, "state") else inside.position
+    return torch.tensor(np.asarray(state, dtype=np.float64))

@@ -1,0 +1,11 @@
+"""Every family listed keeps the contract."""
+
+import pytest
+
+from envs import FAMILIES, Family
+from tests.contract import check_family
+
+
+@pytest.mark.parametrize("name", [n for n, f in FAMILIES.items() if isinstance(f, Family)])
+def test_family_keeps_the_contract(name):
+    check_family(FAMILIES[name])
