@@ -106,7 +106,7 @@ def _save(command: Adapt, learner: Any, model: Any, label: str, described: str) 
         "scores": list(model.scores),
     }
     checkpoint.save(folder, manifest, model.params)
-    writer = RunWriter(folder, learner.problem.score_name, command.steps)
+    writer = RunWriter(folder, learner.problem.score_name)
     writer.adaptation_curve(torch.tensor(model.scores)[:, None], "adapt", 0)
     writer.close()
     return folder

@@ -83,8 +83,7 @@ def _train(name: str, command: Train) -> None:
     print(
         f"{config.family} on {learner.problem.device}: {config.iterations} iterations -> {folder}"
     )
-    stop = StopOnSignal()
-    with RunRecorder(folder, learner) as recorder:
+    with RunRecorder(folder, learner) as recorder, StopOnSignal() as stop:
         progress = ProgressBar(learner)
         learner.learn(callbacks=[recorder, progress, stop])
         progress.close()

@@ -52,12 +52,10 @@ class RunRecorder:
         except OSError as error:
             raise InputError(f"run folder: cannot write {folder}: {error}.") from error
         config = learner.config
-        self._writer = RunWriter(
-            folder,
-            learner.problem.score_name,
-            max(config.inner.steps, config.eval.steps),
-            learner.iteration + 1 if resumed else None,
-        )
+        again_from = learner.iteration + 1 if resumed else None
+        self._writer = RunWriter(folder, learner.problem.score_name, again_from)
+        if not resumed:
+            self._writer.layout()
         self._held_out = learner.held_out_tasks(config.eval.tasks)
 
     def __call__(self, learner: MetaLearner, metrics: Metrics) -> None:
@@ -75,10 +73,15 @@ class RunRecorder:
         """Itself."""
         return self
 
-    def __exit__(self, *exception: object) -> None:
-        """Save what there is and close the events file."""
+    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
+        """Close the events file, and save unless an iteration was cut off in its middle.
+
+        An InputError (an environment that failed) comes while collecting, before the outer step
+        has changed anything.
+        """
         self._writer.close()
-        self.save()
+        if kind is None or issubclass(kind, InputError):
+            self.save()
 
     def evaluate(self) -> list[float]:
         """Adapt to the held-out tasks; records and returns the mean score after each step."""
@@ -135,12 +138,25 @@ class ProgressBar:
 
 
 class StopOnSignal:
-    """Stops at the end of the iteration on Ctrl-C or SIGTERM; a second Ctrl-C stops at once."""
+    """Stops at the end of the iteration on Ctrl-C or SIGTERM; a second Ctrl-C stops at once.
+
+    Use as a context manager; the handlers that were there before come back.
+    """
 
     def __init__(self):
         self.stopped = False
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self._stop)
+
+    def __enter__(self) -> StopOnSignal:
+        """Listen."""
+        self._before = {
+            number: signal.signal(number, self._stop) for number in (signal.SIGINT, signal.SIGTERM)
+        }
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        """Give the signals back."""
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
 
     def __call__(self, learner: MetaLearner, metrics: Metrics) -> bool:
         """False once a signal has come."""

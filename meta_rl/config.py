@@ -29,7 +29,9 @@ class InnerConfig:
     form: Literal["scalar", "tensor", "parameter"] = "scalar"
     """One step size in all, one per tensor, or one per parameter (Meta-SGD)."""
     per_step: bool = False
-    """Separate step sizes for each of the K steps (LSLR); steps beyond K reuse the last."""
+    """Separate step sizes for each of the K steps (LSLR)."""
+    extra_step_scale: float = 1.0
+    """Steps beyond the K trained ones take the last step size times this."""
     positive: Literal["exp", "softplus", "none"] = "exp"
     """What keeps a learned step size above zero; ``none`` lets it change sign, as in Meta-SGD."""
     first_order: bool = False
@@ -41,6 +43,9 @@ class InnerConfig:
         require(self.steps >= 0, "inner.steps", "0 or more", self.steps)
         positive = self.step_size > 0 or self.positive == "none"
         require(positive, "inner.step_size", "above 0 (or --inner.positive none)", self.step_size)
+        require(
+            self.extra_step_scale > 0, "inner.extra_step_scale", "above 0", self.extra_step_scale
+        )
         walks = self.tasks_at_once is None or self.tasks_at_once > 0
         require(walks, "inner.tasks_at_once", "1 or more", self.tasks_at_once)
 

@@ -65,14 +65,13 @@ class MetaLearner:
         batches = collect(self.problem, self.inner, self.meta, tasks, config.inner.steps, seed)
         clock.lap("time/seconds_collect")
         *supports, query = batches
-        self.iteration += 1
-        logged = self.iteration == 1 or self.iteration % config.log_every == 0
+        logged = self.iteration == 0 or (self.iteration + 1) % config.log_every == 0
         scores = score(self.problem, self.inner, self.meta, batches).mean(1) if logged else None
         clock.lap("time/seconds_score")
         metrics = self.outer.step(supports, query)
-        new_samples = self.problem.samples(batches)
-        self.samples += new_samples
         clock.lap("time/seconds_outer")
+        new_samples = self.problem.samples(batches)
+        self.iteration, self.samples = self.iteration + 1, self.samples + new_samples
         if scores is None:
             return {}
         return {
@@ -81,8 +80,8 @@ class MetaLearner:
             **self._summary(scores),
             **clock.laps,
             "time/seconds_iteration": clock.total,
-            "time/samples_per_second": new_samples / clock.total,
-            "time/collected_per_second": new_samples / clock.laps["time/seconds_collect"],
+            "time/fps": new_samples / clock.total,
+            "time/fps_collect": new_samples / clock.laps["time/seconds_collect"],
         }
 
     def learn(

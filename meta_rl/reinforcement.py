@@ -113,11 +113,15 @@ class Reinforcement:
         return batches[k].reward.sum(-1).mean(-1)
 
     def statistics(self, episodes: Episodes) -> dict[str, Tensor | float]:
-        """Numbers worth watching about one batch."""
-        real = episodes.mask.sum()
+        """Episode length, policy entropy (nats) and how well the baseline explains the returns."""
+        mask, real = episodes.mask, episodes.mask.sum()
+        target = returns.discounted_returns(episodes.reward, mask, self.config.gamma)
+        error = (target - self.baseline.fit_predict(episodes.obs, target, mask)) * mask
+        centred = (target - (target * mask).sum() / real) * mask
         return {
-            "rollout/ep_len_mean": episodes.mask.sum(-1).mean(),
-            "train/entropy": (episodes.behaviour.entropy() * episodes.mask).sum() / real,
+            "rollout/ep_len_mean": mask.sum(-1).mean(),
+            "train/entropy": (episodes.behaviour.entropy() * mask).sum() / real,
+            "train/explained_variance": 1 - (error**2).sum() / (centred**2).sum().clamp(min=1e-8),
         }
 
     def samples(self, batches: Sequence[Episodes]) -> int:

@@ -59,7 +59,7 @@ class GradientDescent:
             "softplus": lambda alpha: alpha + math.log(-math.expm1(-alpha)),
             "none": lambda alpha: alpha,
         }[self.config.positive](self.config.step_size)
-        lead = (self.config.steps,) if self.config.per_step else ()
+        lead = (max(1, self.config.steps),) if self.config.per_step else ()
         if self.config.form == "scalar":
             return {"step_size": next(iter(theta.values())).new_full(lead, raw)}
         return {
@@ -90,12 +90,14 @@ class GradientDescent:
         return {"step_size": value.new_full((), self.config.step_size)}
 
     def _alpha(self, learned: Params, name: str, k: int) -> Tensor | float:
+        trained = max(1, self.config.steps)
+        scale = 1.0 if k < trained else self.config.extra_step_scale
         if not learned:
-            return self.config.step_size
+            return scale * self.config.step_size
         raw = learned["step_size" if self.config.form == "scalar" else f"step_size.{name}"]
         if self.config.per_step:
-            raw = raw[min(k, raw.shape[0] - 1)]
-        return self._positive(raw)
+            raw = raw[min(k, trained - 1)]
+        return scale * self._positive(raw)
 
     def _positive(self, raw: Tensor) -> Tensor:
         match self.config.positive:

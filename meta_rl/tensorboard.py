@@ -18,15 +18,16 @@ class RunWriter:
     Args:
         folder: the run's.
         score_name: what scores are called: ``return`` or ``loss``.
-        steps: K, inner steps during meta-training.
         resumed_at: events from this iteration on are hidden, because they are written again.
     """
 
-    def __init__(self, folder: Path, score_name: str, steps: int, resumed_at: int | None = None):
+    def __init__(self, folder: Path, score_name: str, resumed_at: int | None = None):
         self._writer = SummaryWriter(str(folder), purge_step=resumed_at)
         self._score_name = score_name
-        if resumed_at is None:
-            self._writer.add_custom_scalars(self._layout(steps))
+
+    def layout(self) -> None:
+        """Make the Custom Scalars page show the curves that matter, first."""
+        self._writer.add_custom_scalars(self._layout())
 
     def scalars(self, metrics: dict[str, float], iteration: int) -> None:
         """Every metric under its own name."""
@@ -56,12 +57,11 @@ class RunWriter:
         """Flush and close the file."""
         self._writer.close()
 
-    def _layout(self, steps: int) -> dict:
+    def _layout(self) -> dict:
         name = self._score_name
-        both = [f"meta/{name}_step_{k}" for k in range(steps + 1)]
         return {
             "The curves that matter": {
-                f"{name} before and after adaptation": ["Multiline", both],
+                f"{name} before and after adaptation": ["Multiline", [f"meta/{name}_step_\\d+"]],
                 "gain from adapting": ["Multiline", ["meta/gain"]],
                 f"held-out tasks: {name} after k steps": ["Multiline", [f"eval/{name}_step_\\d+"]],
                 "step sizes": ["Multiline", ["rule/step_size.*"]],
@@ -73,7 +73,7 @@ class RunWriter:
             },
             "Speed": {
                 "seconds by phase": ["Multiline", ["time/seconds_.*"]],
-                "samples per second": ["Multiline", ["time/.*per_second"]],
+                "samples a second": ["Multiline", ["time/fps.*"]],
             },
         }
 

@@ -42,11 +42,14 @@ def test_learned_tensors_have_the_shape_of_their_form(form, per_step, shapes):
     assert {name: tuple(v.shape) for name, v in rule.init(THETA).items()} == shapes
 
 
-def test_steps_beyond_the_trained_ones_reuse_the_last_step_size():
-    rule = GradientDescent(InnerConfig(steps=2, per_step=True, positive="none"))
+@pytest.mark.parametrize("scale", [1.0, 0.5])
+def test_steps_beyond_the_trained_ones_reuse_the_last_step_size_scaled(scale):
+    config = InnerConfig(steps=2, per_step=True, positive="none", extra_step_scale=scale)
+    rule = GradientDescent(config)
     learned = {"step_size": torch.tensor([0.1, 0.7])}
-    phi, _ = rule.step(learned, 5, THETA, GRADIENT, None)
-    torch.testing.assert_close(phi["bias"], torch.full((3,), -1.4))
+    for k, alpha in ((0, 0.1), (1, 0.7), (2, 0.7 * scale), (5, 0.7 * scale)):
+        phi, _ = rule.step(learned, k, THETA, GRADIENT, None)
+        torch.testing.assert_close(phi["bias"], torch.full((3,), -2 * alpha))
 
 
 @pytest.mark.parametrize("positive", ["exp", "softplus"])
