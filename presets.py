@@ -26,9 +26,13 @@ if TYPE_CHECKING:
     from meta_rl import AdaptedNetwork, AdaptedPolicy, MetaLearner
 
 PRESETS: dict[str, Config] = {
-    # Finn et al. 2017, 2-D navigation: 20 tasks, 20 episodes, horizon 100, one inner step.
+    # Finn et al. 2017, 2-D navigation: 20 tasks, 20 episodes, horizon 100, one inner step; further
+    # steps at test time are shorter (theirs by a half, with a fixed first step of 0.1).
     "navigation-2d": Config(
-        family="navigation-2d", iterations=100, outer=TRPOConfig(curvature_fraction=0.25)
+        family="navigation-2d",
+        iterations=100,
+        inner=InnerConfig(steps=1, step_size=0.1, extra_step_scale=0.25),
+        outer=TRPOConfig(curvature_fraction=0.25),
     ),
     "cartpole": Config(
         family="cartpole",

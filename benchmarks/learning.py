@@ -40,6 +40,8 @@ def shots(config: Config, shots: int) -> Config:
     return dataclasses.replace(config, data=data)
 
 
+HELD_OUT = 2017  # seed of the evaluation tasks: no run, and no choice of settings, has seen them
+
 # Arms whose name starts with "random" are not trained at all; "pretrained" trains one policy on
 # all tasks without any inner step, and is then adapted with the same rule.
 EXPERIMENTS: dict[str, dict[str, Config]] = {
@@ -87,7 +89,7 @@ def measure(config: Config, args: argparse.Namespace, seed: int, trained: bool) 
     seconds = time.perf_counter() - start
     if args.episodes:
         learner.problem = learner.problem.variant(learner.held_out_tasks(1)[0], args.episodes)[0]
-    tasks = learner.problem.sample_tasks(args.tasks, seeds.derive(0, seeds.EVALUATION))
+    tasks = learner.problem.sample_tasks(args.tasks, seeds.derive(HELD_OUT, seeds.EVALUATION))
     scores = learner.evaluate(tasks, args.steps, seeds.derive(seed, seeds.EVALUATION, 1))
     return {
         "seed": seed,

@@ -1,0 +1,221 @@
+"""The commands, as a person runs them: what they leave behind, and how they refuse."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+from stable_baselines3.common.evaluation import evaluate_policy
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+import adapt
+import presets
+import train
+from envs import Navigation2D
+from meta_rl.errors import InputError
+
+ROOT = Path(__file__).parent.parent
+SMALL = ["--data.tasks", "2", "--data.episodes", "3", "--eval.tasks", "2", "--device", "cpu"]
+
+
+def run(*arguments):
+    return subprocess.run(
+        [sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+
+
+def scalars(folder):
+    events = EventAccumulator(str(folder), size_guidance={"scalars": 0})
+    events.Reload()
+    return events
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A run of four iterations."""
+    logs = tmp_path_factory.mktemp("runs")
+    options = ["--iterations", "4", "--eval.every", "2", "--checkpoint-every", "2"]
+    train.main(["navigation-2d", *options, *SMALL, "--log-dir", str(logs)])
+    return logs / "navigation-2d_1"
+
+
+def test_a_run_folder_holds_config_events_and_checkpoints(trained):
+    assert json.loads((trained / "config.json").read_text())["iterations"] == 4
+    names = [path.name for path in sorted((trained / "checkpoints").iterdir())]
+    assert names == ["000000002", "000000004"]
+
+
+def test_tensorboard_has_the_curves_that_matter(trained):
+    events = scalars(trained)
+    tags = events.Tags()
+    expected = {
+        "meta/return_pre", "meta/return_post", "meta/return_step_0", "meta/return_step_1",
+        "meta/gain", "eval/return_step_3", "rollout/ep_rew_mean", "rollout/ep_len_mean",
+        "train/outer_loss", "train/kl", "train/accepted", "train/line_search_trials",
+        "train/grad_norm_theta", "train/grad_norm_rule", "train/entropy",
+        "train/explained_variance", "rule/step_size", "time/fps", "time/seconds_collect",
+        "time/seconds_outer", "time/seconds_iteration",
+    }  # fmt: skip
+    assert expected <= set(tags["scalars"])
+    assert [e.step for e in events.Scalars("meta/gain")] == [1, 2, 3, 4]
+    assert "rule/step_sizes" in tags["histograms"]
+    assert "eval/adaptation" in tags["images"]
+    assert "custom_scalars__config__" in tags["tensors"]
+    gains = [e.value for e in events.Scalars("meta/gain")]
+    posts = [e.value for e in events.Scalars("meta/return_post")]
+    pres = [e.value for e in events.Scalars("meta/return_pre")]
+    np.testing.assert_allclose(gains, np.subtract(posts, pres), rtol=1e-4)
+
+
+def test_resuming_by_command_equals_never_having_stopped(trained, tmp_path):
+    options = ["navigation-2d", *SMALL, "--log-dir", str(tmp_path), "--checkpoint-every", "2"]
+    train.main([*options, "--eval.every", "2", "--iterations", "2"])
+    run_folder = tmp_path / "navigation-2d_1"
+    train.main(["--resume", str(run_folder), "--iterations", "4", "--device", "cpu"])
+    resumed, whole = presets.load(run_folder), presets.load(trained)
+    assert resumed.iteration == whole.iteration == 4
+    for name, value in whole.meta.theta.items():
+        assert torch.equal(value, resumed.meta.theta[name])
+
+
+def test_resuming_with_other_settings_is_refused(trained):
+    with pytest.raises(InputError, match="keeps its own settings"):
+        train.main(["--resume", str(trained), "--seed", "3"])
+
+
+def test_adapt_prints_every_step_and_saves_a_policy_that_predicts(trained, capsys):
+    before = sorted((trained / "checkpoints").iterdir())
+    adapt.main([str(trained), "--task", "goal=0.3,-0.2", "--steps", "2", "--device", "cpu"])
+    out = capsys.readouterr().out
+    assert "after 0 inner steps" in out
+    assert "after 2 inner steps" in out
+    folder = trained / "adapted" / "goal=0.3,-0.2"
+    policy = presets.load_adapted(folder)
+    assert len(policy.scores) == 3
+    action, _ = policy.predict(np.zeros(2, np.float32), deterministic=True)
+    assert Navigation2D.action_space.contains(action)
+    assert "adapt/return_step_2" in scalars(folder).Tags()["scalars"]
+    assert sorted((trained / "checkpoints").iterdir()) == before
+
+
+def test_adapting_is_the_same_through_any_door(trained):
+    """By task, by the environment object, by a function: the same episodes' physics, same API."""
+    learner = presets.load(trained)
+    by_task = learner.adapt({"goal": (0.3, -0.2)}, steps=1, episodes=4)
+    env = gym.make("MetaRL/Navigation2D-v0", goal=(0.3, -0.2))
+    by_env = learner.adapt(env, steps=1, episodes=4)
+    torch.testing.assert_close(by_task.params, by_env.params, rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(by_task.scores, by_env.scores, rtol=1e-3)
+
+
+def test_stable_baselines3_evaluates_an_adapted_policy(trained):
+    policy = presets.load(trained).adapt({"goal": (0.3, -0.2)}, steps=1)
+    env = Navigation2D().make_env({"goal": (0.3, -0.2)})
+    mean, _ = evaluate_policy(policy, env, n_eval_episodes=2, deterministic=True, warn=False)
+    assert -200 < mean < 0
+
+
+def test_deterministic_actions_repeat_and_sampled_ones_stay_in_the_box(trained):
+    policy = presets.load(trained).adapt({"goal": (0.3, -0.2)}, steps=1)
+    obs = np.zeros((5, 2), np.float32)
+    first, second = (policy.predict(obs, deterministic=True)[0] for _ in range(2))
+    np.testing.assert_array_equal(first, second)
+    sampled = np.concatenate([policy.predict(obs)[0] for _ in range(50)])
+    assert np.abs(sampled).max() <= 0.1 + 1e-7
+    assert sampled.std() > 0.005
+
+
+def test_a_cartpole_never_in_the_family_is_adapted_to_by_id(tmp_path):
+    train.main(["cartpole", "--iterations", "1", *SMALL, "--log-dir", str(tmp_path)])
+    run_folder = tmp_path / "cartpole_1"
+    kwargs = ["--env-kwargs", '{"sutton_barto_reward": true}']
+    adapt.main([str(run_folder), "--env-id", "CartPole-v1", *kwargs, "--steps", "1"])
+    policy = presets.load_adapted(run_folder / "adapted" / "CartPole-v1")
+    env = gym.make("CartPole-v1")
+    assert env.action_space.contains(policy.predict(env.reset(seed=0)[0])[0])
+
+
+def test_the_supervised_road_is_the_same_road(tmp_path, capsys):
+    options = ["--iterations", "3", "--log-every", "1", "--eval.tasks", "2", "--device", "cpu"]
+    train.main(["sinusoid", *options, "--log-dir", str(tmp_path)])
+    adapt.main([str(tmp_path / "sinusoid_1"), "--task", "amplitude=2,phase=1", "--steps", "5"])
+    assert "loss on sinusoid amplitude=2 phase=1" in capsys.readouterr().out
+    network = presets.load_adapted(tmp_path / "sinusoid_1/adapted/amplitude=2_phase=1")
+    assert network.predict(np.zeros((7, 1), np.float32)).shape == (7, 1)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train.py", "navigation3d"], "error: preset: expected one of navigation-2d, cartpole"),
+        (["train.py", "--iterations", "0"], "error: iterations: expected 1 or more, got 0."),
+        (["train.py", "--device", "cuda:99"], "error: device: expected"),
+        (["train.py", "--resume", "/nowhere"], "error: checkpoint: expected a run folder"),
+        (["train.py", "--resume"], "error: resume: expected a run folder after --resume."),
+        (["train.py", "--family", "sinusoid"], "error: data: EpisodesConfig does not fit"),
+        (["train.py", "--log-dir", "/proc/runs"], "error: run folder: cannot write /proc/runs"),
+        (["adapt.py", "/nowhere"], "error: checkpoint: expected a run folder"),
+        (["adapt.py", "RUN", "--task", "gaol=1,2"], "error: task: expected parameters goal, got"),
+        (
+            ["adapt.py", "RUN", "--task", "goal=9,9"],
+            "error: task parameter goal: expected 2",
+        ),
+        (
+            ["adapt.py", "RUN", "--env-id", "Pendulum-v1"],
+            "error: observation space: the policy",
+        ),
+        (["adapt.py", "RUN", "--env-id", "Nothing-v0"], "error: environment: cannot make 'Nothing"),
+        (
+            ["adapt.py", "RUN", "--env-id", "X", "--env-kwargs", "{"],
+            "error: env_kwargs: expected",
+        ),
+        (["adapt.py", "RUN", "--steps", "-1"], "error: steps: expected 0 or more, got -1."),
+    ],
+)
+def test_bad_input_ends_in_one_clear_line(trained, arguments, message):
+    result = run(*(str(trained) if a == "RUN" else a for a in arguments))
+    assert result.returncode == 2
+    assert result.stderr.startswith(message), result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+def test_an_environment_that_returns_nan_is_named_and_nothing_is_lost(trained):
+    class Broken(gym.Wrapper):
+        def step(self, action):
+            obs, _, *rest = self.env.step(action)
+            return obs, float("nan"), *rest
+
+    learner = presets.load(trained)
+    env = Broken(gym.make("MetaRL/Navigation2D-v0", goal=(0.3, -0.2)))
+    with pytest.raises(InputError, match="expected a finite reward, got NaN or infinity at step 0"):
+        learner.adapt(env)
+    assert presets.load(trained).iteration == 4
+
+
+def test_a_terminated_run_saves_its_iteration_and_says_how_to_go_on(tmp_path):
+    command = [sys.executable, "train.py", *SMALL, "--log-dir", str(tmp_path)]
+    process = subprocess.Popen(
+        [*command, "--iterations", "100000", "--eval.every", "0"],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+    )
+    checkpoints = tmp_path / "navigation-2d_1" / "checkpoints"
+    deadline = time.monotonic() + 120
+    while not (checkpoints.exists() and any(checkpoints.iterdir())):
+        assert time.monotonic() < deadline, process.stderr.read()
+        time.sleep(0.2)
+    process.send_signal(signal.SIGTERM)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
+    assert f"stopped; continue with: python train.py --resume {tmp_path}" in out
+    assert presets.load(tmp_path / "navigation-2d_1").iteration >= 25
