@@ -2,9 +2,9 @@
 
     python -m benchmarks.meta_iteration
 
-20 tasks x 20 episodes x 100 steps before and after one inner step, policy 2-64-64-2: the same work as
-the table of peers in docs/benchmarks.md. Beside the preset, the same with the curvature on all episodes,
-and the environment alone. Writes ``benchmarks/results/meta-iteration.json``.
+20 tasks x 20 episodes x 100 steps before and after one inner step, policy 2-64-64-2: the work that
+docs/benchmarks.md compares with other libraries. Beside the preset, the same with the curvature on
+all episodes, and the environment alone. Writes ``benchmarks/results/meta-iteration.json``.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import Any
 import torch
 
 from benchmarks.provenance import write
+from envs import Navigation2D
 from meta_rl.config import Config, TRPOConfig
 from meta_rl.learner import collect
 from presets import PRESETS, build, resolve_device
@@ -63,9 +64,7 @@ def pieces(learner: Any, count: int) -> dict[str, Any]:
 
 def stepping(count: int, device: str) -> dict[str, Any]:
     """The environment alone: 400 rows x 100 steps with given actions."""
-    from envs import make_family
-
-    family = make_family("navigation-2d")
+    family = Navigation2D()
     tasks = family.sample_tasks(20, 0)
     env = family.make_vec(20, 20, device=device, dtype=torch.float32)
     action = 0.1 * torch.randn(20, 20, 2, device=device)
