@@ -55,15 +55,15 @@ class GaussianPolicy(Policy):
         self.mean = mlp(observation_size, network.hidden, size, network.activation, generator)
         self.log_std = nn.Parameter(torch.full((size,), math.log(init_std)))
         self.action_scale = action_scale
-        # An unbounded box has no half-width to scale to: actions pass through as they are.
+        # An unbounded dimension has no half-width to scale to: its actions pass as they are.
         bounded = np.isfinite(action_space.low) & np.isfinite(action_space.high)
-        half_width = np.where(bounded, (action_space.high - action_space.low) / 2, action_scale)
-        centre = np.where(bounded, (action_space.high + action_space.low) / 2, 0.0)
+        low = np.where(bounded, action_space.low, -action_scale)
+        high = np.where(bounded, action_space.high, action_scale)
         for name, value in {
             "low": action_space.low,
             "high": action_space.high,
-            "centre": centre,
-            "half_width": half_width,
+            "centre": (high + low) / 2,
+            "half_width": (high - low) / 2,
         }.items():
             self.register_buffer(name, torch.as_tensor(value, dtype=torch.float32), False)
 

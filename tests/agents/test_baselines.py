@@ -1,0 +1,59 @@
+"""The linear baseline: exact where it can be, separate for every task, and never a crash."""
+
+import torch
+
+from agents import LinearFeatureBaseline
+
+
+def data(seed=0):
+    g = torch.Generator().manual_seed(seed)
+    obs = torch.randn(3, 4, 20, 2, generator=g, dtype=torch.float64)
+    lengths = torch.randint(5, 21, (3, 4), generator=g)
+    mask = (torch.arange(20) < lengths[..., None]).double()
+    return obs, mask
+
+
+def test_returns_that_are_linear_in_the_features_are_fitted_exactly():
+    obs, mask = data()
+    time = torch.arange(20, dtype=torch.float64) / 100
+    task = torch.tensor([1.0, -2.0, 0.5], dtype=torch.float64)[:, None, None]
+    target = (task * obs[..., 0] + 3 * obs[..., 1] ** 2 - time**2 + task) * mask
+    fitted = LinearFeatureBaseline(ridge=1e-10).fit_predict(obs, target, mask)
+    torch.testing.assert_close(fitted, target, atol=1e-5, rtol=0)
+
+
+def test_the_fit_is_the_ridge_solution():
+    obs, mask = data()
+    target = torch.randn(mask.shape, generator=torch.Generator().manual_seed(1)).double() * mask
+    baseline = LinearFeatureBaseline(ridge=0.1)
+    features = baseline._features(obs)[1][mask[1] > 0]
+    normal = features.mT @ features + 0.1 * torch.eye(features.shape[1])
+    weights = torch.linalg.solve(normal, features.mT @ target[1][mask[1] > 0])
+    fitted = baseline.fit_predict(obs, target, mask)[1][mask[1] > 0]
+    torch.testing.assert_close(fitted, features @ weights)
+
+
+def test_padding_changes_nothing():
+    obs, mask = data()
+    target = obs.sum(-1) * mask
+    wild = torch.where(mask[..., None] > 0, obs, torch.full_like(obs, 1e6))
+    other = torch.where(mask > 0, target, torch.full_like(target, 7.0))
+    baseline = LinearFeatureBaseline()
+    torch.testing.assert_close(
+        baseline.fit_predict(obs, target, mask), baseline.fit_predict(wild, other, mask)
+    )
+
+
+def test_observations_that_never_change_do_not_break_the_fit():
+    obs = torch.zeros(1, 2, 5, 3)
+    target = torch.ones(1, 2, 5)
+    values = LinearFeatureBaseline().fit_predict(obs, target, torch.ones(1, 2, 5))
+    torch.testing.assert_close(values, target, atol=1e-3, rtol=0)
+
+
+def test_equations_that_cannot_be_solved_leave_that_task_without_a_baseline():
+    obs = torch.ones(2, 1, 4, 1)
+    target = torch.ones(2, 1, 4)
+    obs[1] = float("nan")
+    values = LinearFeatureBaseline().fit_predict(obs, target, torch.ones(2, 1, 4))
+    torch.testing.assert_close(values[0], target[0], atol=1e-3, rtol=0)

@@ -1,0 +1,67 @@
+"""Policies: what they act in, how that reaches the environment, and what they refuse."""
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+
+from agents import CategoricalPolicy, GaussianPolicy, make_policy
+from meta_rl.config import NetworkConfig
+from meta_rl.errors import InputError
+
+NETWORK = NetworkConfig(hidden=(8,))
+
+
+def seeded():
+    return torch.Generator().manual_seed(0)
+
+
+def gaussian(low, high, scale):
+    space = gym.spaces.Box(np.float32(low), np.float32(high))
+    return GaussianPolicy(3, space, NETWORK, seeded(), action_scale=scale)
+
+
+def test_actions_are_scaled_linearly_onto_the_box_and_clipped():
+    policy = gaussian([-0.1, 0.0], [0.1, 4.0], scale=10)
+    actions = torch.tensor([[0.0, 0.0], [10.0, -10.0], [5.0, 5.0], [-50.0, 99.0]])
+    expected = torch.tensor([[0.0, 2.0], [0.1, 0.0], [0.05, 3.0], [-0.1, 4.0]])
+    torch.testing.assert_close(policy.env_action(actions), expected)
+
+
+def test_an_unbounded_box_passes_actions_through():
+    policy = gaussian([-np.inf], [np.inf], scale=10)
+    torch.testing.assert_close(policy.env_action(torch.tensor([[37.0]])), torch.tensor([[37.0]]))
+
+
+def test_leading_axes_of_observations_are_kept():
+    obs = torch.randn(2, 5, 3, generator=seeded())
+    policy = gaussian([-1, -1], [1, 1], scale=1)
+    assert policy(obs).mean.shape == policy(obs).log_std.shape == (2, 5, 2)
+    torch.testing.assert_close(policy(obs).mean[1, 3], policy(obs[1, 3:4]).mean[0])
+    discrete = CategoricalPolicy(3, gym.spaces.Discrete(4), NETWORK, seeded())
+    assert discrete(obs).logits.shape == (2, 5, 4)
+
+
+def test_discrete_actions_count_from_the_spaces_start():
+    policy = CategoricalPolicy(3, gym.spaces.Discrete(4, start=-1), NETWORK, seeded())
+    assert policy.env_action(torch.tensor([0, 3])).tolist() == [-1, 2]
+
+
+def test_the_same_generator_gives_the_same_weights_and_global_state_is_left_alone():
+    before = torch.get_rng_state()
+    one, other = gaussian([-1], [1], 1), gaussian([-1], [1], 1)
+    assert all(map(torch.equal, one.parameters(), other.parameters()))
+    assert torch.equal(before, torch.get_rng_state())
+
+
+@pytest.mark.parametrize(
+    ("observation", "action", "message"),
+    [
+        (gym.spaces.Dict({}), gym.spaces.Discrete(2), "observation space: expected Box"),
+        (gym.spaces.Box(0, 1, (2,)), gym.spaces.MultiBinary(2), "action space: expected Discrete"),
+        (gym.spaces.Box(0, 1, (2,)), gym.spaces.Box(0, 1, (2, 2)), "one-dimensional Box"),
+    ],
+)
+def test_spaces_that_no_policy_handles_are_refused(observation, action, message):
+    with pytest.raises(InputError, match=message):
+        make_policy(observation, action, NETWORK, seeded())

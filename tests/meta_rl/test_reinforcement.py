@@ -1,0 +1,85 @@
+"""The sampler and the objective on ragged episodes: padding counts for nothing."""
+
+import dataclasses
+
+import torch
+from torch.utils._pytree import tree_map
+
+import presets
+from meta_rl.learner import collect
+
+
+def cartpole(episodes=5):
+    config = presets.PRESETS["cartpole"]
+    data = dataclasses.replace(config.data, tasks=3, episodes=episodes)
+    return presets.build(dataclasses.replace(config, data=data))
+
+
+def recorded(learner, steps=1, seed=0):
+    tasks = learner.problem.sample_tasks(3, seed)
+    return collect(learner.problem, learner.inner, learner.meta, tasks, steps, seed)
+
+
+def test_episodes_end_where_the_environment_says_and_are_masked_after():
+    batch = recorded(cartpole())[0]
+    lengths = batch.mask.sum(-1)
+    assert lengths.min() < lengths.max()
+    assert torch.equal(batch.mask, batch.mask.sort(-1, descending=True).values)
+    assert torch.equal(batch.reward, batch.mask)
+    assert (batch.advantage[batch.mask == 0] == 0).all()
+
+
+def test_the_loss_is_the_one_without_padding():
+    learner = cartpole()
+    one = tree_map(lambda leaf: leaf[1], recorded(learner)[0])
+    policy = learner.problem.distribution(learner.meta.theta, one)
+    real = one.mask > 0
+    ratio = torch.exp(policy.log_prob(one.action) - one.log_prob)
+    expected = -(ratio * one.advantage)[real].mean()
+    torch.testing.assert_close(learner.problem.loss(learner.meta.theta, one), expected)
+
+
+def test_what_stands_in_the_padding_changes_neither_loss_nor_gradient():
+    learner = cartpole()
+    *supports, query = recorded(learner)
+    wild = [
+        b._replace(obs=torch.where(b.mask[..., None] > 0, b.obs, torch.tensor(1e4)))
+        for b in (*supports, query)
+    ]
+    # Away from the sampling parameters, where ratios are not one.
+    for leaf in learner.meta.theta.values():
+        leaf.add_(0.1 * torch.randn(leaf.shape, generator=torch.Generator().manual_seed(1)))
+    loss, gradient = learner.inner.meta_gradient(learner.meta, supports, query)
+    other_loss, other = learner.inner.meta_gradient(learner.meta, wild[:-1], wild[-1])
+    torch.testing.assert_close(loss, other_loss)
+    torch.testing.assert_close(gradient, other)
+
+
+def test_advantages_have_zero_mean_and_unit_variance_per_task():
+    batch = recorded(cartpole())[0]
+    for advantage, mask in zip(batch.advantage, batch.mask, strict=True):
+        real = advantage[mask > 0]
+        torch.testing.assert_close(real.mean(), torch.tensor(0.0), atol=1e-5, rtol=0)
+        torch.testing.assert_close(real.std(correction=0), torch.tensor(1.0), rtol=1e-3, atol=0)
+
+
+def test_every_inner_step_samples_anew_and_every_seed_differs():
+    learner = cartpole()
+    first, second = recorded(learner)
+    assert not torch.equal(first.obs[:, :, 0], second.obs[:, :, 0])
+    assert not torch.equal(first.obs[:, :, 0], recorded(learner, seed=1)[0].obs[:, :, 0])
+
+
+def test_stored_log_probabilities_are_those_of_the_sampling_policy():
+    learner = cartpole()
+    batch = recorded(learner)[0]
+    policy = learner.problem.distribution(learner.meta.theta, tree_map(lambda x: x[0], batch))
+    torch.testing.assert_close(policy.log_prob(batch.action[0]), batch.log_prob[0])
+
+
+def test_constant_rewards_and_single_step_episodes_leave_a_finite_step():
+    learner = cartpole(episodes=1)
+    *supports, query = recorded(learner)
+    flat = [b._replace(advantage=torch.zeros_like(b.advantage)) for b in (*supports, query)]
+    _, gradient = learner.inner.meta_gradient(learner.meta, flat[:-1], flat[-1])
+    assert all(torch.isfinite(g).all() for g in gradient.theta.values())
