@@ -68,7 +68,9 @@ class RunWriter:
             },
             "Outer step": {
                 "outer loss": ["Multiline", ["train/outer_loss"]],
-                "KL and line search": ["Multiline", ["train/kl", "train/step_scale"]],
+                "fall of the outer loss": ["Multiline", ["train/improvement"]],
+                "KL of the step": ["Multiline", ["train/kl"]],
+                "line search": ["Multiline", ["train/step_scale", "train/accepted"]],
                 "gradient norms": ["Multiline", ["train/grad_norm.*"]],
             },
             "Speed": {

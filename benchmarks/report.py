@@ -1,0 +1,126 @@
+"""Write the measured tables and figures of docs/benchmarks.md from the tracked results.
+
+    python -m benchmarks.report
+
+Text between ``<!-- NAME -->`` and ``<!-- /NAME -->`` is replaced; everything else stays.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from benchmarks.provenance import RESULTS
+
+PAGE = Path(__file__).parent.parent / "docs" / "benchmarks.md"
+IMAGES = PAGE.parent / "images"
+
+
+def main() -> None:
+    page = PAGE.read_text()
+    IMAGES.mkdir(exist_ok=True)
+    for path in sorted(RESULTS.glob("*.json")):
+        result = json.loads(path.read_text())
+        make = learning if path.stem.startswith("learning-") else timing
+        page = replaced(page, path.stem, make(path.stem, result) + "\n\n" + source(result))
+    PAGE.write_text(page)
+
+
+def replaced(page: str, name: str, text: str) -> str:
+    """The page with the text between the name's marks replaced."""
+    pattern = re.compile(rf"<!-- {name} -->.*<!-- /{name} -->", re.DOTALL)
+    if not pattern.search(page):
+        raise SystemExit(f"{PAGE} has no marks for {name}")
+    return pattern.sub(lambda _: f"<!-- {name} -->\n{text}\n<!-- /{name} -->", page)
+
+
+def source(result: dict[str, Any]) -> str:
+    """One line: commit, day, versions, hardware."""
+    p = result["provenance"]
+    return (
+        f"Commit `{p['commit']}`, {p['date']}; torch {p['torch']}, Python {p['python']}; "
+        f"{p['gpu'] or p['cpu']}, {p['cores']} cores, {p['threads']} threads."
+    )
+
+
+def learning(name: str, result: dict[str, Any]) -> str:
+    """Mean score after each step with a 95 % interval over seeds and tasks, one row per arm."""
+    arms = result["arms"]
+    steps = range(len(next(iter(arms.values()))[0]["scores"]))
+    shown = [k for k in steps if k <= 3 or k in (5, 10)]
+    head = ["", *(f"after {k}" for k in shown), "seeds x iterations", "seconds a run"]
+    rows = []
+    for arm, runs in arms.items():
+        scores = np.array([run["scores"] for run in runs])  # (seeds, K + 1, M)
+        cells = [interval(scores[:, k]) for k in shown]
+        seconds = np.median([run["seconds"] for run in runs])
+        trained = f"{len(runs)} x {runs[0]['iterations']}"
+        rows.append([arm, *cells, trained, f"{seconds:.0f}" if runs[0]["iterations"] else "–"])
+    figure(name, arms)
+    return table(head, rows) + f"\n\n![{name}](images/{name}.png)"
+
+
+def interval(scores: np.ndarray) -> str:
+    """Mean of scores (seeds, M) and its 95 % bootstrap interval, resampling seeds and tasks."""
+    generator = np.random.default_rng(0)
+    seeds, tasks = scores.shape
+    draws = [
+        scores[generator.integers(seeds, size=seeds)][:, generator.integers(tasks, size=tasks)]
+        for _ in range(2000)
+    ]
+    low, high = np.percentile([draw.mean() for draw in draws], [2.5, 97.5])
+    return f"{scores.mean():.3g} [{low:.3g}, {high:.3g}]"
+
+
+def figure(name: str, arms: dict[str, Any]) -> None:
+    """Score after adaptation and the step sizes while training; seeds as thin lines."""
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    for number, (arm, runs) in enumerate(arms.items()):
+        for seed, run in enumerate(runs):
+            if not run["curve"]:
+                continue
+            style = {"color": f"C{number}", "linewidth": 0.9}
+            label = arm if seed == 0 else None
+            iterations = [point["iteration"] for point in run["curve"]]
+            post = next(k for k in run["curve"][0] if k.endswith("_post"))
+            left.plot(iterations, [p[post] for p in run["curve"]], label=label, **style)
+            for key in (k for k in run["curve"][0] if k.startswith("rule/")):
+                right.plot(iterations, [p[key] for p in run["curve"]], label=label, **style)
+                label = None
+    left.set(xlabel="iteration", ylabel="score after adaptation, training tasks")
+    right.set(xlabel="iteration", ylabel="mean step size")
+    if name == "learning-sinusoid":
+        left.set_yscale("log")
+    left.legend()
+    figure.savefig(IMAGES / f"{name}.png", dpi=100)
+
+
+def timing(name: str, result: dict[str, Any]) -> str:
+    """Median milliseconds of every phase, one column per kind of work."""
+    work = result["work"]
+    phases = list(dict.fromkeys(k for values in work.values() for k in values))
+    cell: Callable[[Any], str] = lambda v: (  # noqa: E731
+        "" if v is None else f"{1000 * v['median']:.0f} ms" if isinstance(v, dict) else f"{v:,.3g}"
+    )
+    rows = [
+        [phase.removeprefix("seconds_"), *(cell(values.get(phase)) for values in work.values())]
+        for phase in phases
+    ]
+    return table(["phase (median)", *work], rows)
+
+
+def table(head: list[str], rows: list[list[str]]) -> str:
+    """A Markdown table."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+if __name__ == "__main__":
+    main()
