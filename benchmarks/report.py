@@ -61,7 +61,7 @@ def learning(name: str, result: dict[str, Any]) -> str:
         cells = [interval(scores[:, k]) for k in shown]
         seconds = np.median([run["seconds"] for run in runs])
         trained = f"{len(runs)} x {runs[0]['iterations']}"
-        rows.append([arm, *cells, trained, f"{seconds:.0f}" if runs[0]["iterations"] else "–"])
+        rows.append([arm, *cells, trained, f"{seconds:.0f}" if runs[0]["iterations"] else "-"])
     figure(name, arms)
     return table(head, rows) + f"\n\n![{name}](images/{name}.png)"
 
