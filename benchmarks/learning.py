@@ -10,14 +10,20 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import json
 import time
 from typing import Any
 
+import gymnasium as gym
+import numpy as np
 import torch
+from stable_baselines3 import PPO
+from stable_baselines3.common.monitor import Monitor
 
-from benchmarks.provenance import write
+import envs
+from benchmarks.provenance import RESULTS, write
 from meta_rl import seeds
-from meta_rl.config import Config, ShotsConfig
+from meta_rl.config import Config, EpisodesConfig, ShotsConfig
 from presets import PRESETS, build
 
 NAVIGATION, CARTPOLE, SINUSOID = (PRESETS[n] for n in ("navigation-2d", "cartpole", "sinusoid"))
@@ -42,8 +48,10 @@ def shots(config: Config, shots: int) -> Config:
 
 HELD_OUT = 2017  # seed of the evaluation tasks: no run, and no choice of settings, has seen them
 
-# Arms whose name starts with "random" are not trained at all; "pretrained" trains one policy on
-# all tasks without any inner step, and is then adapted with the same rule.
+# "pretrained" trains one policy on all tasks without any inner step and is then adapted with the
+# same rule; "random initialization" is adapted without having been trained; FROM_SCRATCH has one
+# stable-baselines3 PPO for every held-out task, on as many environment steps as adaptation takes.
+FROM_SCRATCH = "PPO from scratch"
 EXPERIMENTS: dict[str, dict[str, Config]] = {
     "navigation-2d": {
         "maml": NAVIGATION,
@@ -51,6 +59,7 @@ EXPERIMENTS: dict[str, dict[str, Config]] = {
         "fixed step size": inner(NAVIGATION, learn_step_size=False),
         "pretrained": inner(NAVIGATION, steps=0, per_step=False),
         "random initialization": NAVIGATION,
+        FROM_SCRATCH: NAVIGATION,
     },
     "curvature-fraction": {
         f"{fraction:g} of the episodes": outer(NAVIGATION, curvature_fraction=fraction)
@@ -60,6 +69,7 @@ EXPERIMENTS: dict[str, dict[str, Config]] = {
         "maml": CARTPOLE,
         "pretrained": inner(CARTPOLE, steps=0, per_step=False),
         "random initialization": CARTPOLE,
+        FROM_SCRATCH: CARTPOLE,
     },
     "sinusoid": {
         "10 shots": SINUSOID,
@@ -101,10 +111,43 @@ def measure(config: Config, args: argparse.Namespace, seed: int, trained: bool) 
     }
 
 
+def from_scratch(config: Config, args: argparse.Namespace, seed: int) -> dict[str, Any]:
+    """PPO's mean return in its rollouts 0..K, each as long as one inner step's episodes.
+
+    Rollout k is sampled by the policy after k updates, as adaptation's scores are. Actions are
+    rescaled to [-1, 1] for PPO; its settings are stable-baselines3's defaults.
+    """
+    start = time.perf_counter()
+    family = envs.make_family(config.family)
+    assert isinstance(family, envs.Family)
+    assert isinstance(config.data, EpisodesConfig)
+    rollout = (args.episodes or config.data.episodes) * family.horizon
+    tasks = family.sample_tasks(args.tasks, seeds.derive(HELD_OUT, seeds.EVALUATION))
+    scores = []
+    for number, task in enumerate(tasks):
+        env = family.make_env(task)
+        if isinstance(family.action_space, gym.spaces.Box):
+            env = gym.wrappers.RescaleAction(env, np.float32(-1.0), np.float32(1.0))
+        monitor = Monitor(env)
+        model = PPO("MlpPolicy", monitor, n_steps=rollout, seed=seed * 1000 + number, device="cpu")
+        model.learn(rollout * (args.steps + 1))
+        ends = np.cumsum(monitor.get_episode_lengths()) - 1
+        returns = np.array(monitor.get_episode_rewards())
+        scores.append([returns[ends // rollout == k].mean() for k in range(args.steps + 1)])
+    return {
+        "seed": seed,
+        "iterations": 0,
+        "samples": rollout * (args.steps + 1) * len(tasks),
+        "seconds": round(time.perf_counter() - start, 1),
+        "scores": np.round(np.transpose(scores), 5).tolist(),
+        "curve": [],
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("experiment", choices=EXPERIMENTS)
-    parser.add_argument("--arms", nargs="*", help="only these; the file then holds only them")
+    parser.add_argument("--arms", nargs="*", help="only these; others in the file stay")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--iterations", type=int, help="instead of the preset's")
@@ -120,14 +163,34 @@ def main() -> None:
         if args.arms and arm not in args.arms:
             continue
         runs = []
-        for seed in range(args.first_seed, args.first_seed + args.seeds):
-            run = measure(config, args, seed, trained=not arm.startswith("random"))
+        # Every task has a PPO of its own: forty independent runs need no further seeds.
+        count = 1 if arm == FROM_SCRATCH else args.seeds
+        for seed in range(args.first_seed, args.first_seed + count):
+            if arm == FROM_SCRATCH:
+                run = from_scratch(config, args, seed)
+            else:
+                run = measure(config, args, seed, trained=arm != "random initialization")
             runs.append(run)
             means = [f"{sum(row) / len(row):.4g}" for row in run["scores"]]
             print(f"{arm}, seed {seed}: {' '.join(means)}  ({run['seconds']} s)", flush=True)
         arms[arm] = runs
     settings = {k: v for k, v in vars(args).items() if k not in ("arms", "name")}
-    print(write(f"learning-{args.name or args.experiment}", {"settings": settings, "arms": arms}))
+    name = f"learning-{args.name or args.experiment}"
+    if args.arms:
+        arms = {**_measured_before(name, settings), **arms}
+    order = {arm: arms[arm] for arm in EXPERIMENTS[args.experiment] if arm in arms}
+    print(write(name, {"settings": settings, "arms": order}))
+
+
+def _measured_before(name: str, settings: dict[str, Any]) -> dict[str, Any]:
+    """The arms already in the result file, if they were measured with the same settings."""
+    path = RESULTS / f"{name}.json"
+    if not path.exists():
+        return {}
+    before = json.loads(path.read_text())
+    if before["settings"] != settings:
+        raise SystemExit(f"{path} was measured with {before['settings']}; give --name")
+    return before["arms"]
 
 
 if __name__ == "__main__":
