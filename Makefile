@@ -1,5 +1,5 @@
 # The verbs CI runs are the verbs a person types.
-.PHONY: lint types test slow check
+.PHONY: lint types test slow docs check
 
 lint:
 	ruff check .
@@ -14,4 +14,7 @@ test:
 slow:
 	pytest -m slow
 
-check: lint types test
+docs:
+	mkdocs build --strict --site-dir site
+
+check: lint types docs test
