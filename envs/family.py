@@ -28,6 +28,7 @@ class Family(ABC):
     action_space: gym.Space
     space: ParameterSpace
     tensor_env: type[TensorEnv] | None = None
+    episodes_at_once: int | None = None  # B that can run in lockstep; None: any number
 
     def sample_tasks(self, n: int, seed: int) -> list[Task]:
         """Draw n tasks; equal seeds give equal tasks on every machine."""

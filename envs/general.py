@@ -11,18 +11,18 @@ import torch
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from torch import Tensor
 
-from meta_rl.errors import InputError
+from meta_rl.errors import InputError, require
 from meta_rl.types import Step, Task
 
 
 class GymVec:
     """M tasks x B episodes of single environments, in this process, autoreset disabled.
 
-    Environments are built when the tasks change. Rows that finished are reset and stepped on only
-    because the vector environment steps all rows; the caller masks them.
+    Environments are built when the tasks change. A row that finished stands still until the next
+    reset of all.
 
     Args:
-        make_env: a task to one environment with Box observations.
+        make_env: a task to a new environment with Box observations.
         num_tasks: M.
         episodes: B.
         device: where observations and rewards go.
@@ -49,16 +49,14 @@ class GymVec:
         return list(self._vector.envs) if self._vector else []
 
     def reset(self, tasks: Sequence[Task], seed: int) -> Tensor:
-        """Start every row with a seed of its own; returns obs ``(M, B, O)``."""
+        """Start every row with a seed of its own; returns obs ``(M, B, O)``.
+
+        Raises:
+            InputError: unless there are M tasks, and every row gets an environment of its own.
+        """
+        require(len(tasks) == self.rows[0], "tasks", f"{self.rows[0]} of them", len(tasks))
         if list(tasks) != self._tasks:
-            self.close()
-            rows = [task for task in tasks for _ in range(self.rows[1])]
-            self._vector = SyncVectorEnv(
-                [lambda task=task: _Named(self._make_env(task), task) for task in rows],
-                copy=False,
-                autoreset_mode=AutoresetMode.DISABLED,
-            )
-            self._tasks = list(tasks)
+            self._build(list(tasks))
         seeds = np.random.SeedSequence(seed).generate_state(self.rows[0] * self.rows[1])
         obs, _ = self._open().reset(seed=[int(s) for s in seeds])
         return self._tensor(obs).flatten(2)
@@ -77,7 +75,7 @@ class GymVec:
             torch.tensor(truncated, device=self._device).reshape(self.rows),
         )
         finished = terminated | truncated
-        if finished.any():
+        if finished.any():  # without a seed: these rows are to stand still, see _Row
             vector.reset(options={"reset_mask": finished})
         return result
 
@@ -87,6 +85,21 @@ class GymVec:
             self._vector.close()
             self._vector = None
         self._tasks = []
+
+    def _build(self, tasks: list[Task]) -> None:
+        self.close()
+        rows = [_Row(self._make_env(task), task) for task in tasks for _ in range(self.rows[1])]
+        if len({id(row.unwrapped) for row in rows}) < len(rows):
+            raise InputError(
+                f"environment: expected a new environment for each of {len(rows)} rows, got "
+                f"{rows[0].unwrapped} more than once. Return a new one from every call."
+            )
+        self._vector = SyncVectorEnv(
+            [lambda row=row: row for row in rows],
+            copy=False,
+            autoreset_mode=AutoresetMode.DISABLED,
+        )
+        self._tasks = tasks
 
     def _open(self) -> SyncVectorEnv:
         if self._vector is None:
@@ -99,26 +112,37 @@ class GymVec:
         return tensor.reshape(*self.rows, *values.shape[1:], *([1] if values.ndim == 0 else []))
 
 
-class _Named(gym.Wrapper):
-    """Says which task and step an environment failed at."""
+class _Row(gym.Wrapper):
+    """One row: stands still once it has finished, and says where an environment failed.
+
+    Standing still begins with a reset without a seed (every real one has a seed).
+    """
 
     def __init__(self, env: gym.Env, task: Task):
         super().__init__(env)
         self._task, self._time, self._seed = task, 0, None
+        self._finished, self._last = False, None
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
-        self._time, self._seed = 0, self._seed if seed is None else seed
+        self._finished = seed is None
+        if self._finished:
+            return self._last, {}
+        self._time, self._seed = 0, seed
         try:
-            return self.env.reset(seed=seed, options=options)
+            self._last, _ = self.env.reset(seed=seed)
         except Exception as error:
             raise self._named(error, "reset") from error
+        return self._last, {}
 
     def step(self, action: Any) -> Any:
+        if self._finished:
+            return self._last, 0.0, False, False, {}
         self._time += 1
         try:
-            return self.env.step(action)
+            self._last, reward, terminated, truncated, _ = self.env.step(action)
         except Exception as error:
             raise self._named(error, f"step {self._time}") from error
+        return self._last, reward, terminated, truncated, {}
 
     def _named(self, error: Exception, when: str) -> InputError:
         return InputError(

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
-from meta_rl.errors import InputError
+from meta_rl.errors import InputError, require
 from meta_rl.types import Task
 
 Value = float | tuple[float, ...]
@@ -33,6 +34,14 @@ class Parameter:
     choices: tuple[float, ...] = ()
     unit: str = ""
     size: int | None = None
+
+    def __post_init__(self) -> None:
+        name = f"parameter {self.name}"
+        require(self.name.isidentifier(), name, "an identifier as its name", self.name)
+        bounds = (self.low, self.high)
+        finite = all(map(math.isfinite, (*bounds, *self.choices)))
+        require(finite and self.low <= self.high, name, "finite bounds, low <= high", bounds)
+        require(self.size is None or self.size >= 1, name, "a size of 1 or more", self.size)
 
     def check(self, value: object) -> Value:
         """The value as a float or a tuple of floats.
@@ -109,7 +118,9 @@ class ParameterSpace:
         name = ""
         for part in text.split(","):
             head, equals, tail = part.rpartition("=")
-            name = head.strip() if equals else name
+            if equals:
+                name = head.strip()
+                require(name not in values, f"task parameter {name}", "one value", text)
             try:
                 values.setdefault(name, []).append(float(tail))
             except ValueError:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import difflib
 from collections.abc import Callable, Mapping
 from typing import Any, cast
@@ -19,14 +18,15 @@ class GymFamily(Family):
     """One environment as a family of a single task, ``{}``.
 
     Args:
-        env: a registered id, a function that makes the environment, or an environment, of which
-            every row gets a deep copy.
+        env: a registered id; or a function that makes a new environment at every call; or one
+            environment, used as it is, with whatever was changed in it by hand, one episode after
+            another (it is not copied, and not closed).
         kwargs: arguments for the constructor, with an id.
         horizon: steps after which an episode is truncated; the environment's own when None.
 
     Raises:
-        InputError: if the id or the arguments are wrong, the spaces are not supported, the
-            environment has no time limit and no horizon is given, or it cannot be copied.
+        InputError: if the id or the arguments are wrong, the spaces are not supported, or the
+            environment has no time limit and no horizon is given.
     """
 
     space = ParameterSpace(())
@@ -38,14 +38,14 @@ class GymFamily(Family):
         horizon: int | None = None,
     ):
         self._make = _maker(env, dict(kwargs or {}))
+        self.episodes_at_once = 1 if isinstance(env, gym.Env) else None
         sample = self._make()
-        spec = sample.spec
-        self.id = spec.id if spec else type(sample.unwrapped).__name__
-        limit = horizon or (spec.max_episode_steps if spec else None)
+        self.id = sample.spec.id if sample.spec else type(sample.unwrapped).__name__
+        limit = horizon or _time_limit(sample)
         if limit is None:
             raise InputError(
                 f"environment: {self.id} has no time limit. Wrap it in "
-                "gymnasium.wrappers.TimeLimit and register it so, or give GymFamily a horizon."
+                "gymnasium.wrappers.TimeLimit, or give GymFamily a horizon."
             )
         self._horizon_given = horizon
         self.horizon = int(limit)
@@ -58,7 +58,7 @@ class GymFamily(Family):
             )
 
     def make_env(self, task: Task) -> gym.Env:
-        """A new environment (or copy)."""
+        """A new environment, or the one given."""
         self.check_task(task)
         env = self._make()
         if self._horizon_given is not None:
@@ -66,17 +66,34 @@ class GymFamily(Family):
         return env
 
 
+class _Borrowed(gym.Wrapper):
+    """A caller's own environment: closing it is the caller's business."""
+
+    def close(self) -> None:
+        pass
+
+
 def _maker(env: Any, kwargs: dict[str, Any]) -> Callable[[], gym.Env]:
     """A function without arguments that gives a fresh environment."""
     if isinstance(env, str):
         return lambda: _make_registered(env, kwargs)
     if isinstance(env, gym.Env):
-        return lambda: _copy(env)
+        return lambda: _Borrowed(env)
     if callable(env):
         return cast(Callable[[], gym.Env], env)
     raise InputError(
         f"environment: expected a Gymnasium id, a gymnasium.Env or a function, got {env!r}."
     )
+
+
+def _time_limit(env: gym.Env) -> int | None:
+    """The shortest of the limits in force, or the one that the environment was registered with."""
+    limits, layer = [], env
+    while isinstance(layer, gym.Wrapper):
+        if isinstance(layer, gym.wrappers.TimeLimit):
+            limits.append(layer._max_episode_steps)
+        layer = layer.env
+    return min(limits) if limits else env.spec and env.spec.max_episode_steps
 
 
 def _make_registered(env_id: str, kwargs: dict[str, Any]) -> gym.Env:
@@ -88,13 +105,3 @@ def _make_registered(env_id: str, kwargs: dict[str, Any]) -> gym.Env:
         raise InputError(f"environment: cannot make {env_id!r}: {error}{hint}") from error
     except (TypeError, ValueError, ImportError) as error:
         raise InputError(f"environment: cannot make {env_id!r} with {kwargs}: {error}") from error
-
-
-def _copy(env: gym.Env) -> gym.Env:
-    try:
-        return copy.deepcopy(env)
-    except Exception as error:
-        raise InputError(
-            f"environment: {env} cannot be copied ({type(error).__name__}: {error}). "
-            "Give a function that makes it instead."
-        ) from error

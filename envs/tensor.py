@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from meta_rl.errors import require
 from meta_rl.types import Step, Task
 
 
@@ -43,7 +44,12 @@ class TensorEnv(ABC):
         self._time = 0
 
     def reset(self, tasks: Sequence[Task], seed: int) -> Tensor:
-        """Start every row of the tasks; returns obs ``(M, B, O)``."""
+        """Start every row of the tasks; returns obs ``(M, B, O)``.
+
+        Raises:
+            InputError: unless there are M tasks.
+        """
+        require(len(tasks) == self.rows[0], "tasks", f"{self.rows[0]} of them", len(tasks))
         generator = torch.Generator(device=self.device).manual_seed(seed)
         self.set_tasks(tasks)
         self._time = 0

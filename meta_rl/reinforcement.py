@@ -128,33 +128,19 @@ class Reinforcement:
         """Environment steps taken for these batches."""
         return int(sum(batch.mask.sum() for batch in batches))
 
-    @torch.no_grad()
     def rollout(self, tasks: Sequence[Task], phi: Params, episodes: int, seed: int) -> Rollout:
-        """Run one episode in each of M x ``episodes`` rows, until all ended.
+        """``episodes`` whole episodes of every task, as many in lockstep as the family can have.
 
         Raises:
             InputError: when the environment returns a reward or observation that is not finite.
         """
-        env = self._env(len(tasks), episodes)
-        noise = seeds.generator(seeds.derive(seed, seeds.ADAPTATION), self.device)
-        act = torch.vmap(lambda params, obs: functional_call(self.policy, params, (obs,)))
-        obs = env.reset(tasks, seeds.derive(seed, seeds.DATA))
-        running = torch.ones(obs.shape[:2], dtype=torch.bool, device=self.device)
-        steps: list[Rollout] = []
-        for t in range(self.family.horizon):
-            policy = act(phi, obs)
-            action = policy.sample(noise)
-            result = env.step(self.policy.env_action(action))
-            steps.append(Rollout(obs, action, result.reward, running, policy))
-            obs = result.obs
-            running = running & ~(result.terminated | result.truncated)
-            # Asking for the answer costs a GPU a synchronization, hence not at every step.
-            if t % 8 == 7 and not running.any():
-                break
-        stacked = tree_map(lambda *each: torch.stack(each, 2), *steps)
-        rollout = stacked._replace(mask=stacked.mask.to(self.dtype))
-        _check_finite(tasks, rollout)
-        return rollout._replace(reward=rollout.reward * rollout.mask)
+        size = self.family.episodes_at_once or episodes
+        return _join(
+            [
+                self._lockstep(tasks, phi, min(size, episodes - start), seeds.derive(seed, start))
+                for start in range(0, episodes, size)
+            ]
+        )
 
     def variant(self, variant: Any, episodes: int | None) -> tuple[Reinforcement, Task]:
         """This problem for a task of the family or a ``gymnasium.Env``; see ``Problem``."""
@@ -203,6 +189,30 @@ class Reinforcement:
             self._envs[key] = self.family.make_vec(*key, device=self.device, dtype=self.dtype)
         return self._envs[key]
 
+    @torch.no_grad()
+    def _lockstep(self, tasks: Sequence[Task], phi: Params, episodes: int, seed: int) -> Rollout:
+        """Run one episode in each of M x ``episodes`` rows, until all ended."""
+        env = self._env(len(tasks), episodes)
+        noise = seeds.generator(seeds.derive(seed, seeds.ADAPTATION), self.device)
+        act = torch.vmap(lambda params, obs: functional_call(self.policy, params, (obs,)))
+        obs = env.reset(tasks, seeds.derive(seed, seeds.DATA))
+        running = torch.ones(obs.shape[:2], dtype=torch.bool, device=self.device)
+        steps: list[Rollout] = []
+        for t in range(self.family.horizon):
+            policy = act(phi, obs)
+            action = policy.sample(noise)
+            result = env.step(self.policy.env_action(action))
+            steps.append(Rollout(obs, action, result.reward, running, policy))
+            obs = result.obs
+            running = running & ~(result.terminated | result.truncated)
+            # Asking for the answer costs a GPU a synchronization, hence not at every step.
+            if t % 8 == 7 and not running.any():
+                break
+        stacked = tree_map(lambda *each: torch.stack(each, 2), *steps)
+        rollout = stacked._replace(mask=stacked.mask.to(self.dtype))
+        _check_finite(tasks, rollout)
+        return rollout._replace(reward=rollout.reward * rollout.mask)
+
     def _valued(self, rollout: Rollout) -> Episodes:
         config, mask = self.config, rollout.mask
         target = returns.discounted_returns(rollout.reward, mask, config.gamma)
@@ -217,6 +227,20 @@ class Reinforcement:
             behaviour=rollout.behaviour,
             advantage=returns.normalize(advantage, mask),
         )
+
+
+def _join(parts: Sequence[Rollout]) -> Rollout:
+    """Rollouts of the same tasks, side by side along B, padded to the longest."""
+    longest = max(part.mask.shape[2] for part in parts)
+
+    def pad(part: Rollout) -> Rollout:
+        missing = longest - part.mask.shape[2]
+        # Repeating the last entry keeps the padding of the behaviour a valid distribution.
+        last = tree_map(lambda v: v[:, :, -1:].expand(-1, -1, missing, *v.shape[3:]), part)
+        last = last._replace(mask=torch.zeros_like(last.mask), reward=torch.zeros_like(last.reward))
+        return tree_map(lambda *both: torch.cat(both, 2), part, last)
+
+    return tree_map(lambda *each: torch.cat(each, 1), *map(pad, parts))
 
 
 def _check_finite(tasks: Sequence[Task], rollout: Rollout) -> None:

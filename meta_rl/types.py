@@ -125,6 +125,7 @@ class TaskFamily(Protocol):
     observation_space: gym.Space
     action_space: gym.Space
     horizon: int  # steps after which an episode is truncated
+    episodes_at_once: int | None  # B that a batched environment can have; None: any number
 
     def sample_tasks(self, n: int, seed: int) -> list[Task]:
         """Draw n tasks; the same seed gives the same tasks on every machine."""

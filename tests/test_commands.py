@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import gymnasium as gym
@@ -106,13 +107,15 @@ def test_adapt_prints_every_step_and_saves_a_policy_that_predicts(trained, capsy
 
 
 def test_adapting_is_the_same_through_any_door(trained):
-    """By task, by the environment object, by a function: the same episodes' physics, same API."""
+    """By task and by a function: the same episodes. By an environment: others of the same task."""
     learner = presets.load(trained)
     by_task = learner.adapt({"goal": (0.3, -0.2)}, steps=1, episodes=4)
-    env = gym.make("MetaRL/Navigation2D-v0", goal=(0.3, -0.2))
-    by_env = learner.adapt(env, steps=1, episodes=4)
-    torch.testing.assert_close(by_task.params, by_env.params, rtol=1e-3, atol=1e-4)
-    np.testing.assert_allclose(by_task.scores, by_env.scores, rtol=1e-3)
+    make = partial(gym.make, "MetaRL/Navigation2D-v0", goal=(0.3, -0.2))
+    by_function = learner.adapt(make, steps=1, episodes=4)
+    torch.testing.assert_close(by_task.params, by_function.params, rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(by_task.scores, by_function.scores, rtol=1e-3)
+    by_env = learner.adapt(make(), steps=1, episodes=4)
+    assert by_env.scores[0] == pytest.approx(by_task.scores[0], rel=0.2)
 
 
 def test_stable_baselines3_evaluates_an_adapted_policy(trained):

@@ -9,6 +9,7 @@ import torch
 from envs import FAMILIES, make_family
 from envs.cartpole import CartPole
 from envs.navigation import Navigation2D
+from envs.parameters import Parameter
 from envs.sinusoid import Sinusoid
 from meta_rl.errors import InputError
 
@@ -92,6 +93,7 @@ def test_tasks_are_parsed_from_the_command_line():
         ("goal=0.3,nan", "task parameter goal"),
         ("gaol=0.3,0.2", "got 'gaol'. Did you mean 'goal'"),
         ("goal", "expected NAME=NUMBER"),
+        ("goal=0.3,goal=-0.2", "goal: expected one value"),
         ("goal=0.3;0.2", "expected NAME=NUMBER"),
         ("", "expected NAME=NUMBER"),
     ],
@@ -99,6 +101,20 @@ def test_tasks_are_parsed_from_the_command_line():
 def test_tasks_that_do_not_fit_are_refused(text, message):
     with pytest.raises(InputError, match=message):
         Navigation2D.space.parse(text)
+
+
+@pytest.mark.parametrize(
+    "declared",
+    [
+        {"low": 1.0, "high": 0.0},
+        {"low": float("nan"), "high": 1.0},
+        {"choices": (1.0, float("inf"))},
+        {"high": 1.0, "size": 0},
+    ],
+)
+def test_parameters_that_make_no_sense_are_refused(declared):
+    with pytest.raises(InputError, match="parameter wind: expected"):
+        Parameter(name="wind", **declared)
 
 
 def test_an_unknown_family_names_the_nearest():

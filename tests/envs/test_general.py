@@ -1,12 +1,20 @@
 """The general backend on environments that are not ours."""
 
+import dataclasses
+
 import gymnasium as gym
 import numpy as np
 import pytest
 import torch
 
-from envs import GymFamily
+import presets
+from agents import LinearFeatureBaseline, make_policy
+from envs import CartPole, GymFamily
+from meta_rl.config import EpisodesConfig, NetworkConfig
+from meta_rl.core import expand
 from meta_rl.errors import InputError
+from meta_rl.reinforcement import Reinforcement
+from presets import PRESETS
 
 CPU = {"device": "cpu", "dtype": torch.float64}
 
@@ -31,7 +39,7 @@ class Ragged(gym.Env):
         self.time += 1
         if self.time == self.fails_at:
             raise RuntimeError("the motor burnt out")
-        assert self.time <= self.lasts, "stepped after its end without a reset"
+        assert self.time <= self.lasts, "stepped after its end"
         return np.zeros((2, 2), np.float32), 1.0, self.time == self.lasts, False, {}
 
 
@@ -59,13 +67,17 @@ def test_registered_environments_step_as_they_do_alone(env_id):
     env.close()
 
 
-def test_rows_that_end_at_different_times_never_step_past_their_end():
+def test_rows_that_ended_stand_still():
     Ragged.made = -1  # the family makes one to look at first
     env = GymFamily(Ragged, horizon=10).make_vec(2, 2, **CPU)
     obs = env.reset([{}, {}], seed=0)
     assert obs.shape == (2, 2, 4)
-    ended = [env.step(torch.zeros(2, 2, dtype=torch.int64)).terminated for _ in range(4)]
-    assert [int(flags.flatten()[:4][n]) for n, flags in enumerate(ended)] == [1, 1, 1, 1]
+    steps = [env.step(torch.zeros(2, 2, dtype=torch.int64)) for _ in range(6)]
+    assert [[t for t in range(6) if steps[t].terminated.flatten()[n]] for n in range(4)] == [
+        [0], [1], [2], [3]
+    ]  # fmt: skip
+    assert torch.stack([step.reward for step in steps]).sum(0).tolist() == [[1, 2], [3, 4]]
+    assert [row.unwrapped.time for row in env.envs] == [1, 2, 3, 4]
 
 
 def test_environments_are_rebuilt_only_when_tasks_change():
@@ -76,13 +88,73 @@ def test_environments_are_rebuilt_only_when_tasks_change():
     assert all(one is other for one, other in zip(before, env.envs, strict=True))
 
 
-def test_an_environment_given_as_it_is_is_copied_with_what_was_changed_by_hand():
+def learner():
+    return presets.build(dataclasses.replace(PRESETS["cartpole"], data=EpisodesConfig(tasks=2)))
+
+
+def test_an_environment_given_as_it_is_keeps_what_was_changed_by_hand_and_stays_open():
     mine = gym.make("CartPole-v1")
-    mine.unwrapped.gravity = 77.0
-    env = GymFamily(mine).make_vec(1, 3, **CPU)
+    mine.unwrapped.gravity, closed = 77.0, []
+    mine.close = lambda: closed.append(True)
+    policy = learner().adapt(mine, steps=1, episodes=3)
+    assert policy.scores[0] > 5
+    assert mine.unwrapped.gravity == 77.0
+    assert mine.unwrapped.state is not None  # it was this one that stepped
+    assert not closed
+
+
+def test_an_environment_that_cannot_be_copied_runs_its_episodes_one_after_another():
+    class Robot(Ragged):
+        """Its n-th episode has n steps."""
+
+        def __deepcopy__(self, memo):
+            raise TypeError("holds a socket")
+
+        def reset(self, *, seed=None, options=None):
+            self.lasts = getattr(self, "episode", 0) + 1
+            self.episode = self.lasts
+            return super().reset(seed=seed, options=options)
+
+    config = EpisodesConfig(tasks=2, episodes=3)
+    family = GymFamily(Robot(), horizon=10)
+    spaces = (family.observation_space, family.action_space)
+    policy = make_policy(*spaces, NetworkConfig(), torch.Generator())
+    problem = Reinforcement(family, policy, LinearFeatureBaseline(), config, GymFamily)
+    phi = expand(problem.initial_parameters(), 1)
+    episodes = problem.collect([{}], [], lambda: phi, seed=0, query=False)
+    assert episodes.mask.sum(-1).tolist() == [[1, 2, 3]]
+    assert episodes.reward.sum(-1).tolist() == [[1, 2, 3]]
+    assert torch.isfinite(episodes.behaviour.entropy()).all()
+    with pytest.raises(InputError, match="a new environment for each of 2 rows"):
+        family.make_vec(1, 2, **CPU).reset([{}], seed=0)
+
+
+def test_a_mujoco_environment_is_used_with_its_edited_model():
+    pytest.importorskip("mujoco")
+    mine = gym.make("InvertedPendulum-v5")
+    mine.unwrapped.model.opt.gravity[2] = -3.0
+    family = GymFamily(mine)
+    env = family.make_vec(1, 1, **CPU)
     env.reset([{}], seed=0)
-    assert [row.unwrapped.gravity for row in env.envs] == [77.0] * 3
-    assert len({id(row.unwrapped) for row in env.envs} | {id(mine.unwrapped)}) == 4
+    assert env.envs[0].unwrapped is mine.unwrapped
+    assert env.envs[0].unwrapped.model.opt.gravity[2] == -3.0
+
+
+def test_a_function_that_returns_one_environment_twice_is_refused():
+    shared = gym.make("CartPole-v1")
+    with pytest.raises(InputError, match="a new environment for each of 3 rows"):
+        GymFamily(lambda: shared).make_vec(1, 3, **CPU).reset([{}], seed=0)
+
+
+def test_a_time_limit_is_found_without_a_spec():
+    wrapped = gym.wrappers.TransformReward(gym.wrappers.TimeLimit(Ragged(), 7), lambda r: r)
+    assert GymFamily(wrapped).horizon == 7
+
+
+def test_another_number_of_tasks_than_rows_is_refused():
+    for env in (GymFamily("CartPole-v1").make_vec(2, 1, **CPU), CartPole().make_vec(2, 1, **CPU)):
+        with pytest.raises(InputError, match="tasks: expected 2 of them, got 1"):
+            env.reset([{}], seed=0)
 
 
 def test_an_environment_that_raises_is_named_with_task_seed_and_step():
@@ -106,12 +178,3 @@ def test_an_environment_that_raises_is_named_with_task_seed_and_step():
 def test_environments_that_cannot_be_used_are_refused(make, message):
     with pytest.raises(InputError, match=message):
         make()
-
-
-def test_an_environment_that_cannot_be_copied_says_to_give_a_function():
-    class Uncopyable(Ragged):
-        def __deepcopy__(self, memo):
-            raise TypeError("holds a socket")
-
-    with pytest.raises(InputError, match=r"holds a socket.*Give a function that makes it"):
-        GymFamily(Uncopyable(), horizon=3)
