@@ -12,7 +12,7 @@ from gymnasium.envs.classic_control.cartpole import CartPoleEnv
 from torch import Tensor
 
 from envs.family import Family
-from envs.parameters import Parameter, ParameterSpace
+from envs.parameters import Choice, Parameter, ParameterSpace, Uniform
 from envs.tensor import TensorEnv
 from meta_rl.types import Task
 
@@ -70,12 +70,10 @@ class CartPole(Family):
     observation_space = CartPoleEnv().observation_space
     action_space = CartPoleEnv().action_space
     space = ParameterSpace(
-        (
-            Parameter(name="gravity", low=5.0, high=20.0, unit="m/s^2"),
-            Parameter(name="length", low=0.25, high=1.5, unit="m"),
-            Parameter(name="force", low=5.0, high=15.0, unit="N"),
-            Parameter(name="direction", choices=(-1.0, 1.0)),
-        )
+        Parameter("gravity", Uniform(5.0, 20.0), "m/s^2", extrapolation=Uniform(2.0, 30.0)),
+        Parameter("length", Uniform(0.25, 1.5), "m", extrapolation=Uniform(0.15, 2.0)),
+        Parameter("force", Uniform(5.0, 15.0), "N", extrapolation=Uniform(3.0, 20.0)),
+        Parameter("direction", Choice(-1.0, 1.0)),
     )
     tensor_env = CartPoleTensorEnv
 

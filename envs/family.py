@@ -19,10 +19,12 @@ class Family(ABC):
     """A distribution over environments with the same spaces.
 
     A subclass sets the attributes and writes :meth:`make_env`; all else follows. One whose dynamics
-    are a few tensor operations also names its ``tensor_env``.
+    are a few tensor operations also names its ``tensor_env``; one with a backend of its own
+    overrides :meth:`make_vec`.
     """
 
     id: str
+    source: str = ""  # paper and code that define it, for people
     horizon: int  # steps after which an episode is truncated
     observation_space: gym.Space
     action_space: gym.Space
@@ -30,15 +32,19 @@ class Family(ABC):
     tensor_env: type[TensorEnv] | None = None
     episodes_at_once: int | None = None  # B that can run in lockstep; None: any number
 
-    def sample_tasks(self, n: int, seed: int) -> list[Task]:
-        """Draw n tasks; equal seeds give equal tasks on every machine."""
-        return self.space.sample(n, seed)
-
-    def check_task(self, task: Mapping[str, Any]) -> Task:
-        """The task with its numbers normalized.
+    def sample_tasks(self, n: int, seed: int, split: str = "in-distribution") -> list[Task]:
+        """Draw n tasks; equal seeds give equal tasks on every machine.
 
         Raises:
-            InputError: on an unknown, missing or out-of-range parameter.
+            InputError: if the family declares no such split.
+        """
+        return self.space.sample(n, seed, split)
+
+    def check_task(self, task: Mapping[str, Any]) -> Task:
+        """The task with its values normalized.
+
+        Raises:
+            InputError: on an unknown, missing or impossible parameter.
         """
         return self.space.check(task)
 
@@ -47,14 +53,22 @@ class Family(ABC):
         """One standard Gymnasium environment of this task, with its time limit."""
 
     def make_vec(
-        self, num_tasks: int, episodes: int, *, device: torch.device | str, dtype: torch.dtype
+        self,
+        num_tasks: int,
+        episodes: int,
+        *,
+        device: torch.device | str,
+        dtype: torch.dtype,
+        workers: int = 0,
     ) -> BatchedEnv:
         """Lockstep stepping of ``num_tasks`` x ``episodes`` rows.
 
         By the tensor backend where the family has one, else by the general backend.
         """
         if self.tensor_env is None:
-            return GymVec(self.make_env, num_tasks, episodes, device=device, dtype=dtype)
+            return GymVec(
+                self.make_env, num_tasks, episodes, device=device, dtype=dtype, workers=workers
+            )
         return self.tensor_env(
             num_tasks, episodes, horizon=self.horizon, device=device, dtype=dtype
         )

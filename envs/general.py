@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from functools import partial
+from typing import Any, cast
 
 import gymnasium as gym
 import numpy as np
 import torch
-from gymnasium.vector import AutoresetMode, SyncVectorEnv
+from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
+from gymnasium.vector.utils import batch_space
 from torch import Tensor
 
 from meta_rl.errors import InputError, require
@@ -16,10 +18,10 @@ from meta_rl.types import Step, Task
 
 
 class GymVec:
-    """M tasks x B episodes of single environments, in this process, autoreset disabled.
+    """M tasks x B episodes of single environments, in this process or shared out over workers.
 
     Environments are built when the tasks change. A row that finished stands still until the next
-    reset of all.
+    reset of all. The same seed gives the same episodes with any number of workers.
 
     Args:
         make_env: a task to a new environment with Box observations.
@@ -27,6 +29,11 @@ class GymVec:
         episodes: B.
         device: where observations and rewards go.
         dtype: theirs.
+        workers: processes, each with its share of the rows; 0 steps them all in this one, which is
+            faster for cheap environments.
+
+    Raises:
+        InputError: if ``workers`` is negative.
     """
 
     def __init__(
@@ -37,115 +44,199 @@ class GymVec:
         *,
         device: torch.device | str,
         dtype: torch.dtype,
+        workers: int = 0,
     ):
+        require(workers >= 0, "workers", "0 or more", workers)
         self.rows = (num_tasks, episodes)
         self._make_env, self._device, self._dtype = make_env, device, dtype
+        self._workers = min(workers, num_tasks * episodes)
         self._tasks: list[Task] = []
-        self._vector: SyncVectorEnv | None = None
+        self._vector: gym.vector.VectorEnv | None = None
 
     @property
     def envs(self) -> list[gym.Env]:
-        """The single environments, row by row: all episodes of the first task, then the next."""
-        return list(self._vector.envs) if self._vector else []
+        """The single environments of this process, all episodes of a task after one another."""
+        if not isinstance(self._vector, SyncVectorEnv):
+            return []
+        return [row for block in self._vector.envs for row in cast(_Block, block).rows]
 
     def reset(self, tasks: Sequence[Task], seed: int) -> Tensor:
         """Start every row with a seed of its own; returns obs ``(M, B, O)``.
 
         Raises:
-            InputError: unless there are M tasks, and every row gets an environment of its own.
+            InputError: unless there are M tasks, and every row gets an environment of its own; or
+                if one cannot be made or reset.
         """
         require(len(tasks) == self.rows[0], "tasks", f"{self.rows[0]} of them", len(tasks))
-        if list(tasks) != self._tasks:
-            self._build(list(tasks))
+        if self._vector is None:
+            self._vector = self._open(tasks[0])
         seeds = np.random.SeedSequence(seed).generate_state(self.rows[0] * self.rows[1])
-        obs, _ = self._open().reset(seed=[int(s) for s in seeds])
-        return self._tensor(obs).flatten(2)
+        options: dict[str, Any] = {"seeds": [int(s) for s in seeds]}
+        if list(tasks) != self._tasks:
+            options["tasks"] = [task for task in tasks for _ in range(self.rows[1])]
+        self._tasks = []
+        answer, _ = self._call(self._vector.reset, options=options)
+        self._tasks = list(tasks)
+        return self._step(answer).obs
 
     def step(self, action: Tensor) -> Step:
-        """Step every row."""
-        vector = self._open()
-        actions = action.cpu().numpy().reshape(vector.action_space.shape)
-        obs, reward, terminated, truncated, _ = vector.step(
-            actions.astype(vector.action_space.dtype, copy=False)
-        )
-        result = Step(
-            self._tensor(obs).flatten(2),
-            self._tensor(reward),
-            torch.tensor(terminated, device=self._device).reshape(self.rows),
-            torch.tensor(truncated, device=self._device).reshape(self.rows),
-        )
-        finished = terminated | truncated
-        if finished.any():  # without a seed: these rows are to stand still, see _Row
-            vector.reset(options={"reset_mask": finished})
-        return result
+        """Step every row.
+
+        Raises:
+            InputError: if an environment raises; says which task, step and seed.
+        """
+        if self._vector is None:
+            raise InputError("environment: step() before reset(); call reset(tasks, seed) first.")
+        space = self._vector.action_space
+        actions = action.cpu().numpy().reshape(space.shape).astype(space.dtype, copy=False)
+        return self._step(self._call(self._vector.step, actions)[0])
 
     def close(self) -> None:
-        """Close the single environments."""
+        """Close the single environments and end the workers."""
         if self._vector is not None:
-            self._vector.close()
+            self._vector.close(**({"terminate": True} if self._workers else {}))
             self._vector = None
         self._tasks = []
 
+    def _open(self, task: Task) -> gym.vector.VectorEnv:
+        sample = self._make_env(task)
+        spaces = (sample.observation_space, sample.action_space)
+        sample.close()
+        count = self.rows[0] * self.rows[1]
+        shares = np.array_split(range(count), self._workers or 1)
+        if len({len(share) for share in shares}) > 1:
+            raise InputError(
+                f"workers: expected a number that divides {count} rows (tasks x episodes), "
+                f"got {self._workers}."
+            )
+        blocks = [partial(_Block, self._make_env, int(s[0]), len(s), *spaces) for s in shares]
+        if not self._workers:
+            return SyncVectorEnv(blocks, copy=False, autoreset_mode=AutoresetMode.DISABLED)
+        # Forking a process that runs torch's threads can hang.
+        return AsyncVectorEnv(
+            blocks, copy=False, context="spawn", autoreset_mode=AutoresetMode.DISABLED
+        )
+
+    def _call(self, method: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
+        try:
+            return method(*arguments, **named)
+        except InputError:
+            raise
+        except Exception as error:
+            self.close()
+            raise InputError(
+                f"environment: a worker failed: {type(error).__name__}: {error}"
+            ) from error
+
+    def _step(self, answer: dict[str, np.ndarray]) -> Step:
+        def tensor(key: str, dtype: torch.dtype) -> Tensor:
+            # torch.tensor copies: the vector environment writes into the same array every time.
+            values = torch.tensor(answer[key], dtype=dtype, device=self._device)
+            return values.reshape(*self.rows, *answer[key].shape[2:])
+
+        return Step(
+            tensor("obs", self._dtype).reshape(*self.rows, -1),
+            tensor("reward", self._dtype),
+            tensor("terminated", torch.bool),
+            tensor("truncated", torch.bool),
+        )
+
+
+class _Block(gym.Env):
+    """A share of the rows as one environment, so that a worker steps them all at one call.
+
+    What the rows return is its observation; it never ends by itself.
+    """
+
+    def __init__(
+        self,
+        make_env: Callable[[Task], gym.Env],
+        start: int,
+        count: int,
+        observation_space: gym.Space,
+        action_space: gym.Space,
+    ):
+        self._make_env, self._start, self._count = make_env, start, count
+        self._row_space = observation_space
+        self.rows: list[_Row] = []
+        flag = gym.spaces.MultiBinary(count)
+        number = gym.spaces.Box(-np.inf, np.inf, (count,), np.float64)
+        self.observation_space = gym.spaces.Dict(
+            {
+                "obs": batch_space(observation_space, count),
+                "reward": number,
+                "terminated": flag,
+                "truncated": flag,
+            }
+        )
+        self.action_space = batch_space(action_space, count)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
+        share = slice(self._start, self._start + self._count)
+        assert options is not None
+        if "tasks" in options:
+            self._build(options["tasks"][share])
+        seeds = options["seeds"][share]
+        return self._answer([row.start(s) for row, s in zip(self.rows, seeds, strict=True)]), {}
+
+    def step(self, action: Any) -> Any:
+        answers = [row.advance(a) for row, a in zip(self.rows, action, strict=True)]
+        return self._answer(answers), 0.0, False, False, {}
+
+    def close(self) -> None:
+        for row in self.rows:
+            row.close()
+
     def _build(self, tasks: list[Task]) -> None:
         self.close()
-        rows = [_Row(self._make_env(task), task) for task in tasks for _ in range(self.rows[1])]
-        if len({id(row.unwrapped) for row in rows}) < len(rows):
+        self.rows = []
+        self.rows = [_Row(self._make_env(task), task) for task in tasks]
+        if len({id(row.unwrapped) for row in self.rows}) < len(self.rows):
             raise InputError(
-                f"environment: expected a new environment for each of {len(rows)} rows, got "
-                f"{rows[0].unwrapped} more than once. Return a new one from every call."
+                f"environment: expected a new environment for each of {len(tasks)} rows, got "
+                f"{self.rows[0].unwrapped} more than once. Return a new one from every call."
             )
-        self._vector = SyncVectorEnv(
-            [lambda row=row: row for row in rows],
-            copy=False,
-            autoreset_mode=AutoresetMode.DISABLED,
-        )
-        self._tasks = tasks
 
-    def _open(self) -> SyncVectorEnv:
-        if self._vector is None:
-            raise InputError("environment: step() before reset(); call reset(tasks, seed) first.")
-        return self._vector
-
-    def _tensor(self, values: np.ndarray) -> Tensor:
-        # torch.tensor copies: the vector environment writes into the same array at every step.
-        tensor = torch.tensor(values, dtype=self._dtype, device=self._device)
-        return tensor.reshape(*self.rows, *values.shape[1:], *([1] if values.ndim == 0 else []))
+    def _answer(self, rows: list[tuple]) -> dict[str, np.ndarray]:
+        obs, reward, terminated, truncated = zip(*rows, strict=True)
+        return {
+            "obs": np.asarray(obs, dtype=self._row_space.dtype),
+            "reward": np.asarray(reward, dtype=np.float64),
+            "terminated": np.asarray(terminated, dtype=np.int8),
+            "truncated": np.asarray(truncated, dtype=np.int8),
+        }
 
 
 class _Row(gym.Wrapper):
-    """One row: stands still once it has finished, and says where an environment failed.
-
-    Standing still begins with a reset without a seed (every real one has a seed).
-    """
+    """One row: stands still once it has finished, and says where an environment failed."""
 
     def __init__(self, env: gym.Env, task: Task):
         super().__init__(env)
-        self._task, self._time, self._seed = task, 0, None
+        self._task, self._time, self._seed = task, 0, 0
         self._finished, self._last = False, None
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
-        self._finished = seed is None
-        if self._finished:
-            return self._last, {}
-        self._time, self._seed = 0, seed
-        try:
-            self._last, _ = self.env.reset(seed=seed)
-        except Exception as error:
-            raise self._named(error, "reset") from error
-        return self._last, {}
+    def start(self, seed: int) -> tuple:
+        """Begin an episode."""
+        self._time, self._seed, self._finished = 0, seed, False
+        self._last, _ = self._try(lambda: self.env.reset(seed=seed), "reset")
+        return self._last, 0.0, False, False
 
-    def step(self, action: Any) -> Any:
+    def advance(self, action: Any) -> tuple:
+        """Step, unless the episode is over."""
         if self._finished:
-            return self._last, 0.0, False, False, {}
+            return self._last, 0.0, False, False
         self._time += 1
-        try:
-            self._last, reward, terminated, truncated, _ = self.env.step(action)
-        except Exception as error:
-            raise self._named(error, f"step {self._time}") from error
-        return self._last, reward, terminated, truncated, {}
-
-    def _named(self, error: Exception, when: str) -> InputError:
-        return InputError(
-            f"environment: {self.env.unwrapped} raised {type(error).__name__}: {error} at {when} "
-            f"of task {dict(self._task)}, seed {self._seed}. Mend the environment."
+        self._last, reward, terminated, truncated, _ = self._try(
+            lambda: self.env.step(action), f"step {self._time}"
         )
+        self._finished = bool(terminated or truncated)
+        return self._last, reward, terminated, truncated
+
+    def _try(self, call: Callable[[], Any], when: str) -> Any:
+        try:
+            return call()
+        except Exception as error:
+            raise InputError(
+                f"environment: {self.env.unwrapped} raised {type(error).__name__}: {error} at "
+                f"{when} of task {dict(self._task)}, seed {self._seed}. Mend the environment."
+            ) from error

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from envs.family import Family
-from envs.parameters import Parameter, ParameterSpace
+from envs.parameters import Parameter, ParameterSpace, Uniform
 from envs.tensor import TensorEnv
 from meta_rl.types import Task
 
@@ -84,7 +84,9 @@ class Navigation2D(Family):
     horizon = HORIZON
     observation_space = OBSERVATION_SPACE
     action_space = ACTION_SPACE
-    space = ParameterSpace((Parameter(name="goal", low=-0.5, high=0.5, size=2),))
+    space = ParameterSpace(
+        Parameter("goal", Uniform(-0.5, 0.5), size=2, extrapolation=Uniform(-0.75, 0.75))
+    )
     tensor_env = Navigation2DTensorEnv
 
     def make_env(self, task: Task) -> gym.Env:

@@ -1,99 +1,252 @@
-"""Task parameters: names, ranges and units declared once, then sampled, checked and parsed."""
+"""Task parameters: names, distributions and units declared once, then sampled, checked, parsed."""
 
 from __future__ import annotations
 
 import difflib
+import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
+from typing import Protocol
 
 import numpy as np
 
 from meta_rl.errors import InputError, require
-from meta_rl.types import Task
+from meta_rl.types import Task, Value
 
-Value = float | tuple[float, ...]
+SPLITS = ("in-distribution", "extrapolation")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Parameter:
-    """One number (or a vector of them) that tasks differ in.
+class ValueDistribution(Protocol):
+    """Where one entry of a parameter comes from."""
 
-    Args:
-        name: as tasks and the command line call it.
-        low: smallest value of each entry, which are uniform on [low, high].
-        high: largest value of each entry.
-        choices: the values possible instead of a range, equally likely.
-        unit: of the value, for people.
-        size: entries of a vector; None for a plain number.
-    """
+    def at(self, quantile: float) -> float | int | str:
+        """The value at a uniform draw from [0, 1)."""
+        ...
 
-    name: str
-    low: float = 0.0
-    high: float = 0.0
-    choices: tuple[float, ...] = ()
-    unit: str = ""
-    size: int | None = None
-
-    def __post_init__(self) -> None:
-        name = f"parameter {self.name}"
-        require(self.name.isidentifier(), name, "an identifier as its name", self.name)
-        bounds = (self.low, self.high)
-        finite = all(map(math.isfinite, (*bounds, *self.choices)))
-        require(finite and self.low <= self.high, name, "finite bounds, low <= high", bounds)
-        require(self.size is None or self.size >= 1, name, "a size of 1 or more", self.size)
-
-    def check(self, value: object) -> Value:
-        """The value as a float or a tuple of floats.
-
-        Raises:
-            InputError: unless it has the right size, is finite and within range.
-        """
-        expected = "a number" if self.size is None else f"{self.size} numbers"
-        options = ", ".join(f"{choice:g}" for choice in self.choices)
-        expected += f" out of {options}" if options else f" in [{self.low:g}, {self.high:g}]"
-        try:
-            entries = [float(entry) for entry in np.ravel(np.asarray(value, dtype=float))]
-        except (TypeError, ValueError):
-            entries = []
-        if len(entries) != (self.size or 1) or not all(map(self._allows, entries)):
-            unit = f" {self.unit}" if self.unit else ""
-            raise InputError(
-                f"task parameter {self.name}: expected {expected}{unit}, got {value!r}."
-            )
-        return entries[0] if self.size is None else tuple(entries)
-
-    def at(self, quantile: float) -> float:
-        """The value of one entry at a uniform draw from [0, 1)."""
-        if self.choices:
-            return self.choices[int(quantile * len(self.choices))]
-        return self.low + quantile * (self.high - self.low)
-
-    def _allows(self, entry: float) -> bool:
-        return entry in self.choices if self.choices else self.low <= entry <= self.high
+    def find(self, value: object) -> float | int | str | None:
+        """The value as this distribution writes it; None if it is impossible."""
+        ...
 
 
 @dataclass(frozen=True)
-class ParameterSpace:
-    """The parameters of a family.
+class Uniform:
+    """Uniform on [low, high].
 
     Args:
-        parameters: in the order they are sampled and shown.
+        low: smallest value.
+        high: largest value.
+        power: of the value that is uniform; 2 for a radius, so that points are uniform on a disc.
     """
 
-    parameters: tuple[Parameter, ...]
+    low: float
+    high: float
+    power: float = 1.0
 
-    def sample(self, n: int, seed: int) -> list[Task]:
-        """Draw n tasks, every entry independent; equal seeds give equal tasks."""
-        entries = sum(parameter.size or 1 for parameter in self.parameters)
-        rows = np.random.default_rng(seed).random((n, entries)).tolist()
-        return [self._named(iter(row)) for row in rows]
+    def __post_init__(self) -> None:
+        ordered = math.isfinite(self.low) and math.isfinite(self.high) and self.low <= self.high
+        require(ordered, "Uniform", "finite bounds, low <= high", (self.low, self.high))
+        positive = self.power == 1.0 or (self.power > 0.0 and self.low >= 0.0)
+        require(positive, "Uniform", "power > 0 and bounds that are not negative", self)
 
-    def check(self, task: Mapping[str, object]) -> Task:
-        """The task with every parameter as a float or a tuple of floats.
+    def at(self, quantile: float) -> float:
+        """The value at a quantile."""
+        low, high = self.low**self.power, self.high**self.power
+        return (low + quantile * (high - low)) ** (1.0 / self.power)
+
+    def find(self, value: object) -> float | None:
+        """The number, if it is between the bounds."""
+        number = _number(value)
+        return number if number is not None and self.low <= number <= self.high else None
+
+    def __str__(self) -> str:
+        return f"in [{self.low:g}, {self.high:g}]"
+
+
+@dataclass(frozen=True)
+class LogUniform(Uniform):
+    """Uniform in the logarithm, on [low, high] with low > 0."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self.low > 0.0, "LogUniform", "low > 0", self.low)
+
+    def at(self, quantile: float) -> float:
+        """The value at a quantile."""
+        return self.low * math.exp(quantile * math.log(self.high / self.low))
+
+
+@dataclass(frozen=True)
+class Normal:
+    """Gaussian with this mean and standard deviation; every finite number is possible."""
+
+    mean: float
+    std: float
+
+    def __post_init__(self) -> None:
+        require(math.isfinite(self.mean), "Normal", "a finite mean", self.mean)
+        require(self.std > 0.0, "Normal", "std > 0", self.std)
+
+    def at(self, quantile: float) -> float:
+        """The value at a quantile."""
+        return NormalDist(self.mean, self.std).inv_cdf(max(quantile, 2.0**-54))
+
+    def find(self, value: object) -> float | None:
+        """The number."""
+        return _number(value)
+
+    def __str__(self) -> str:
+        return f"Normal({self.mean:g}, {self.std:g})"
+
+
+@dataclass(frozen=True)
+class Exponential:
+    """Exponential with mean 1; n of them, divided by their sum, are Dirichlet(1, ..., 1)."""
+
+    def at(self, quantile: float) -> float:
+        """The value at a quantile."""
+        return -math.log1p(-quantile)
+
+    def find(self, value: object) -> float | None:
+        """The number, unless negative."""
+        number = _number(value)
+        return number if number is not None and number >= 0.0 else None
+
+    def __str__(self) -> str:
+        return "Exponential(1)"
+
+
+@dataclass(frozen=True, init=False)
+class Choice:
+    """One of these values, numbers or words, equally likely."""
+
+    values: tuple[float | int | str, ...]
+
+    def __init__(self, *values: float | int | str):
+        object.__setattr__(self, "values", values)
+        numbers = [value for value in values if not isinstance(value, str)]
+        sound = len(set(values)) == len(values) > 0 and all(map(math.isfinite, numbers))
+        require(sound, "Choice", "different words or finite numbers", values)
+
+    def at(self, quantile: float) -> float | int | str:
+        """The value at a quantile."""
+        return self.values[int(quantile * len(self.values))]
+
+    def find(self, value: object) -> float | int | str | None:
+        """The one of the values that it equals, as a word or as a number."""
+        for own in self.values:
+            equal = str(value) == own if isinstance(own, str) else _number(value) == own
+            if equal:
+                return own
+        return None
+
+    def __str__(self) -> str:
+        return "one of " + ", ".join(str(value) for value in self.values)
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One value (or a vector of them) that tasks differ in.
+
+    Args:
+        name: as tasks and the command line call it.
+        distribution: of each entry in meta-training; entries are independent.
+        unit: of the value, for people.
+        size: entries of a vector; None for a single value.
+        extrapolation: a wider distribution for tasks outside the training range.
+        target: where an ``EnvFamily`` puts it; see there. The name when empty.
+        scale: multiply what is there instead of replacing it.
+    """
+
+    name: str
+    distribution: ValueDistribution
+    unit: str = ""
+    size: int | None = None
+    extrapolation: ValueDistribution | None = None
+    target: str = ""
+    scale: bool = False
+
+    def __post_init__(self) -> None:
+        what = f"parameter {self.name}"
+        require(self.name.isidentifier(), what, "an identifier as its name", self.name)
+        require(self.size is None or self.size >= 1, what, "a size of 1 or more", self.size)
+
+    def check(self, value: object) -> Value:
+        """The value as the distribution writes it; a tuple for a vector.
 
         Raises:
-            InputError: on an unknown, missing or out-of-range parameter.
+            InputError: unless it has the right size and every entry is possible.
+        """
+        entries = list(np.ravel(np.asarray(value, dtype=object)))
+        found = [self._find(entry) for entry in entries]
+        if len(entries) != (self.size or 1) or None in found:
+            unit = f" {self.unit}" if self.unit else ""
+            raise InputError(
+                f"task parameter {self.name}: expected {self.expected()}{unit}, got {value!r}."
+            )
+        return found[0] if self.size is None else tuple(found)  # type: ignore[return-value]
+
+    def expected(self) -> str:
+        """What a value has to be, for people."""
+        wider = f", or to extrapolate {self.extrapolation}" if self.extrapolation else ""
+        count = "" if self.size is None else f"{self.size} numbers, each "
+        return f"{count}{self.distribution}{wider}"
+
+    def in_distribution(self, value: Value) -> bool:
+        """Whether training can draw this value."""
+        entries = value if isinstance(value, tuple) else (value,)
+        return all(self.distribution.find(entry) is not None for entry in entries)
+
+    def _find(self, entry: object) -> float | int | str | None:
+        found = self.distribution.find(entry)
+        if found is None and self.extrapolation is not None:
+            found = self.extrapolation.find(entry)
+        return found
+
+
+class ParameterSpace:
+    """The parameters of a family, in the order they are sampled and shown."""
+
+    def __init__(self, *parameters: Parameter):
+        self.parameters = parameters
+        names = [parameter.name for parameter in parameters]
+        require(len(set(names)) == len(names), "parameters", "different names", names)
+
+    def sample(self, n: int, seed: int, split: str = "in-distribution") -> list[Task]:
+        """Draw n tasks, every entry independent; equal seeds give equal tasks everywhere.
+
+        Args:
+            n: how many.
+            seed: of the draw.
+            split: ``extrapolation`` draws from the wider distributions, every task with at least
+                one parameter outside its training range.
+
+        Raises:
+            InputError: on another split, or if no parameter declares an extrapolation.
+        """
+        require(split in SPLITS, "split", f"one of {', '.join(SPLITS)}", split)
+        wide = split == "extrapolation"
+        if wide and not any(parameter.extrapolation for parameter in self.parameters):
+            raise InputError(f"split: none of {self._names()} declares an extrapolation.")
+        entries = sum(parameter.size or 1 for parameter in self.parameters)
+        generator = np.random.default_rng(seed)
+        tasks: list[Task] = []
+        while len(tasks) < n:
+            rows = generator.random((n, entries)).tolist()
+            drawn = [self._named(iter(row), wide) for row in rows]
+            tasks += [task for task in drawn if not (wide and self.in_distribution(task))]
+        return tasks[:n]
+
+    def in_distribution(self, task: Task) -> bool:
+        """Whether training can draw this task."""
+        return all(p.in_distribution(task[p.name]) for p in self.parameters)
+
+    def check(self, task: Mapping[str, object]) -> Task:
+        """The task with every value as its distribution writes it.
+
+        Raises:
+            InputError: on an unknown, missing or impossible parameter.
         """
         known = {parameter.name: parameter for parameter in self.parameters}
         for name in task:
@@ -114,28 +267,54 @@ class ParameterSpace:
         Raises:
             InputError: where the text or the task does not fit.
         """
-        values: dict[str, list[float]] = {}
+        values: dict[str, list[str]] = {}
         name = ""
         for part in text.split(","):
-            head, equals, tail = part.rpartition("=")
+            head, equals, tail = (piece.strip() for piece in part.rpartition("="))
             if equals:
-                name = head.strip()
+                name = head
                 require(name not in values, f"task parameter {name}", "one value", text)
-            try:
-                values.setdefault(name, []).append(float(tail))
-            except ValueError:
+            if not name or not tail:
                 raise InputError(
-                    f"task: expected NAME=NUMBER[,NUMBER...] with {self._names()}, got {text!r}."
-                ) from None
+                    f"task: expected NAME=VALUE[,VALUE...] with {self._names()}, got {text!r}."
+                )
+            values.setdefault(name, []).append(tail)
         return self.check({n: v[0] if len(v) == 1 else tuple(v) for n, v in values.items()})
 
-    def _named(self, quantiles: Iterator[float]) -> Task:
-        return {
-            p.name: p.at(next(quantiles))
-            if p.size is None
-            else tuple(p.at(next(quantiles)) for _ in range(p.size))
-            for p in self.parameters
-        }
+    def to_json(self, tasks: Sequence[Task]) -> str:
+        """Tasks as a JSON list, one line each."""
+        return "[" + ",\n ".join(json.dumps(self.check(task)) for task in tasks) + "]\n"
+
+    def from_json(self, text: str) -> list[Task]:
+        """The tasks that :meth:`to_json` wrote, equal to the last bit.
+
+        Raises:
+            InputError: if it is not such a list or a task does not fit.
+        """
+        try:
+            tasks = json.loads(text)
+        except ValueError as error:
+            raise InputError(f"tasks: expected a JSON list, got {error}.") from None
+        if not isinstance(tasks, list) or not all(isinstance(task, dict) for task in tasks):
+            raise InputError(f"tasks: expected a JSON list of objects, got {text[:60]!r}.")
+        return [self.check(task) for task in tasks]
+
+    def _named(self, quantiles: Iterator[float], wide: bool) -> Task:
+        task: dict[str, Value] = {}
+        for p in self.parameters:
+            distribution = p.extrapolation if wide and p.extrapolation else p.distribution
+            entries = tuple(distribution.at(next(quantiles)) for _ in range(p.size or 1))
+            task[p.name] = entries[0] if p.size is None else entries  # type: ignore[assignment]
+        return task
 
     def _names(self) -> str:
         return ", ".join(parameter.name for parameter in self.parameters) or "none"
+
+
+def _number(value: object) -> float | None:
+    """A finite number, or one written as text."""
+    try:
+        number = float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        return None
+    return number if math.isfinite(number) else None

@@ -29,7 +29,7 @@ class GymFamily(Family):
             environment has no time limit and no horizon is given.
     """
 
-    space = ParameterSpace(())
+    space = ParameterSpace()
 
     def __init__(
         self,

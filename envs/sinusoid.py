@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from envs.parameters import Parameter, ParameterSpace
+from envs.parameters import Parameter, ParameterSpace, Uniform
 from meta_rl.types import Task
 
 
@@ -20,15 +20,13 @@ class Sinusoid:
     output_size = 1
     bound = 5.0
     space = ParameterSpace(
-        (
-            Parameter(name="amplitude", low=0.1, high=5.0),
-            Parameter(name="phase", low=0.0, high=math.pi, unit="rad"),
-        )
+        Parameter("amplitude", Uniform(0.1, 5.0)),
+        Parameter("phase", Uniform(0.0, math.pi), "rad"),
     )
 
-    def sample_tasks(self, n: int, seed: int) -> list[Task]:
+    def sample_tasks(self, n: int, seed: int, split: str = "in-distribution") -> list[Task]:
         """Draw n tasks, uniform in amplitude and phase."""
-        return self.space.sample(n, seed)
+        return self.space.sample(n, seed, split)
 
     def check_task(self, task: Task) -> Task:
         """The task with its numbers normalized; InputError on an unknown or out-of-range one."""

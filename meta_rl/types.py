@@ -24,8 +24,11 @@ from meta_rl.errors import InputError as InputError
 Params = dict[str, Tensor]
 """Named tensors of one network, or with a leading M, of M networks."""
 
-Task = Mapping[str, float | tuple[float, ...]]
-"""One member of a family as a plain value: parameter name to its number(s)."""
+Value = float | int | str | tuple[float, ...]
+"""A task parameter's value: a number, a word, or a vector of numbers."""
+
+Task = Mapping[str, Value]
+"""One member of a family as a plain value: parameter name to its value."""
 
 
 class Meta(NamedTuple):
@@ -127,7 +130,7 @@ class TaskFamily(Protocol):
     horizon: int  # steps after which an episode is truncated
     episodes_at_once: int | None  # B that a batched environment can have; None: any number
 
-    def sample_tasks(self, n: int, seed: int) -> list[Task]:
+    def sample_tasks(self, n: int, seed: int, split: str = "in-distribution") -> list[Task]:
         """Draw n tasks; the same seed gives the same tasks on every machine."""
         ...
 
@@ -140,9 +143,24 @@ class TaskFamily(Protocol):
         ...
 
     def make_vec(
-        self, num_tasks: int, episodes: int, *, device: torch.device | str, dtype: torch.dtype
+        self,
+        num_tasks: int,
+        episodes: int,
+        *,
+        device: torch.device | str,
+        dtype: torch.dtype,
+        workers: int = 0,
     ) -> BatchedEnv:
-        """A batched environment of ``num_tasks`` x ``episodes`` rows."""
+        """A batched environment of ``num_tasks`` x ``episodes`` rows.
+
+        Args:
+            num_tasks: M.
+            episodes: B.
+            device: where observations and rewards are.
+            dtype: theirs.
+            workers: processes that step single environments; 0 for this process. Backends that
+                need none ignore it.
+        """
         ...
 
 

@@ -9,7 +9,15 @@ import torch
 from envs import FAMILIES, make_family
 from envs.cartpole import CartPole
 from envs.navigation import Navigation2D
-from envs.parameters import Parameter
+from envs.parameters import (
+    Choice,
+    Exponential,
+    LogUniform,
+    Normal,
+    Parameter,
+    ParameterSpace,
+    Uniform,
+)
 from envs.sinusoid import Sinusoid
 from meta_rl.errors import InputError
 
@@ -88,14 +96,14 @@ def test_tasks_are_parsed_from_the_command_line():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("goal=0.3", "task parameter goal: expected 2 numbers in"),
-        ("goal=0.3,0.9", r"in \[-0\.5, 0\.5\], got \(0\.3, 0\.9\)"),
+        ("goal=0.3", "task parameter goal: expected 2 numbers, each in"),
+        ("goal=0.3,0.9", r"in \[-0\.5, 0\.5\].* got \('0\.3', '0\.9'\)"),
         ("goal=0.3,nan", "task parameter goal"),
         ("gaol=0.3,0.2", "got 'gaol'. Did you mean 'goal'"),
-        ("goal", "expected NAME=NUMBER"),
+        ("goal", "expected NAME=VALUE"),
         ("goal=0.3,goal=-0.2", "goal: expected one value"),
-        ("goal=0.3;0.2", "expected NAME=NUMBER"),
-        ("", "expected NAME=NUMBER"),
+        ("goal=0.3;0.2", "task parameter goal: expected 2 numbers"),
+        ("", "expected NAME=VALUE"),
     ],
 )
 def test_tasks_that_do_not_fit_are_refused(text, message):
@@ -104,17 +112,72 @@ def test_tasks_that_do_not_fit_are_refused(text, message):
 
 
 @pytest.mark.parametrize(
-    "declared",
+    ("declare", "message"),
     [
-        {"low": 1.0, "high": 0.0},
-        {"low": float("nan"), "high": 1.0},
-        {"choices": (1.0, float("inf"))},
-        {"high": 1.0, "size": 0},
+        (lambda: Uniform(1.0, 0.0), "low <= high"),
+        (lambda: Uniform(math.nan, 1.0), "finite bounds"),
+        (lambda: Uniform(-1.0, 1.0, power=2.0), "not negative"),
+        (lambda: LogUniform(0.0, 1.0), "low > 0"),
+        (lambda: Normal(0.0, 0.0), "std > 0"),
+        (lambda: Choice(1.0, math.inf), "different words or finite numbers"),
+        (lambda: Choice(), "different words or finite numbers"),
+        (lambda: Parameter("wind", Uniform(0, 1), size=0), "a size of 1 or more"),
+        (lambda: Parameter("wind speed", Uniform(0, 1)), "an identifier"),
+        (lambda: ParameterSpace(*[Parameter("a", Uniform(0, 1))] * 2), "different names"),
     ],
 )
-def test_parameters_that_make_no_sense_are_refused(declared):
-    with pytest.raises(InputError, match="parameter wind: expected"):
-        Parameter(name="wind", **declared)
+def test_declarations_that_make_no_sense_are_refused(declare, message):
+    with pytest.raises(InputError, match=message):
+        declare()
+
+
+@pytest.mark.parametrize(
+    ("distribution", "cdf", "inside", "outside"),
+    [
+        (Uniform(-2.0, 6.0), lambda v: (v + 2) / 8, 6.0, 6.1),
+        (Uniform(0.0, 3.0, power=2.0), lambda v: v**2 / 9, 0.0, -0.1),
+        (LogUniform(0.1, 10.0), lambda v: (math.log10(v) + 1) / 2, 0.1, 11.0),
+        (Normal(1.0, 2.0), lambda v: 0.5 * (1 + math.erf((v - 1) / 2 / 2**0.5)), 100.0, math.nan),
+        (Exponential(), lambda v: 1 - math.exp(-v), 50.0, -0.1),
+    ],
+)
+def test_values_follow_their_distribution(distribution, cdf, inside, outside):
+    for quantile in (0.01, 0.3, 0.5, 0.999):
+        assert cdf(distribution.at(quantile)) == pytest.approx(quantile, abs=1e-12)
+    assert math.isfinite(distribution.at(0.0))
+    assert distribution.find(inside) == inside
+    assert distribution.find(str(inside)) == inside
+    assert distribution.find(outside) is None
+    assert distribution.find("word") is None
+
+
+def test_choices_keep_their_type():
+    lanes, driver = Choice(2, 3, 4), Choice("calm", "hasty")
+    assert [lanes.at(q) for q in (0.0, 0.4, 0.999)] == [2, 3, 4]
+    assert (lanes.find("3"), lanes.find(3.0), lanes.find(5)) == (3, 3, None)
+    assert isinstance(lanes.find("3"), int)
+    assert (driver.find("hasty"), driver.find(3)) == ("hasty", None)
+
+
+def test_extrapolation_draws_tasks_outside_the_training_range():
+    for family in (Navigation2D(), CartPole()):
+        tasks = family.sample_tasks(100, seed=0, split="extrapolation")
+        assert not any(map(family.space.in_distribution, tasks))
+        assert all(map(family.space.in_distribution, family.sample_tasks(100, seed=0)))
+        assert [family.check_task(task) for task in tasks] == tasks
+        assert tasks[:5] != tasks[5:10]
+    with pytest.raises(InputError, match="none of amplitude, phase declares an extrapolation"):
+        Sinusoid().sample_tasks(1, seed=0, split="extrapolation")
+    with pytest.raises(InputError, match="split: expected one of"):
+        Navigation2D().sample_tasks(1, seed=0, split="test")
+
+
+def test_tasks_survive_json():
+    tasks = CartPole().sample_tasks(5, seed=0)
+    assert CartPole.space.from_json(CartPole.space.to_json(tasks)) == tasks
+    for text, message in (("[", "a JSON list"), ("[3]", "list of objects"), ("[{}]", "missing")):
+        with pytest.raises(InputError, match=message):
+            CartPole.space.from_json(text)
 
 
 def test_an_unknown_family_names_the_nearest():
