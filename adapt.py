@@ -75,7 +75,7 @@ def _variant(command: Adapt, learner: Any) -> tuple[Any, str, str]:
         if not isinstance(arguments, dict):
             raise InputError(f"env_kwargs: expected a JSON object, got {command.env_kwargs!r}.")
         label = command.env_id.replace("/", "-")
-        foreign = GymFamily(command.env_id, arguments)
+        foreign = GymFamily(command.env_id, kwargs=arguments)
         return partial(foreign.make_env, {}), label, f"{command.env_id} {arguments or ''}"
     family = learner.problem.family
     if command.task is None:

@@ -7,9 +7,9 @@ import difflib
 from envs.cartpole import CartPole
 from envs.family import Family
 from envs.general import GymVec
+from envs.gym_family import GymFamily
 from envs.navigation import Navigation2D
 from envs.parameters import Parameter, ParameterSpace
-from envs.single import GymFamily
 from envs.sinusoid import Sinusoid
 from envs.tensor import TensorEnv
 from meta_rl.errors import InputError
