@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from commands import run_command
+from commands import import_families, run_command
 from meta_rl.errors import InputError
 
 
@@ -18,14 +18,16 @@ from meta_rl.errors import InputError
 class Adapt:
     """What to adapt, to what, and how long."""
 
-    run: Annotated[Path, tyro.conf.Positional]
-    """A run folder of train.py, or one checkpoint in it."""
+    run: Annotated[Path | None, tyro.conf.Positional] = None
+    """A run folder of train.py, or one checkpoint in it; the newest run in runs/ if not given."""
     task: str | None = None
     """Parameters of the variant, as goal=0.3,-0.2 or gravity=12,length=0.8,force=9."""
     env_id: str | None = None
     """Any registered Gymnasium environment with the same spaces, instead of a task."""
     env_kwargs: str = "{}"
-    """JSON object of arguments for --env-id's constructor."""
+    """JSON object of arguments for --env-id's constructor, or attributes of the environment."""
+    families: Path | None = None
+    """A Python file of yours that registers the family, as in train.py."""
     steps: int = 3
     """Inner (adaptation) steps."""
     episodes: int | None = None
@@ -44,12 +46,14 @@ def main(arguments: list[str]) -> None:
     _check(command)
     import presets
 
-    learner = presets.load(command.run, presets.resolve_device(command.device))
+    import_families(command.families)
+    run = command.run or _newest_run()
+    learner = presets.load(run, presets.resolve_device(command.device))
     variant, label, described = _variant(command, learner)
     model = learner.adapt(
         variant, steps=command.steps, episodes=command.episodes, seed=command.seed
     )
-    folder = _save(command, learner, model, label, described)
+    folder = _save(run, learner, model, label, described)
     _report(learner.problem.score_name, described, model.scores)
     print(f"adapted model: {folder}")
 
@@ -57,10 +61,15 @@ def main(arguments: list[str]) -> None:
 def _check(command: Adapt) -> None:
     if command.task is not None and command.env_id is not None:
         raise InputError("adapt: expected --task or --env-id, got both.")
-    if command.steps < 0:
-        raise InputError(f"steps: expected 0 or more, got {command.steps}.")
-    if command.episodes is not None and command.episodes < 1:
-        raise InputError(f"episodes: expected 1 or more, got {command.episodes}.")
+    if command.env_kwargs != "{}" and command.env_id is None:
+        raise InputError("adapt: --env-kwargs needs --env-id.")
+
+
+def _newest_run() -> Path:
+    runs = [path.parent for path in Path("runs").glob("*/config.json")]
+    if not runs:
+        raise InputError("adapt: expected a run folder, found none in runs/. Run train.py first.")
+    return max(runs, key=lambda run: (run / "config.json").stat().st_mtime)
 
 
 def _variant(command: Adapt, learner: Any) -> tuple[Any, str, str]:
@@ -75,7 +84,7 @@ def _variant(command: Adapt, learner: Any) -> tuple[Any, str, str]:
         if not isinstance(arguments, dict):
             raise InputError(f"env_kwargs: expected a JSON object, got {command.env_kwargs!r}.")
         label = command.env_id.replace("/", "-")
-        foreign = GymFamily(command.env_id, kwargs=arguments)
+        foreign = GymFamily(command.env_id, settings=arguments)
         return partial(foreign.make_env, {}), label, f"{command.env_id} {arguments or ''}"
     family = learner.problem.family
     if command.task is None:
@@ -86,26 +95,20 @@ def _variant(command: Adapt, learner: Any) -> tuple[Any, str, str]:
     return task, label, f"{family.id} {label.replace('_', ' ')}"
 
 
-def _save(command: Adapt, learner: Any, model: Any, label: str, described: str) -> Path:
+def _save(run: Path, learner: Any, model: Any, label: str, described: str) -> Path:
     """Write the adapted model and its TensorBoard events beside the run's own."""
     import torch
 
-    from meta_rl import checkpoint
-    from meta_rl.config import to_dict
     from meta_rl.tensorboard import RunWriter
 
-    run = command.run if (command.run / "config.json").exists() else command.run.parent.parent
-    home, number = run / "adapted", 1
+    if run.parent.name == "checkpoints":
+        run = run.parent.parent
+    home = run / "adapted" if (run / "config.json").exists() else Path(f"{run}_adapted")
+    number = 1
     while (folder := home / (label if number == 1 else f"{label}_{number}")).exists():
         number += 1
-    manifest = {
-        "kind": "adapted",
-        "config": to_dict(learner.config),
-        "problem": learner.problem.describe(),
-        "variant": described,
-        "scores": list(model.scores),
-    }
-    checkpoint.save(folder, manifest, model.params)
+    model.manifest["variant"] = described
+    model.save(folder)
     writer = RunWriter(folder, learner.problem.score_name)
     writer.adaptation_curve(torch.tensor(model.scores)[:, None], "adapt", 0)
     writer.close()

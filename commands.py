@@ -2,14 +2,36 @@
 
 from __future__ import annotations
 
+import runpy
 import sys
+import warnings
 from collections.abc import Callable
+from pathlib import Path
 
 from meta_rl.errors import InputError
 
 
+def import_families(file: Path | None) -> None:
+    """Run a person's own Python file, which registers task families.
+
+    Raises:
+        InputError: if it is not there or raises.
+    """
+    if file is None:
+        return
+    if not file.is_file():
+        raise InputError(f"families: expected a Python file, got {file}.")
+    try:
+        runpy.run_path(str(file))
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(f"families: {file} raised {type(error).__name__}: {error}") from error
+
+
 def run_command(main: Callable[[list[str]], None]) -> None:
     """Run a command's main; InputError becomes one line on stderr and exit status 2."""
+    warnings.showwarning = lambda message, *_, **__: print(f"warning: {message}", file=sys.stderr)
     try:
         main(sys.argv[1:])
     except InputError as error:

@@ -6,6 +6,7 @@ This module imports nothing heavy at the top, so that commands answer ``--help``
 from __future__ import annotations
 
 import difflib
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -92,7 +93,9 @@ def load(run: str | Path, device: str = "cpu") -> MetaLearner:
     """
     from meta_rl import checkpoint
 
-    _, manifest, tensors, _ = checkpoint.load_newest(Path(run))
+    _, manifest, tensors, damaged = checkpoint.load_newest(Path(run))
+    for line in damaged:
+        warnings.warn(line, stacklevel=2)
     learner = build(from_dict(manifest["config"]), device)
     return learner.restore(manifest, tensors)
 
@@ -111,20 +114,24 @@ def load_adapted(folder: str | Path, device: str = "cpu") -> AdaptedPolicy | Ada
     problem = _problem(from_dict(manifest["config"]), resolve_device(device))
     checkpoint.match_tensors(problem.initial_parameters(), tensors)
     params = {name: value.to(problem.device) for name, value in tensors.items()}
-    return problem.deploy(params, tuple(manifest["scores"]))
+    trained = {"config": manifest["config"], "problem": manifest["problem"]}
+    return problem.deploy(params, tuple(manifest["scores"]), trained)
 
 
 def resolve_device(device: str) -> str:
     """``auto`` as cuda or cpu.
 
     Raises:
-        InputError: if CUDA is asked for and not there.
+        InputError: if it is none of auto, cpu, cuda and cuda:N, or CUDA is not there.
     """
     import torch
 
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
-    if device.startswith("cuda") and not torch.cuda.is_available():
+    kind, _, index = device.partition(":")
+    if kind not in ("cpu", "cuda") or not (index.isdigit() or device == kind):
+        raise InputError(f"device: expected auto, cpu, cuda or cuda:N, got {device!r}.")
+    if kind == "cuda" and not torch.cuda.is_available():
         raise InputError("device: expected a CUDA GPU, got none. Use --device cpu.")
     return device
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import sys
+import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
 
-from commands import run_command
+from commands import import_families, run_command
 from meta_rl.config import Config, from_dict
 from meta_rl.errors import InputError
 from presets import PRESETS, build, preset, resolve_device
@@ -27,16 +27,21 @@ class Train:
     """auto (CUDA where there is one), cpu or cuda."""
     resume: Path | None = None
     """Continue this run folder with its own settings; --iterations may be raised."""
+    families: Path | None = None
+    """A Python file of yours that registers task families (envs.register)."""
     config: Annotated[Config, tyro.conf.arg(name="")]
 
 
 def main(arguments: list[str]) -> None:
     """Train, evaluate on held-out tasks and say where everything is."""
-    name = DEFAULT
+    import_families(_given(arguments, "--families"))
+    name = None
     if arguments and not arguments[0].startswith("-"):
         name, *arguments = arguments
-    resumed = _resumed(arguments)
-    default = resumed or Train(config=preset(name))
+    resumed = _resumed(_given(arguments, "--resume"))
+    if resumed and name:
+        raise InputError(f"resume: a run keeps its own preset; leave out {name!r}.")
+    default = resumed or Train(config=preset(name or DEFAULT))
     command: Any = tyro.cli(
         Train,
         args=arguments,
@@ -45,25 +50,39 @@ def main(arguments: list[str]) -> None:
         description=f"Meta-train on a task family (now: {default.config.family}).",
         config=(tyro.conf.AvoidSubcommands,),
     )
-    if resumed and replace(command.config, iterations=1) != replace(resumed.config, iterations=1):
-        raise InputError("resume: a run keeps its own settings; only --iterations may change.")
-    _train(name, command)
+    if resumed:
+        same = replace(command.config, iterations=1) == replace(resumed.config, iterations=1)
+        if not same or command.log_dir != default.log_dir:
+            raise InputError("resume: a run keeps its own settings; only --iterations may change.")
+    _train(name or DEFAULT, command)
 
 
-def _resumed(arguments: list[str]) -> Train | None:
-    """The settings of the run to resume, which then are the command's defaults."""
-    known = [a.split("=", 1) for a in arguments]
-    for position, parts in enumerate(known):
-        if parts[0] == "--resume":
-            rest = parts[1:] or arguments[position + 1 : position + 2]
+def _given(arguments: list[str], option: str) -> Path | None:
+    """What follows an option that decides on the other options' defaults.
+
+    Raises:
+        InputError: if nothing follows.
+    """
+    for position, argument in enumerate(arguments):
+        name, equals, value = argument.partition("=")
+        if name == option:
+            rest = [value] if equals else arguments[position + 1 : position + 2]
             if not rest:
-                raise InputError("resume: expected a run folder after --resume.")
-            from meta_rl import checkpoint
-
-            run = Path(rest[0])
-            manifest = checkpoint.load_newest(run)[1]
-            return Train(resume=run, config=from_dict(manifest["config"]))
+                raise InputError(f"{option}: expected a path after it.")
+            return Path(rest[0])
     return None
+
+
+def _resumed(run: Path | None) -> Train | None:
+    """The settings of the run to resume, which then are the command's defaults."""
+    if run is None:
+        return None
+    from meta_rl import checkpoint
+
+    if (run / checkpoint.MANIFEST).exists():
+        raise InputError(f"resume: expected a run folder, got the checkpoint {run}.")
+    manifest = checkpoint.load_newest(run)[1]
+    return Train(resume=run, config=from_dict(manifest["config"]))
 
 
 def _train(name: str, command: Train) -> None:
@@ -76,10 +95,16 @@ def _train(name: str, command: Train) -> None:
     if folder:
         _, manifest, tensors, damaged = checkpoint.load_newest(folder)
         for line in damaged:
-            print(f"warning: {line}", file=sys.stderr)
+            warnings.warn(line, stacklevel=2)
         learner.restore(manifest, tensors)
+        if config.iterations <= learner.iteration:
+            raise InputError(
+                f"resume: {folder} is at iteration {learner.iteration} already; "
+                f"expected more --iterations than that, got {config.iterations}."
+            )
     else:
-        folder = next_run(command.log_dir, name)
+        other_family = config.family != preset(name).family
+        folder = next_run(command.log_dir, config.family if other_family else name)
     print(
         f"{config.family} on {learner.problem.device}: {config.iterations} iterations -> {folder}"
     )

@@ -9,7 +9,15 @@ from envs.family import Family
 from envs.general import GymVec
 from envs.gym_family import GymFamily
 from envs.navigation import Navigation2D
-from envs.parameters import Parameter, ParameterSpace
+from envs.parameters import (
+    Choice,
+    Exponential,
+    LogUniform,
+    Normal,
+    Parameter,
+    ParameterSpace,
+    Uniform,
+)
 from envs.sinusoid import Sinusoid
 from envs.tensor import TensorEnv
 from meta_rl.errors import InputError
@@ -21,15 +29,21 @@ FAMILIES: dict[str, Family | Sinusoid] = {
 __all__ = [
     "FAMILIES",
     "CartPole",
+    "Choice",
+    "Exponential",
     "Family",
     "GymFamily",
     "GymVec",
+    "LogUniform",
     "Navigation2D",
+    "Normal",
     "Parameter",
     "ParameterSpace",
     "Sinusoid",
     "TensorEnv",
+    "Uniform",
     "make_family",
+    "register",
 ]
 
 
@@ -42,5 +56,17 @@ def make_family(name: str) -> Family | Sinusoid:
     if name in FAMILIES:
         return FAMILIES[name]
     near = difflib.get_close_matches(name, FAMILIES, 1)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
-    raise InputError(f"family: expected one of {', '.join(FAMILIES)}, got {name!r}.{hint}")
+    hint = f"Did you mean {near[0]!r}?" if near else "One of your own? Give --families FILE.py."
+    raise InputError(f"family: expected one of {', '.join(FAMILIES)}, got {name!r}. {hint}")
+
+
+def register(family: Family) -> Family:
+    """Make a family known by its id to presets, commands and checkpoints; returns it.
+
+    Raises:
+        InputError: if another family has this id.
+    """
+    if family.id in FAMILIES:
+        raise InputError(f"family: there is a {family.id!r} already; give yours another id.")
+    FAMILIES[family.id] = family
+    return family

@@ -66,6 +66,7 @@ class CartPole(Family):
     """
 
     id = "cartpole"
+    source = "Barto, Sutton and Anderson 1983; Gymnasium's CartPole-v1"
     horizon = 200
     observation_space = CartPoleEnv().observation_space
     action_space = CartPoleEnv().action_space

@@ -218,7 +218,8 @@ class _Row(gym.Wrapper):
     def start(self, seed: int) -> tuple:
         """Begin an episode."""
         self._time, self._seed, self._finished = 0, seed, False
-        self._last, _ = self._try(lambda: self.env.reset(seed=seed), "reset")
+        obs, _ = self._try(lambda: self.env.reset(seed=seed), "reset")
+        self._last = self._checked(obs, 0.0, "reset")
         return self._last, 0.0, False, False
 
     def advance(self, action: Any) -> tuple:
@@ -226,9 +227,9 @@ class _Row(gym.Wrapper):
         if self._finished:
             return self._last, 0.0, False, False
         self._time += 1
-        self._last, reward, terminated, truncated, _ = self._try(
-            lambda: self.env.step(action), f"step {self._time}"
-        )
+        when = f"step {self._time}"
+        obs, reward, terminated, truncated, _ = self._try(lambda: self.env.step(action), when)
+        self._last = self._checked(obs, reward, when)
         self._finished = bool(terminated or truncated)
         return self._last, reward, terminated, truncated
 
@@ -236,7 +237,19 @@ class _Row(gym.Wrapper):
         try:
             return call()
         except Exception as error:
-            raise InputError(
-                f"environment: {self.env.unwrapped} raised {type(error).__name__}: {error} at "
-                f"{when} of task {dict(self._task)}, seed {self._seed}. Mend the environment."
-            ) from error
+            raise self._fault(f"raised {type(error).__name__}: {error}", when) from error
+
+    def _checked(self, obs: Any, reward: float, when: str) -> np.ndarray:
+        shape = self.env.observation_space.shape
+        if np.shape(obs) != shape:
+            raise self._fault(f"returned an observation {np.shape(obs)}, expected {shape}", when)
+        for what, value in (("reward", reward), ("observation", obs)):
+            if not np.isfinite(value).all():
+                raise self._fault(f"returned a {what} that is NaN or infinite", when)
+        return obs
+
+    def _fault(self, what: str, when: str) -> InputError:
+        return InputError(
+            f"environment: {self.env.unwrapped} {what}, at {when} of task {dict(self._task)}, "
+            f"seed {self._seed}. Mend the environment or narrow its parameter ranges."
+        )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import difflib
 import importlib
 import inspect
@@ -10,7 +9,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import zip_longest
-from typing import Any
+from typing import Any, NamedTuple
 
 import gymnasium as gym
 import numpy as np
@@ -22,6 +21,7 @@ from meta_rl.errors import InputError, require
 from meta_rl.types import Task
 
 MODEL_FIELD = re.compile(r"model\.(?P<field>[a-z_.]+)(\[(?P<index>\w+)\])?$")
+MAKE_ARGUMENTS = ("render_mode", "max_episode_steps")  # of gymnasium.make itself
 
 
 class GymFamily(Family):
@@ -31,7 +31,7 @@ class GymFamily(Family):
             "LunarLander-v3",
             Parameter("gravity", Uniform(-11.9, -4.0), "m/s^2"),
             Parameter("wind_power", Uniform(0.0, 15.0)),
-            kwargs={"enable_wind": True},
+            settings={"enable_wind": True},
         )
 
     Where a parameter's value goes, by its ``target`` (its name, unless given):
@@ -50,7 +50,7 @@ class GymFamily(Family):
             arguments are what parameters can set; or one environment, used as it is, with whatever
             was changed in it by hand, one episode after another (not copied, and not closed).
         parameters: what tasks differ in; none for a family of the single task ``{}``.
-        kwargs: further arguments of the constructor, the same in all tasks.
+        settings: further arguments, attributes or model fields, the same in all tasks.
         wrappers: applied to every environment, the first innermost.
         horizon: steps after which an episode is truncated; the environment's own when None.
         id: the family's; the environment's when None.
@@ -67,7 +67,7 @@ class GymFamily(Family):
         self,
         env: str | gym.Env | Callable[..., gym.Env],
         *parameters: Parameter,
-        kwargs: Mapping[str, Any] | None = None,
+        settings: Mapping[str, Any] | None = None,
         wrappers: Sequence[Callable[[gym.Env], gym.Env]] = (),
         horizon: int | None = None,
         id: str | None = None,
@@ -77,9 +77,20 @@ class GymFamily(Family):
         require(horizon is None or horizon >= 1, "horizon", "1 or more", horizon)
         self.space, self.source = ParameterSpace(*parameters), source
         self.episodes_at_once = 1 if isinstance(env, gym.Env) else None
-        self._env, self._kwargs, self._wrappers = env, dict(kwargs or {}), tuple(wrappers)
+        self._env, self._wrappers = env, tuple(wrappers)
+        self._settings, self._kinds = dict(settings or {}), {}
         self._creator = self._find_creator()
-        self._targets = {p.name: self._find_target(p) for p in parameters}
+        # What the constructor takes first: without it there may be no environment to look at.
+        targets = [*self._settings, *(p.target or p.name for p in parameters)]
+        arguments = _argument_names(self._creator) if callable(self._creator) else []
+        for target in sorted(targets, key=lambda t: t.split(".")[0] not in arguments):
+            self._kinds[target] = self._kind(target, arguments)
+        for p in parameters:
+            if p.scale and self._kinds[p.target or p.name] == "argument":
+                raise InputError(
+                    f"parameter {p.name}: scale is for attributes and model fields; it is an "
+                    "argument."
+                )
         self._limit = horizon
         sample = self._build(self._middle())
         self.id = id or (sample.spec.id if sample.spec else type(sample.unwrapped).__name__)
@@ -118,103 +129,98 @@ class GymFamily(Family):
         return env
 
     def _build(self, task: Task) -> gym.Env:
+        env: gym.Env
+        changes = [_Change(target, value) for target, value in self._settings.items()]
+        changes += [
+            _Change(p.target or p.name, task[p.name], p.scale) for p in self.space.parameters
+        ]
         if isinstance(self._env, gym.Env):
-            env: gym.Env = _Borrowed(self._env)
+            env = _Borrowed(self._env)
         else:
-            kwargs, attributes = self._arguments(task)
-            env = self._make(kwargs, attributes)
-        fields = {n: t for n, (kind, t) in self._targets.items() if kind == "model"}
+            env = self._make(changes)
+        fields = [c for c in changes if self._kinds.get(c.target) == "model"]
         if fields:
-            scaled = {p.name: p.scale for p in self.space.parameters}
-            _set_model(env, [(fields[n], task[n], scaled[n]) for n in fields])
+            _set_model(env, fields)
         for wrapper in self._wrappers:
             env = wrapper(env)
         return gym.wrappers.TimeLimit(env, self._limit) if self._limit else env
 
-    def _arguments(self, task: Task) -> tuple[dict[str, Any], dict[str, tuple[Any, bool]]]:
-        """The constructor's arguments, and the attributes to set: value and whether it scales."""
-        kwargs, attributes = copy.deepcopy(self._kwargs), {}
-        for parameter in self.space.parameters:
-            kind, target = self._targets[parameter.name]
-            value = task[parameter.name]
-            if kind == "attribute":
-                attributes[target] = (value, parameter.scale)
-            elif kind == "argument":
-                first, *rest = target.split(".")
-                if not rest:
-                    kwargs[first] = value
-                else:
-                    inside = kwargs.setdefault(first, {})
-                    for key in rest[:-1]:
-                        inside = inside.setdefault(key, {})
-                    inside[rest[-1]] = value
-        return kwargs, attributes
-
-    def _make(self, kwargs: dict[str, Any], attributes: dict[str, tuple[Any, bool]]) -> gym.Env:
-        if not isinstance(self._env, str):
-            assert callable(self._env)
-            return self._env(**kwargs)
+    def _make(self, changes: Sequence[_Change]) -> gym.Env:
+        """A new environment, with those changes that are known to be arguments or attributes."""
+        kwargs: dict[str, Any] = {}
+        for change in changes:
+            if self._kinds.get(change.target) == "argument":
+                *path, last = change.target.split(".")
+                inside = kwargs
+                for key in path:
+                    inside[key] = dict(inside.get(key, {}))
+                    inside = inside[key]
+                inside[last] = change.value
+        attributes = {c.target: c for c in changes if self._kinds.get(c.target) == "attribute"}
+        name = self._env if isinstance(self._env, str) else "the environment"
         try:
+            if not isinstance(self._env, str):
+                return self._env(**kwargs)  # type: ignore[operator]
             spec: Any = self._env
             if attributes:
-                spec = replace(
-                    gym.spec(self._env), entry_point=_changed_class(self._creator, attributes)
-                )
+                changed = _changed_class(self._creator, attributes)
+                spec = replace(gym.spec(self._env), entry_point=changed)
             return gym.make(spec, disable_env_checker=True, **kwargs)
         except gym.error.Error as error:
-            near = difflib.get_close_matches(self._env, gym.registry, 1)
+            near = difflib.get_close_matches(name, gym.registry, 1)
             hint = f" Did you mean {near[0]!r}?" if near else ""
-            raise InputError(f"environment: cannot make {self._env!r}: {error}{hint}") from error
-        except (TypeError, ValueError, ImportError) as error:
+            raise InputError(f"environment: cannot make {name!r}: {error}{hint}") from error
+        except Exception as error:
+            given = f" with {kwargs}" if kwargs else ""
             raise InputError(
-                f"environment: cannot make {self._env!r} with {kwargs}: {error}"
+                f"environment: cannot make {name!r}{given}: {type(error).__name__}: {error}"
             ) from error
 
     def _find_creator(self) -> Any:
         """The class or function that makes the environment."""
+        if isinstance(self._env, gym.Env):
+            if self.space.parameters or self._settings:
+                raise InputError(
+                    "parameters: an environment used as it is cannot be changed. Give a registered "
+                    "id or a function that makes it."
+                )
+            return None
         if not isinstance(self._env, str):
-            if not isinstance(self._env, gym.Env) and not callable(self._env):
+            if not callable(self._env):
                 raise InputError(
                     "environment: expected a Gymnasium id, a gymnasium.Env or a function, "
                     f"got {self._env!r}."
                 )
             return self._env
-        if not self.space.parameters:
-            return None  # gym.make says best what is wrong with an id
-        self._make(dict(self._kwargs), {}).close()
-        entry_point = gym.spec(self._env).entry_point
-        return load_env_creator(entry_point) if isinstance(entry_point, str) else entry_point
+        try:
+            entry_point = gym.spec(self._env).entry_point
+            return load_env_creator(entry_point) if isinstance(entry_point, str) else entry_point
+        except (gym.error.Error, ImportError, AttributeError):
+            self._make([]).close()  # gym.make says best what is wrong with an id
+            raise
 
-    def _find_target(self, parameter: Parameter) -> tuple[str, str]:
-        """``argument``, ``attribute`` or ``model``, and the target there."""
-        target = parameter.target or parameter.name
-        if isinstance(self._env, gym.Env):
-            raise InputError(
-                f"parameter {parameter.name}: an environment used as it is cannot be changed. "
-                "Give a registered id or a function."
-            )
+    def _kind(self, target: str, arguments: Sequence[str]) -> str:
+        """``argument``, ``attribute`` or ``model``.
+
+        Raises:
+            InputError: if the environment has nothing of this name.
+        """
         if MODEL_FIELD.match(target):
-            return "model", target
-        arguments = _argument_names(self._creator)
-        if target.split(".")[0] in arguments:
-            if parameter.scale:
-                raise InputError(
-                    f"parameter {parameter.name}: scale is for attributes and model fields; "
-                    f"{target} is an argument."
-                )
-            return "argument", target
+            return "model"
+        if target.split(".")[0] in (*arguments, *MAKE_ARGUMENTS):
+            return "argument"
         known = list(arguments)
         if inspect.isclass(self._creator) and isinstance(self._env, str):
-            sample = self._make(dict(self._kwargs), {})
+            sample = self._make([_Change(t, v) for t, v in self._settings.items()])
             attributes = [n for n in dir(sample.unwrapped) if not n.startswith("_")]
             sample.close()
             if target in attributes:
-                return "attribute", target
+                return "attribute"
             known += attributes
         near = ", ".join(difflib.get_close_matches(target, known, 3)) or ", ".join(arguments)
         raise InputError(
-            f"parameter {parameter.name}: {self._env} has no argument, attribute or model field "
-            f"{target!r}. The nearest it has: {near or 'none'}."
+            f"parameter {target}: {self._env} has no argument, attribute or model field of this "
+            f"name. The nearest it has: {near or 'none'}."
         )
 
     def _middle(self) -> Task:
@@ -247,6 +253,12 @@ class GymFamily(Family):
         env.close()
 
 
+class _Change(NamedTuple):
+    target: str
+    value: Any
+    scale: bool = False
+
+
 class _Borrowed(gym.Wrapper):
     """A caller's own environment: closing it is the caller's business."""
 
@@ -275,17 +287,17 @@ def _argument_names(creator: Any) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def _changed_class(base: type, attributes: Mapping[str, tuple[Any, bool]]) -> type:
+def _changed_class(base: type, attributes: Mapping[str, _Change]) -> type:
     """The class with these attributes pinned from their first assignment on.
 
     Setting an attribute when the constructor has run would leave what it derived from the old
     value (CartPole's ``polemass_length``) as it was.
     """
-    own = {name: value for name, value in attributes.items() if hasattr(base, name)}
+    own = {name: change for name, change in attributes.items() if hasattr(base, name)}
 
     def setattr_(self: Any, name: str, value: Any) -> None:
         if name in attributes:
-            new, scale = attributes[name]
+            _, new, scale = attributes[name]
             first = name not in self.__dict__
             value = (value * new if first else value) if scale else new
         super(changed, self).__setattr__(name, value)
@@ -295,18 +307,20 @@ def _changed_class(base: type, attributes: Mapping[str, tuple[Any, bool]]) -> ty
         "__module__": base.__module__,
         "__qualname__": base.__qualname__,
         # Attributes of the class itself are never assigned by the constructor.
-        **{n: getattr(base, n) * new if scale else new for n, (new, scale) in own.items()},
+        **{n: getattr(base, n) * new if scale else new for n, (_, new, scale) in own.items()},
     }
     changed: type = type(base.__name__, (base,), body)
     return changed
 
 
-def _set_model(env: gym.Env, changes: Sequence[tuple[str, Any, bool]]) -> None:
+def _set_model(env: gym.Env, changes: Sequence[_Change]) -> None:
     """Write MuJoCo model fields and what MuJoCo derives from them."""
     mujoco: Any = importlib.import_module("mujoco")
     model: Any = getattr(env.unwrapped, "model", None)
     if not isinstance(model, mujoco.MjModel):
-        raise InputError(f"environment: {env.unwrapped} has no MuJoCo model for {changes[0][0]}.")
+        raise InputError(
+            f"environment: {env.unwrapped} has no MuJoCo model for {changes[0].target}."
+        )
     for target, value, scale in changes:
         match = MODEL_FIELD.match(target)
         assert match

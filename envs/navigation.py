@@ -81,6 +81,7 @@ class Navigation2D(Family):
     """Goals uniform in the square [-0.5, 0.5]^2; horizon 100."""
 
     id = "navigation-2d"
+    source = "Finn et al. 2017, section 5.3; cbfinn/maml_rl, point_env_randgoal"
     horizon = HORIZON
     observation_space = OBSERVATION_SPACE
     action_space = ACTION_SPACE

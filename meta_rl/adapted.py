@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,8 @@ import torch
 from torch import nn
 from torch.func import functional_call
 
-from meta_rl import seeds
+from meta_rl import checkpoint, seeds
+from meta_rl.errors import InputError
 from meta_rl.types import Params, Policy
 
 
@@ -19,14 +21,23 @@ class AdaptedPolicy:
     Args:
         policy: the module.
         params: its adapted parameters, without a task dimension.
+        obs_shape: of one observation; the policy sees it flat.
         scores: mean return after 0..K inner steps, as seen while adapting.
+        manifest: the settings and spaces it was trained with, for :meth:`save`.
         seed: for actions drawn with ``deterministic=False``.
     """
 
     def __init__(
-        self, policy: Policy, params: Params, scores: tuple[float, ...] = (), seed: int = 0
+        self,
+        policy: Policy,
+        params: Params,
+        obs_shape: tuple[int, ...],
+        scores: tuple[float, ...],
+        manifest: dict[str, Any],
+        seed: int = 0,
     ):
-        self.policy, self.params, self.scores = policy, params, scores
+        self.policy, self.params, self.scores, self.manifest = policy, params, scores, manifest
+        self._obs_shape = obs_shape
         self._like = next(iter(params.values()))
         self._generator = seeds.generator(seed, self._like.device)
 
@@ -38,7 +49,7 @@ class AdaptedPolicy:
         episode_start: Any = None,
         deterministic: bool = False,
     ) -> tuple[np.ndarray, Any]:
-        """The action for one observation ``(O,)`` or for a batch of them ``(N, O)``.
+        """The action for one observation, or for a batch of N of them.
 
         Args:
             observation: as the environment gives it.
@@ -48,13 +59,30 @@ class AdaptedPolicy:
 
         Returns:
             The action in the environment's units and inside its box, and ``state``.
+
+        Raises:
+            InputError: if the observation's shape is not the one trained on.
         """
         obs = torch.as_tensor(np.asarray(observation)).to(self._like)
-        single = obs.ndim == 1
-        distribution = functional_call(self.policy, self.params, (obs[None] if single else obs,))
+        single = obs.shape == self._obs_shape
+        if not single and obs.shape[1:] != self._obs_shape:
+            raise InputError(
+                f"predict: expected observations {self._obs_shape} or a batch of them, "
+                f"got {tuple(obs.shape)}."
+            )
+        flat = obs.reshape(1 if single else len(obs), -1)
+        distribution = functional_call(self.policy, self.params, (flat,))
         action = distribution.mode() if deterministic else distribution.sample(self._generator)
         env_action = self.policy.env_action(action).cpu().numpy()
         return (env_action[0] if single else env_action), state
+
+    def save(self, folder: str | Path) -> Path:
+        """Write it as a folder for ``presets.load_adapted``.
+
+        Raises:
+            InputError: if the folder exists or cannot be written.
+        """
+        return _save(self, folder)
 
 
 class AdaptedNetwork:
@@ -64,13 +92,33 @@ class AdaptedNetwork:
         network: the module.
         params: its adapted parameters, without a task dimension.
         scores: query loss after 0..K inner steps.
+        manifest: the settings it was trained with, for :meth:`save`.
     """
 
-    def __init__(self, network: nn.Module, params: Params, scores: tuple[float, ...] = ()):
-        self.network, self.params, self.scores = network, params, scores
+    def __init__(
+        self,
+        network: nn.Module,
+        params: Params,
+        scores: tuple[float, ...],
+        manifest: dict[str, Any],
+    ):
+        self.network, self.params, self.scores, self.manifest = network, params, scores, manifest
 
     @torch.no_grad()
     def predict(self, x: np.ndarray) -> np.ndarray:
         """Predictions ``(N, outputs)`` for inputs ``(N, inputs)``."""
         inputs = torch.as_tensor(np.asarray(x)).to(next(iter(self.params.values())))
         return functional_call(self.network, self.params, (inputs,)).cpu().numpy()
+
+    def save(self, folder: str | Path) -> Path:
+        """Write it as a folder for ``presets.load_adapted``.
+
+        Raises:
+            InputError: if the folder exists or cannot be written.
+        """
+        return _save(self, folder)
+
+
+def _save(model: AdaptedPolicy | AdaptedNetwork, folder: str | Path) -> Path:
+    manifest = {"kind": "adapted", **model.manifest, "scores": list(model.scores)}
+    return checkpoint.save(Path(folder), manifest, model.params)

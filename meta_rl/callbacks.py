@@ -9,6 +9,7 @@ import json
 import shutil
 import signal
 import sys
+import time
 from pathlib import Path
 from types import FrameType
 
@@ -37,13 +38,15 @@ class RunRecorder:
         InputError: if the folder belongs to another run, or cannot be written.
     """
 
-    def __init__(self, folder: Path, learner: MetaLearner):
-        self.folder, self.learner = folder, learner
-        resumed = learner.iteration > 0
-        if not resumed and folder.exists() and any(folder.iterdir()):
+    def __init__(self, folder: str | Path, learner: MetaLearner):
+        self.folder, self.learner = Path(folder), learner
+        folder = self.folder
+        resumed = folder.exists() and any(folder.iterdir())
+        if resumed and not (learner.iteration > 0 and _same_run(folder, learner)):
             raise InputError(
-                f"run folder: {folder} is not empty; nothing was overwritten. "
-                "Continue it with --resume, or give another --log-dir."
+                f"run folder: {folder} holds another run, or one that this learner does not "
+                "continue; nothing was overwritten. Continue it with --resume, or give another "
+                "--log-dir."
             )
         try:
             (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
@@ -57,6 +60,7 @@ class RunRecorder:
         if not resumed:
             self._writer.layout()
         self._held_out = learner.held_out_tasks(config.eval.tasks)
+        self._evaluated: tuple[int, list[float]] = (-1, [])
 
     def __call__(self, learner: MetaLearner, metrics: Metrics) -> None:
         """Record one iteration."""
@@ -86,19 +90,37 @@ class RunRecorder:
     def evaluate(self) -> list[float]:
         """Adapt to the held-out tasks; records and returns the mean score after each step."""
         learner = self.learner
+        if self._evaluated[0] == learner.iteration:
+            return self._evaluated[1]
         seed = seeds.derive(learner.config.seed, seeds.EVALUATION, 1)
         scores = learner.evaluate(self._held_out, learner.config.eval.steps, seed)
         self._writer.adaptation_curve(scores, "eval", learner.iteration)
-        return scores.mean(1).tolist()
+        self._evaluated = (learner.iteration, scores.mean(1).tolist())
+        return self._evaluated[1]
 
     def save(self) -> None:
-        """Write a checkpoint of this iteration unless there is one, and drop the oldest."""
+        """Write a checkpoint of this iteration unless there is a whole one, and drop the oldest."""
         folder = self.folder / "checkpoints" / f"{self.learner.iteration:09d}"
-        if self.learner.iteration == 0 or folder.exists():
+        if self.learner.iteration == 0:
             return
+        if folder.exists():
+            try:
+                checkpoint.load(folder)
+                return
+            except InputError:  # damaged: kept out of the way, written anew
+                folder.rename(folder.with_name(f".{folder.name}.damaged-{time.time_ns()}"))
         self.learner.save(folder)
         for old in checkpoint.checkpoints(self.folder)[:-KEEP_CHECKPOINTS]:
             shutil.rmtree(old)
+
+
+def _same_run(folder: Path, learner: MetaLearner) -> bool:
+    """Whether the folder's settings are the learner's, but for the number of iterations."""
+    try:
+        there = json.loads((folder / "config.json").read_text())
+    except (OSError, ValueError):
+        return False
+    return {**there, "iterations": 0} == {**to_dict(learner.config), "iterations": 0}
 
 
 class ProgressBar:

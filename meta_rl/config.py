@@ -40,6 +40,7 @@ class InnerConfig:
     """Tasks walked together by vmap: all (none given), so many at a time, or 1 for a loop."""
 
     def __post_init__(self):
+        _require_types(self, "inner")
         require(self.steps >= 0, "inner.steps", "0 or more", self.steps)
         positive = self.step_size > 0 or self.positive == "none"
         require(positive, "inner.step_size", "above 0 (or --inner.positive none)", self.step_size)
@@ -68,6 +69,7 @@ class TRPOConfig:
     """Share of each task's episodes used for curvature products (never for the gradient)."""
 
     def __post_init__(self):
+        _require_types(self, "outer")
         require(self.max_kl > 0, "outer.max_kl", "above 0", self.max_kl)
         require(self.cg_iterations > 0, "outer.cg_iterations", "1 or more", self.cg_iterations)
         require(self.damping >= 0, "outer.damping", "0 or more", self.damping)
@@ -90,6 +92,7 @@ class AdamConfig:
     """Meta-gradients longer than this are scaled down to it."""
 
     def __post_init__(self):
+        _require_types(self, "outer")
         require(self.learning_rate > 0, "outer.learning_rate", "above 0", self.learning_rate)
         rate = self.step_size_learning_rate
         require(rate is None or rate > 0, "outer.step_size_learning_rate", "above 0", rate)
@@ -106,6 +109,7 @@ class NetworkConfig:
     activation: Literal["tanh", "relu"] = "tanh"
 
     def __post_init__(self):
+        _require_types(self, "network")
         require(all(h > 0 for h in self.hidden), "network.hidden", "sizes above 0", self.hidden)
 
 
@@ -125,8 +129,13 @@ class EpisodesConfig:
     """Initial standard deviation of a Gaussian policy, in its own action units."""
     action_scale: float = 10.0
     """A Gaussian policy's [-scale, scale] is mapped linearly onto the environment's action box."""
+    workers: int = 0
+    """Processes that step single environments; 0 steps them in this one. Families with a batched
+    backend need none."""
 
     def __post_init__(self):
+        _require_types(self, "data")
+        require(self.workers >= 0, "data.workers", "0 or more", self.workers)
         require(self.tasks > 0, "data.tasks", "1 or more", self.tasks)
         require(self.episodes > 0, "data.episodes", "1 or more", self.episodes)
         require(0 <= self.gamma <= 1, "data.gamma", "between 0 and 1", self.gamma)
@@ -147,6 +156,7 @@ class ShotsConfig:
     """Examples each task's outer loss is taken on."""
 
     def __post_init__(self):
+        _require_types(self, "data")
         require(self.tasks > 0, "data.tasks", "1 or more", self.tasks)
         require(self.shots > 0, "data.shots", "1 or more", self.shots)
         require(self.queries > 0, "data.queries", "1 or more", self.queries)
@@ -164,6 +174,7 @@ class EvalConfig:
     """Inner steps taken on each."""
 
     def __post_init__(self):
+        _require_types(self, "eval")
         require(self.every >= 0, "eval.every", "0 or more", self.every)
         require(self.tasks > 0, "eval.tasks", "1 or more", self.tasks)
         require(self.steps >= 0, "eval.steps", "0 or more", self.steps)
@@ -190,6 +201,7 @@ class Config:
     eval: EvalConfig = field(default_factory=EvalConfig)
 
     def __post_init__(self):
+        _require_types(self, "")
         require(self.iterations > 0, "iterations", "1 or more", self.iterations)
         require(self.seed >= 0, "seed", "0 or more", self.seed)
         require(self.log_every > 0, "log_every", "1 or more", self.log_every)
@@ -200,6 +212,35 @@ class Config:
                 "outer: TRPO needs a policy's action distribution; supervised families have none. "
                 "Use AdamConfig."
             )
+
+
+def _require_types(config: Any, prefix: str) -> None:
+    """Refuse settings whose type is not the declared one.
+
+    Raises:
+        InputError: naming the setting, what it may be and what it is.
+    """
+    for name, hint in typing.get_type_hints(type(config)).items():
+        value = getattr(config, name)
+        if not _fits(value, hint):
+            literal = typing.get_origin(hint) is Literal
+            one_of = "one of " + ", ".join(map(repr, typing.get_args(hint)))
+            expected = one_of if literal else getattr(hint, "__name__", str(hint))
+            require(False, f"{prefix}.{name}".lstrip("."), expected, value)
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    origin, options = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Literal:
+        return value in options
+    if isinstance(hint, types.UnionType):
+        return any(_fits(value, option) for option in options)
+    if origin is tuple:
+        return isinstance(value, tuple) and all(_fits(entry, options[0]) for entry in value)
+    if hint in (int, float):
+        allowed = int if hint is int else (int, float)
+        return isinstance(value, allowed) and not isinstance(value, bool)
+    return isinstance(value, hint)
 
 
 def to_dict(config: Any) -> Any:

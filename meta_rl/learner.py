@@ -16,12 +16,13 @@ from meta_rl.adam import Adam
 from meta_rl.adapted import AdaptedNetwork, AdaptedPolicy
 from meta_rl.config import Config, TRPOConfig, to_dict
 from meta_rl.core import InnerLoop, num_tasks
-from meta_rl.errors import InputError
+from meta_rl.errors import InputError, require
 from meta_rl.rules import GradientDescent
 from meta_rl.trpo import TRPO
 from meta_rl.types import Meta, Params, Problem, Task
 
 Metrics = dict[str, float]
+SKIPS_ALLOWED = 10
 
 
 class MetaLearner:
@@ -56,6 +57,7 @@ class MetaLearner:
         )
         self.iteration = 0
         self.samples = 0
+        self._skipped = 0  # outer steps in a row
 
     def iterate(self) -> Metrics:
         """One outer step; returns its metrics when this iteration is one to log, else nothing."""
@@ -69,6 +71,7 @@ class MetaLearner:
         scores = score(self.problem, self.inner, self.meta, batches).mean(1) if logged else None
         clock.lap("time/seconds_score")
         metrics = self.outer.step(supports, query)
+        self._stop_if_diverged("train/skipped" in metrics)
         clock.lap("time/seconds_outer")
         new_samples = self.problem.samples(batches)
         self.iteration, self.samples = self.iteration + 1, self.samples + new_samples
@@ -123,26 +126,40 @@ class MetaLearner:
         """A policy (or network) adapted to one variant; the learner itself stays as it is.
 
         Args:
-            variant: a task of the family, such as ``{"goal": (0.3, -0.2)}``, or a
-                ``gymnasium.Env`` with the same spaces.
+            variant: a task of the family, such as ``{"goal": (0.3, -0.2)}``; or, with the same
+                spaces, a ``gymnasium.Env`` (used as it is), a registered id, a function that makes
+                environments, or a family of one task.
             steps: inner steps; as in meta-training when None.
             episodes: B (or shots) per step; as in meta-training when None.
             seed: of the episodes it adapts on.
 
         Returns:
-            The model, with ``predict`` and with its ``scores`` after 0..steps inner steps.
+            The model, with ``predict``, ``save``, and its ``scores`` after 0..steps inner steps.
 
         Raises:
-            InputError: if the variant's parameters or spaces do not fit.
+            InputError: if the variant's parameters or spaces do not fit, a number is out of range,
+                or adapting gives parameters that are not finite.
         """
-        problem, task = self.problem.variant(variant, episodes)
         steps = self.config.inner.steps if steps is None else steps
-        batches = collect(problem, self.inner, self.meta, [task], steps, seed)
-        scores = score(problem, self.inner, self.meta, batches)
+        require(steps >= 0, "steps", "0 or more", steps)
+        require(episodes is None or episodes >= 1, "episodes", "1 or more", episodes)
+        require(seed >= 0, "seed", "0 or more", seed)
+        problem, task = self.problem.variant(variant, episodes)
+        try:
+            batches = collect(problem, self.inner, self.meta, [task], steps, seed)
+            scores = score(problem, self.inner, self.meta, batches)
+        finally:
+            problem.close()
         with torch.no_grad():
             phi = self.inner.adapt(self.meta, batches[:-1], 1)
         params = {name: value[0].detach().clone() for name, value in phi.items()}
-        return problem.deploy(params, tuple(scores[:, 0].tolist()))
+        if not all(torch.isfinite(value).all() for value in params.values()):
+            raise InputError(
+                "adapt: the adapted parameters are not finite. Take fewer steps, more episodes, or "
+                "a meta-policy whose training did not diverge."
+            )
+        manifest = {"config": to_dict(self.config), "problem": self.problem.describe()}
+        return problem.deploy(params, tuple(scores[:, 0].tolist()), manifest)
 
     def held_out_tasks(self, n: int) -> list[Task]:
         """N tasks from a stream that meta-training never draws from."""
@@ -184,9 +201,9 @@ class MetaLearner:
                 "It was trained on another family or other spaces."
             )
         outer = {n: value for n, value in tensors.items() if n.startswith("outer.")}
-        self.outer.load_state_dict({n.removeprefix("outer."): v for n, v in outer.items()})
         own = {n: value for n, value in self._tensors().items() if not n.startswith("outer.")}
         checkpoint.match_tensors(own, {n: v for n, v in tensors.items() if n not in outer})
+        self.outer.load_state_dict({n.removeprefix("outer."): v for n, v in outer.items()})
         for name, value in own.items():
             value.copy_(tensors[name])
         self.iteration, self.samples = manifest["iteration"], manifest["samples"]
@@ -199,6 +216,15 @@ class MetaLearner:
             for part, tensors in parts.items()
             for name, value in tensors.items()
         }
+
+    def _stop_if_diverged(self, skipped: bool) -> None:
+        self._skipped = self._skipped + 1 if skipped else 0
+        if self._skipped >= SKIPS_ALLOWED:
+            raise InputError(
+                f"training: {SKIPS_ALLOWED} outer steps in a row had gradients that are not finite "
+                f"and were skipped, up to iteration {self.iteration + 1}. Lower the outer learning "
+                "rate or the inner step size."
+            )
 
     def _summary(self, scores: Tensor) -> Metrics:
         steps = [float(score) for score in scores]

@@ -103,7 +103,7 @@ class Reinforcement:
     ) -> Episodes:
         """B fresh episodes of every task with the adapted policies, with advantages.
 
-        See :class:`meta_rl.learner.Problem`. Support and query episodes are sampled alike.
+        See :class:`meta_rl.types.Problem`. Support and query episodes are sampled alike.
         """
         stream = seeds.derive(seed, len(batches))
         return self._valued(self.rollout(tasks, adapted(), self.config.episodes, stream))
@@ -148,13 +148,18 @@ class Reinforcement:
         if isinstance(variant, Mapping):
             family, task = self.family, self.family.check_task(variant)
         else:
-            family, task = self.family_of_env(variant), {}
+            own = hasattr(variant, "make_vec")
+            family = variant if own else self.family_of_env(variant)
+            task = family.check_task({})
             self._check_spaces(family)
         return Reinforcement(family, self.policy, self.baseline, config, self.family_of_env), task
 
-    def deploy(self, params: Params, scores: tuple[float, ...]) -> AdaptedPolicy:
+    def deploy(
+        self, params: Params, scores: tuple[float, ...], manifest: dict[str, Any]
+    ) -> AdaptedPolicy:
         """A policy with ``predict``."""
-        return AdaptedPolicy(self.policy, params, scores)
+        shape = self.family.observation_space.shape or ()
+        return AdaptedPolicy(self.policy, params, shape, scores, manifest)
 
     def describe(self) -> dict[str, Any]:
         """Family and spaces."""
@@ -186,7 +191,9 @@ class Reinforcement:
     def _env(self, num_tasks: int, episodes: int) -> BatchedEnv:
         key = (num_tasks, episodes)
         if key not in self._envs:
-            self._envs[key] = self.family.make_vec(*key, device=self.device, dtype=self.dtype)
+            self._envs[key] = self.family.make_vec(
+                *key, device=self.device, dtype=self.dtype, workers=self.config.workers
+            )
         return self._envs[key]
 
     @torch.no_grad()
@@ -203,8 +210,9 @@ class Reinforcement:
             action = policy.sample(noise)
             result = env.step(self.policy.env_action(action))
             steps.append(Rollout(obs, action, result.reward, running, policy))
-            obs = result.obs
             running = running & ~(result.terminated | result.truncated)
+            # What a finished row shows next is padding: it must stay finite.
+            obs = torch.where(running.unsqueeze(-1), result.obs, obs)
             # Asking for the answer costs a GPU a synchronization, hence not at every step.
             if t % 8 == 7 and not running.any():
                 break

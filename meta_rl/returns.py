@@ -43,14 +43,14 @@ def normalize(advantage: Tensor, mask: Tensor, epsilon: float = 1e-8) -> Tensor:
     """Zero mean and unit variance over each task's real steps; 0 where masked.
 
     Per task, because across the meta-batch it would change the tasks' effective inner step sizes.
-    A task whose advantages are all equal (constant reward) gets zeros.
+    A task whose advantages are all equal gets zeros.
     """
     dims = tuple(range(1, advantage.ndim))
     count = mask.sum(dims, keepdim=True).clamp(min=1.0)
     mean = (advantage * mask).sum(dims, keepdim=True) / count
     centred = (advantage - mean) * mask
     std = ((centred**2).sum(dims, keepdim=True) / count).sqrt()
-    rounding = torch.finfo(advantage.dtype).eps * (1 + mean.abs())
+    rounding = 4 * torch.finfo(advantage.dtype).eps * mean.abs()
     return torch.where(std > rounding, centred / (std + epsilon), torch.zeros_like(centred))
 
 

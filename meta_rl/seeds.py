@@ -20,7 +20,7 @@ def derive(seed: int, *path: int) -> int:
         seed: 0 or more.
         path: what it is for: a stream, an iteration, an inner step.
     """
-    low, high = np.random.SeedSequence([seed, *path]).generate_state(2)
+    low, high = np.random.SeedSequence(seed, spawn_key=path).generate_state(2)
     return (int(high) << 32 | int(low)) & (2**63 - 1)
 
 

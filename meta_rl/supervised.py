@@ -88,7 +88,7 @@ class Supervised:
     ) -> Examples:
         """The tasks' support set, the same at every inner step, or their query set.
 
-        See :class:`meta_rl.learner.Problem`.
+        See :class:`meta_rl.types.Problem`.
         """
         if batches and not query:
             return batches[0]
@@ -107,18 +107,24 @@ class Supervised:
 
     def samples(self, batches: Sequence[Examples]) -> int:
         """Labelled examples in the support set and the query set."""
-        return sum(batch.y[..., 0].numel() for batch in (batches[0], batches[-1]))
+        different = {id(batch): batch for batch in batches}.values()
+        return sum(batch.y[..., 0].numel() for batch in different)
 
     def variant(self, variant: Any, episodes: int | None) -> tuple[Supervised, Task]:
         """This problem for a task of the family; see ``Problem``."""
         if not isinstance(variant, Mapping):
-            raise InputError(f"variant: expected a task of {self.family.id}, got {variant!r}.")
+            raise InputError(
+                f"variant: {self.family.id} is a supervised family: expected one of its tasks, as "
+                f"{dict(self.sample_tasks(1, 0)[0])}, got an environment."
+            )
         config = self.config if episodes is None else replace(self.config, shots=episodes)
         return Supervised(self.family, self.network, config), self.family.check_task(variant)
 
-    def deploy(self, params: Params, scores: tuple[float, ...]) -> AdaptedNetwork:
+    def deploy(
+        self, params: Params, scores: tuple[float, ...], manifest: dict[str, Any]
+    ) -> AdaptedNetwork:
         """A network with ``predict``."""
-        return AdaptedNetwork(self.network, params, scores)
+        return AdaptedNetwork(self.network, params, scores, manifest)
 
     def describe(self) -> dict[str, Any]:
         """Family and sizes."""

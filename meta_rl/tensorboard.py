@@ -43,7 +43,9 @@ class RunWriter:
                 for k, one in enumerate(flat):
                     self._writer.add_scalar(f"rule/{name}_{k}", one, iteration)
         everything = np.concatenate([v.flatten().cpu().numpy() for v in step_sizes.values()])
-        self._writer.add_histogram("rule/step_sizes", everything, iteration)
+        finite = everything[np.isfinite(everything)]
+        if finite.size:
+            self._writer.add_histogram("rule/step_sizes", finite, iteration)
 
     def adaptation_curve(self, scores: Tensor, tag: str, iteration: int) -> None:
         """Score after 0..K steps over tasks ``(K + 1, M)``: mean scalars and a figure."""
@@ -88,7 +90,8 @@ def adaptation_figure(scores: Tensor, score_name: str) -> Figure:
     values = scores.cpu().double().numpy()  # (K + 1, M)
     steps, count = np.arange(values.shape[0]), values.shape[1]
     mean = values.mean(1)
-    half = 1.96 * values.std(1, ddof=1) / np.sqrt(count) if count > 1 else np.zeros_like(mean)
+    with np.errstate(invalid="ignore"):  # a diverged run has scores that are not finite
+        half = 1.96 * values.std(1, ddof=1) / np.sqrt(count) if count > 1 else np.zeros_like(mean)
     figure = Figure(figsize=(6, 4), layout="constrained")
     axes = figure.add_subplot()
     axes.plot(steps, values, color="0.8", linewidth=0.8, zorder=1)

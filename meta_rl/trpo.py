@@ -119,15 +119,16 @@ def conjugate_gradient(
 ) -> list[Tensor]:
     """Approximately ``A^-1 target`` for a positive semi-definite A given by its products.
 
-    Stops early when the squared residual falls below ``tolerance`` or when rounding has made a
-    direction's curvature non-positive. Scalars stay on the tensors' device.
+    Stops early when the squared residual falls below ``tolerance`` of the target's or when rounding
+    has made a direction's curvature non-positive. Scalars stay on the tensors' device.
     """
     solution = [torch.zeros_like(t) for t in target]
     residual = [t.clone() for t in target]
     direction = [t.clone() for t in target]
     squared = _dot(residual, residual)
+    enough = tolerance * squared
     for _ in range(iterations):
-        if squared <= tolerance:
+        if squared <= enough:
             break
         curved = product(direction)
         curvature = _dot(direction, curved)

@@ -218,7 +218,7 @@ class Problem(Protocol):
         """The same problem on another environment, or as it is, and the task meant there.
 
         Args:
-            variant: a task of the family, or a ``gymnasium.Env`` with the same spaces.
+            variant: a task of the family, or an environment or family with the same spaces.
             episodes: per inner step (or shots); as in meta-training when None.
 
         Raises:
@@ -226,8 +226,8 @@ class Problem(Protocol):
         """
         ...
 
-    def deploy(self, params: Params, scores: tuple[float, ...]) -> Any:
-        """A model with ``predict`` for one task's adapted parameters, carrying its scores."""
+    def deploy(self, params: Params, scores: tuple[float, ...], manifest: dict[str, Any]) -> Any:
+        """A model with ``predict`` and ``save`` for one task's adapted parameters."""
         ...
 
     def describe(self) -> dict[str, Any]:

@@ -170,8 +170,8 @@ def test_an_environment_that_raises_is_named_with_task_seed_and_step():
         (lambda: GymFamily("CartPole-v7"), "cannot make 'CartPole-v7'"),
         (lambda: GymFamily("CartPolle-v1"), "Did you mean 'CartPole-v1'"),
         (
-            lambda: GymFamily("CartPole-v1", kwargs={"colour": 1}),
-            "keyword argument 'colour'",
+            lambda: GymFamily("CartPole-v1", settings={"colour": 1}),
+            "no argument, attribute or model field",
         ),
         (lambda: GymFamily(Ragged), "no time limit"),
         (lambda: GymFamily("Blackjack-v1", horizon=5), "expected Box observations"),
