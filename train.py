@@ -68,7 +68,7 @@ def _given(arguments: list[str], option: str) -> Path | None:
         if name == option:
             rest = [value] if equals else arguments[position + 1 : position + 2]
             if not rest:
-                raise InputError(f"{option}: expected a path after it.")
+                raise InputError(f"{option.strip('-')}: expected a path after {option}.")
             return Path(rest[0])
     return None
 

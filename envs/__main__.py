@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import sys
 
 from envs import FAMILIES, Family, Sinusoid, make_family
 from meta_rl.errors import InputError

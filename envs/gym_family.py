@@ -134,10 +134,7 @@ class GymFamily(Family):
         changes += [
             _Change(p.target or p.name, task[p.name], p.scale) for p in self.space.parameters
         ]
-        if isinstance(self._env, gym.Env):
-            env = _Borrowed(self._env)
-        else:
-            env = self._make(changes)
+        env = _Borrowed(self._env) if isinstance(self._env, gym.Env) else self._make(changes)
         fields = [c for c in changes if self._kinds.get(c.target) == "model"]
         if fields:
             _set_model(env, fields)

@@ -161,7 +161,7 @@ def test_the_supervised_road_is_the_same_road(tmp_path, capsys):
         (["train.py", "--iterations", "0"], "error: iterations: expected 1 or more, got 0."),
         (["train.py", "--device", "cuda:99"], "error: device: expected"),
         (["train.py", "--resume", "/nowhere"], "error: checkpoint: expected a run folder"),
-        (["train.py", "--resume"], "error: resume: expected a run folder after --resume."),
+        (["train.py", "--resume"], "error: resume: expected a path after --resume."),
         (["train.py", "--family", "sinusoid"], "error: data: EpisodesConfig does not fit"),
         (["train.py", "--log-dir", "/proc/runs"], "error: run folder: cannot write /proc/runs"),
         (["adapt.py", "/nowhere"], "error: checkpoint: expected a run folder"),
@@ -197,7 +197,7 @@ def test_an_environment_that_returns_nan_is_named_and_nothing_is_lost(trained):
 
     learner = presets.load(trained)
     env = Broken(gym.make("MetaRL/Navigation2D-v0", goal=(0.3, -0.2)))
-    with pytest.raises(InputError, match="expected a finite reward, got NaN or infinity at step 0"):
+    with pytest.raises(InputError, match="returned a reward that is NaN or infinite, at step 1"):
         learner.adapt(env)
     assert presets.load(trained).iteration == 4
 

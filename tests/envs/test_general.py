@@ -160,7 +160,7 @@ def test_another_number_of_tasks_than_rows_is_refused():
 def test_an_environment_that_raises_is_named_with_task_seed_and_step():
     env = GymFamily(lambda: Ragged(fails_at=1), horizon=10).make_vec(1, 1, **CPU)
     env.reset([{}], seed=0)
-    with pytest.raises(InputError, match=r"RuntimeError: the motor burnt out at step 1 .*seed \d"):
+    with pytest.raises(InputError, match=r"RuntimeError: the motor burnt out, at step 1 .*seed \d"):
         env.step(torch.zeros(1, 1, dtype=torch.int64))
 
 
