@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import copy
 import difflib
-import importlib
 import inspect
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import zip_longest
@@ -18,10 +16,9 @@ from gymnasium.envs.registration import load_env_creator
 
 from envs.family import Family
 from envs.parameters import Parameter, ParameterSpace
+from envs.physics import MODEL_FIELD, Change, change_model, load_mujoco
 from meta_rl.errors import InputError, require
 from meta_rl.types import Task
-
-MODEL_FIELD = re.compile(r"model\.(?P<field>[a-z_.]+)(\[(?P<index>\w+)\])?$")
 
 
 class GymFamily(Family):
@@ -40,7 +37,8 @@ class GymFamily(Family):
     - an attribute of the environment. It is set *while* the constructor runs, at its first
       assignment there, so that whatever the constructor derives from it follows;
     - a field of a MuJoCo model: ``model.opt.gravity[2]``, ``model.body_mass[torso]``,
-      ``model.geom_friction`` (a vector as long as the field). What MuJoCo derives follows.
+      ``model.geom_friction`` (a vector as long as the field), ``model.geom_friction[:,0]``. What
+      MuJoCo derives follows.
 
     Every parameter is tried at construction: one that the environment does not have, or that
     changes neither observations nor rewards, is refused.
@@ -301,46 +299,12 @@ def _changed_class(base: type, attributes: Mapping[str, tuple[Any, bool]]) -> ty
     return changed
 
 
-def _set_model(env: gym.Env, changes: Sequence[tuple[str, Any, bool]]) -> None:
+def _set_model(env: gym.Env, changes: Sequence[Change]) -> None:
     """Write MuJoCo model fields and what MuJoCo derives from them."""
-    mujoco: Any = importlib.import_module("mujoco")
     model: Any = getattr(env.unwrapped, "model", None)
-    if not isinstance(model, mujoco.MjModel):
+    if not isinstance(model, load_mujoco().MjModel):
         raise InputError(f"environment: {env.unwrapped} has no MuJoCo model for {changes[0][0]}.")
-    for target, value, scale in changes:
-        match = MODEL_FIELD.match(target)
-        assert match
-        owner: Any = model
-        *path, field = match["field"].split(".")
-        for name in path:
-            owner = getattr(owner, name, None)
-        array = getattr(owner, field, None)
-        if array is None:
-            raise InputError(f"parameter target {target}: MuJoCo models have no such field.")
-        index: Any = ...
-        if match["index"]:
-            index = _model_index(model, field, match["index"])
-        new = np.asarray(value, dtype=float)
-        if not np.ndim(array):
-            setattr(owner, field, array * float(new) if scale else type(array)(new))
-            continue
-        size = np.size(array[index])
-        if np.size(new) not in (1, size):
-            raise InputError(f"parameter target {target}: expected {size} numbers, got {new.size}.")
-        new = new.reshape(np.shape(array[index])) if new.size == size else new
-        array[index] = array[index] * new if scale else new
-    mujoco.mj_setConst(model, mujoco.MjData(model))
-
-
-def _model_index(model: Any, field: str, index: str) -> int:
-    """A number, or the number of the body, geom, ... of this name."""
-    if index.isdigit():
-        return int(index)
-    kind = {"jnt": "joint"}.get(field.split("_")[0], field.split("_")[0])
-    try:
-        return getattr(model, kind)(index).id
-    except (AttributeError, KeyError) as error:
-        raise InputError(f"parameter target model.{field}[{index}]: {error}") from None
+    change_model(model, changes)
 
 
 def _time_limit(env: gym.Env) -> int | None:
