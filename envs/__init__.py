@@ -8,6 +8,8 @@ from envs.cartpole import CartPole
 from envs.family import Family
 from envs.general import GymVec
 from envs.gym_family import GymFamily
+from envs.locomotion import LOCOMOTION, Locomotion
+from envs.mujoco import MuJoCoVec
 from envs.navigation import Navigation2D
 from envs.parameters import (
     Choice,
@@ -23,7 +25,7 @@ from envs.tensor import TensorEnv
 from meta_rl.errors import InputError
 
 FAMILIES: dict[str, Family | Sinusoid] = {
-    family.id: family for family in (Navigation2D(), CartPole(), Sinusoid())
+    family.id: family for family in (Navigation2D(), CartPole(), Sinusoid(), *LOCOMOTION)
 }
 
 __all__ = [
@@ -34,7 +36,9 @@ __all__ = [
     "Family",
     "GymFamily",
     "GymVec",
+    "Locomotion",
     "LogUniform",
+    "MuJoCoVec",
     "Navigation2D",
     "Normal",
     "Parameter",

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import difflib
-import importlib
 import inspect
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import zip_longest
-from typing import Any, NamedTuple
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -17,10 +15,10 @@ from gymnasium.envs.registration import load_env_creator
 
 from envs.family import Family
 from envs.parameters import Parameter, ParameterSpace
+from envs.physics import MODEL_FIELD, Change, change_model, load_mujoco
 from meta_rl.errors import InputError, require
 from meta_rl.types import Task
 
-MODEL_FIELD = re.compile(r"model\.(?P<field>[a-z_.]+)(\[(?P<index>\w+)\])?$")
 MAKE_ARGUMENTS = ("render_mode", "max_episode_steps")  # of gymnasium.make itself
 
 
@@ -40,7 +38,8 @@ class GymFamily(Family):
     - an attribute of the environment. It is set *while* the constructor runs, at its first
       assignment there, so that whatever the constructor derives from it follows;
     - a field of a MuJoCo model: ``model.opt.gravity[2]``, ``model.body_mass[torso]``,
-      ``model.geom_friction`` (a vector as long as the field). What MuJoCo derives follows.
+      ``model.geom_friction`` (a vector as long as the field), ``model.geom_friction[:,0]``. What
+      MuJoCo derives follows.
 
     Every parameter is tried at construction: one that the environment does not have, or that
     changes neither observations nor rewards, is refused.
@@ -130,9 +129,9 @@ class GymFamily(Family):
 
     def _build(self, task: Task) -> gym.Env:
         env: gym.Env
-        changes = [_Change(target, value) for target, value in self._settings.items()]
+        changes = [Change(target, value) for target, value in self._settings.items()]
         changes += [
-            _Change(p.target or p.name, task[p.name], p.scale) for p in self.space.parameters
+            Change(p.target or p.name, task[p.name], p.scale) for p in self.space.parameters
         ]
         env = _Borrowed(self._env) if isinstance(self._env, gym.Env) else self._make(changes)
         fields = [c for c in changes if self._kinds.get(c.target) == "model"]
@@ -142,7 +141,7 @@ class GymFamily(Family):
             env = wrapper(env)
         return gym.wrappers.TimeLimit(env, self._limit) if self._limit else env
 
-    def _make(self, changes: Sequence[_Change]) -> gym.Env:
+    def _make(self, changes: Sequence[Change]) -> gym.Env:
         """A new environment, with those changes that are known to be arguments or attributes."""
         kwargs: dict[str, Any] = {}
         for change in changes:
@@ -208,7 +207,7 @@ class GymFamily(Family):
             return "argument"
         known = list(arguments)
         if inspect.isclass(self._creator) and isinstance(self._env, str):
-            sample = self._make([_Change(t, v) for t, v in self._settings.items()])
+            sample = self._make([Change(t, v) for t, v in self._settings.items()])
             attributes = [n for n in dir(sample.unwrapped) if not n.startswith("_")]
             sample.close()
             if target in attributes:
@@ -250,12 +249,6 @@ class GymFamily(Family):
         env.close()
 
 
-class _Change(NamedTuple):
-    target: str
-    value: Any
-    scale: bool = False
-
-
 class _Borrowed(gym.Wrapper):
     """A caller's own environment: closing it is the caller's business."""
 
@@ -284,7 +277,7 @@ def _argument_names(creator: Any) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def _changed_class(base: type, attributes: Mapping[str, _Change]) -> type:
+def _changed_class(base: type, attributes: Mapping[str, Change]) -> type:
     """The class with these attributes pinned from their first assignment on.
 
     Setting an attribute when the constructor has run would leave what it derived from the old
@@ -310,48 +303,13 @@ def _changed_class(base: type, attributes: Mapping[str, _Change]) -> type:
     return changed
 
 
-def _set_model(env: gym.Env, changes: Sequence[_Change]) -> None:
+def _set_model(env: gym.Env, changes: Sequence[Change]) -> None:
     """Write MuJoCo model fields and what MuJoCo derives from them."""
-    mujoco: Any = importlib.import_module("mujoco")
     model: Any = getattr(env.unwrapped, "model", None)
-    if not isinstance(model, mujoco.MjModel):
-        raise InputError(
-            f"environment: {env.unwrapped} has no MuJoCo model for {changes[0].target}."
-        )
-    for target, value, scale in changes:
-        match = MODEL_FIELD.match(target)
-        assert match
-        owner: Any = model
-        *path, field = match["field"].split(".")
-        for name in path:
-            owner = getattr(owner, name, None)
-        array = getattr(owner, field, None)
-        if array is None:
-            raise InputError(f"parameter target {target}: MuJoCo models have no such field.")
-        index: Any = ...
-        if match["index"]:
-            index = _model_index(model, field, match["index"])
-        new = np.asarray(value, dtype=float)
-        if not np.ndim(array):
-            setattr(owner, field, array * float(new) if scale else type(array)(new))
-            continue
-        size = np.size(array[index])
-        if np.size(new) not in (1, size):
-            raise InputError(f"parameter target {target}: expected {size} numbers, got {new.size}.")
-        new = new.reshape(np.shape(array[index])) if new.size == size else new
-        array[index] = array[index] * new if scale else new
-    mujoco.mj_setConst(model, mujoco.MjData(model))
-
-
-def _model_index(model: Any, field: str, index: str) -> int:
-    """A number, or the number of the body, geom, ... of this name."""
-    if index.isdigit():
-        return int(index)
-    kind = {"jnt": "joint"}.get(field.split("_")[0], field.split("_")[0])
-    try:
-        return getattr(model, kind)(index).id
-    except (AttributeError, KeyError) as error:
-        raise InputError(f"parameter target model.{field}[{index}]: {error}") from None
+    if not isinstance(model, load_mujoco().MjModel):
+        target = changes[0].target
+        raise InputError(f"environment: {env.unwrapped} has no MuJoCo model for {target}.")
+    change_model(model, changes)
 
 
 def _time_limit(env: gym.Env) -> int | None:

@@ -10,10 +10,11 @@ import torch
 from gymnasium.utils.env_checker import check_env as gymnasium_check
 from stable_baselines3.common.env_checker import check_env as stable_baselines3_check
 
-from envs import GymVec
+from envs import GymVec, TensorEnv
 from meta_rl.errors import InputError
 
 FLOAT64 = {"device": "cpu", "dtype": torch.float64}
+QPOS_QVEL = ("qpos", "qvel")
 
 
 def check_family(family):
@@ -21,10 +22,10 @@ def check_family(family):
     check_tasks(family)
     check_spaces_and_checkers(family)
     check_batched_env(family, GymVec(family.make_env, 2, 2, **FLOAT64))
-    if family.tensor_env is not None:
-        env = family.make_vec(2, 2, **FLOAT64)
+    env = family.make_vec(2, 2, **FLOAT64)
+    if not isinstance(env, GymVec):
         check_batched_env(family, env)
-        check_tensor_env_equals_single_env(family)
+        check_batched_env_equals_single_env(family)
     check_every_parameter_takes_effect(family)
 
 
@@ -75,26 +76,20 @@ def check_batched_env(family, env):
     env.close()
 
 
-def check_tensor_env_equals_single_env(family):
+def check_batched_env_equals_single_env(family):
     """Over whole episodes with random actions, flags included, to 1e-6, in float64."""
     tasks = family.sample_tasks(4, seed=7)
-    tensor = family.make_vec(4, 1, **FLOAT64)
+    batched = family.make_vec(4, 1, **FLOAT64)
     singles = [family.make_env(task) for task in tasks]
-    tensor.reset(tasks, seed=0)
-    for m, single in enumerate(singles):
-        observation, _ = single.reset(seed=m)
-        tensor.state[m, 0] = state_of(single, observation)
-    torch.testing.assert_close(
-        tensor.observe()[:, 0],
-        torch.stack([state_of(e, None) for e in singles]),
-        atol=1e-6,
-        rtol=0,
-    )
+    batched.reset(tasks, seed=0)
+    observations = [single.reset(seed=m)[0] for m, single in enumerate(singles)]
+    started = start_alike(batched, singles)
+    np.testing.assert_allclose(started[:, 0].numpy(), observations, atol=1e-6)
     running = [True] * 4
     ended = 0
     for _ in range(family.horizon):
         actions = sample_actions(family, 4, 1)
-        step = tensor.step(actions)
+        step = batched.step(actions)
         for m, single in enumerate(singles):
             if not running[m]:
                 continue
@@ -143,8 +138,11 @@ def sample_actions(family, num_tasks, episodes, seed=None):
     return torch.tensor(np.array(rows))
 
 
-def state_of(single, observation):
-    """A single environment's physics in full precision."""
-    inside = single.unwrapped
-    state = inside.state if hasattr(inside, "state") else inside.position
-    return torch.tensor(np.asarray(state, dtype=np.float64))
+def start_alike(batched, singles):
+    """Put every row into the state of its single environment; returns obs."""
+    inside = [single.unwrapped for single in singles]
+    if isinstance(batched, TensorEnv):
+        states = [env.state if hasattr(env, "state") else env.position for env in inside]
+        batched.state = torch.tensor(np.array(states, dtype=np.float64)).unsqueeze(1)
+        return batched.observe()
+    return batched.set_state(*([getattr(e.data, name) for e in inside] for name in QPOS_QVEL))

@@ -1,0 +1,108 @@
+"""Fields of MuJoCo models as targets of task parameters."""
+
+from __future__ import annotations
+
+import importlib
+import re
+from collections.abc import Iterable
+from operator import attrgetter
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from envs.parameters import Parameter
+from meta_rl.errors import InputError
+from meta_rl.types import Task, Value
+
+MODEL_FIELD = re.compile(r"model\.(?P<field>[a-z_.]+)(\[(?P<index>[\w:,]+)\])?$")
+
+
+class Change(NamedTuple):
+    """A value to write somewhere in an environment."""
+
+    target: str
+    value: Value
+    scale: bool = False  # multiply what is there instead
+
+
+def load_mujoco(module: str = "mujoco") -> Any:
+    """The ``mujoco`` package, or a module of it.
+
+    Raises:
+        InputError: if it is not installed; says how to.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise InputError(
+            f"{module}: expected MuJoCo 4 or newer, got: {error}. "
+            "Install it with pip install -e '.[mujoco]'."
+        ) from error
+
+
+def changes_of(parameters: Iterable[Parameter], task: Task) -> list[Change]:
+    """What a task changes in the model."""
+    chosen = [p for p in parameters if MODEL_FIELD.match(p.target)]
+    return [Change(p.target, task[p.name], p.scale) for p in chosen]
+
+
+def field_of(target: str) -> str:
+    """The name of the field that a target is in: ``opt.gravity`` of ``model.opt.gravity[2]``."""
+    match = MODEL_FIELD.match(target)
+    assert match
+    return match["field"]
+
+
+def change_model(model: Any, changes: Iterable[Change]) -> None:
+    """Write model fields and what MuJoCo derives from them.
+
+    A target is ``model.FIELD``, or a part of that: ``model.opt.gravity[2]``,
+    ``model.body_mass[torso]``, ``model.body_mass[1:]``, ``model.geom_friction[:,0]``. It takes one
+    number, or as many as it has entries.
+
+    Raises:
+        InputError: if the model has no such field or another number of entries.
+    """
+    mujoco = load_mujoco()
+    for target, value, scale in changes:
+        match = MODEL_FIELD.match(target)
+        assert match
+        path, _, field = match["field"].rpartition(".")
+        owner: Any = model
+        try:
+            owner = attrgetter(path)(model) if path else model
+            array = getattr(owner, field)
+        except AttributeError:
+            raise InputError(
+                f"parameter target {target}: MuJoCo models have no such field."
+            ) from None
+        new = np.asarray(value, dtype=float)
+        if not np.ndim(array):
+            setattr(owner, field, array * float(new) if scale else type(array)(new))
+            continue
+        index = _index(model, field, match["index"])
+        size = np.size(array[index])
+        if np.size(new) not in (1, size):
+            raise InputError(f"parameter target {target}: expected {size} numbers, got {new.size}.")
+        new = new.reshape(np.shape(array[index])) if new.size == size else new
+        array[index] = array[index] * new if scale else new
+    mujoco.mj_setConst(model, mujoco.MjData(model))
+
+
+def _index(model: Any, field: str, text: str | None) -> Any:
+    """What is between the brackets: numbers and slices, or the name of a body, geom, ..."""
+    if text is None:
+        return ...
+    parts = text.split(",")
+    if all(re.fullmatch(r"\d+|\d*:\d*", part) for part in parts):
+        return tuple(
+            slice(*(int(bound) if bound else None for bound in part.split(":")))
+            if ":" in part
+            else int(part)
+            for part in parts
+        )
+    kind = {"jnt": "joint"}.get(field.split("_")[0], field.split("_")[0])
+    try:
+        return getattr(model, kind)(text).id
+    except (AttributeError, KeyError) as error:
+        raise InputError(f"parameter target model.{field}[{text}]: {error}") from None
