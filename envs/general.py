@@ -55,7 +55,10 @@ class GymVec:
 
     @property
     def envs(self) -> list[gym.Env]:
-        """The single environments of this process, all episodes of a task after one another."""
+        """The single environments of this process, all episodes of a task after one another.
+
+        Each has the ``info`` of its last step, until it is reset.
+        """
         if not isinstance(self._vector, SyncVectorEnv):
             return []
         return [row for block in self._vector.envs for row in cast(_Block, block).rows]
@@ -214,11 +217,12 @@ class _Row(gym.Wrapper):
         super().__init__(env)
         self._task, self._time, self._seed = task, 0, 0
         self._finished, self._last = False, None
+        self.info: dict[str, Any] = {}  # of the last step
 
     def start(self, seed: int) -> tuple:
         """Begin an episode."""
         self._time, self._seed, self._finished = 0, seed, False
-        self._last, _ = self._try(lambda: self.env.reset(seed=seed), "reset")
+        self._last, self.info = self._try(lambda: self.env.reset(seed=seed), "reset")
         return self._last, 0.0, False, False
 
     def advance(self, action: Any) -> tuple:
@@ -226,7 +230,7 @@ class _Row(gym.Wrapper):
         if self._finished:
             return self._last, 0.0, False, False
         self._time += 1
-        self._last, reward, terminated, truncated, _ = self._try(
+        self._last, reward, terminated, truncated, self.info = self._try(
             lambda: self.env.step(action), f"step {self._time}"
         )
         self._finished = bool(terminated or truncated)
