@@ -9,6 +9,7 @@ from envs.family import Family
 from envs.general import GymVec
 from envs.gym_family import GymFamily
 from envs.locomotion import LOCOMOTION, Locomotion
+from envs.metaworld import IDS, PREFIX, make_metaworld
 from envs.mujoco import MuJoCoVec
 from envs.navigation import Navigation2D
 from envs.parameters import (
@@ -52,16 +53,20 @@ __all__ = [
 
 
 def make_family(name: str) -> Family | Sinusoid:
-    """The family of this id.
+    """The family of this id; those of Meta-World, one for each of its tasks, are made on demand.
 
     Raises:
-        InputError: if there is none; names the nearest.
+        InputError: if there is none (names the nearest), or it needs a package that is missing.
     """
     if name in FAMILIES:
         return FAMILIES[name]
+    if name.startswith(PREFIX):
+        return make_metaworld(name)
     near = difflib.get_close_matches(name, FAMILIES, 1)
     hint = f"Did you mean {near[0]!r}?" if near else "One of your own? Give --families FILE.py."
-    raise InputError(f"family: expected one of {', '.join(FAMILIES)}, got {name!r}. {hint}")
+    raise InputError(
+        f"family: expected one of {', '.join([*FAMILIES, *IDS])}, got {name!r}. {hint}"
+    )
 
 
 def register(family: Family) -> Family:

@@ -55,7 +55,10 @@ class GymVec:
 
     @property
     def envs(self) -> list[gym.Env]:
-        """The single environments of this process, all episodes of a task after one another."""
+        """The single environments of this process, all episodes of a task after one another.
+
+        Each has the ``info`` of its last step, until it is reset.
+        """
         if not isinstance(self._vector, SyncVectorEnv):
             return []
         return [row for block in self._vector.envs for row in cast(_Block, block).rows]
@@ -214,11 +217,12 @@ class _Row(gym.Wrapper):
         super().__init__(env)
         self._task, self._time, self._seed = task, 0, 0
         self._finished, self._last = False, None
+        self.info: dict[str, Any] = {}  # of the last step
 
     def start(self, seed: int) -> tuple:
         """Begin an episode."""
         self._time, self._seed, self._finished = 0, seed, False
-        obs, _ = self._try(lambda: self.env.reset(seed=seed), "reset")
+        obs, self.info = self._try(lambda: self.env.reset(seed=seed), "reset")
         self._last = self._checked(obs, 0.0, "reset")
         return self._last, 0.0, False, False
 
@@ -228,7 +232,9 @@ class _Row(gym.Wrapper):
             return self._last, 0.0, False, False
         self._time += 1
         when = f"step {self._time}"
-        obs, reward, terminated, truncated, _ = self._try(lambda: self.env.step(action), when)
+        obs, reward, terminated, truncated, self.info = self._try(
+            lambda: self.env.step(action), when
+        )
         self._last = self._checked(obs, reward, when)
         self._finished = bool(terminated or truncated)
         return self._last, reward, terminated, truncated

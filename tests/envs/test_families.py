@@ -1,6 +1,7 @@
 """Families on literal numbers."""
 
 import math
+import sys
 
 import gymnasium as gym
 import pytest
@@ -184,3 +185,9 @@ def test_an_unknown_family_names_the_nearest():
     assert make_family("cartpole") is FAMILIES["cartpole"]
     with pytest.raises(InputError, match="Did you mean 'cartpole'"):
         make_family("cart-pole")
+
+
+def test_meta_world_without_its_package_names_the_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "metaworld", None)
+    with pytest.raises(InputError, match=r"pip install -e '\.\[metaworld\]'"):
+        make_family("metaworld-ml1-soccer-v3")
