@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, cast
@@ -121,15 +122,20 @@ class GymVec:
         )
 
     def _call(self, method: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
-        try:
+        if not self._workers:
             return method(*arguments, **named)
-        except InputError:
-            raise
-        except Exception as error:
-            self.close()
-            raise InputError(
-                f"environment: a worker failed: {type(error).__name__}: {error}"
-            ) from error
+        with warnings.catch_warnings():
+            # Gymnasium tells of a worker's end as warnings; it is told by the error below.
+            warnings.filterwarnings("ignore", category=UserWarning, module="gymnasium")
+            try:
+                return method(*arguments, **named)
+            except Exception as error:
+                self.close()
+                if isinstance(error, InputError):
+                    raise
+                raise InputError(
+                    f"environment: a worker failed: {type(error).__name__}: {error}"
+                ) from error
 
     def _step(self, answer: dict[str, np.ndarray]) -> Step:
         def tensor(key: str, dtype: torch.dtype) -> Tensor:

@@ -1,0 +1,192 @@
+"""Parameters declared over environments that are not ours."""
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+from gymnasium.envs.classic_control.cartpole import CartPoleEnv
+
+from envs import Choice, GymFamily, LogUniform, Parameter, Uniform
+from meta_rl.errors import InputError
+from tests.contract import check_batched_env, check_every_parameter_takes_effect, check_tasks
+
+CPU = {"device": "cpu", "dtype": torch.float64}
+
+
+class Wind(gym.Env):
+    """Drifts by what its settings say; what the constructor derives follows them or does not."""
+
+    observation_space = gym.spaces.Box(-np.inf, np.inf, (1,), np.float64)
+    action_space = gym.spaces.Discrete(2)
+    gain = 1.0
+
+    def __init__(self, speed=1.0, config=None):
+        config = {"gust": 0.0, "kind": "calm", **(config or {})}
+        self.speed, self.gust, self.kind = speed, config["gust"], config["kind"]
+        self.mass = 2.0
+        self.acceleration = 1.0 / self.mass
+        self.colour = 3.0
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.x = 0.0
+        return np.zeros(1), {}
+
+    def step(self, action):
+        self.x += self.gain * self.speed * self.acceleration + self.gust + (self.kind == "wild")
+        return np.array([self.x]), -self.x, False, False, {}
+
+
+class Windier(Wind):
+    """Takes the base class's arguments through ``**kwargs``."""
+
+    def __init__(self, boost=0.0, **kwargs):
+        super().__init__(**kwargs)
+        self.speed += boost
+
+
+@pytest.fixture(autouse=True)
+def registered():
+    gym.register("Wind-v0", entry_point=Wind, max_episode_steps=5)
+    gym.register("Windier-v0", entry_point=Windier, max_episode_steps=5)
+    yield
+    del gym.registry["Wind-v0"], gym.registry["Windier-v0"]
+
+
+def first_x(family, task):
+    env = family.make_env(task)
+    env.reset(seed=0)
+    return env.step(0)[0][0]
+
+
+@pytest.mark.parametrize(
+    ("parameter", "value", "x"),
+    [
+        (Parameter("speed", Uniform(0.5, 4.0)), 3.0, 1.5),  # an argument
+        (Parameter("gust", Uniform(0.0, 4.0), target="config.gust"), 3.0, 3.5),  # inside one
+        (Parameter("kind", Choice("calm", "wild"), target="config.kind"), "wild", 1.5),  # a word
+        (Parameter("mass", Uniform(0.5, 4.0)), 4.0, 0.25),  # an attribute, and what derives from it
+        (Parameter("heavier", LogUniform(0.5, 4.0), target="mass", scale=True), 2.0, 0.25),
+        (Parameter("gain", Uniform(1.0, 4.0)), 3.0, 1.5),  # an attribute of the class
+        (Parameter("greater", Uniform(1.0, 4.0), target="gain", scale=True), 4.0, 2.0),
+    ],
+)
+def test_a_parameter_arrives_where_it_belongs(parameter, value, x):
+    assert first_x(GymFamily("Wind-v0"), {}) == 0.5
+    family = GymFamily("Wind-v0", parameter)
+    assert first_x(family, {parameter.name: value}) == x
+    assert Wind().mass == 2.0
+    assert Wind.gain == 1.0
+
+
+def test_arguments_of_base_classes_and_of_functions_count():
+    parameters = (Parameter("boost", Uniform(0.0, 2.0)), Parameter("speed", Uniform(0.5, 2.0)))
+    assert first_x(GymFamily("Windier-v0", *parameters), {"boost": 1.0, "speed": 2.0}) == 1.5
+
+    def make(speed=1.0):
+        return gym.wrappers.TimeLimit(Wind(speed), 5)
+
+    assert first_x(GymFamily(make, parameters[1]), {"speed": 2.0}) == 1.0
+
+
+def test_settings_are_the_same_in_all_tasks_and_may_be_attributes():
+    family = GymFamily(
+        "Wind-v0", Parameter("speed", Uniform(0.5, 4.0)), settings={"mass": 1.0, "config.gust": 5.0}
+    )
+    assert first_x(family, {"speed": 3.0}) == 8.0
+
+
+def test_wrappers_and_horizon_apply_to_every_environment():
+    double = [lambda env: gym.wrappers.TransformReward(env, lambda r: 2 * r)]
+    family = GymFamily("Wind-v0", wrappers=double, horizon=3)
+    env = family.make_env({})
+    env.reset(seed=0)
+    steps = [env.step(0) for _ in range(3)]
+    assert [reward for _, reward, *_ in steps] == [-1.0, -2.0, -3.0]
+    assert [truncated for *_, truncated, _ in steps] == [False, False, True]
+
+
+@pytest.mark.parametrize(
+    ("parameter", "message"),
+    [
+        (Parameter("sped", Uniform(0, 1)), "no argument, attribute .* The nearest it has: speed"),
+        (Parameter("colour", Uniform(0, 1)), "gave equal observations and rewards .* Check its"),
+        (Parameter("speed", Uniform(1, 2), scale=True), "scale is for attributes"),
+        (Parameter("field", Uniform(1, 2), target="model.body_mass"), "has no MuJoCo model"),
+    ],
+)
+def test_a_parameter_without_a_place_or_an_effect_is_refused(parameter, message):
+    with pytest.raises(InputError, match=message):
+        GymFamily("Wind-v0", parameter)
+
+
+def test_a_parameter_that_changes_the_spaces_is_refused():
+    with pytest.raises(InputError, match=r"task .*max_torque.* of Pendulum-v1 has the spaces"):
+        GymFamily("Pendulum-v1", Parameter("max_torque", Uniform(1.0, 3.0)))
+
+
+def test_an_environment_as_it_is_takes_no_parameters():
+    with pytest.raises(InputError, match="used as it is cannot be changed"):
+        GymFamily(Wind(), Parameter("speed", Uniform(0, 1)), horizon=3)
+
+
+def test_a_changed_environment_still_is_what_it_was():
+    family = GymFamily("CartPole-v1", Parameter("length", Uniform(0.25, 1.5)))
+    env = family.make_env({"length": 1.2})
+    assert isinstance(env.unwrapped, CartPoleEnv)
+    assert env.unwrapped.polemass_length == pytest.approx(0.12)
+    env.reset(seed=0)
+    assert env.unwrapped.length == 1.2
+
+
+def test_a_mujoco_field_is_changed_with_what_derives_from_it():
+    pytest.importorskip("mujoco")
+    family = GymFamily(
+        "InvertedPendulum-v5",
+        Parameter("pole", LogUniform(0.5, 2.0), target="model.body_mass[pole]", scale=True),
+        Parameter("gravity", Uniform(-15.0, -5.0), target="model.opt.gravity[2]"),
+    )
+    heavy, light = (
+        family.make_env({"pole": pole, "gravity": -6.0}).unwrapped.model for pole in (2.0, 1.0)
+    )
+    assert heavy.body("pole").mass == 2 * light.body("pole").mass
+    assert heavy.body("cart").mass == light.body("cart").mass
+    assert heavy.body("pole").subtreemass == heavy.body("pole").mass
+    assert heavy.opt.gravity.tolist() == [0.0, 0.0, -6.0]
+
+
+def test_workers_step_as_this_process_does():
+    family = GymFamily("Pendulum-v1", Parameter("mass", Uniform(0.5, 2.0), target="m"))
+    tasks = family.sample_tasks(2, seed=0)
+    here, there = (family.make_vec(2, 2, **CPU, workers=workers) for workers in (0, 2))
+    for seed in (0, 1):
+        torch.testing.assert_close(here.reset(tasks, seed), there.reset(tasks, seed))
+        for t in range(5):
+            action = torch.full((2, 2, 1), 0.5 * t)
+            for one, other in zip(here.step(action), there.step(action), strict=True):
+                torch.testing.assert_close(one, other)
+        tasks = tasks[::-1]  # other tasks: rebuilt in the workers
+    there.close()
+
+
+def test_a_worker_that_fails_is_reported():
+    def broken(speed=1.0):
+        class Broken(Wind):
+            def step(self, action):
+                raise RuntimeError("the motor burnt out")
+
+        return Broken(speed)
+
+    env = GymFamily(broken, horizon=5).make_vec(1, 2, **CPU, workers=2)
+    env.reset([{}], seed=0)
+    with pytest.raises(InputError, match="the motor burnt out"):
+        env.step(torch.zeros(1, 2, dtype=torch.int64))
+    with pytest.raises(InputError, match="a number that divides 3 rows"):
+        GymFamily("Wind-v0").make_vec(1, 3, **CPU, workers=2).reset([{}], seed=0)
+
+
+def test_a_declared_family_keeps_the_contract():
+    family = GymFamily("Pendulum-v1", Parameter("g", Uniform(5.0, 15.0)))
+    check_tasks(family)
+    check_batched_env(family, family.make_vec(2, 2, **CPU))
+    check_every_parameter_takes_effect(family)
