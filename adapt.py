@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zlib
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -91,8 +92,11 @@ def _variant(command: Adapt, learner: Any) -> tuple[Any, str, str]:
         task = learner.held_out_tasks(1)[0]
     else:
         task = family.space.parse(command.task)
-    label = "_".join(f"{name}={_text(value)}" for name, value in task.items())
-    return task, label, f"{family.id} {label.replace('_', ' ')}"
+    parts = [f"{name}={_text(value)}" for name, value in task.items()]
+    label = "_".join(parts)
+    # A task of many numbers makes no name for a folder.
+    short = label if len(label) <= 100 else f"task-{zlib.crc32(label.encode()):08x}"
+    return task, short, f"{family.id} {' '.join(parts)}"
 
 
 def _save(run: Path, learner: Any, model: Any, label: str, described: str) -> Path:
@@ -122,9 +126,9 @@ def _report(score_name: str, described: str, scores: tuple[float, ...]) -> None:
         print(f"  after {k} inner steps: {score:.4g}{note}")
 
 
-def _text(value: float | tuple[float, ...]) -> str:
-    numbers = value if isinstance(value, tuple) else (value,)
-    return ",".join(f"{number:.4g}" for number in numbers)
+def _text(value: float | str | tuple[float, ...]) -> str:
+    entries = value if isinstance(value, tuple) else (value,)
+    return ",".join(entry if isinstance(entry, str) else f"{entry:.4g}" for entry in entries)
 
 
 if __name__ == "__main__":

@@ -58,16 +58,23 @@ PRESETS: dict[str, Config] = {
 
 
 def preset(name: str) -> Config:
-    """The settings of this name.
+    """The settings of this name; of a family that has none of its own, the usual ones.
 
     Raises:
         InputError: if there is none; names the nearest.
     """
     if name in PRESETS:
         return PRESETS[name]
-    near = difflib.get_close_matches(name, PRESETS, 1)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
-    raise InputError(f"preset: expected one of {', '.join(PRESETS)}, got {name!r}.{hint}")
+    import envs
+
+    if name in envs.FAMILIES or name.startswith("metaworld-"):
+        return Config(family=name, outer=TRPOConfig(curvature_fraction=0.25))
+    known = list(dict.fromkeys([*PRESETS, *envs.FAMILIES]))
+    near = difflib.get_close_matches(name, known, 1)
+    hint = (
+        f"Did you mean {near[0]!r}?" if near else "A family of your own? Give --families FILE.py."
+    )
+    raise InputError(f"preset: expected one of {', '.join(known)}, got {name!r}. {hint}")
 
 
 def build(config: Config, device: str = "cpu") -> MetaLearner:

@@ -153,11 +153,6 @@ class MetaLearner:
         with torch.no_grad():
             phi = self.inner.adapt(self.meta, batches[:-1], 1)
         params = {name: value[0].detach().clone() for name, value in phi.items()}
-        if not all(torch.isfinite(value).all() for value in params.values()):
-            raise InputError(
-                "adapt: the adapted parameters are not finite. Take fewer steps, more episodes, or "
-                "a meta-policy whose training did not diverge."
-            )
         manifest = {"config": to_dict(self.config), "problem": self.problem.describe()}
         return problem.deploy(params, tuple(scores[:, 0].tolist()), manifest)
 

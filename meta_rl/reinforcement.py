@@ -104,9 +104,17 @@ class Reinforcement:
         """B fresh episodes of every task with the adapted policies, with advantages.
 
         See :class:`meta_rl.types.Problem`. Support and query episodes are sampled alike.
+
+        Raises:
+            InputError: if adapting gave parameters that are not finite, or the environment fails.
         """
-        stream = seeds.derive(seed, len(batches))
-        return self._valued(self.rollout(tasks, adapted(), self.config.episodes, stream))
+        stream, phi = seeds.derive(seed, len(batches)), adapted()
+        if not all(torch.isfinite(value).all() for value in phi.values()):
+            raise InputError(
+                f"policy: the parameters after {len(batches)} inner steps are not finite. Take "
+                "fewer inner steps, a smaller step size or more episodes."
+            )
+        return self._valued(self.rollout(tasks, phi, self.config.episodes, stream))
 
     def score(self, batches: Sequence[Episodes], k: int, adapted: Callable[[], Params]) -> Tensor:
         """Mean undiscounted return of each task's episodes after k inner steps: ``(M,)``."""

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,7 +20,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 import adapt
 import presets
 import train
-from envs import Navigation2D
+from envs import FAMILIES, GymFamily, Navigation2D
+from meta_rl.callbacks import RunRecorder
 from meta_rl.errors import InputError
 
 ROOT = Path(__file__).parent.parent
@@ -135,12 +137,19 @@ def test_deterministic_actions_repeat_and_sampled_ones_stay_in_the_box(trained):
     assert sampled.std() > 0.005
 
 
-def test_a_cartpole_never_in_the_family_is_adapted_to_by_id(tmp_path):
+def test_a_cartpole_never_in_the_family_is_adapted_to_by_id(tmp_path, monkeypatch):
     train.main(["cartpole", "--iterations", "1", *SMALL, "--log-dir", str(tmp_path)])
     run_folder = tmp_path / "cartpole_1"
-    kwargs = ["--env-kwargs", '{"sutton_barto_reward": true}']
+    kwargs = ["--env-kwargs", '{"gravity": 40.0, "masscart": 3.0}']
+    made = []
+    build = GymFamily._build
+    monkeypatch.setattr(
+        GymFamily, "_build", lambda self, task: made.append(build(self, task)) or made[-1]
+    )
     adapt.main([str(run_folder), "--env-id", "CartPole-v1", *kwargs, "--steps", "1"])
     policy = presets.load_adapted(run_folder / "adapted" / "CartPole-v1")
+    carts = [env.unwrapped for env in made]
+    assert {(cart.gravity, cart.masscart, cart.total_mass) for cart in carts} == {(40.0, 3.0, 3.1)}
     env = gym.make("CartPole-v1")
     assert env.action_space.contains(policy.predict(env.reset(seed=0)[0])[0])
 
@@ -161,6 +170,21 @@ def test_the_supervised_road_is_the_same_road(tmp_path, capsys):
         (["train.py", "--iterations", "0"], "error: iterations: expected 1 or more, got 0."),
         (["train.py", "--device", "cuda:99"], "error: device: expected"),
         (["train.py", "--resume", "/nowhere"], "error: checkpoint: expected a run folder"),
+        (["train.py", "--device", "tpu"], "error: device: expected auto, cpu, cuda or cuda:N"),
+        (["train.py", "--families", "no.py"], "error: families: expected a Python file, got no.py"),
+        (["train.py", "cartpole", "--resume", "RUN"], "error: resume: a run keeps its own preset"),
+        (
+            ["train.py", "--resume", "RUN/checkpoints/000000002"],
+            "error: resume: expected a run folder, got the checkpoint",
+        ),
+        (
+            ["train.py", "--resume", "RUN", "--iterations", "2"],
+            "error: resume: ",
+        ),
+        (["train.py", "--resume", "RUN", "--seed", "5"], "error: resume: a run keeps its own"),
+        (["train.py", "--resume", "RUN", "--log-dir", "x"], "error: resume: a run keeps its own"),
+        (["adapt.py", "RUN", "--env-kwargs", '{"a": 1}'], "error: adapt: --env-kwargs needs"),
+        (["adapt.py", "RUN", "--seed", "-1"], "error: seed: expected 0 or more, got -1."),
         (["train.py", "--resume"], "error: resume: expected a path after --resume."),
         (["train.py", "--family", "sinusoid"], "error: data: EpisodesConfig does not fit"),
         (["train.py", "--log-dir", "/proc/runs"], "error: run folder: cannot write /proc/runs"),
@@ -183,23 +207,95 @@ def test_the_supervised_road_is_the_same_road(tmp_path, capsys):
     ],
 )
 def test_bad_input_ends_in_one_clear_line(trained, arguments, message):
-    result = run(*(str(trained) if a == "RUN" else a for a in arguments))
+    before = sorted(trained.rglob("*"))
+    result = run(*(a.replace("RUN", str(trained)) if "RUN" in a else a for a in arguments))
     assert result.returncode == 2
+    assert sorted(trained.rglob("*")) == before
     assert result.stderr.startswith(message), result.stderr
     assert result.stderr.count("\n") == 1
 
 
-def test_an_environment_that_returns_nan_is_named_and_nothing_is_lost(trained):
+@pytest.mark.parametrize("what", ["reward", "observation"])
+def test_an_environment_that_returns_nan_is_named_and_nothing_is_lost(trained, what):
     class Broken(gym.Wrapper):
+        """Ends its episode at the NaN, so that no policy ever sees it."""
+
         def step(self, action):
-            obs, _, *rest = self.env.step(action)
-            return obs, float("nan"), *rest
+            obs, reward, *_ = self.env.step(action)
+            values = {"observation": obs, "reward": reward, what: np.full_like(obs, np.nan)}
+            return values["observation"], np.mean(values["reward"]), True, False, {}
 
     learner = presets.load(trained)
     env = Broken(gym.make("MetaRL/Navigation2D-v0", goal=(0.3, -0.2)))
-    with pytest.raises(InputError, match="returned a reward that is NaN or infinite, at step 1"):
+    with pytest.raises(InputError, match=f"returned a {what} that is NaN or infinite, at step 1"):
         learner.adapt(env)
     assert presets.load(trained).iteration == 4
+
+
+def test_a_damaged_checkpoint_is_said_and_written_anew(trained, tmp_path, capsys):
+    run_folder = tmp_path / "run"
+    shutil.copytree(trained, run_folder)
+    newest = run_folder / "checkpoints" / "000000004"
+    (newest / "tensors.safetensors").write_bytes(b"cut off")
+    with pytest.warns(UserWarning, match="000000004 is damaged"):
+        assert presets.load(run_folder).iteration == 2
+    with pytest.warns(UserWarning, match="000000004 is damaged"):
+        train.main(["--resume", str(run_folder), "--iterations", "4"])
+    assert presets.load(run_folder).iteration == 4
+    whole, again = presets.load(trained).meta, presets.load(run_folder).meta
+    torch.testing.assert_close(again, whole, rtol=0, atol=0)
+
+
+def test_a_learner_is_never_recorded_into_another_run(trained):
+    learner = presets.build(presets.preset("cartpole"))
+    learner.iteration = 7  # as if it had learned
+    before = (trained / "config.json").read_text()
+    with pytest.raises(InputError, match="holds another run"):
+        RunRecorder(trained, learner)
+    assert (trained / "config.json").read_text() == before
+
+
+def test_training_that_diverges_stops_and_says_so(tmp_path):
+    settings = ["--outer.learning-rate", "1e30", "--iterations", "100", "--eval.every", "0"]
+    with pytest.raises(InputError, match="10 outer steps in a row had gradients that are not fin"):
+        train.main(["sinusoid", *settings, "--device", "cpu", "--log-dir", str(tmp_path)])
+
+
+def test_adapting_to_parameters_that_are_not_finite_is_refused(trained):
+    learner = presets.load(trained)
+    learner.meta.rule["step_size"].fill_(80.0)  # exp(80)
+    with pytest.raises(InputError, match="the parameters after . inner steps are not finite"):
+        learner.adapt({"goal": (0.3, -0.2)}, steps=3, episodes=2)
+
+
+def test_an_adapted_policy_saves_and_loads(trained, tmp_path):
+    policy = presets.load(trained).adapt({"goal": (0.3, -0.2)}, steps=1)
+    again = presets.load_adapted(policy.save(tmp_path / "mine"))
+    obs = np.random.default_rng(0).uniform(-1, 1, (9, 2)).astype(np.float32)
+    for one, other in zip(
+        policy.predict(obs, deterministic=True), again.predict(obs, deterministic=True), strict=True
+    ):
+        np.testing.assert_array_equal(one, other)
+    assert again.scores == policy.scores
+    with pytest.raises(InputError, match=r"predict: expected observations \(2,\) or a batch"):
+        again.predict(np.zeros(3))
+
+
+def test_a_family_of_ones_own_is_trained_and_adapted_to(tmp_path, capsys):
+    file = tmp_path / "mine.py"
+    file.write_text(
+        "from envs import GymFamily, Parameter, Uniform, register\n"
+        "register(GymFamily('Pendulum-v1', Parameter('g', Uniform(5.0, 15.0)), id='swing'))\n"
+    )
+    own = ["--families", str(file)]
+    train.main(["swing", *own, "--iterations", "1", *SMALL, "--log-dir", str(tmp_path)])
+    run_folder = str(tmp_path / "swing_1")
+    del FAMILIES["swing"]
+    with pytest.raises(InputError, match="Give --families"):
+        adapt.main([run_folder, "--task", "g=12"])
+    adapt.main([run_folder, *own, "--task", "g=12", "--steps", "1", "--episodes", "2"])
+    del FAMILIES["swing"]
+    assert "return on swing g=12" in capsys.readouterr().out
 
 
 def test_a_terminated_run_saves_its_iteration_and_says_how_to_go_on(tmp_path):

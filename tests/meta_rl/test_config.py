@@ -9,6 +9,7 @@ from meta_rl.config import (
     Config,
     EpisodesConfig,
     InnerConfig,
+    NetworkConfig,
     ShotsConfig,
     TRPOConfig,
     from_dict,
@@ -51,6 +52,26 @@ def test_a_setting_of_the_wrong_class_is_refused():
 )
 def test_settings_that_make_no_sense_are_refused(make, message):
     with pytest.raises(InputError, match=message):
+        make()
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: InnerConfig(form="per_parameter"), "inner.form: expected one of 'scalar', 'tens"),
+        (lambda: InnerConfig(positive="softpluss"), "inner.positive: expected one of 'exp'"),
+        (lambda: InnerConfig(steps=1.5), "inner.steps: expected int, got 1.5"),
+        (lambda: InnerConfig(first_order=1), "inner.first_order: expected bool, got 1"),
+        (lambda: InnerConfig(tasks_at_once="all"), "inner.tasks_at_once: expected int | None"),
+        (lambda: NetworkConfig(hidden=[64]), r"network.hidden: expected tuple\[int"),
+        (lambda: NetworkConfig(activation="gelu"), "network.activation: expected one of"),
+        (lambda: EpisodesConfig(tasks="20"), "data.tasks: expected int, got '20'"),
+        (lambda: Config(family=3), "family: expected str, got 3"),
+        (lambda: Config(family="x", outer=None), "outer: expected .*TRPOConfig"),
+    ],
+)
+def test_settings_of_another_type_are_refused(make, message):
+    with pytest.raises(InputError, match=message.replace("|", r"\|")):
         make()
 
 

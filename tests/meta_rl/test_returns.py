@@ -47,6 +47,12 @@ def test_normalization_is_per_task_and_ignores_padding():
     torch.testing.assert_close(normalized, expected)
 
 
+def test_small_advantages_are_normalized_like_large_ones():
+    mask = torch.ones(1, 1, 4)
+    small = 1e-5 * torch.tensor([[[1.0, -1.0, 1.0, -1.0]]])
+    torch.testing.assert_close(normalize(small, mask), 1e5 * small, rtol=1e-2, atol=0)
+
+
 def test_equal_advantages_become_zeros_not_noise():
     advantage = torch.full((1, 2, 3), 0.1) * 3
     assert torch.equal(normalize(advantage, torch.ones(1, 2, 3)), torch.zeros(1, 2, 3))

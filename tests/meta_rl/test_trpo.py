@@ -43,6 +43,14 @@ def test_conjugate_gradients_solve_a_positive_definite_system():
     torch.testing.assert_close(solution, torch.linalg.solve(matrix, target))
 
 
+def test_conjugate_gradients_do_not_depend_on_the_units_of_the_target():
+    diagonal = 1e-4 * torch.tensor([1.0, 2.0, 3.0], dtype=torch.float64)
+    for size in (1.0, 1e-9):
+        target = torch.full((3,), size, dtype=torch.float64)
+        (solution,) = conjugate_gradient(lambda v: [diagonal * v[0]], [target], 10)
+        torch.testing.assert_close(solution, target / diagonal)
+
+
 def test_conjugate_gradients_stop_at_a_direction_without_positive_curvature():
     target = [torch.tensor([1.0, 2.0])]
     solution = conjugate_gradient(lambda v: [-v[0]], target, 10)
