@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import difflib
 
-from envs.cartpole import CartPole
+from envs.classic import Acrobot, CartPole, MountainCar, MountainCarContinuous, Pendulum
+from envs.discrete import Bandit, TabularMDP
 from envs.family import Family
 from envs.general import GymVec
 from envs.gym_family import GymFamily
 from envs.locomotion import LOCOMOTION, Locomotion
 from envs.metaworld import IDS, PREFIX, make_metaworld
 from envs.mujoco import MuJoCoVec
-from envs.navigation import Navigation2D
+from envs.navigation import Navigation2D, NavigationCorner, NavigationSemicircle
 from envs.parameters import (
     Choice,
     Exponential,
@@ -26,11 +27,29 @@ from envs.tensor import TensorEnv
 from meta_rl.errors import InputError
 
 FAMILIES: dict[str, Family | Sinusoid] = {
-    family.id: family for family in (Navigation2D(), CartPole(), Sinusoid(), *LOCOMOTION)
+    family.id: family
+    for family in (
+        Navigation2D(),
+        NavigationCorner(),
+        NavigationSemicircle(),
+        CartPole(),
+        Pendulum(),
+        Acrobot(),
+        MountainCar(),
+        MountainCarContinuous(),
+        Bandit(arms=5, horizon=10),
+        Bandit(arms=10, horizon=100),
+        Bandit(arms=50, horizon=500),
+        TabularMDP(),
+        Sinusoid(),
+        *LOCOMOTION,
+    )
 }
 
 __all__ = [
     "FAMILIES",
+    "Acrobot",
+    "Bandit",
     "CartPole",
     "Choice",
     "Exponential",
@@ -39,12 +58,18 @@ __all__ = [
     "GymVec",
     "Locomotion",
     "LogUniform",
+    "MountainCar",
+    "MountainCarContinuous",
     "MuJoCoVec",
     "Navigation2D",
+    "NavigationCorner",
+    "NavigationSemicircle",
     "Normal",
     "Parameter",
     "ParameterSpace",
+    "Pendulum",
     "Sinusoid",
+    "TabularMDP",
     "TensorEnv",
     "Uniform",
     "make_family",

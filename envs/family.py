@@ -30,6 +30,7 @@ class Family(ABC):
     action_space: gym.Space
     space: ParameterSpace
     tensor_env: type[TensorEnv] | None = None
+    stochastic: bool = False  # whether steps draw random numbers, and not only resets
     episodes_at_once: int | None = None  # B that can run in lockstep; None: any number
 
     def sample_tasks(self, n: int, seed: int, split: str = "in-distribution") -> list[Task]:

@@ -27,6 +27,7 @@ class TensorEnv(ABC):
     """
 
     state: Tensor
+    generator: torch.Generator  # of this episode, for dynamics that draw random numbers
 
     def __init__(
         self,
@@ -50,10 +51,10 @@ class TensorEnv(ABC):
             InputError: unless there are M tasks.
         """
         require(len(tasks) == self.rows[0], "tasks", f"{self.rows[0]} of them", len(tasks))
-        generator = torch.Generator(device=self.device).manual_seed(seed)
+        self.generator = torch.Generator(device=self.device).manual_seed(seed)
         self.set_tasks(tasks)
         self._time = 0
-        self.state = self.initial_state(generator)
+        self.state = self.initial_state(self.generator)
         return self.observe()
 
     def step(self, action: Tensor) -> Step:
@@ -62,6 +63,12 @@ class TensorEnv(ABC):
         reward, terminated = self.advance(action)
         truncated = self._over if self._time >= self.horizon else self._running
         return Step(self.observe(), reward, terminated, truncated)
+
+    def uniform(self, low: float, high: float, size: int, generator: torch.Generator) -> Tensor:
+        """Random numbers in [low, high): ``(M, B, size)``."""
+        shape = (*self.rows, size)
+        unit = torch.rand(shape, generator=generator, dtype=self.dtype, device=self.device)
+        return low + (high - low) * unit
 
     def close(self) -> None:  # noqa: B027 - not abstract: nothing to do is the usual case
         """Tensors need no closing."""

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from envs import FAMILIES, make_family
-from envs.cartpole import CartPole
+from envs.classic import CartPole
 from envs.navigation import Navigation2D
 from envs.parameters import (
     Choice,

@@ -1,0 +1,90 @@
+"""Sparse navigation on literal numbers."""
+
+import math
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+
+from envs import NavigationCorner, NavigationSemicircle
+
+CPU = {"device": "cpu", "dtype": torch.float32}
+
+
+def paid(family, task, start, action):
+    """The reward of one step from a chosen place, the same in both environments."""
+    tensor = family.make_vec(1, 1, **CPU)
+    tensor.reset([task], seed=0)
+    tensor.state = torch.tensor([[start]])
+    step = tensor.step(torch.tensor([[action]]))
+    single = family.make_env(task)
+    single.reset(seed=0)
+    single.unwrapped.position = np.array(start)
+    obs, reward, terminated, _, _ = single.step(np.array(action, np.float32))
+    np.testing.assert_allclose(step.obs[0, 0], obs, atol=1e-6)
+    assert step.reward.item() == pytest.approx(reward, abs=1e-6)
+    assert step.terminated.item() == terminated is False
+    return step.reward.item()
+
+
+@pytest.mark.parametrize(
+    ("start", "action", "reward"),
+    [
+        ([0.4, 0.4], [5.0, 0.1], math.hypot(1.6, 1.6) - math.hypot(1.4, 1.5)),  # clipped to 0.2
+        ([2.0, 2.0], [0.0, 0.2], -0.2),  # beyond the goal, away from it
+        ([0.3, 0.1], [0.05, 0.0], 0.0),  # |x| + |y| = 0.45 is too near the origin
+        ([0.3, 0.1], [0.15, 0.0], math.hypot(1.7, 1.9) - math.hypot(1.55, 1.9)),  # 0.55 is not
+        ([-1.0, 1.0], [0.2, 0.2], 0.0),  # another corner is nearer
+        ([-0.1, 1.0], [0.2, 0.0], math.hypot(2.1, 1.0) - math.hypot(1.9, 1.0)),  # crossing over
+        ([-0.2, 1.0], [0.2, 0.0], math.hypot(2.2, 1.0) - math.hypot(2.0, 1.0)),  # equally near
+    ],
+)
+def test_the_corner_pays_progress_where_the_goal_is_the_nearest_corner(start, action, reward):
+    goal = {"goal": (2.0, 2.0)}
+    assert paid(NavigationCorner(), goal, start, action) == pytest.approx(reward, abs=1e-6)
+
+
+def test_the_corner_starts_near_the_origin_and_is_one_of_four():
+    env = NavigationCorner().make_vec(1, 1000, **CPU)
+    start = env.reset([{"goal": (2.0, 2.0)}], seed=0)
+    assert -0.2 <= start.min() < -0.19
+    assert 0.19 < start.max() <= 0.2
+    goals = [task["goal"] for task in NavigationCorner().sample_tasks(4000, seed=0)]
+    counts = [goals.count((x, y)) for x in (-2.0, 2.0) for y in (-2.0, 2.0)]
+    assert sum(counts) == 4000
+    assert all(abs(count - 1000) < 5 * (4000 * 0.25 * 0.75) ** 0.5 for count in counts)
+
+
+@pytest.mark.parametrize(
+    ("start", "action", "reward"),
+    [
+        ([0.0, 0.75], [0.0, 0.1], 0.85),
+        ([0.0, 0.95], [0.0, 7.0], 0.95),  # clipped to 0.1: 0.05 beyond the goal
+        ([0.0, 0.7], [0.0, 0.09], 0.0),
+        ([0.0, 0.701], [0.0, 0.1], 0.801),
+        ([0.1, 1.0], [0.05, 0.0], 0.85),
+        ([0.0, -0.95], [0.0, -0.05], 0.0),  # the other half of the circle
+    ],
+)
+def test_the_semicircle_pays_only_within_a_fifth_of_the_goal(start, action, reward):
+    up = {"angle": math.pi / 2}
+    assert paid(NavigationSemicircle(), up, start, action) == pytest.approx(reward, abs=1e-6)
+
+
+def test_the_semicircle_starts_at_the_origin_and_places_the_goal_by_its_angle():
+    env = NavigationSemicircle().make_vec(2, 1, **CPU)
+    assert not env.reset([{"angle": 0.0}, {"angle": math.pi / 6}], seed=0).any()
+    expected = torch.tensor([[[1.0, 0.0]], [[math.cos(math.pi / 6), 0.5]]])
+    torch.testing.assert_close(env.goal, expected)
+
+
+@pytest.mark.parametrize(
+    ("name", "kwargs", "horizon"),
+    [("Corner", {"goal": (-2.0, 2.0)}, 100), ("Semicircle", {"angle": 1.0}, 20)],
+)
+def test_sparse_navigation_is_registered_with_its_time_limit(name, kwargs, horizon):
+    env = gym.make(f"MetaRL/Navigation{name}-v0", **kwargs)
+    env.reset(seed=0)
+    flags = [env.step(env.action_space.low)[2:4] for _ in range(horizon)]
+    assert flags == [(False, False)] * (horizon - 1) + [(False, True)]
