@@ -26,22 +26,59 @@ from meta_rl.errors import InputError
 if TYPE_CHECKING:
     from meta_rl import AdaptedNetwork, AdaptedPolicy, MetaLearner
 
+
+def _episodes(
+    family: str,
+    *,
+    iterations: int = 100,
+    step_size: float = 0.1,
+    steps: int = 1,
+    hidden: tuple[int, ...] = (64, 64),
+    **data: Any,
+) -> Config:
+    """MAML with TRPO on a family of environments; what differs from the usual is given."""
+    return Config(
+        family=family,
+        iterations=iterations,
+        inner=InnerConfig(steps=steps, step_size=step_size, extra_step_scale=0.25),
+        outer=TRPOConfig(curvature_fraction=0.25),
+        data=EpisodesConfig(**data),
+        network=NetworkConfig(hidden=hidden),
+    )
+
+
 PRESETS: dict[str, Config] = {
     # Finn et al. 2017, 2-D navigation: 20 tasks, 20 episodes, horizon 100, one inner step; further
     # steps at test time are shorter (theirs by a half, with a fixed first step of 0.1).
-    "navigation-2d": Config(
-        family="navigation-2d",
-        iterations=100,
-        inner=InnerConfig(steps=1, step_size=0.1, extra_step_scale=0.25),
-        outer=TRPOConfig(curvature_fraction=0.25),
+    "navigation-2d": _episodes("navigation-2d"),
+    "navigation-corner": _episodes("navigation-corner", action_scale=2.0),
+    "navigation-semicircle": _episodes(
+        "navigation-semicircle", step_size=0.5, episodes=40, action_scale=1.0
     ),
-    "cartpole": Config(
-        family="cartpole",
-        iterations=100,
-        inner=InnerConfig(steps=1, step_size=0.1),
-        outer=TRPOConfig(curvature_fraction=0.25),
-        data=EpisodesConfig(tasks=20, episodes=10),
+    "bandit-5": _episodes("bandit-5", step_size=0.5),
+    "bandit-10": _episodes("bandit-10", step_size=0.5),
+    "bandit-50": _episodes("bandit-50", step_size=1.0, tasks=10),
+    "tabular-mdp": _episodes("tabular-mdp", step_size=2.0),
+    "cartpole": _episodes("cartpole", episodes=10),
+    "pendulum": _episodes(
+        "pendulum", step_size=0.5, episodes=10, action_scale=2.0, gamma=0.97, gae_lambda=0.97
     ),
+    "acrobot": _episodes("acrobot", step_size=1.0, episodes=5),
+    "mountain-car-continuous": _episodes(
+        "mountain-car-continuous", step_size=1.0, tasks=10, episodes=5, action_scale=1.0
+    ),
+    # Rothfuss et al. 2019, appendix: 40 tasks there; 128 units for the humanoid; 0.05 for the
+    # random-parameter robots; two inner steps for the ant with goals.
+    "half-cheetah-direction": _episodes("half-cheetah-direction", iterations=300),
+    "half-cheetah-velocity": _episodes("half-cheetah-velocity", iterations=300),
+    "half-cheetah-velocity-3": _episodes("half-cheetah-velocity-3", iterations=300),
+    "ant-direction": _episodes("ant-direction", iterations=500),
+    "ant-direction-2d": _episodes("ant-direction-2d", iterations=500),
+    "ant-goal": _episodes("ant-goal", iterations=500, steps=2),
+    "ant-velocity": _episodes("ant-velocity", iterations=500),
+    "humanoid-direction": _episodes("humanoid-direction", iterations=500, hidden=(128, 128)),
+    "walker2d-random-params": _episodes("walker2d-random-params", iterations=500, step_size=0.05),
+    "hopper-random-params": _episodes("hopper-random-params", iterations=500, step_size=0.05),
     # Finn et al. 2017, section 5.1.
     "sinusoid": Config(
         family="sinusoid",
@@ -68,7 +105,7 @@ def preset(name: str) -> Config:
     import envs
 
     if name in envs.FAMILIES or name.startswith("metaworld-"):
-        return Config(family=name, outer=TRPOConfig(curvature_fraction=0.25))
+        return _episodes(name)
     known = list(dict.fromkeys([*PRESETS, *envs.FAMILIES]))
     near = difflib.get_close_matches(name, known, 1)
     hint = (

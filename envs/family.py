@@ -32,6 +32,7 @@ class Family(ABC):
     tensor_env: type[TensorEnv] | None = None
     stochastic: bool = False  # whether steps draw random numbers, and not only resets
     episodes_at_once: int | None = None  # B that can run in lockstep; None: any number
+    held_out_split: str = "in-distribution"  # which tasks evaluation draws
 
     def sample_tasks(self, n: int, seed: int, split: str = "in-distribution") -> list[Task]:
         """Draw n tasks; equal seeds give equal tasks on every machine.

@@ -46,6 +46,7 @@ class MetaWorld(Family):
 
     source = "arXiv:1910.10897, arXiv:2505.11289; package metaworld 3"
     horizon = 500
+    held_out_split = "extrapolation"  # the benchmark's test tasks
 
     def __init__(self, family_id: str, benchmark: Callable[[], Any], space: ParameterSpace):
         self.id, self.space, self._benchmark = family_id, space, benchmark

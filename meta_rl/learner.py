@@ -158,7 +158,7 @@ class MetaLearner:
 
     def held_out_tasks(self, n: int) -> list[Task]:
         """N tasks from a stream that meta-training never draws from."""
-        return self.problem.sample_tasks(n, seeds.derive(self.config.seed, seeds.EVALUATION))
+        return self.problem.held_out_tasks(n, seeds.derive(self.config.seed, seeds.EVALUATION))
 
     def step_sizes(self) -> Params:
         """The inner step sizes in force."""

@@ -82,6 +82,10 @@ class Reinforcement:
         """Draw n tasks of the family."""
         return self.family.sample_tasks(n, seed)
 
+    def held_out_tasks(self, n: int, seed: int) -> list[Task]:
+        """Draw n tasks of the split that the family evaluates on."""
+        return self.family.sample_tasks(n, seed, self.family.held_out_split)
+
     def distribution(self, params: Params, episodes: Episodes) -> Distribution:
         """One task's policy on its episodes' observations."""
         return functional_call(self.policy, params, (episodes.obs,))

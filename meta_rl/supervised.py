@@ -74,6 +74,10 @@ class Supervised:
         """Draw n tasks of the family."""
         return self.family.sample_tasks(n, seed)
 
+    def held_out_tasks(self, n: int, seed: int) -> list[Task]:
+        """Draw n tasks of the family."""
+        return self.family.sample_tasks(n, seed)
+
     def loss(self, params: Params, examples: Examples) -> Tensor:
         """Mean squared error of one task."""
         return F.mse_loss(functional_call(self.network, params, (examples.x,)), examples.y)

@@ -129,6 +129,7 @@ class TaskFamily(Protocol):
     action_space: gym.Space
     horizon: int  # steps after which an episode is truncated
     episodes_at_once: int | None  # B that a batched environment can have; None: any number
+    held_out_split: str  # which tasks evaluation draws
 
     def sample_tasks(self, n: int, seed: int, split: str = "in-distribution") -> list[Task]:
         """Draw n tasks; the same seed gives the same tasks on every machine."""
@@ -176,7 +177,11 @@ class Problem(Protocol):
         ...
 
     def sample_tasks(self, n: int, seed: int) -> list[Task]:
-        """Draw n tasks."""
+        """Draw n tasks to train on."""
+        ...
+
+    def held_out_tasks(self, n: int, seed: int) -> list[Task]:
+        """Draw n tasks to evaluate on."""
         ...
 
     def loss(self, params: Params, batch: Any) -> Tensor:
