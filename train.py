@@ -46,8 +46,9 @@ def main(arguments: list[str]) -> None:
         Train,
         args=arguments,
         default=default,
-        prog=f"train.py [{'|'.join(PRESETS)}]",
-        description=f"Meta-train on a task family (now: {default.config.family}).",
+        prog="train.py [PRESET]",
+        description=f"Meta-train on a task family (now: {default.config.family}). Presets: "
+        f"{', '.join(PRESETS)}; any other family by its id (python -m envs).",
         config=(tyro.conf.AvoidSubcommands,),
     )
     if resumed:
