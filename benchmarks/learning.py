@@ -26,7 +26,22 @@ from meta_rl import seeds
 from meta_rl.config import Config, EpisodesConfig, ShotsConfig
 from presets import PRESETS, build
 
-NAVIGATION, CARTPOLE, SINUSOID = (PRESETS[n] for n in ("navigation-2d", "cartpole", "sinusoid"))
+NAVIGATION, CARTPOLE, SINUSOID, BANDIT, MDP = (
+    PRESETS[n] for n in ("navigation-2d", "cartpole", "sinusoid", "bandit-5", "tabular-mdp")
+)
+# Does a family meta-train at all: the preset after training, and without.
+FAMILIES = (
+    "bandit-5",
+    "bandit-10",
+    "tabular-mdp",
+    "navigation-corner",
+    "navigation-semicircle",
+    "pendulum",
+    "acrobot",
+    "mountain-car-continuous",
+    "half-cheetah-direction",
+    "half-cheetah-velocity",
+)
 
 
 def inner(config: Config, **changes: Any) -> Config:
@@ -37,6 +52,17 @@ def inner(config: Config, **changes: Any) -> Config:
 def outer(config: Config, **changes: Any) -> Config:
     """The same settings with another outer step."""
     return dataclasses.replace(config, outer=dataclasses.replace(config.outer, **changes))
+
+
+def step_sizes(config: Config) -> dict[str, Config]:
+    """Learned against fixed ones, from the value most papers take and from the preset's."""
+    return {
+        f"{'learned, from' if learned else 'fixed at'} {size:g}": inner(
+            config, step_size=size, learn_step_size=learned
+        )
+        for size in (0.1, config.inner.step_size)
+        for learned in (True, False)
+    }
 
 
 def shots(config: Config, shots: int) -> Config:
@@ -71,6 +97,9 @@ EXPERIMENTS: dict[str, dict[str, Config]] = {
         "random initialization": CARTPOLE,
         FROM_SCRATCH: CARTPOLE,
     },
+    "step-sizes-bandit-5": step_sizes(BANDIT),
+    "step-sizes-tabular-mdp": step_sizes(MDP),
+    **{name: {"maml": PRESETS[name], "random initialization": PRESETS[name]} for name in FAMILIES},
     "sinusoid": {
         "10 shots": SINUSOID,
         "5 shots": shots(SINUSOID, 5),
