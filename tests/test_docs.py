@@ -1,6 +1,10 @@
 """What README and docs say is true: their Python runs, their links lead somewhere."""
 
+import os
 import re
+import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -50,3 +54,30 @@ def test_readme_gives_two_single_line_commands():
 def test_every_family_is_on_its_page():
     text = (ROOT / "docs" / "families.md").read_text()
     assert [name for name in FAMILIES if f"`{name}`" not in text] == []
+
+
+@pytest.mark.slow
+def test_readme_commands_run(tmp_path):
+    """Every train.py and adapt.py line of README's second section, shortened."""
+    text = (ROOT / "README.md").read_text().split("## Use it")[1]
+    lines = [line for block in re.findall(r"```bash\n(.*?)```", text, re.DOTALL)
+             for line in block.splitlines()]  # fmt: skip
+    for path in ROOT.glob("*.py"):
+        (tmp_path / path.name).symlink_to(path)
+    short = ["--data.tasks", "2", "--data.episodes", "2", "--eval.tasks", "2", "--device", "cpu"]
+    for line in lines:
+        words = shlex.split(line, comments=True)
+        if words[:1] != ["python"] or "--help" in words or "metaworld" in line:
+            continue
+        words = [{"100": "2", "200": "4"}.get(word, word) for word in words]
+        if words[1] == "train.py" and "--resume" not in words:
+            words += [*short, *([] if "--iterations" in words else ["--iterations", "2"])]
+        result = subprocess.run(
+            [sys.executable, *words[1:]],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert result.returncode == 0, (line, result.stderr)
