@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from benchmarks.learning import FAMILIES
 from benchmarks.provenance import RESULTS
 
 PAGE = Path(__file__).parent.parent / "docs" / "benchmarks.md"
@@ -25,10 +26,15 @@ IMAGES = PAGE.parent / "images"
 def main() -> None:
     page = PAGE.read_text()
     IMAGES.mkdir(exist_ok=True)
-    for path in sorted(RESULTS.glob("*.json")):
-        result = json.loads(path.read_text())
-        make = learning if path.stem.startswith("learning-") else timing
-        page = replaced(page, path.stem, make(path.stem, result) + "\n\n" + source(result))
+    results = {path.stem: json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))}
+    families = {
+        name: results.pop(f"learning-{name}") for name in FAMILIES if f"learning-{name}" in results
+    }
+    if families:
+        page = replaced(page, "families", all_families(families))
+    for name, result in results.items():
+        make = learning if name.startswith("learning-") else timing
+        page = replaced(page, name, make(name, result) + "\n\n" + source(result))
     PAGE.write_text(page)
 
 
@@ -64,6 +70,30 @@ def learning(name: str, result: dict[str, Any]) -> str:
         rows.append([arm, *cells, trained, f"{seconds:.0f}" if runs[0]["iterations"] else "-"])
     figure(name, arms)
     return table(head, rows) + f"\n\n![{name}](images/{name}.png)"
+
+
+def all_families(results: dict[str, Any]) -> str:
+    """One row per family: before and after adaptation, and a random initialization's."""
+    head = [
+        "",
+        "before",
+        "after 1",
+        "after 3",
+        "gain of 1",
+        "random, after 3",
+        "seeds x iterations",
+    ]
+    rows = []
+    for name, result in results.items():
+        runs = result["arms"]["maml"]
+        scores = np.array([run["scores"] for run in runs])
+        random = np.array([run["scores"] for run in result["arms"]["random initialization"]])
+        cells = [interval(s) for s in (scores[:, 0], scores[:, 1], scores[:, 3])]
+        gain = interval(scores[:, 1] - scores[:, 0])
+        trained = f"{len(runs)} x {runs[0]['iterations']}"
+        rows.append([f"`{name}`", *cells, gain, interval(random[:, 3]), trained])
+    sources = sorted({source(result) for result in results.values()})
+    return table(head, rows) + "\n\n" + "\n".join(sources)
 
 
 def interval(scores: np.ndarray) -> str:
