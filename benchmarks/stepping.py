@@ -1,0 +1,207 @@
+"""Environment steps a second: each backend beside Gymnasium's, stable-baselines3's and the limit.
+
+    python -m benchmarks.stepping
+
+Contestants of one kind of work take turns within one run, so that their ratios hold on a busy
+machine too. The robots here never fall, so that every row steps all the time. Random actions;
+observations and rewards included, as torch tensors for our backends.
+Writes ``benchmarks/results/stepping.json``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import os
+import statistics
+import threading
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import torch
+from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv
+from stable_baselines3.common.vec_env import SubprocVecEnv
+
+import envs
+from benchmarks.provenance import write
+from envs.general import GymVec
+from meta_rl.core import expand
+from meta_rl.types import BatchedEnv
+from presets import build, preset
+
+Contestant = tuple[int, Callable[[], Any], Callable[[], Any]]
+"""Rows, one lockstep step of all of them, and what to do when done."""
+
+ROWS = 40
+
+
+def ours(family: envs.Family, rows: int) -> Contestant:
+    """A family's own backend."""
+    return lockstep(family, rows, family.make_vec(1, rows, device="cpu", dtype=torch.float32))
+
+
+def general(family: envs.Family, workers: int) -> Contestant:
+    """The general backend on the same environments."""
+    make: Any = partial(GymVec, family.make_env, device="cpu", dtype=torch.float32)
+    return lockstep(family, ROWS, make(1, ROWS, workers=workers))
+
+
+def lockstep(family: envs.Family, rows: int, env: BatchedEnv) -> Contestant:
+    """A batched environment of ours, reset at the horizon."""
+    tasks = family.sample_tasks(1, seed=0)
+    env.reset(tasks, seed=0)
+    action = torch.tensor(np.stack([family.action_space.sample() for _ in range(rows)]))[None]
+    time_left = itertools.cycle(range(family.horizon))
+
+    def step() -> None:
+        env.step(action)
+        if next(time_left) == family.horizon - 1:
+            env.reset(tasks, seed=0)
+
+    return rows, step, env.close
+
+
+def gymnasium_vector(family: envs.Family, kind: type) -> Contestant:
+    """Gymnasium's vector environments, one environment a row."""
+    task = family.sample_tasks(1, seed=0)[0]
+    vector = kind([lambda: family.make_env(task)] * ROWS)
+    vector.reset(seed=0)
+    action = vector.action_space.sample()
+    return ROWS, lambda: vector.step(action), vector.close
+
+
+def subprocesses(family: envs.Family) -> Contestant:
+    """stable-baselines3's, one process a row."""
+    task = family.sample_tasks(1, seed=0)[0]
+    vector = SubprocVecEnv([lambda: family.make_env(task)] * ROWS, start_method="fork")
+    vector.reset()
+    actions = np.stack([vector.action_space.sample() for _ in range(ROWS)])
+    return ROWS, lambda: vector.step(actions), vector.close
+
+
+def bare_batch(env_id: str) -> Contestant:
+    """``mujoco.batch`` stepping alone: no observation, no reward, no torch."""
+    from mujoco.batch import Batch  # pyright: ignore[reportMissingImports]
+
+    robot: Any = gym.make(env_id).unwrapped
+    batch = Batch(robot.model, ROWS)
+    control = batch.bind("ctrl")
+    rng = np.random.default_rng(0)
+    control[:] = rng.uniform(-1, 1, control.shape)
+    return ROWS, lambda: batch.step(nstep=robot.frame_skip), lambda: None
+
+
+def bare_mj_step(env_id: str) -> Contestant:
+    """``mj_step`` on as many Python threads as there are cores, each with its share of the rows."""
+    import mujoco  # pyright: ignore[reportMissingImports]
+
+    robot: Any = gym.make(env_id).unwrapped
+    step: Any = getattr(mujoco, "mj_step")  # noqa: B009 - no stubs
+    rows = [getattr(mujoco, "MjData")(robot.model) for _ in range(ROWS)]  # noqa: B009
+    rng = np.random.default_rng(0)
+    for row in rows:
+        row.ctrl[:] = rng.uniform(-1, 1, row.ctrl.shape)
+    cores = len(os.sched_getaffinity(0))
+
+    def share(part: list[Any]) -> None:
+        for row in part:
+            step(robot.model, row, nstep=robot.frame_skip)
+
+    def all_rows() -> None:
+        threads = [threading.Thread(target=share, args=(rows[c::cores],)) for c in range(cores)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+    return ROWS, all_rows, lambda: None
+
+
+def rollout(family: str, episodes: int) -> Contestant:
+    """Policy and environment together: whole episodes of 20 tasks with 20 different networks."""
+    learner = build(preset(family))
+    problem: Any = learner.problem
+    tasks, phi = problem.sample_tasks(20, 0), expand(learner.meta.theta, 20)
+    steps = 20 * episodes * problem.family.horizon
+    return steps, lambda: problem.rollout(tasks, phi, episodes, 0), problem.close
+
+
+def locomotion(name: str, env_id: str) -> dict[str, Callable[[], Contestant]]:
+    """Everybody on one robot."""
+    family: Any = envs.make_family(name)
+    return {
+        "ours": lambda: ours(family, ROWS),
+        "mujoco.batch alone": lambda: bare_batch(env_id),
+        "mj_step on all cores": lambda: bare_mj_step(env_id),
+        "general backend": lambda: general(family, 0),
+        "general backend, 2 workers": lambda: general(family, 2),
+        "SyncVectorEnv": lambda: gymnasium_vector(family, SyncVectorEnv),
+        "AsyncVectorEnv": lambda: gymnasium_vector(family, AsyncVectorEnv),
+        "SubprocVecEnv": lambda: subprocesses(family),
+    }
+
+
+def analytic(name: str) -> dict[str, Callable[[], Contestant]]:
+    """Everybody on one family of the tensor backend."""
+    family: Any = envs.make_family(name)
+    return {
+        "ours, 400 rows": lambda: ours(family, 400),
+        "ours, 40,000 rows": lambda: ours(family, 40_000),
+        "ours with 20 policies, 400 rows": lambda: rollout(name, 20),
+        "ours with 20 policies, 40,000 rows": lambda: rollout(name, 2_000),
+        "SyncVectorEnv": lambda: gymnasium_vector(family, SyncVectorEnv),
+        "AsyncVectorEnv": lambda: gymnasium_vector(family, AsyncVectorEnv),
+        "SubprocVecEnv": lambda: subprocesses(family),
+    }
+
+
+def race(contestants: dict[str, Callable[[], Contestant]], rounds: int) -> dict[str, Any]:
+    """Median and range of steps a second over rounds in which all take their turn."""
+    ready = {name: make() for name, make in contestants.items()}
+    rates: dict[str, list[float]] = {name: [] for name in ready}
+    for number in range(rounds + 1):
+        for name, (rows, step, _) in ready.items():
+            start, count = time.perf_counter(), 0
+            while time.perf_counter() - start < 0.5:
+                step()
+                count += 1
+            if number:  # the first round warms up
+                rates[name].append(rows * count / (time.perf_counter() - start))
+    for *_, close in ready.values():
+        close()
+    return {
+        name: {
+            "median": round(statistics.median(values)),
+            "min": round(min(values)),
+            "max": round(max(values)),
+        }
+        for name, values in rates.items()
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=7)
+    args = parser.parse_args()
+    works = {
+        "half-cheetah-direction": locomotion("half-cheetah-direction", "HalfCheetah-v5"),
+        "ant-goal": locomotion("ant-goal", "Ant-v5"),
+        "navigation-2d": analytic("navigation-2d"),
+        "cartpole": analytic("cartpole"),
+        "acrobot": analytic("acrobot"),
+    }
+    result = {}
+    for work, contestants in works.items():
+        result[work] = race(contestants, args.rounds)
+        print(work)
+        for name, rate in result[work].items():
+            print(f"  {name:36} {rate['median']:>12,}")
+    print(write("stepping", {"rounds": args.rounds, "rows": ROWS, "steps a second": result}))
+
+
+if __name__ == "__main__":
+    main()
