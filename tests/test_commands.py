@@ -166,7 +166,7 @@ def test_the_supervised_road_is_the_same_road(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["train.py", "navigation3d"], "error: preset: expected one of navigation-2d, cartpole"),
+        (["train.py", "navigation3d"], "error: preset: expected one of navigation-2d, navigation"),
         (["train.py", "--iterations", "0"], "error: iterations: expected 1 or more, got 0."),
         (["train.py", "--device", "cuda:99"], "error: device: expected"),
         (["train.py", "--resume", "/nowhere"], "error: checkpoint: expected a run folder"),
