@@ -21,10 +21,10 @@ import torch
 from benchmarks.provenance import write
 from envs import Navigation2D
 from meta_rl.config import Config, TRPOConfig
-from meta_rl.learner import collect
+from meta_rl.trial import collect
 from presets import PRESETS, build, resolve_device
 
-PHASES = ("seconds_collect", "seconds_score", "seconds_outer", "seconds_iteration")
+PHASES = ("seconds_collect", "seconds_outer", "seconds_iteration")
 
 
 def iterations(config: Config, count: int, device: str) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from torch.utils._pytree import tree_leaves
 
 from meta_rl.config import AdamConfig
 from meta_rl.core import InnerLoop
+from meta_rl.trial import Trial
 from meta_rl.types import Meta
 
 
@@ -33,6 +34,11 @@ class Adam:
         self._optimizer = torch.optim.Adam(
             [group for group in groups if group["params"]], lr=config.learning_rate
         )
+
+    def iterate(self, trial: Trial) -> dict[str, Any]:
+        """Run the trial with the current Meta and step on what it collected."""
+        *supports, query = trial.run(self.meta)
+        return self.step(supports, query)
 
     def step(self, supports: Sequence[Any], query: Any) -> dict[str, Tensor | float]:
         """Update ``meta`` in place; a non-finite gradient is skipped and counted.

@@ -30,14 +30,20 @@ Loss = Callable[[Params, Any], Tensor]
 
 @dataclass(frozen=True, kw_only=True)
 class InnerLoop:
-    """How one task is learned: the loss, the update rule, and how the M tasks are walked."""
+    """How one task is learned: the loss, the update rule, and how the M tasks are walked.
+
+    ``outer_loss`` is the loss on query data, where it is not the one that is adapted on.
+    """
 
     loss: Loss
     rule: Rule
+    outer_loss: Loss | None = None
     first_order: bool = False
     tasks_at_once: int | None = None
 
-    def adapt(self, meta: Meta, supports: Sequence[Any], num_tasks: int) -> Params:
+    def adapt(
+        self, meta: Meta, supports: Sequence[Any], num_tasks: int, *, own_meta: bool = False
+    ) -> Params:
         """The adapted parameters phi after one inner step on each of the K supports.
 
         A pure function of its arguments, differentiable in ``meta``. Sampling, the outer gradient,
@@ -47,27 +53,33 @@ class InnerLoop:
             meta: what the outer loop learns; tensors without a task dimension.
             supports: K batches, leaves ``(M, ...)``.
             num_tasks: M.
+            own_meta: whether every task starts from a Meta of its own (a member of a population):
+                then its tensors have a leading M too.
 
         Returns:
             Parameters named like theta's, each ``(M, ...)``.
         """
         if not supports:
-            return expand(meta.theta, num_tasks)
+            return dict(meta.theta) if own_meta else expand(meta.theta, num_tasks)
 
         def adapt_one(meta: Meta, supports: Sequence[Any]) -> Params:
             phi, state = meta.theta, self.rule.start(meta.theta)
             for k, support in enumerate(supports):
                 at = tree_map(Tensor.detach, phi) if self.first_order else phi
-                gradient = torch.func.grad(self.loss)(at, support)
-                phi, state = self.rule.step(meta.rule, k, phi, gradient, state)
+                moving = {name: at[name] for name in self.rule.adapts(at)}
+                gradient, loss = torch.func.grad_and_value(
+                    lambda part, at=at, support=support: self.loss({**at, **part}, support)
+                )(moving)
+                phi, state = self.rule.step(meta.rule, k, phi, gradient, loss, state)
             return phi
 
-        return over_tasks(adapt_one, (None, 0), self.tasks_at_once)(meta, list(supports))
+        in_dims = (0 if own_meta else None, 0)
+        return over_tasks(adapt_one, in_dims, self.tasks_at_once)(meta, list(supports))
 
     def outer_losses(self, meta: Meta, supports: Sequence[Any], query: Any) -> Tensor:
         """Each task's loss on its query data after adaptation: ``(M,)``."""
         phi = self.adapt(meta, supports, num_tasks(query))
-        return over_tasks(self.loss, (0, 0), self.tasks_at_once)(phi, query)
+        return over_tasks(self.outer_loss or self.loss, (0, 0), self.tasks_at_once)(phi, query)
 
     def meta_gradient(self, meta: Meta, supports: Sequence[Any], query: Any) -> tuple[Tensor, Meta]:
         """The outer loss (mean over tasks) and its gradient in theta and the rule.

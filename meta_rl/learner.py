@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +14,10 @@ from meta_rl import checkpoint, seeds
 from meta_rl.adam import Adam
 from meta_rl.adapted import AdaptedNetwork, AdaptedPolicy
 from meta_rl.config import Config, TRPOConfig, to_dict
-from meta_rl.core import InnerLoop, num_tasks
+from meta_rl.core import InnerLoop
 from meta_rl.errors import InputError, require
 from meta_rl.rules import GradientDescent
+from meta_rl.trial import Trial, collect, score
 from meta_rl.trpo import TRPO
 from meta_rl.types import Meta, Params, Problem, Task
 
@@ -43,7 +43,8 @@ class MetaLearner:
         self.problem, self.config = problem, config
         rule = GradientDescent(config.inner)
         self.inner = InnerLoop(
-            loss=problem.loss,
+            loss=problem.inner_loss,
+            outer_loss=problem.loss,
             rule=rule,
             first_order=config.inner.first_order,
             tasks_at_once=config.inner.tasks_at_once,
@@ -61,30 +62,26 @@ class MetaLearner:
 
     def iterate(self) -> Metrics:
         """One outer step; returns its metrics when this iteration is one to log, else nothing."""
-        config, clock = self.config, _Clock()
+        config, start = self.config, time.perf_counter()
         seed = seeds.derive(config.seed, seeds.TASKS, self.iteration)
         tasks = self.problem.sample_tasks(config.data.tasks, seed)
-        batches = collect(self.problem, self.inner, self.meta, tasks, config.inner.steps, seed)
-        clock.lap("time/seconds_collect")
-        *supports, query = batches
         logged = self.iteration == 0 or (self.iteration + 1) % config.log_every == 0
-        scores = score(self.problem, self.inner, self.meta, batches).mean(1) if logged else None
-        clock.lap("time/seconds_score")
-        metrics = self.outer.step(supports, query)
+        trial = Trial(self.problem, self.inner, tasks, config.inner.steps, seed, logged)
+        metrics = self.outer.iterate(trial)
         self._stop_if_diverged("train/skipped" in metrics)
-        clock.lap("time/seconds_outer")
-        new_samples = self.problem.samples(batches)
-        self.iteration, self.samples = self.iteration + 1, self.samples + new_samples
-        if scores is None:
+        self.iteration, self.samples = self.iteration + 1, self.samples + trial.samples
+        if trial.scores is None:
             return {}
+        total = time.perf_counter() - start
         return {
             **{key: float(value) for key, value in metrics.items()},
-            **{key: float(value) for key, value in self.problem.statistics(query).items()},
-            **self._summary(scores),
-            **clock.laps,
-            "time/seconds_iteration": clock.total,
-            "time/fps": new_samples / clock.total,
-            "time/fps_collect": new_samples / clock.laps["time/seconds_collect"],
+            **{k: float(v) for k, v in self.problem.statistics(trial.batches[-1]).items()},
+            **self._summary(trial.scores.mean(1)),
+            "time/seconds_collect": trial.seconds,
+            "time/seconds_outer": total - trial.seconds,
+            "time/seconds_iteration": total,
+            "time/fps": trial.samples / total,
+            "time/fps_collect": trial.samples / max(trial.seconds, 1e-9),
         }
 
     def learn(
@@ -230,44 +227,3 @@ class MetaLearner:
         if self.problem.maximizes:
             summary["rollout/ep_rew_mean"] = steps[-1]
         return summary
-
-
-@torch.no_grad()
-def collect(
-    problem: Problem, inner: InnerLoop, meta: Meta, tasks: Sequence[Task], steps: int, seed: int
-) -> list[Any]:
-    """K support batches of every task and the query batch, collected while adapting to them."""
-    batches: list[Any] = []
-    for k in range(steps + 1):
-        adapted = partial(inner.adapt, meta, list(batches), len(tasks))
-        batches.append(problem.collect(tasks, batches, adapted, seed, k == steps))
-    return batches
-
-
-@torch.no_grad()
-def score(problem: Problem, inner: InnerLoop, meta: Meta, batches: Sequence[Any]) -> Tensor:
-    """The score of every task after 0..K inner steps, ``(K + 1, M)``."""
-    tasks = num_tasks(batches[0])
-    return torch.stack(
-        [
-            problem.score(batches, k, partial(inner.adapt, meta, batches[:k], tasks))
-            for k in range(len(batches))
-        ]
-    )
-
-
-class _Clock:
-    """Wall-clock seconds of consecutive phases."""
-
-    def __init__(self):
-        self._start = self._last = time.perf_counter()
-        self.laps: Metrics = {}
-
-    def lap(self, name: str) -> None:
-        now = time.perf_counter()
-        self.laps[name] = now - self._last
-        self._last = now
-
-    @property
-    def total(self) -> float:
-        return self._last - self._start

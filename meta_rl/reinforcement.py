@@ -97,6 +97,10 @@ class Reinforcement:
         ratio = torch.exp((log_prob - episodes.log_prob) * episodes.mask)
         return -(ratio * episodes.advantage).sum() / episodes.mask.sum().clamp(min=1.0)
 
+    def inner_loss(self, params: Params, episodes: Episodes) -> Tensor:
+        """The same as :meth:`loss`."""
+        return self.loss(params, episodes)
+
     def collect(
         self,
         tasks: Sequence[Task],

@@ -28,10 +28,23 @@ class Rule(Protocol):
         """What the rule carries from step to step (momentum, for one), at its first step."""
         ...
 
+    def adapts(self, params: Params) -> list[str]:
+        """Names of the parameters that move; the others stay as theta has them."""
+        ...
+
     def step(
-        self, learned: Params, k: int, phi: Params, gradient: Params, state: Any
+        self, learned: Params, k: int, phi: Params, gradient: Params, loss: Tensor, state: Any
     ) -> tuple[Params, Any]:
-        """Inner step k: the new parameters and the new state."""
+        """Inner step k: the new parameters and the new state.
+
+        Args:
+            learned: the rule's own tensors.
+            k: counted from 0.
+            phi: all parameters.
+            gradient: of the parameters that :meth:`adapts` names.
+            loss: whose gradient it is; a scalar.
+            state: from the step before, or :meth:`start`.
+        """
         ...
 
     def step_sizes(self, learned: Params, theta: Params) -> Params:
@@ -72,8 +85,12 @@ class GradientDescent:
     def start(self, theta: Params) -> None:
         """Plain gradient descent carries nothing."""
 
+    def adapts(self, params: Params) -> list[str]:
+        """All of them."""
+        return list(params)
+
     def step(
-        self, learned: Params, k: int, phi: Params, gradient: Params, state: None
+        self, learned: Params, k: int, phi: Params, gradient: Params, loss: Tensor, state: None
     ) -> tuple[Params, None]:
         """``phi - alpha_k * gradient``."""
         stepped = {

@@ -100,6 +100,10 @@ class Supervised:
         stream = seeds.derive(seed, seeds.DATA, query)
         return Examples(*self.family.draw(tasks, shots, stream, self.device))
 
+    def inner_loss(self, params: Params, examples: Examples) -> Tensor:
+        """The same as :meth:`loss`."""
+        return self.loss(params, examples)
+
     @torch.no_grad()
     def score(self, batches: Sequence[Examples], k: int, adapted: Callable[[], Params]) -> Tensor:
         """Query loss of each task after k inner steps: ``(M,)``."""

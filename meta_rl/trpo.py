@@ -6,6 +6,7 @@ Schulman et al. 2015, "Trust Region Policy Optimization"; Finn et al. 2017, sect
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,6 +15,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 from meta_rl.config import TRPOConfig
 from meta_rl.core import InnerLoop, num_tasks, over_tasks, unflatten_like
 from meta_rl.curvature import KLCurvature
+from meta_rl.trial import Trial
 from meta_rl.types import Distribution, Episodes, Meta, Params
 
 
@@ -44,6 +46,11 @@ class TRPO:
     ):
         self.config, self.inner, self.meta = config, inner, meta
         self.distribution = distribution
+
+    def iterate(self, trial: Trial) -> dict[str, Any]:
+        """Run the trial with the current Meta and step on what it collected."""
+        *supports, query = trial.run(self.meta)
+        return self.step(supports, query)
 
     def step(self, supports: Sequence[Episodes], query: Episodes) -> dict[str, float]:
         """Update ``meta`` in place, or leave it where the line search finds nothing better.
@@ -104,7 +111,7 @@ class TRPO:
         def of_task(params: Params, episodes: Episodes) -> tuple[Tensor, Tensor]:
             kl = episodes.behaviour.kl(self.distribution(params, episodes))
             mean_kl = (kl * episodes.mask).sum() / episodes.mask.sum().clamp(min=1.0)
-            return self.inner.loss(params, episodes), mean_kl
+            return (self.inner.outer_loss or self.inner.loss)(params, episodes), mean_kl
 
         phi = self.inner.adapt(meta, supports, num_tasks(query))
         losses, kls = over_tasks(of_task, (0, 0), self.inner.tasks_at_once)(phi, query)

@@ -184,8 +184,12 @@ class Problem(Protocol):
         """Draw n tasks to evaluate on."""
         ...
 
+    def inner_loss(self, params: Params, batch: Any) -> Tensor:
+        """The loss of one task's parameters on the task's support batch: what adapting descends."""
+        ...
+
     def loss(self, params: Params, batch: Any) -> Tensor:
-        """The loss of one task's parameters on one task's batch."""
+        """The loss of one task's parameters on the task's query batch: what the outer loop sees."""
         ...
 
     def collect(

@@ -6,7 +6,7 @@ import torch
 from torch.utils._pytree import tree_map
 
 import presets
-from meta_rl.learner import collect
+from meta_rl.trial import collect
 
 
 def cartpole(episodes=5):

@@ -21,7 +21,7 @@ def test_every_form_starts_at_the_given_step_size(form, per_step, positive):
         InnerConfig(steps=3, step_size=0.25, form=form, per_step=per_step, positive=positive)
     )
     learned = rule.init(THETA)
-    phi, _ = rule.step(learned, 1, THETA, GRADIENT, None)
+    phi, _ = rule.step(learned, 1, THETA, GRADIENT, torch.tensor(0.5), None)
     torch.testing.assert_close(phi["weight"], torch.full((2, 3), -0.25))
     torch.testing.assert_close(phi["bias"], torch.full((3,), -0.5))
     for value in rule.step_sizes(learned, THETA).values():
@@ -48,7 +48,7 @@ def test_steps_beyond_the_trained_ones_reuse_the_last_step_size_scaled(scale):
     rule = GradientDescent(config)
     learned = {"step_size": torch.tensor([0.1, 0.7])}
     for k, alpha in ((0, 0.1), (1, 0.7), (2, 0.7 * scale), (5, 0.7 * scale)):
-        phi, _ = rule.step(learned, k, THETA, GRADIENT, None)
+        phi, _ = rule.step(learned, k, THETA, GRADIENT, torch.tensor(0.5), None)
         torch.testing.assert_close(phi["bias"], torch.full((3,), -2 * alpha))
 
 
