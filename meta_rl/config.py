@@ -18,14 +18,15 @@ from meta_rl.errors import InputError, require
 
 @dataclass(frozen=True, kw_only=True)
 class InnerConfig:
-    """The inner loop: K steps of gradient descent whose step sizes may be meta-learned."""
+    """The inner loop: K steps of an update rule whose own numbers may be meta-learned."""
 
     steps: int = 1
     """K, gradient steps taken when adapting to a task during meta-training."""
     step_size: float = 0.1
     """alpha, its value at the start of meta-training."""
     learn_step_size: bool = True
-    """Whether the outer loop learns the step sizes too; otherwise they stay as given."""
+    """Whether the outer loop learns the step sizes, and the optimizer's coefficients, too;
+    otherwise they stay as given."""
     form: Literal["scalar", "tensor", "parameter"] = "scalar"
     """One step size in all, one per tensor, or one per parameter (Meta-SGD)."""
     per_step: bool = False
@@ -34,6 +35,19 @@ class InnerConfig:
     """Steps beyond the K trained ones take the last step size times this."""
     positive: Literal["exp", "softplus", "none"] = "exp"
     """What keeps a learned step size above zero; ``none`` lets it change sign, as in Meta-SGD."""
+    optimizer: Literal["sgd", "momentum", "rmsprop", "adam", "mixture"] = "sgd"
+    """Direction of a step. ``mixture`` learns which of the four to take."""
+    gradient_scale: float = 0.01
+    """Mixture: root mean square of a gradient's entries expected at the start, for which the first
+    steps of all four are equally long. About 0.005 in our environments, 0.17 for the sinusoid."""
+    schedule: Literal["constant", "inverse-sqrt", "exponential", "learned"] = "constant"
+    """What step k (from 0) multiplies the step size by: 1, 1/sqrt(k+1), decay^k, or a small network
+    of the step, loss, gradient and value, which decays parameters too (ALFA)."""
+    decay: float = 0.5
+    """Of the exponential schedule."""
+    adapts: Literal["all", "head", "context"] = "all"
+    """What inner steps move: everything, the last layer and a policy's log-std (ANIL), or a context
+    vector beside the network's input (CAVIA; give --network.context its size)."""
     first_order: bool = False
     """Treat the inner gradients as constants in the outer gradient (FOMAML)."""
     tasks_at_once: int | None = None
@@ -47,6 +61,8 @@ class InnerConfig:
         require(
             self.extra_step_scale > 0, "inner.extra_step_scale", "above 0", self.extra_step_scale
         )
+        require(self.gradient_scale > 0, "inner.gradient_scale", "above 0", self.gradient_scale)
+        require(0 < self.decay <= 1, "inner.decay", "above 0, at most 1", self.decay)
         walks = self.tasks_at_once is None or self.tasks_at_once > 0
         require(walks, "inner.tasks_at_once", "1 or more", self.tasks_at_once)
 
@@ -107,10 +123,13 @@ class NetworkConfig:
     hidden: tuple[int, ...] = (64, 64)
     """Units of each hidden layer."""
     activation: Literal["tanh", "relu"] = "tanh"
+    context: int = 0
+    """Size of the context vector beside the input, for --inner.adapts context; 0 for none."""
 
     def __post_init__(self):
         _require_types(self, "network")
         require(all(h > 0 for h in self.hidden), "network.hidden", "sizes above 0", self.hidden)
+        require(self.context >= 0, "network.context", "0 or more", self.context)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -206,6 +225,11 @@ class Config:
         require(self.seed >= 0, "seed", "0 or more", self.seed)
         require(self.log_every > 0, "log_every", "1 or more", self.log_every)
         require(self.checkpoint_every > 0, "checkpoint_every", "1 or more", self.checkpoint_every)
+        if (self.inner.adapts == "context") != (self.network.context > 0):
+            raise InputError(
+                "network.context: expected a size above 0 with inner.adapts 'context' and 0 "
+                f"otherwise, got {self.network.context} with {self.inner.adapts!r}."
+            )
         trust_region = isinstance(self.outer, TRPOConfig)
         if trust_region and isinstance(self.data, ShotsConfig):
             raise InputError(

@@ -60,10 +60,11 @@ class InnerLoop:
             Parameters named like theta's, each ``(M, ...)``.
         """
         if not supports:
-            return dict(meta.theta) if own_meta else expand(meta.theta, num_tasks)
+            theta = self.rule.begin(meta.theta)
+            return dict(theta) if own_meta else expand(theta, num_tasks)
 
         def adapt_one(meta: Meta, supports: Sequence[Any]) -> Params:
-            phi, state = meta.theta, self.rule.start(meta.theta)
+            phi, state = self.rule.begin(meta.theta), self.rule.start(meta.theta)
             for k, support in enumerate(supports):
                 at = tree_map(Tensor.detach, phi) if self.first_order else phi
                 moving = {name: at[name] for name in self.rule.adapts(at)}
