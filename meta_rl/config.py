@@ -144,6 +144,10 @@ class EpisodesConfig:
     """Discount per step."""
     gae_lambda: float = 1.0
     """Lambda of generalized advantage estimation; 1 is the Monte-Carlo return."""
+    estimator: Literal["likelihood-ratio", "dice", "log-likelihood"] = "likelihood-ratio"
+    """What is differentiated twice: little variance (LVC), no bias (DiCE), or neither (parity)."""
+    exploration: float = 0.0
+    """Weight of E-MAML's term: support data are credited with the return after adapting to them."""
     init_std: float = 1.0
     """Initial standard deviation of a Gaussian policy, in its own action units."""
     action_scale: float = 10.0
@@ -159,6 +163,13 @@ class EpisodesConfig:
         require(self.episodes > 0, "data.episodes", "1 or more", self.episodes)
         require(0 <= self.gamma <= 1, "data.gamma", "between 0 and 1", self.gamma)
         require(0 <= self.gae_lambda <= 1, "data.gae_lambda", "between 0 and 1", self.gae_lambda)
+        require(self.exploration >= 0, "data.exploration", "0 or more", self.exploration)
+        if self.exploration > 0 and self.estimator != "log-likelihood":
+            raise InputError(
+                f"data.exploration: expected 0 with --data.estimator {self.estimator}, got "
+                f"{self.exploration}. That estimator credits the support data by itself, and the "
+                "term would count it twice. Use --data.estimator log-likelihood (E-MAML)."
+            )
         require(self.init_std > 0, "data.init_std", "above 0", self.init_std)
         require(self.action_scale > 0, "data.action_scale", "above 0", self.action_scale)
 

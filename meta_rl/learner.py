@@ -45,6 +45,7 @@ class MetaLearner:
         self.inner = InnerLoop(
             loss=problem.inner_loss,
             outer_loss=problem.loss,
+            exploration_loss=problem.exploration_loss,
             rule=rule,
             first_order=config.inner.first_order,
             tasks_at_once=config.inner.tasks_at_once,

@@ -55,8 +55,8 @@ def check_spaces_and_checkers(family):
     assert env.action_space == family.action_space
     assert env.spec is None or env.spec.max_episode_steps in (None, family.horizon)
     with warnings.catch_warnings():
-        # Advice, not faults: actions in [-1, 1], observations with bounds and in one dimension.
-        for advice in ("symmetric and normalized", "infinity", "unconventional shape"):
+        # Advice, not faults: actions in [-1, 1], observations with bounds, flat or large.
+        for advice in ("symmetric and normalized", "infinity", "unconventional", "resolution"):
             warnings.filterwarnings("ignore", message=f".*{advice}.*")
         if env.unwrapped.observation_space == env.observation_space:
             gymnasium_check(env.unwrapped, skip_render_check=True)
