@@ -34,6 +34,7 @@ class Adam:
         self._optimizer = torch.optim.Adam(
             [group for group in groups if group["params"]], lr=config.learning_rate
         )
+        self._rates = [group["lr"] for group in self._optimizer.param_groups]
 
     def iterate(self, trial: Trial) -> dict[str, Any]:
         """Run the trial with the current Meta and step on what it collected."""
@@ -47,16 +48,29 @@ class Adam:
             ``train/outer_loss``, gradient norms, and ``train/skipped`` where it was.
         """
         loss, gradient = self.inner.meta_gradient(self.meta, supports, query)
+        norm = self.descend(gradient)
+        metrics: dict[str, Tensor | float] = {"train/outer_loss": loss, "train/grad_norm": norm}
+        return metrics if torch.isfinite(norm) else metrics | {"train/skipped": 1.0}
+
+    def descend(self, gradient: Meta, scale: float = 1.0) -> Tensor:
+        """One step of Adam on any gradient, or none where it is not finite.
+
+        Args:
+            gradient: like ``meta``.
+            scale: multiplies the learning rates, for this step.
+
+        Returns:
+            The gradient's norm before ``max_grad_norm`` shortened it.
+        """
         leaves = tree_leaves(self.meta)
         for leaf, value in zip(leaves, tree_leaves(gradient), strict=True):
             leaf.grad = value
-        limit = self.config.max_grad_norm or float("inf")
-        norm = torch.nn.utils.clip_grad_norm_(leaves, limit)
-        metrics: dict[str, Tensor | float] = {"train/outer_loss": loss, "train/grad_norm": norm}
-        if not torch.isfinite(norm):
-            return metrics | {"train/skipped": 1.0}
-        self._optimizer.step()
-        return metrics
+        norm = torch.nn.utils.clip_grad_norm_(leaves, self.config.max_grad_norm or float("inf"))
+        if torch.isfinite(norm):
+            for group, rate in zip(self._optimizer.param_groups, self._rates, strict=True):
+                group["lr"] = rate * scale
+            self._optimizer.step()
+        return norm
 
     def state_dict(self) -> dict[str, Tensor]:
         """Adam's moments and step counts, as named tensors."""

@@ -117,6 +117,57 @@ class AdamConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ProMPConfig:
+    """Outer steps by Adam on a clipped ratio with a KL penalty (Rothfuss et al. 2019)."""
+
+    learning_rate: float = 1e-3
+    """For the initialization theta."""
+    step_size_learning_rate: float | None = None
+    """For the inner rule's own parameters; the same as for theta when not given."""
+    epochs: int = 5
+    """Steps of Adam on the data of one iteration; adaptation is recomputed in each."""
+    clip: float = 0.3
+    """Ratios of the adapted policies to the stored ones gain nothing beyond 1 - clip, 1 + clip."""
+    kl_coefficient: float = 5e-4
+    """eta, weight of the KL from the stored policy of each inner step to the recomputed one."""
+    kl_target: float | None = None
+    """Double eta where that KL is above 1.5 times this, halve it below 1 / 1.5; fixed if none."""
+    max_grad_norm: float | None = None
+    """Gradients longer than this are scaled down to it."""
+
+    def __post_init__(self):
+        _require_types(self, "outer")
+        require(self.learning_rate > 0, "outer.learning_rate", "above 0", self.learning_rate)
+        rate = self.step_size_learning_rate
+        require(rate is None or rate > 0, "outer.step_size_learning_rate", "above 0", rate)
+        require(self.epochs > 0, "outer.epochs", "1 or more", self.epochs)
+        require(0 < self.clip < 1, "outer.clip", "between 0 and 1", self.clip)
+        target, eta = self.kl_target, self.kl_coefficient
+        require(target is None or target > 0, "outer.kl_target", "above 0", target)
+        grows = eta > 0 or (eta == 0 and target is None)
+        expected = "0 or more (above 0 with outer.kl_target: 0 cannot be doubled)"
+        require(grows, "outer.kl_coefficient", expected, eta)
+        norm = self.max_grad_norm
+        require(norm is None or norm > 0, "outer.max_grad_norm", "above 0", norm)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReptileConfig:
+    """Outer step towards the mean of the adapted parameters (Nichol et al. 2018)."""
+
+    learning_rate: float = 0.1
+    """epsilon, the share of the way to go; or Adam's learning rate."""
+    optimizer: Literal["sgd", "adam"] = "sgd"
+    """Go that share of the way, or give theta - mean phi to Adam as a gradient."""
+    linear_decay: bool = False
+    """Lower the learning rate linearly to 0 over the run's iterations."""
+
+    def __post_init__(self):
+        _require_types(self, "outer")
+        require(self.learning_rate > 0, "outer.learning_rate", "above 0", self.learning_rate)
+
+
+@dataclass(frozen=True, kw_only=True)
 class NetworkConfig:
     """A multi-layer perceptron."""
 
@@ -225,7 +276,7 @@ class Config:
     checkpoint_every: int = 25
     """Iterations between checkpoints; the last iteration is always kept."""
     inner: InnerConfig = field(default_factory=InnerConfig)
-    outer: TRPOConfig | AdamConfig = field(default_factory=TRPOConfig)
+    outer: TRPOConfig | AdamConfig | ProMPConfig | ReptileConfig = field(default_factory=TRPOConfig)
     data: EpisodesConfig | ShotsConfig = field(default_factory=EpisodesConfig)
     network: NetworkConfig = field(default_factory=NetworkConfig)
     eval: EvalConfig = field(default_factory=EvalConfig)
@@ -241,11 +292,40 @@ class Config:
                 "network.context: expected a size above 0 with inner.adapts 'context' and 0 "
                 f"otherwise, got {self.network.context} with {self.inner.adapts!r}."
             )
-        trust_region = isinstance(self.outer, TRPOConfig)
-        if trust_region and isinstance(self.data, ShotsConfig):
+        self._refuse_what_does_not_fit()
+
+    def _refuse_what_does_not_fit(self):
+        name = type(self.outer).__name__.removesuffix("Config")
+        needs_policy = isinstance(self.outer, TRPOConfig | ProMPConfig)
+        if needs_policy and isinstance(self.data, ShotsConfig):
             raise InputError(
-                "outer: TRPO needs a policy's action distribution; supervised families have none. "
-                "Use AdamConfig."
+                f"outer: {name} needs a policy's action distribution; supervised families have "
+                "none. Use AdamConfig or ReptileConfig."
+            )
+        if isinstance(self.outer, ProMPConfig | ReptileConfig) and self.inner.steps == 0:
+            raise InputError(
+                f"inner.steps: expected 1 or more with {name}, got 0. Its outer step is made from "
+                "the inner steps. Use TRPOConfig or AdamConfig to learn without adapting."
+            )
+        if isinstance(self.outer, ProMPConfig) and isinstance(self.data, EpisodesConfig):
+            data = self.data
+            if data.estimator != "likelihood-ratio" or data.exploration:
+                raise InputError(
+                    "data.estimator: ProMP's epochs need the likelihood ratio to the stored policy, "
+                    f"and no exploration term; got {data.estimator!r} and "
+                    f"{data.exploration}. Use TRPOConfig or AdamConfig."
+                )
+        learned = (self.inner.optimizer == "mixture", self.inner.schedule == "learned")
+        if isinstance(self.outer, ReptileConfig) and (any(learned) or self.inner.adapts != "all"):
+            raise InputError(
+                "inner: Reptile learns only what adapts, and no rule: expected a fixed optimizer "
+                "and schedule and adapts 'all'. Use AdamConfig."
+            )
+        if isinstance(self.outer, ReptileConfig) and self.inner.learn_step_size:
+            raise InputError(
+                "inner.learn_step_size: expected False with Reptile, got True. Reptile has no "
+                "outer gradient that step sizes could descend. Give --inner.no-learn-step-size, "
+                "or use AdamConfig."
             )
 
 

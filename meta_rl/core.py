@@ -13,7 +13,7 @@ all M tasks are one leading tensor dimension that :func:`over_tasks` walks.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +26,9 @@ from meta_rl.types import Meta, Params
 
 Loss = Callable[[Params, Any], Tensor]
 """``loss(params, batch)`` of one task; a scalar."""
+
+Objective = Callable[[Sequence[Params], Sequence[Any], Any], Tensor]
+"""``objective([phi[0], ..., phi[K]], supports, query)`` of one task; a scalar."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,21 +70,27 @@ class InnerLoop:
             return dict(theta) if own_meta else expand(theta, num_tasks)
 
         def adapt_one(meta: Meta, supports: Sequence[Any]) -> Params:
-            phi, state = self.rule.begin(meta.theta), self.rule.start(meta.theta)
-            for k, support in enumerate(supports):
-                at = tree_map(Tensor.detach, phi) if self.first_order else phi
-                moving = {name: at[name] for name in self.rule.adapts(at)}
-                gradient, loss = torch.func.grad_and_value(
-                    lambda part, at=at, support=support: self.loss({**at, **part}, support)
-                )(moving)
-                phi, state = self.rule.step(meta.rule, k, phi, gradient, loss, state)
+            *_, phi = self._walk(meta, supports)
             return phi
 
         in_dims = (0 if own_meta else None, 0)
         return over_tasks(adapt_one, in_dims, self.tasks_at_once)(meta, list(supports))
 
-    def outer_losses(self, meta: Meta, supports: Sequence[Any], query: Any) -> Tensor:
-        """Each task's loss on its query data after adaptation: ``(M,)``."""
+    def path(self, meta: Meta, supports: Sequence[Any], num_tasks: int) -> list[Params]:
+        """Parameters after 0..K steps, where :meth:`adapt` gives the last; each ``(M, ...)``."""
+        if not supports:
+            return [expand(self.rule.begin(meta.theta), num_tasks)]
+        walk = over_tasks(lambda *one: list(self._walk(*one)), (None, 0), self.tasks_at_once)
+        return walk(meta, list(supports))
+
+    def outer_losses(
+        self, meta: Meta, supports: Sequence[Any], query: Any, objective: Objective | None = None
+    ) -> Tensor:
+        """Each task's outer loss, ``(M,)``: that of phi[K] on its query data, or an objective's."""
+        if objective:
+            path = self.path(meta, supports, num_tasks(query))
+            every = over_tasks(objective, (0, 0, 0), self.tasks_at_once)
+            return every(path, list(supports), query)
         phi = self.adapt(meta, supports, num_tasks(query))
         losses = over_tasks(self.outer_loss or self.loss, (0, 0), self.tasks_at_once)(phi, query)
         return losses + self.exploration_losses(meta, supports, query)
@@ -91,12 +100,14 @@ class InnerLoop:
         if self.exploration_loss is None:
             return 0.0
         of_step = over_tasks(self.exploration_loss, (0, 0, 0), self.tasks_at_once)
-        phis = (self.adapt(meta, supports[:k], num_tasks(query)) for k in range(len(supports)))
+        phis = self.path(meta, supports[:-1], num_tasks(query))
         return sum(
             of_step(phi, support, query) for phi, support in zip(phis, supports, strict=True)
         )
 
-    def meta_gradient(self, meta: Meta, supports: Sequence[Any], query: Any) -> tuple[Tensor, Meta]:
+    def meta_gradient(
+        self, meta: Meta, supports: Sequence[Any], query: Any, objective: Objective | None = None
+    ) -> tuple[Tensor, Meta]:
         """The outer loss (mean over tasks) and its gradient in theta and the rule.
 
         Walks ``tasks_at_once`` tasks forward *and* backward before the next ones, so that memory
@@ -109,13 +120,27 @@ class InnerLoop:
         loss, gradient = torch.zeros(()), None
         for start in range(0, total_tasks, size):
             part = [select(batch, slice(start, start + size)) for batch in (*supports, query)]
-            part_loss = self.outer_losses(learned, part[:-1], part[-1]).sum() / total_tasks
+            losses = self.outer_losses(learned, part[:-1], part[-1], objective)
+            part_loss = losses.sum() / total_tasks
             part_gradient = torch.autograd.grad(
                 part_loss, leaves, allow_unused=True, materialize_grads=True
             )
             loss = loss.to(part_loss) + part_loss.detach()
             gradient = part_gradient if gradient is None else _sum(gradient, part_gradient)
         return loss, unflatten_like(meta, gradient or ())
+
+    def _walk(self, meta: Meta, supports: Sequence[Any]) -> Iterator[Params]:
+        """One task's phi after 0..K steps."""
+        phi, state = self.rule.begin(meta.theta), self.rule.start(meta.theta)
+        yield phi
+        for k, support in enumerate(supports):
+            at = tree_map(Tensor.detach, phi) if self.first_order else phi
+            moving = {name: at[name] for name in self.rule.adapts(at)}
+            gradient, loss = torch.func.grad_and_value(
+                lambda part, at=at, support=support: self.loss({**at, **part}, support)
+            )(moving)
+            phi, state = self.rule.step(meta.rule, k, phi, gradient, loss, state)
+            yield phi
 
 
 def over_tasks(function: Callable, in_dims: tuple, tasks_at_once: int | None) -> Callable:

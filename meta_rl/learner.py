@@ -11,14 +11,13 @@ import torch
 from torch import Tensor
 
 from meta_rl import checkpoint, seeds
-from meta_rl.adam import Adam
 from meta_rl.adapted import AdaptedNetwork, AdaptedPolicy
-from meta_rl.config import Config, TRPOConfig, to_dict
+from meta_rl.config import Config, to_dict
 from meta_rl.core import InnerLoop
 from meta_rl.errors import InputError, require
 from meta_rl.mixture import make_rule
+from meta_rl.outer import make_outer_step
 from meta_rl.trial import Trial, collect, score
-from meta_rl.trpo import TRPO
 from meta_rl.types import Meta, Params, Problem, Task
 
 Metrics = dict[str, float]
@@ -52,11 +51,7 @@ class MetaLearner:
         )
         theta = problem.initial_parameters()
         self.meta = Meta(theta, rule.init(theta))
-        self.outer = (
-            TRPO(config.outer, self.inner, self.meta, problem.distribution)  # type: ignore[attr-defined]
-            if isinstance(config.outer, TRPOConfig)
-            else Adam(config.outer, self.inner, self.meta)
-        )
+        self.outer = make_outer_step(config, self.inner, self.meta, problem)
         self.iteration = 0
         self.samples = 0
         self._skipped = 0  # outer steps in a row

@@ -8,7 +8,14 @@ import torch
 
 import presets
 from meta_rl import checkpoint
-from meta_rl.config import AdamConfig, EpisodesConfig, InnerConfig, NetworkConfig
+from meta_rl.config import (
+    AdamConfig,
+    EpisodesConfig,
+    InnerConfig,
+    NetworkConfig,
+    ProMPConfig,
+    ReptileConfig,
+)
 from meta_rl.errors import InputError
 
 TENSORS = {"a": torch.arange(6.0).reshape(2, 3), "b": torch.tensor(1)}
@@ -21,6 +28,13 @@ def small(name):
         return dataclasses.replace(config, log_every=1)
     data = dataclasses.replace(config.data, tasks=2, episodes=2)
     return dataclasses.replace(config, data=data)
+
+
+def reptile(name, **outer):
+    """Reptile at a decaying rate, which must go on where it stopped."""
+    inner = InnerConfig(steps=2, learn_step_size=False)
+    outer = ReptileConfig(linear_decay=True, **outer)
+    return dataclasses.replace(small(name), iterations=4, inner=inner, outer=outer)
 
 
 LEARNERS = {
@@ -41,6 +55,11 @@ LEARNERS = {
         network=NetworkConfig(hidden=(8,), context=2),
     ),
     "sinusoid, Adam": small("sinusoid"),
+    "navigation, ProMP, adaptive": dataclasses.replace(
+        small("navigation-2d"), outer=ProMPConfig(kl_target=1.0), inner=InnerConfig(steps=2)
+    ),
+    "navigation, Reptile": reptile("navigation-2d"),
+    "sinusoid, Reptile, Adam": reptile("sinusoid", optimizer="adam"),
 }
 
 
@@ -57,6 +76,9 @@ def test_training_2n_equals_training_n_then_n_more_bit_for_bit(name, tmp_path):
     for part, other in zip(whole.meta, resumed.meta, strict=True):
         assert part.keys() == other.keys()
         assert all(torch.equal(part[key], other[key]) for key in part)
+    kept, restored = whole.outer.state_dict(), resumed.outer.state_dict()
+    assert kept.keys() == restored.keys()
+    assert all(torch.equal(kept[key], restored[key]) for key in kept)
 
 
 def test_the_same_seed_gives_the_same_bits_and_another_seed_others():

@@ -10,6 +10,8 @@ from meta_rl.config import (
     EpisodesConfig,
     InnerConfig,
     NetworkConfig,
+    ProMPConfig,
+    ReptileConfig,
     ShotsConfig,
     TRPOConfig,
     from_dict,
@@ -50,6 +52,13 @@ def test_a_setting_of_the_wrong_class_is_refused():
         (lambda: InnerConfig(steps=-1), r"inner\.steps: expected 0 or more, got -1"),
         (lambda: TRPOConfig(curvature_fraction=0.0), r"outer\.curvature_fraction"),
         (lambda: AdamConfig(learning_rate=float("inf")), r"outer\.learning_rate"),
+        (lambda: ProMPConfig(epochs=0), r"outer\.epochs: expected 1 or more, got 0"),
+        (lambda: ProMPConfig(clip=1.0), r"outer\.clip: expected between 0 and 1, got 1\.0"),
+        (lambda: ProMPConfig(kl_target=0.0), r"outer\.kl_target: expected above 0, got 0\.0"),
+        (lambda: ProMPConfig(kl_coefficient=-1.0), r"outer\.kl_coefficient: expected 0 or more"),
+        (lambda: ProMPConfig(kl_coefficient=0.0, kl_target=0.01), "0 cannot be doubled"),
+        (lambda: ReptileConfig(learning_rate=0.0), r"outer\.learning_rate: expected above 0"),
+        (lambda: ReptileConfig(optimizer="rmsprop"), "outer.optimizer: expected one of 'sgd'"),
         (lambda: Config(family="x", iterations=0), r"iterations: expected 1 or more"),
     ],
 )
@@ -78,9 +87,36 @@ def test_settings_of_another_type_are_refused(make, message):
         make()
 
 
-def test_trpo_without_a_policy_is_refused():
-    with pytest.raises(InputError, match="TRPO needs a policy"):
-        Config(family="sinusoid", data=ShotsConfig(), outer=TRPOConfig())
+FIXED = InnerConfig(learn_step_size=False)
+
+
+@pytest.mark.parametrize("outer", [ProMPConfig(kl_target=0.01), ReptileConfig(optimizer="adam")])
+def test_every_outer_step_survives_json(outer):
+    config = Config(family="x", inner=FIXED, outer=outer)
+    assert from_dict(json.loads(json.dumps(to_dict(config)))) == config
+
+
+@pytest.mark.parametrize(("outer", "name"), [(TRPOConfig(), "TRPO"), (ProMPConfig(), "ProMP")])
+def test_trpo_and_promp_without_a_policy_are_refused(outer, name):
+    with pytest.raises(InputError, match=f"{name} needs a policy.*Use AdamConfig or Reptile"):
+        Config(family="sinusoid", data=ShotsConfig(), outer=outer)
+
+
+def test_reptile_cannot_learn_step_sizes():
+    with pytest.raises(InputError, match=r"got True\. Reptile has no.*--inner\.no-learn"):
+        Config(family="x", outer=ReptileConfig())
+
+
+@pytest.mark.parametrize("outer", [ProMPConfig(), ReptileConfig()])
+def test_promp_and_reptile_need_an_inner_step(outer):
+    inner = InnerConfig(steps=0, learn_step_size=False)
+    with pytest.raises(InputError, match=r"inner\.steps: expected 1 or more with .*, got 0"):
+        Config(family="x", inner=inner, outer=outer)
+
+
+@pytest.mark.parametrize("data", [EpisodesConfig(), ShotsConfig()])
+def test_reptile_fits_both_kinds_of_data(data):
+    assert Config(family="x", inner=FIXED, outer=ReptileConfig(), data=data).data == data
 
 
 def test_an_unknown_preset_names_the_nearest():

@@ -7,7 +7,7 @@ import torch
 from torch.utils._pytree import tree_leaves, tree_map
 
 import presets
-from meta_rl.config import AdamConfig, TRPOConfig
+from meta_rl.config import AdamConfig, ProMPConfig, TRPOConfig
 from meta_rl.core import over_tasks, unflatten_like
 from meta_rl.trial import collect
 from meta_rl.trpo import conjugate_gradient
@@ -101,7 +101,7 @@ def test_a_step_that_finds_nothing_better_is_rejected_and_changes_nothing():
     assert all(torch.equal(a, b) for a, b in zip(tree_leaves(learner.meta), before, strict=True))
 
 
-@pytest.mark.parametrize("outer", [TRPOConfig(), AdamConfig()])
+@pytest.mark.parametrize("outer", [TRPOConfig(), AdamConfig(), ProMPConfig(kl_target=0.01)])
 def test_a_gradient_that_is_not_finite_is_skipped_and_said(outer):
     learner, supports, query, before = step_of(outer)
     query = query._replace(advantage=query.advantage * float("nan"))
