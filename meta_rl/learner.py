@@ -13,10 +13,12 @@ from torch import Tensor
 from meta_rl import checkpoint, seeds
 from meta_rl.adam import Adam
 from meta_rl.adapted import AdaptedNetwork, AdaptedPolicy
-from meta_rl.config import Config, TRPOConfig, to_dict
+from meta_rl.config import AdamConfig, Config, EvolutionConfig, TRPOConfig, to_dict
 from meta_rl.core import InnerLoop
 from meta_rl.errors import InputError, require
+from meta_rl.evolution import EvolutionStrategy, GeneticAlgorithm
 from meta_rl.rules import GradientDescent
+from meta_rl.search import Search
 from meta_rl.trial import Trial, collect, score
 from meta_rl.trpo import TRPO
 from meta_rl.types import Meta, Params, Problem, Task
@@ -42,20 +44,26 @@ class MetaLearner:
     def __init__(self, problem: Problem, config: Config):
         self.problem, self.config = problem, config
         rule = GradientDescent(config.inner)
-        self.inner = InnerLoop(
+        differentiable = InnerLoop(
             loss=problem.inner_loss,
             outer_loss=problem.loss,
             rule=rule,
             first_order=config.inner.first_order,
             tasks_at_once=config.inner.tasks_at_once,
         )
+        by_gradient = config.inner.method == "gradient"
+        self.inner = differentiable if by_gradient else Search(rule=rule, config=config.inner)
         theta = problem.initial_parameters()
         self.meta = Meta(theta, rule.init(theta))
-        self.outer = (
-            TRPO(config.outer, self.inner, self.meta, problem.distribution)  # type: ignore[attr-defined]
-            if isinstance(config.outer, TRPOConfig)
-            else Adam(config.outer, self.inner, self.meta)
-        )
+        match config.outer:
+            case TRPOConfig() as outer:
+                self.outer = TRPO(outer, differentiable, self.meta, problem.distribution)  # type: ignore[attr-defined]
+            case AdamConfig() as outer:
+                self.outer = Adam(outer, differentiable, self.meta)
+            case EvolutionConfig() as outer:
+                self.outer = EvolutionStrategy(outer, self.meta)
+            case outer:
+                self.outer = GeneticAlgorithm(outer, self.meta, config.seed)
         self.iteration = 0
         self.samples = 0
         self._skipped = 0  # outer steps in a row
