@@ -1,6 +1,6 @@
 """Adapting to a task without gradients: by an evolution strategy, or by hill climbing.
 
-Song et al. 2020, "ES-MAML", section 3.2. In each inner step a task tries R parameters near phi:
+Song et al. 2020, "ES-MAML: Simple Hessian-Free Meta Learning". In each inner step a task tries R parameters near phi:
 
     es             phi, phi + sigma eps_q, phi - sigma eps_q           R = 2 Q + 1
                    phi <- rule(phi, -g),  g = 1/(2 Q sigma) sum_q (F_q+ - F_q-) / std(F) eps_q
@@ -8,7 +8,8 @@ Song et al. 2020, "ES-MAML", section 3.2. In each inner step a task tries R para
                    phi <- whichever of them scored best
 
 All M x R of them are tried at once. Hill climbing takes its radius from the rule, so that step
-sizes are learned for it too; Q = 1 with many steps is the paper's, Q > 1 tries them side by side.
+sizes are learned for it too; Q = 1 with many steps is the paper's, Q > 1 the batches of its code.
+Unlike there, phi is tried anew in each step, so that one lucky score does not stand for ever.
 """
 
 from __future__ import annotations
@@ -124,7 +125,7 @@ def ascent(noise: Params, fitness: Tensor, sigma: float) -> Params:
     """One task's ES gradient of the standardized fitness.
 
     Standardized, a step size means the same whatever a reward's units, as with normalized
-    advantages.
+    advantages; the paper's code has it as an option.
 
     Args:
         noise: eps, ``(Q, ...)``.
