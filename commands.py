@@ -21,6 +21,7 @@ def import_families(file: Path | None) -> None:
         return
     if not file.is_file():
         raise InputError(f"families: expected a Python file, got {file}.")
+    sys.path.insert(0, str(file.resolve().parent))  # for modules of yours beside it
     try:
         runpy.run_path(str(file))
     except InputError:
@@ -37,5 +38,8 @@ def run_command(main: Callable[[list[str]], None]) -> None:
     except InputError as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         raise SystemExit(2) from None
+    except BrokenPipeError:  # piped into head
+        sys.stderr.close()
+        raise SystemExit(0) from None
     except KeyboardInterrupt:
         raise SystemExit(130) from None

@@ -158,7 +158,7 @@ def load_adapted(folder: str | Path, device: str = "cpu") -> AdaptedPolicy | Ada
     problem = _problem(from_dict(manifest["config"]), resolve_device(device))
     checkpoint.match_tensors(problem.initial_parameters(), tensors)
     params = {name: value.to(problem.device) for name, value in tensors.items()}
-    trained = {"config": manifest["config"], "problem": manifest["problem"]}
+    trained = {key: manifest[key] for key in ("config", "problem", "optimizer") if key in manifest}
     return problem.deploy(params, tuple(manifest["scores"]), trained)
 
 
@@ -191,7 +191,7 @@ def _problem(config: Config, device: str) -> Any:
     generator = seeds.generator(seeds.derive(config.seed, seeds.INITIAL))
     if isinstance(config.data, ShotsConfig) and isinstance(family, envs.Sinusoid):
         sizes = (family.input_size, config.network.hidden, family.output_size)
-        network = mlp(*sizes, config.network.activation, generator)
+        network = mlp(*sizes, config.network.activation, generator, config.network.context)
         return Supervised(family, network.to(device), config.data)
     if isinstance(config.data, ShotsConfig) or isinstance(family, envs.Sinusoid):
         raise InputError(

@@ -29,7 +29,7 @@ class GaussianPolicy(Policy):
     Args:
         observation_size: O.
         action_space: a one-dimensional Box.
-        network: sizes and activation.
+        network: sizes, activation and context.
         generator: for the initial weights.
         init_std: initial standard deviation, policy units.
         action_scale: see above.
@@ -52,7 +52,8 @@ class GaussianPolicy(Policy):
     ):
         super().__init__()
         size = action_space.shape[0]
-        self.mean = mlp(observation_size, network.hidden, size, network.activation, generator)
+        sizes = (observation_size, network.hidden, size)
+        self.mean = mlp(*sizes, network.activation, generator, network.context)
         self.log_std = nn.Parameter(torch.full((size,), math.log(init_std)))
         self.action_scale = action_scale
         # An unbounded dimension has no half-width to scale to: its actions pass as they are.
@@ -84,7 +85,7 @@ class CategoricalPolicy(Policy):
     Args:
         observation_size: O.
         action_space: a Discrete space.
-        network: sizes and activation.
+        network: sizes, activation and context.
         generator: for the initial weights.
     """
 
@@ -97,9 +98,8 @@ class CategoricalPolicy(Policy):
     ):
         super().__init__()
         self.start = int(action_space.start)
-        self.logits = mlp(
-            observation_size, network.hidden, int(action_space.n), network.activation, generator
-        )
+        sizes = (observation_size, network.hidden, int(action_space.n))
+        self.logits = mlp(*sizes, network.activation, generator, network.context)
 
     def forward(self, obs: Tensor) -> Categorical:
         """Observations ``(*, O)`` to a distribution with logits ``(*, A)``."""

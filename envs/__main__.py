@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import inspect
-import sys
+from dataclasses import dataclass
+from pathlib import Path
 
+import tyro
+
+from commands import import_families, run_command
 from envs import FAMILIES, Family, Sinusoid, make_family
+from envs.metaworld import IDS
 from meta_rl.errors import InputError
 
 
 def describe(family: Family | Sinusoid) -> str:
     """What there is to know about a family, in a few lines."""
-    first = (inspect.getdoc(type(family)) or "").splitlines()[0]
-    lines = [family.id, f"  {first}"]
+    lines = [family.id, f"  {family.summary}"]
     for p in family.space.parameters:
         unit = f" {p.unit}" if p.unit else ""
         lines.append(f"  {p.name}: {p.expected()}{unit}")
@@ -28,14 +31,25 @@ def describe(family: Family | Sinusoid) -> str:
     return "\n".join(lines)
 
 
-def main(names: list[str]) -> None:
+@dataclass(frozen=True, kw_only=True)
+class List:
+    """Task families with parameters, spaces, horizon and source."""
+
+    names: tyro.conf.Positional[tuple[str, ...]] = ()
+    """Families to describe; all if none is given."""
+    families: Path | None = None
+    """A Python file of yours that registers task families (envs.register)."""
+
+
+def main(arguments: list[str]) -> None:
     """Describe these families, or all."""
-    families = [make_family(name) for name in names] or FAMILIES.values()
+    command = tyro.cli(List, args=arguments, prog="python -m envs")
+    import_families(command.families)
+    families = [make_family(name) for name in command.names] or FAMILIES.values()
     print("\n\n".join(describe(family) for family in families))
+    if not command.names:
+        print(f"\nMeta-World (pip install -e '.[metaworld]'): {', '.join(IDS)}")
 
 
 if __name__ == "__main__":
-    try:
-        main(sys.argv[1:])
-    except InputError as error:
-        raise SystemExit(f"error: {error}") from None
+    run_command(main)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any
@@ -33,6 +34,11 @@ class Family(ABC):
     stochastic: bool = False  # whether steps draw random numbers, and not only resets
     episodes_at_once: int | None = None  # B that can run in lockstep; None: any number
     held_out_split: str = "in-distribution"  # which tasks evaluation draws
+
+    @property
+    def summary(self) -> str:
+        """One line for people: the docstring's first."""
+        return (inspect.getdoc(type(self)) or self.id).splitlines()[0]
 
     def sample_tasks(self, n: int, seed: int, split: str = "in-distribution") -> list[Task]:
         """Draw n tasks; equal seeds give equal tasks on every machine.

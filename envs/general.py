@@ -30,8 +30,8 @@ class GymVec:
         episodes: B.
         device: where observations and rewards go.
         dtype: theirs.
-        workers: processes, each with its share of the rows; 0 steps them all in this one, which is
-            faster for cheap environments.
+        workers: processes at most, each with an equal share of the rows; 0 steps them all in this
+            one, which is faster for cheap environments.
 
     Raises:
         InputError: if ``workers`` is negative.
@@ -107,12 +107,9 @@ class GymVec:
         spaces = (sample.observation_space, sample.action_space)
         sample.close()
         count = self.rows[0] * self.rows[1]
+        # Shares are equal: of these rows, as many workers as divide them.
+        self._workers = max((n for n in range(1, self._workers + 1) if count % n == 0), default=0)
         shares = np.array_split(range(count), self._workers or 1)
-        if len({len(share) for share in shares}) > 1:
-            raise InputError(
-                f"workers: expected a number that divides {count} rows (tasks x episodes), "
-                f"got {self._workers}."
-            )
         blocks = [partial(_Block, self._make_env, int(s[0]), len(s), *spaces) for s in shares]
         if not self._workers:
             return SyncVectorEnv(blocks, copy=False, autoreset_mode=AutoresetMode.DISABLED)
@@ -241,24 +238,37 @@ class _Row(gym.Wrapper):
         obs, reward, terminated, truncated, self.info = self._try(
             lambda: self.env.step(action), when
         )
-        self._last = self._checked(obs, reward, when)
+        try:
+            number = float(np.asarray(reward, dtype=float).reshape(()))
+        except (TypeError, ValueError):
+            raise self._fault(f"returned the reward {reward!r}, expected a number", when) from None
+        self._last = self._checked(obs, number, when)
         self._finished = bool(terminated or truncated)
-        return self._last, reward, terminated, truncated
+        return self._last, number, terminated, truncated
 
     def _try(self, call: Callable[[], Any], when: str) -> Any:
         try:
-            return call()
+            answer = call()
+            if len(answer) not in (2, 5):
+                raise TypeError(f"expected 2 values from reset and 5 from step, got {len(answer)}")
+            return answer
+        except InputError:
+            raise
         except Exception as error:
             raise self._fault(f"raised {type(error).__name__}: {error}", when) from error
 
     def _checked(self, obs: Any, reward: float, when: str) -> np.ndarray:
-        shape = self.env.observation_space.shape
-        if np.shape(obs) != shape:
-            raise self._fault(f"returned an observation {np.shape(obs)}, expected {shape}", when)
-        for what, value in (("reward", reward), ("observation", obs)):
+        space = self.env.observation_space
+        if np.shape(obs) != space.shape:
+            got = f"returned an observation {np.shape(obs)}, expected {space.shape}"
+            raise self._fault(got, when)
+        for what, value in (("reward", reward), ("observation", np.asarray(obs))):
             if not np.isfinite(value).all():
                 raise self._fault(f"returned a {what} that is NaN or infinite", when)
-        return obs
+        held = np.asarray(obs).astype(space.dtype)
+        if np.issubdtype(space.dtype, np.integer) and not np.array_equal(held, obs):
+            raise self._fault(f"returned an observation that {space.dtype} cannot hold", when)
+        return held
 
     def _fault(self, what: str, when: str) -> InputError:
         return InputError(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import difflib
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import replace
 from itertools import zip_longest
 from typing import Any
@@ -16,10 +18,12 @@ from gymnasium.envs.registration import load_env_creator
 from envs.family import Family
 from envs.parameters import Parameter, ParameterSpace
 from envs.physics import MODEL_FIELD, Change, change_model, load_mujoco
+from envs.pinned import pinned_class
 from meta_rl.errors import InputError, require
 from meta_rl.types import Task
 
 MAKE_ARGUMENTS = ("render_mode", "max_episode_steps")  # of gymnasium.make itself
+ENTRIES_TRIED = 32  # of a vector, one by one
 
 
 class GymFamily(Family):
@@ -35,8 +39,8 @@ class GymFamily(Family):
     Where a parameter's value goes, by its ``target`` (its name, unless given):
 
     - an argument of the environment's constructor, or ``ARGUMENT.KEY`` inside a dictionary of it;
-    - an attribute of the environment. It is set *while* the constructor runs, at its first
-      assignment there, so that whatever the constructor derives from it follows;
+    - an attribute of the environment, set *while* it is constructed and reset, so that whatever is
+      derived from it there follows (not one that ``step`` changes: that is state);
     - a field of a MuJoCo model: ``model.opt.gravity[2]``, ``model.body_mass[torso]``,
       ``model.geom_friction`` (a vector as long as the field), ``model.geom_friction[:,0]``. What
       MuJoCo derives follows.
@@ -45,13 +49,14 @@ class GymFamily(Family):
     changes neither observations nor rewards, is refused.
 
     Args:
-        env: a registered id; or a function that makes a new environment at every call, whose
+        env: a registered id; a class; a function that makes a new environment at every call, whose
             arguments are what parameters can set; or one environment, used as it is, with whatever
             was changed in it by hand, one episode after another (not copied, and not closed).
         parameters: what tasks differ in; none for a family of the single task ``{}``.
         settings: further arguments, attributes or model fields, the same in all tasks.
         wrappers: applied to every environment, the first innermost.
-        horizon: steps after which an episode is truncated; the environment's own when None.
+        horizon: steps after which an episode is truncated, at most the environment's own limit
+            where a function sets one; the environment's own when None.
         id: the family's; the environment's when None.
         source: where it is defined, for people.
         try_parameters: False if an effect shows too rarely to be seen in a few episodes.
@@ -78,6 +83,7 @@ class GymFamily(Family):
         self.episodes_at_once = 1 if isinstance(env, gym.Env) else None
         self._env, self._wrappers = env, tuple(wrappers)
         self._settings, self._kinds = dict(settings or {}), {}
+        self._limit, self._spec, self._own = horizon, None, set()
         self._creator = self._find_creator()
         # What the constructor takes first: without it there may be no environment to look at.
         targets = [*self._settings, *(p.target or p.name for p in parameters)]
@@ -90,10 +96,9 @@ class GymFamily(Family):
                     f"parameter {p.name}: scale is for attributes and model fields; it is an "
                     "argument."
                 )
-        self._limit = horizon
         sample = self._build(self._middle())
         self.id = id or (sample.spec.id if sample.spec else type(sample.unwrapped).__name__)
-        limit = horizon or _time_limit(sample)
+        limit = _time_limit(sample)
         if limit is None:
             raise InputError(
                 f"environment: {self.id} has no time limit. Wrap it in "
@@ -110,6 +115,11 @@ class GymFamily(Family):
         if try_parameters:
             for parameter in parameters:
                 self._try(parameter)
+
+    @property
+    def summary(self) -> str:
+        """Whose environment it is."""
+        return f"{self._name()}, with parameters"
 
     def make_env(self, task: Task) -> gym.Env:
         """A new environment of this task, or the one given.
@@ -128,49 +138,63 @@ class GymFamily(Family):
         return env
 
     def _build(self, task: Task) -> gym.Env:
-        env: gym.Env
+        env: Any
         changes = [Change(target, value) for target, value in self._settings.items()]
         changes += [
             Change(p.target or p.name, task[p.name], p.scale) for p in self.space.parameters
         ]
         env = _Borrowed(self._env) if isinstance(self._env, gym.Env) else self._make(changes)
+        if not isinstance(env, gym.Env):
+            raise InputError(
+                f"environment: expected a gymnasium.Env from {self._env}, got {env!r}."
+            )
         fields = [c for c in changes if self._kinds.get(c.target) == "model"]
         if fields:
             _set_model(env, fields)
         for wrapper in self._wrappers:
             env = wrapper(env)
-        return gym.wrappers.TimeLimit(env, self._limit) if self._limit else env
+        if self._limit and not self._spec:
+            env = gym.wrappers.TimeLimit(env, self._limit)
+        return env
 
     def _make(self, changes: Sequence[Change]) -> gym.Env:
         """A new environment, with those changes that are known to be arguments or attributes."""
-        kwargs: dict[str, Any] = {}
-        for change in changes:
-            if self._kinds.get(change.target) == "argument":
-                *path, last = change.target.split(".")
-                inside = kwargs
-                for key in path:
-                    inside[key] = dict(inside.get(key, {}))
-                    inside = inside[key]
-                inside[last] = change.value
+        kwargs = self._arguments(changes)
+        creator = self._creator
         attributes = {c.target: c for c in changes if self._kinds.get(c.target) == "attribute"}
-        name = self._env if isinstance(self._env, str) else "the environment"
+        if attributes:
+            creator = pinned_class(creator, attributes, self._own & attributes.keys())
         try:
-            if not isinstance(self._env, str):
-                return self._env(**kwargs)  # type: ignore[operator]
-            spec: Any = self._env
-            if attributes:
-                changed = _changed_class(self._creator, attributes)
-                spec = replace(gym.spec(self._env), entry_point=changed)
+            if self._spec is None:
+                return creator(**kwargs)
+            # Without its own arguments, because those given replace them one by one.
+            spec = replace(self._spec, entry_point=creator, kwargs={})
+            if self._limit:
+                kwargs = {"max_episode_steps": self._limit, **kwargs}
             return gym.make(spec, disable_env_checker=True, **kwargs)
-        except gym.error.Error as error:
-            near = difflib.get_close_matches(name, gym.registry, 1)
-            hint = f" Did you mean {near[0]!r}?" if near else ""
-            raise InputError(f"environment: cannot make {name!r}: {error}{hint}") from error
+        except InputError:
+            raise
         except Exception as error:
             given = f" with {kwargs}" if kwargs else ""
             raise InputError(
-                f"environment: cannot make {name!r}{given}: {type(error).__name__}: {error}"
+                f"environment: cannot make {self._name()!r}{given}: {type(error).__name__}: {error}"
             ) from error
+
+    def _arguments(self, changes: Sequence[Change]) -> dict[str, Any]:
+        """The constructor's arguments: those it is registered with, then what changes."""
+        kwargs: dict[str, Any] = copy.deepcopy(self._spec.kwargs) if self._spec else {}
+        arguments = [c for c in changes if self._kinds.get(c.target) == "argument"]
+        for change in sorted(arguments, key=lambda c: c.target.count(".")):  # wholes before parts
+            *path, last = change.target.split(".")
+            inside = kwargs
+            for key in path:
+                inside[key] = dict(inside.get(key) or {})
+                inside = inside[key]
+            inside[last] = change.value
+        return kwargs
+
+    def _name(self) -> str:
+        return self._env if isinstance(self._env, str) else getattr(self._env, "__name__", "it")
 
     def _find_creator(self) -> Any:
         """The class or function that makes the environment."""
@@ -189,11 +213,16 @@ class GymFamily(Family):
                 )
             return self._env
         try:
-            entry_point = gym.spec(self._env).entry_point
-            return load_env_creator(entry_point) if isinstance(entry_point, str) else entry_point
-        except (gym.error.Error, ImportError, AttributeError):
-            self._make([]).close()  # gym.make says best what is wrong with an id
-            raise
+            self._spec = gym.make(self._env, disable_env_checker=True).spec
+        except gym.error.Error as error:
+            near = difflib.get_close_matches(self._env, gym.registry, 1)
+            hint = f" Did you mean {near[0]!r}?" if near else ""
+            raise InputError(f"environment: cannot make {self._env!r}: {error}{hint}") from error
+        except Exception:  # it needs arguments, perhaps
+            self._spec = gym.spec(self._env)
+        assert self._spec
+        entry_point = self._spec.entry_point
+        return load_env_creator(entry_point) if isinstance(entry_point, str) else entry_point
 
     def _kind(self, target: str, arguments: Sequence[str]) -> str:
         """``argument``, ``attribute`` or ``model``.
@@ -206,16 +235,20 @@ class GymFamily(Family):
         if target.split(".")[0] in (*arguments, *MAKE_ARGUMENTS):
             return "argument"
         known = list(arguments)
-        if inspect.isclass(self._creator) and isinstance(self._env, str):
-            sample = self._make([Change(t, v) for t, v in self._settings.items()])
-            attributes = [n for n in dir(sample.unwrapped) if not n.startswith("_")]
+        if inspect.isclass(self._creator):
+            sample: Any = self._make([Change(t, v) for t, v in self._settings.items()]).unwrapped
+            attributes = [n for n in dir(sample) if not n.startswith("_")]
             sample.close()
             if target in attributes:
+                # What the class alone has is changed there; a property passes through its setter.
+                descriptor = hasattr(type(getattr(type(sample), target, None)), "__set__")
+                if target in vars(sample) or descriptor:
+                    self._own.add(target)
                 return "attribute"
             known += attributes
         near = ", ".join(difflib.get_close_matches(target, known, 3)) or ", ".join(arguments)
         raise InputError(
-            f"parameter {target}: {self._env} has no argument, attribute or model field of this "
+            f"parameter {target}: {self._name()} has no argument, attribute or model field of this "
             f"name. The nearest it has: {near or 'none'}."
         )
 
@@ -223,30 +256,58 @@ class GymFamily(Family):
         return {p.name: _at(p, 0.5) for p in self.space.parameters}
 
     def _try(self, parameter: Parameter) -> None:
-        """Refuse a parameter that changes nothing in a few episodes of random actions."""
-        ends = [{**self._middle(), parameter.name: _at(parameter, q)} for q in (0.02, 0.98)]
-        for seed in range(3):
-            episodes = [self._episode(task, seed) for task in ends]
-            if any(a != b for a, b in zip_longest(*episodes)):
-                return
-        raise InputError(
-            f"parameter {parameter.name}: {ends[0][parameter.name]!r} and "
-            f"{ends[1][parameter.name]!r} gave equal observations and rewards in {self.id} over 3 "
-            "episodes. Check its target; if it acts only rarely, give try_parameters=False."
-        )
+        """Refuse a parameter, or an entry of one, that changes nothing in a few episodes."""
+        low, high = ({**self._middle(), parameter.name: _at(parameter, q)} for q in (0.02, 0.98))
+        self._require_reproducible(low)
+        if parameter.size is None or parameter.size > ENTRIES_TRIED:
+            others = {"": high[parameter.name]}
+        else:
+            ends: Any = (low[parameter.name], high[parameter.name])
+            others = {
+                f"[{n}]": (*ends[0][:n], ends[1][n], *ends[0][n + 1 :])
+                for n in range(parameter.size)
+            }
+        for entry, value in others.items():
+            task = {**low, parameter.name: value}
+            if not any(self._differ(low, task, seed) for seed in range(3)):
+                raise InputError(
+                    f"parameter {parameter.name}{entry}: {low[parameter.name]!r} and {value!r} "
+                    f"gave equal observations and rewards in {self.id} over 3 episodes. Check "
+                    "its target; if it acts only rarely, give try_parameters=False."
+                )
 
-    def _episode(self, task: Task, seed: int) -> Iterator[tuple[bytes, float, bool]]:
-        env = self.make_env(task)
+    def _require_reproducible(self, task: Task) -> None:
+        if self._differ(task, task, seed=0):
+            raise InputError(
+                f"environment: {self.id} gave different episodes for one reset(seed) and equal "
+                "actions, so that no parameter's effect can be seen. Draw its random numbers from "
+                "self.np_random, or give try_parameters=False."
+            )
+
+    def _differ(self, one: Task, other: Task, seed: int) -> bool:
+        """Whether two tasks' episodes differ anywhere, under the same random actions."""
+        with closing(self.make_env(one)) as first, closing(self.make_env(other)) as second:
+            episodes = (self._episode(env, seed) for env in (first, second))
+            return any(a != b for a, b in zip_longest(*episodes))
+
+    def _episode(self, env: gym.Env, seed: int) -> Iterator[tuple[bytes, float, bool]]:
         self.action_space.seed(seed)
         actions = [self.action_space.sample() for _ in range(min(self.horizon, 300))]
-        obs, _ = env.reset(seed=seed)
-        yield np.asarray(obs).tobytes(), 0.0, False
-        for action in actions:
-            obs, reward, terminated, truncated, _ = env.step(action)
-            yield np.asarray(obs).tobytes(), float(reward), bool(terminated)
-            if terminated or truncated:
-                break
-        env.close()
+        try:
+            obs, _ = env.reset(seed=seed)
+            yield np.asarray(obs).tobytes(), 0.0, False
+            for action in actions:
+                obs, reward, terminated, truncated, _ = env.step(action)
+                yield np.asarray(obs).tobytes(), float(reward), bool(terminated)
+                if terminated or truncated:
+                    return
+        except InputError:
+            raise
+        except Exception as error:
+            raise InputError(
+                f"environment: {self.id} raised {type(error).__name__}: {error} while its "
+                "parameters were tried with random actions. Mend the environment."
+            ) from error
 
 
 class _Borrowed(gym.Wrapper):
@@ -275,32 +336,6 @@ def _argument_names(creator: Any) -> list[str]:
         if all(p.kind != inspect.Parameter.VAR_KEYWORD for p in parameters):
             break
     return list(dict.fromkeys(names))
-
-
-def _changed_class(base: type, attributes: Mapping[str, Change]) -> type:
-    """The class with these attributes pinned from their first assignment on.
-
-    Setting an attribute when the constructor has run would leave what it derived from the old
-    value (CartPole's ``polemass_length``) as it was.
-    """
-    own = {name: change for name, change in attributes.items() if hasattr(base, name)}
-
-    def setattr_(self: Any, name: str, value: Any) -> None:
-        if name in attributes:
-            _, new, scale = attributes[name]
-            first = name not in self.__dict__
-            value = (value * new if first else value) if scale else new
-        super(changed, self).__setattr__(name, value)
-
-    body = {
-        "__setattr__": setattr_,
-        "__module__": base.__module__,
-        "__qualname__": base.__qualname__,
-        # Attributes of the class itself are never assigned by the constructor.
-        **{n: getattr(base, n) * new if scale else new for n, (_, new, scale) in own.items()},
-    }
-    changed: type = type(base.__name__, (base,), body)
-    return changed
 
 
 def _set_model(env: gym.Env, changes: Sequence[Change]) -> None:

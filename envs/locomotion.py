@@ -52,6 +52,11 @@ class Locomotion(Family):
     kwargs: Mapping[str, Any] = field(default_factory=dict)
     source: str = ""
 
+    @property
+    def summary(self) -> str:
+        """The robot and what it is rewarded for."""
+        return f"{self.env_id}: {(self.reward.__doc__ or '').splitlines()[0]}"
+
     @cached_property
     def observation_space(self) -> gym.Space:  # pyright: ignore[reportIncompatibleVariableOverride]
         """The robot's."""

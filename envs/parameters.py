@@ -155,7 +155,7 @@ class Parameter:
         unit: of the value, for people.
         size: entries of a vector; None for a single value.
         extrapolation: a wider distribution for tasks outside the training range.
-        target: where an ``EnvFamily`` puts it; see there. The name when empty.
+        target: where a ``GymFamily`` puts it; see there. The name when empty.
         scale: multiply what is there instead of replacing it.
     """
 
@@ -171,6 +171,10 @@ class Parameter:
         what = f"parameter {self.name}"
         require(self.name.isidentifier(), what, "an identifier as its name", self.name)
         require(self.size is None or self.size >= 1, what, "a size of 1 or more", self.size)
+        if self.extrapolation is not None:
+            reached = (self.extrapolation.at(n / 100) for n in range(100))
+            beyond = any(self.distribution.find(value) is None for value in reached)
+            require(beyond, what, "an extrapolation beyond its distribution", self.extrapolation)
 
     def check(self, value: object) -> Value:
         """The value as the distribution writes it; a tuple for a vector.

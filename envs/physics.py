@@ -14,7 +14,7 @@ from envs.parameters import Parameter
 from meta_rl.errors import InputError
 from meta_rl.types import Task, Value
 
-MODEL_FIELD = re.compile(r"model\.(?P<field>[a-z_.]+)(\[(?P<index>[\w:,]+)\])?$")
+MODEL_FIELD = re.compile(r"model\.(?P<field>[a-z0-9_.]+)(\[(?P<index>[-\w:,]+)\])?$")
 
 
 class Change(NamedTuple):
@@ -76,12 +76,15 @@ def change_model(model: Any, changes: Iterable[Change]) -> None:
             raise InputError(
                 f"parameter target {target}: MuJoCo models have no such field."
             ) from None
-        new = np.asarray(value, dtype=float)
-        if not np.ndim(array):
-            setattr(owner, field, array * float(new) if scale else type(array)(new))
-            continue
-        index = _index(model, field, match["index"])
-        size = np.size(array[index])
+        try:
+            new = np.asarray(value, dtype=float)
+            if not np.ndim(array):
+                setattr(owner, field, type(array)(array * new.item() if scale else new.item()))
+                continue
+            index = _index(model, field, match["index"])
+            size = np.size(array[index])
+        except (AttributeError, IndexError, TypeError, ValueError) as error:
+            raise InputError(f"parameter target {target}: {error}.") from error
         if np.size(new) not in (1, size):
             raise InputError(f"parameter target {target}: expected {size} numbers, got {new.size}.")
         new = new.reshape(np.shape(array[index])) if new.size == size else new
@@ -94,15 +97,18 @@ def _index(model: Any, field: str, text: str | None) -> Any:
     if text is None:
         return ...
     parts = text.split(",")
-    if all(re.fullmatch(r"\d+|\d*:\d*", part) for part in parts):
+    if all(re.fullmatch(r"-?\d+|-?\d*:-?\d*", part) for part in parts):
         return tuple(
             slice(*(int(bound) if bound else None for bound in part.split(":")))
             if ":" in part
             else int(part)
             for part in parts
         )
-    kind = {"jnt": "joint"}.get(field.split("_")[0], field.split("_")[0])
+    first = field.split("_")[0]
+    kind = {"jnt": "joint", "dof": "joint", "qpos0": "joint"}.get(first, first)
     try:
-        return getattr(model, kind)(text).id
+        named = getattr(model, kind)(text)
+        address = {"dof": "dofadr", "qpos0": "qposadr"}.get(first)
+        return int(getattr(named, address)[0]) if address else named.id
     except (AttributeError, KeyError) as error:
         raise InputError(f"parameter target model.{field}[{text}]: {error}") from None

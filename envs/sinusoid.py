@@ -16,6 +16,7 @@ class Sinusoid:
     """``y = amplitude * sin(x - phase)`` with x ~ U[-5, 5], no noise."""
 
     id = "sinusoid"
+    summary = "Regression on y = amplitude * sin(x - phase), x in [-5, 5]."
     source = "Finn et al. 2017, section 5.1"
     input_size = 1
     output_size = 1

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from meta_rl.errors import require
+from meta_rl.errors import InputError, require
 from meta_rl.types import Step, Task
 
 
@@ -59,6 +59,8 @@ class TensorEnv(ABC):
 
     def step(self, action: Tensor) -> Step:
         """Advance every row by one step."""
+        if not hasattr(self, "state"):
+            raise InputError("environment: step() before reset(); call reset(tasks, seed) first.")
         self._time += 1
         reward, terminated = self.advance(action)
         truncated = self._over if self._time >= self.horizon else self._running

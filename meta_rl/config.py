@@ -18,7 +18,7 @@ from meta_rl.errors import InputError, require
 
 @dataclass(frozen=True, kw_only=True)
 class InnerConfig:
-    """The inner loop: K steps of gradient descent whose step sizes may be meta-learned."""
+    """The inner loop: K steps of an update rule whose own numbers may be meta-learned."""
 
     method: Literal["gradient", "es", "hill-climbing"] = "gradient"
     """What an inner step follows: the loss's gradient, the gradient an evolution strategy
@@ -30,7 +30,8 @@ class InnerConfig:
     step_size: float = 0.1
     """alpha, its value at the start of meta-training."""
     learn_step_size: bool = True
-    """Whether the outer loop learns the step sizes too; otherwise they stay as given."""
+    """Whether the outer loop learns the step sizes, and the optimizer's coefficients, too;
+    otherwise they stay as given."""
     form: Literal["scalar", "tensor", "parameter"] = "scalar"
     """One step size in all, one per tensor, or one per parameter (Meta-SGD)."""
     per_step: bool = False
@@ -39,6 +40,19 @@ class InnerConfig:
     """Steps beyond the K trained ones take the last step size times this."""
     positive: Literal["exp", "softplus", "none"] = "exp"
     """What keeps a learned step size above zero; ``none`` lets it change sign, as in Meta-SGD."""
+    optimizer: Literal["sgd", "momentum", "rmsprop", "adam", "mixture"] = "sgd"
+    """Direction of a step. ``mixture`` learns which of the four to take."""
+    gradient_scale: float = 0.01
+    """Mixture: root mean square of a gradient's entries expected at the start, for which the first
+    steps of all four are equally long. About 0.005 in our environments, 0.17 for the sinusoid."""
+    schedule: Literal["constant", "inverse-sqrt", "exponential", "learned"] = "constant"
+    """What step k (from 0) multiplies the step size by: 1, 1/sqrt(k+1), decay^k, or a small network
+    of the step, loss, gradient and value, which decays parameters too (ALFA)."""
+    decay: float = 0.5
+    """Of the exponential schedule."""
+    adapts: Literal["all", "head", "context"] = "all"
+    """What inner steps move: everything, the last layer and a policy's log-std (ANIL), or a context
+    vector beside the network's input (CAVIA; give --network.context its size)."""
     first_order: bool = False
     """Treat the inner gradients as constants in the outer gradient (FOMAML)."""
     queries: int = 20
@@ -56,6 +70,8 @@ class InnerConfig:
         require(
             self.extra_step_scale > 0, "inner.extra_step_scale", "above 0", self.extra_step_scale
         )
+        require(self.gradient_scale > 0, "inner.gradient_scale", "above 0", self.gradient_scale)
+        require(0 < self.decay <= 1, "inner.decay", "above 0, at most 1", self.decay)
         require(self.queries > 0, "inner.queries", "1 or more", self.queries)
         require(self.sigma > 0, "inner.sigma", "above 0", self.sigma)
         walks = self.tasks_at_once is None or self.tasks_at_once > 0
@@ -184,10 +200,13 @@ class NetworkConfig:
     hidden: tuple[int, ...] = (64, 64)
     """Units of each hidden layer."""
     activation: Literal["tanh", "relu"] = "tanh"
+    context: int = 0
+    """Size of the context vector beside the input, for --inner.adapts context; 0 for none."""
 
     def __post_init__(self):
         _require_types(self, "network")
         require(all(h > 0 for h in self.hidden), "network.hidden", "sizes above 0", self.hidden)
+        require(self.context >= 0, "network.context", "0 or more", self.context)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -202,6 +221,10 @@ class EpisodesConfig:
     """Discount per step."""
     gae_lambda: float = 1.0
     """Lambda of generalized advantage estimation; 1 is the Monte-Carlo return."""
+    estimator: Literal["likelihood-ratio", "dice", "log-likelihood"] = "likelihood-ratio"
+    """What is differentiated twice: little variance (LVC), no bias (DiCE), or neither (parity)."""
+    exploration: float = 0.0
+    """Weight of E-MAML's term: support data are credited with the return after adapting to them."""
     init_std: float = 1.0
     """Initial standard deviation of a Gaussian policy, in its own action units."""
     action_scale: float = 10.0
@@ -217,6 +240,13 @@ class EpisodesConfig:
         require(self.episodes > 0, "data.episodes", "1 or more", self.episodes)
         require(0 <= self.gamma <= 1, "data.gamma", "between 0 and 1", self.gamma)
         require(0 <= self.gae_lambda <= 1, "data.gae_lambda", "between 0 and 1", self.gae_lambda)
+        require(self.exploration >= 0, "data.exploration", "0 or more", self.exploration)
+        if self.exploration > 0 and self.estimator != "log-likelihood":
+            raise InputError(
+                f"data.exploration: expected 0 with --data.estimator {self.estimator}, got "
+                f"{self.exploration}. That estimator credits the support data by itself, and the "
+                "term would count it twice. Use --data.estimator log-likelihood (E-MAML)."
+            )
         require(self.init_std > 0, "data.init_std", "above 0", self.init_std)
         require(self.action_scale > 0, "data.action_scale", "above 0", self.action_scale)
 
@@ -285,6 +315,11 @@ class Config:
         require(self.seed >= 0, "seed", "0 or more", self.seed)
         require(self.log_every > 0, "log_every", "1 or more", self.log_every)
         require(self.checkpoint_every > 0, "checkpoint_every", "1 or more", self.checkpoint_every)
+        if (self.inner.adapts == "context") != (self.network.context > 0):
+            raise InputError(
+                "network.context: expected a size above 0 with inner.adapts 'context' and 0 "
+                f"otherwise, got {self.network.context} with {self.inner.adapts!r}."
+            )
         trust_region = isinstance(self.outer, TRPOConfig)
         if trust_region and isinstance(self.data, ShotsConfig):
             raise InputError(

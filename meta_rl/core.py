@@ -33,11 +33,14 @@ class InnerLoop:
     """How one task is learned: the loss, the update rule, and how the M tasks are walked.
 
     ``outer_loss`` is the loss on query data, where it is not the one that is adapted on.
+    ``exploration_loss(phi_k, support_k, query)`` joins it for every inner step k, where the support
+    data depend on the parameters that sampled them and the outer loop is to answer for that.
     """
 
     loss: Loss
     rule: Rule
     outer_loss: Loss | None = None
+    exploration_loss: Callable[[Params, Any, Any], Tensor] | None = None
     first_order: bool = False
     tasks_at_once: int | None = None
 
@@ -60,10 +63,11 @@ class InnerLoop:
             Parameters named like theta's, each ``(M, ...)``.
         """
         if not supports:
-            return dict(meta.theta) if own_meta else expand(meta.theta, num_tasks)
+            theta = self.rule.begin(meta.theta)
+            return dict(theta) if own_meta else expand(theta, num_tasks)
 
         def adapt_one(meta: Meta, supports: Sequence[Any]) -> Params:
-            phi, state = meta.theta, self.rule.start(meta.theta)
+            phi, state = self.rule.begin(meta.theta), self.rule.start(meta.theta)
             for k, support in enumerate(supports):
                 at = tree_map(Tensor.detach, phi) if self.first_order else phi
                 moving = {name: at[name] for name in self.rule.adapts(at)}
@@ -79,7 +83,18 @@ class InnerLoop:
     def outer_losses(self, meta: Meta, supports: Sequence[Any], query: Any) -> Tensor:
         """Each task's loss on its query data after adaptation: ``(M,)``."""
         phi = self.adapt(meta, supports, num_tasks(query))
-        return over_tasks(self.outer_loss or self.loss, (0, 0), self.tasks_at_once)(phi, query)
+        losses = over_tasks(self.outer_loss or self.loss, (0, 0), self.tasks_at_once)(phi, query)
+        return losses + self.exploration_losses(meta, supports, query)
+
+    def exploration_losses(self, meta: Meta, supports: Sequence[Any], query: Any) -> Tensor | float:
+        """What each task's loss owes to how supports were sampled: ``(M,)``, or 0 if unasked."""
+        if self.exploration_loss is None:
+            return 0.0
+        of_step = over_tasks(self.exploration_loss, (0, 0, 0), self.tasks_at_once)
+        phis = (self.adapt(meta, supports[:k], num_tasks(query)) for k in range(len(supports)))
+        return sum(
+            of_step(phi, support, query) for phi, support in zip(phis, supports, strict=True)
+        )
 
     def meta_gradient(self, meta: Meta, supports: Sequence[Any], query: Any) -> tuple[Tensor, Meta]:
         """The outer loss (mean over tasks) and its gradient in theta and the rule.

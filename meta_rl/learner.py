@@ -17,7 +17,7 @@ from meta_rl.config import AdamConfig, Config, EvolutionConfig, TRPOConfig, to_d
 from meta_rl.core import InnerLoop
 from meta_rl.errors import InputError, require
 from meta_rl.evolution import EvolutionStrategy, GeneticAlgorithm
-from meta_rl.rules import GradientDescent
+from meta_rl.mixture import make_rule
 from meta_rl.search import Search
 from meta_rl.trial import Trial, collect, score
 from meta_rl.trpo import TRPO
@@ -43,10 +43,11 @@ class MetaLearner:
 
     def __init__(self, problem: Problem, config: Config):
         self.problem, self.config = problem, config
-        rule = GradientDescent(config.inner)
+        rule = make_rule(config.inner, seeds.derive(config.seed, seeds.INITIAL, 1))
         differentiable = InnerLoop(
             loss=problem.inner_loss,
             outer_loss=problem.loss,
+            exploration_loss=problem.exploration_loss,
             rule=rule,
             first_order=config.inner.first_order,
             tasks_at_once=config.inner.tasks_at_once,
@@ -112,13 +113,19 @@ class MetaLearner:
                 break
         return self
 
+    @property
+    def deployed(self) -> Meta:
+        """What evaluation and adaptation use: ``meta`` with a mixture of rules hardened to one."""
+        return self.meta._replace(rule=self.inner.rule.harden(self.meta.rule))
+
     def evaluate(self, tasks: Sequence[Task], steps: int, seed: int) -> Tensor:
         """Adapt to tasks without learning from them: scores after 0..steps steps, ``(steps+1, M)``.
 
-        Uses B episodes (or S shots) per step, as meta-training does.
+        Uses B episodes (or S shots) per step, as meta-training does, and the hardened rule.
         """
-        batches = collect(self.problem, self.inner, self.meta, tasks, steps, seed)
-        return score(self.problem, self.inner, self.meta, batches).cpu()
+        meta = self.deployed
+        batches = collect(self.problem, self.inner, meta, tasks, steps, seed)
+        return score(self.problem, self.inner, meta, batches).cpu()
 
     def adapt(
         self,
@@ -150,15 +157,20 @@ class MetaLearner:
         require(episodes is None or episodes >= 1, "episodes", "1 or more", episodes)
         require(seed >= 0, "seed", "0 or more", seed)
         problem, task = self.problem.variant(variant, episodes)
+        meta = self.deployed
         try:
-            batches = collect(problem, self.inner, self.meta, [task], steps, seed)
-            scores = score(problem, self.inner, self.meta, batches)
+            batches = collect(problem, self.inner, meta, [task], steps, seed)
+            scores = score(problem, self.inner, meta, batches)
         finally:
             problem.close()
         with torch.no_grad():
-            phi = self.inner.adapt(self.meta, batches[:-1], 1)
+            phi = self.inner.adapt(meta, batches[:-1], 1)
         params = {name: value[0].detach().clone() for name, value in phi.items()}
-        manifest = {"config": to_dict(self.config), "problem": self.problem.describe()}
+        manifest = {
+            "config": to_dict(self.config),
+            "problem": self.problem.describe(),
+            "optimizer": self.inner.rule.optimizer(self.meta.rule),
+        }
         return problem.deploy(params, tuple(scores[:, 0].tolist()), manifest)
 
     def held_out_tasks(self, n: int) -> list[Task]:
@@ -166,7 +178,7 @@ class MetaLearner:
         return self.problem.held_out_tasks(n, seeds.derive(self.config.seed, seeds.EVALUATION))
 
     def step_sizes(self) -> Params:
-        """The inner step sizes in force."""
+        """The inner step sizes in force, with the weights of a mixture of rules."""
         return {
             name: value.detach()
             for name, value in self.inner.rule.step_sizes(self.meta.rule, self.meta.theta).items()

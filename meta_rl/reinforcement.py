@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.func import functional_call
 from torch.utils._pytree import tree_map
 
-from meta_rl import returns, seeds
+from meta_rl import estimators, returns, seeds
 from meta_rl.adapted import AdaptedPolicy
 from meta_rl.checkpoint import describe_space
 from meta_rl.config import EpisodesConfig
@@ -45,9 +45,8 @@ class Reinforcement:
 
         loss(phi, D) = - mean_{b,t} [ pi_phi(a|s) / pi_behaviour(a|s) * A ],
 
-    for the inner and the outer loop alike. At the sampling parameters its gradient is the policy
-    gradient, and its Hessian keeps the term that log-likelihood losses lose when differentiated
-    twice (Rothfuss et al. 2019, "ProMP", section 5; Foerster et al. 2018, "DiCE").
+    for the outer loop, and for the inner one unless ``config.estimator`` names another that
+    differs in the second derivative (:mod:`meta_rl.estimators`).
 
     Args:
         family: where tasks and environments come from.
@@ -72,6 +71,7 @@ class Reinforcement:
         self.family_of_env = family_of_env
         parameter = next(policy.parameters())
         self.device, self.dtype = parameter.device, parameter.dtype
+        self.exploration_loss = self._explored if config.exploration else None
         self._envs: dict[tuple[int, int], BatchedEnv] = {}
 
     def initial_parameters(self) -> Params:
@@ -91,15 +91,12 @@ class Reinforcement:
         return functional_call(self.policy, params, (episodes.obs,))
 
     def loss(self, params: Params, episodes: Episodes) -> Tensor:
-        """The surrogate loss of one task; see the class."""
-        log_prob = self.distribution(params, episodes).log_prob(episodes.action)
-        # Masked before the exponential: padding must not overflow into the sum as inf * 0.
-        ratio = torch.exp((log_prob - episodes.log_prob) * episodes.mask)
-        return -(ratio * episodes.advantage).sum() / episodes.mask.sum().clamp(min=1.0)
+        """The outer loop's loss of one task; see the class."""
+        return self._surrogate(estimators.likelihood_ratio, params, episodes)
 
     def inner_loss(self, params: Params, episodes: Episodes) -> Tensor:
-        """The same as :meth:`loss`."""
-        return self.loss(params, episodes)
+        """What one task adapts on, by the configured estimator."""
+        return self._surrogate(estimators.ESTIMATORS[self.config.estimator], params, episodes)
 
     def collect(
         self,
@@ -213,6 +210,16 @@ class Reinforcement:
             env.close()
         self._envs.clear()
 
+    def _surrogate(self, estimator: Callable, params: Params, episodes: Episodes) -> Tensor:
+        log_prob = self.distribution(params, episodes).log_prob(episodes.action)
+        return estimator(log_prob, episodes.log_prob, episodes.advantage, episodes.mask)
+
+    def _explored(self, params: Params, support: Episodes, query: Episodes) -> Tensor:
+        """E-MAML's term of one inner step; ``params`` sampled the support data."""
+        log_prob = self.distribution(params, support).log_prob(support.action)
+        credit = self.config.exploration * query.credit.mean()
+        return estimators.exploration(log_prob, support.log_prob, credit, support.mask)
+
     def _check_spaces(self, family: TaskFamily) -> None:
         for what, ours, theirs in (
             ("observation space", self.family.observation_space, family.observation_space),
@@ -272,6 +279,7 @@ class Reinforcement:
             log_prob=rollout.behaviour.log_prob(rollout.action),
             behaviour=rollout.behaviour,
             advantage=returns.normalize(advantage, mask),
+            credit=returns.credit(target, advantage, mask),
         )
 
 

@@ -45,13 +45,39 @@ def normalize(advantage: Tensor, mask: Tensor, epsilon: float = 1e-8) -> Tensor:
     Per task, because across the meta-batch it would change the tasks' effective inner step sizes.
     A task whose advantages are all equal gets zeros.
     """
+    centred, std, constant = _spread(advantage, mask)
+    return torch.where(constant, torch.zeros_like(centred), centred / (std + epsilon))
+
+
+def credit(returns: Tensor, advantage: Tensor, mask: Tensor, epsilon: float = 1e-8) -> Tensor:
+    """What each episode says for the data its policy was adapted to: ``(M, B)``.
+
+    Its return less the mean return of the other tasks: a baseline that does not depend on the
+    task's own data, so that it takes variance and no truth from :func:`estimators.exploration`.
+    Divided as the outer loss is, by the task's std of advantages and mean episode length.
+
+    Args:
+        returns: from each step on, ``(M, B, T)``.
+        advantage: before normalization, ``(M, B, T)``.
+        mask: ``(M, B, T)``.
+        epsilon: as in :func:`normalize`.
+    """
+    _, std, constant = _spread(advantage, mask)
+    mean = returns[..., 0].mean(1)  # (M,)
+    others = (mean.sum() - mean) / max(1, len(mean) - 1)
+    unit = (std + epsilon).flatten(1) * mask.sum(-1).mean(1, keepdim=True)  # (M, 1)
+    gain = (returns[..., 0] - others[:, None]) / unit
+    return torch.where(constant.flatten(1), torch.zeros_like(gain), gain)
+
+
+def _spread(advantage: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Centred advantages, their std, and whether that is rounding; per task, (M, 1, 1)."""
     dims = tuple(range(1, advantage.ndim))
     count = mask.sum(dims, keepdim=True).clamp(min=1.0)
     mean = (advantage * mask).sum(dims, keepdim=True) / count
     centred = (advantage - mean) * mask
     std = ((centred**2).sum(dims, keepdim=True) / count).sqrt()
-    rounding = 4 * torch.finfo(advantage.dtype).eps * mean.abs()
-    return torch.where(std > rounding, centred / (std + epsilon), torch.zeros_like(centred))
+    return centred, std, std <= 4 * torch.finfo(advantage.dtype).eps * mean.abs()
 
 
 def _discounted_sum(values: Tensor, discount: float) -> Tensor:

@@ -1,6 +1,7 @@
 """Inner update rules: how a task's gradient changes its parameters.
 
-Their own numbers (step sizes) are ordinary tensors beside theta, learned by the same outer loss.
+Their own numbers (step sizes, optimizer coefficients, schedules) are ordinary tensors beside theta,
+learned by the same outer loss.
 """
 
 from __future__ import annotations
@@ -13,7 +14,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from meta_rl import schedules
 from meta_rl.config import InnerConfig
+from meta_rl.errors import InputError
+from meta_rl.optimizers import OPTIMIZERS, Coefficient, Moments, logit
 from meta_rl.types import Params
 
 
@@ -22,6 +26,10 @@ class Rule(Protocol):
 
     def init(self, theta: Params) -> Params:
         """The rule's learned tensors at the start of meta-training; empty if it learns none."""
+        ...
+
+    def begin(self, theta: Params) -> Params:
+        """Where every task starts: theta, except for what starts from zero for every task."""
         ...
 
     def start(self, theta: Params) -> Any:
@@ -51,65 +59,156 @@ class Rule(Protocol):
         """The step sizes in force, for people to look at: a name to a tensor of any shape."""
         ...
 
+    def harden(self, learned: Params) -> Params:
+        """The learned tensors to deploy: those given, with any soft choice made."""
+        ...
+
+    def optimizer(self, learned: Params) -> str:
+        """The name of the optimizer that the hardened rule runs."""
+        ...
+
 
 @dataclass(frozen=True)
 class GradientDescent:
-    """``phi <- phi - alpha * gradient`` with a fixed or learned alpha.
+    """``phi <- phi - alpha_k * direction`` with fixed or learned alpha.
 
-    alpha is one scalar (Finn et al. 2017), one per tensor, or one per parameter (Meta-SGD, Li et
-    al. 2017), each either shared by the K inner steps or separate for each (LSLR, Antoniou et al.
-    2019). The learned tensor is the logarithm of alpha, its inverse softplus, or alpha itself.
+    The direction is the gradient or, with state carried between inner steps, that of momentum,
+    RMSprop or Adam (:mod:`meta_rl.optimizers`). alpha is one scalar (Finn et al. 2017), one per
+    tensor, or one per parameter (Meta-SGD, Li et al. 2017), each either shared by the K inner steps
+    or separate for each (LSLR, Antoniou et al. 2019), times a schedule's factor
+    (:mod:`meta_rl.schedules`). The learned tensor is the logarithm of alpha, its inverse softplus,
+    or alpha itself; with it the optimizer's coefficients are learned, as logits.
+
+    Args:
+        config: its settings; ``optimizer`` is not ``mixture``.
+        seed: of the learned schedule's first weights.
     """
 
     config: InnerConfig
+    seed: int = 0
 
     def init(self, theta: Params) -> Params:
-        """``step_size`` or ``step_size.NAME`` tensors, shaped as the form says."""
-        if not self.config.learn_step_size:
+        """The learned tensors at the start of meta-training, by name.
+
+        ``step_size`` or ``step_size.NAME`` shaped as the form says, and a scalar ``logit.NAME`` for
+        each of the optimizer's coefficients, if step sizes are learned; ``schedule.*`` if the
+        schedule is.
+
+        Raises:
+            InputError: if theta has nothing of what is to adapt.
+        """
+        names = self.adapts(theta)
+        learned: Params = {}
+        if self.config.learn_step_size:
+            learned |= self._init_step_sizes({name: theta[name] for name in names})
+        if self.config.schedule == "learned":
+            learned |= schedules.init_network(theta[names[0]], self.seed)
+        return learned
+
+    def begin(self, theta: Params) -> Params:
+        """Theta; a context vector starts at zero for every task.
+
+        It is theta's own entry times zero, so that it stays within differentiation and the outer
+        gradient in that entry is zero.
+        """
+        if self.config.adapts != "context":
+            return theta
+        return {**theta, **{name: 0.0 * theta[name] for name in self.adapts(theta)}}
+
+    def start(self, theta: Params) -> dict[str, Moments]:
+        """The optimizer's moments, zero; empty for plain gradient descent."""
+        count = OPTIMIZERS[self.config.optimizer].moments
+        if not count:
             return {}
+        return {
+            name: tuple(torch.zeros_like(theta[name]) for _ in range(count))
+            for name in self.adapts(theta)
+        }
+
+    def adapts(self, params: Params) -> list[str]:
+        """All of them, the last layer (ANIL), or the context vector (CAVIA)."""
+        return adapted_names(self.config.adapts, params)
+
+    def step(
+        self, learned: Params, k: int, phi: Params, gradient: Params, loss: Tensor, state: Any
+    ) -> tuple[Params, Any]:
+        """``phi - alpha_k * direction``; with a learned schedule phi decays as well."""
+        optimizer = OPTIMIZERS[self.config.optimizer]
+        coefficients = self._coefficients(learned, loss)
+        adjusted = self._adjusted(learned, k, phi, gradient, loss)
+        stepped, moments = dict(phi), {}
+        for name, g in gradient.items():
+            carried = state[name] if optimizer.moments else ()
+            direction, moments[name] = optimizer.direction(g, carried, coefficients, k)
+            alpha = self._alpha(learned, name, k)
+            if name in adjusted:
+                multiplier, decay = adjusted[name]
+                stepped[name] = (1 - decay) * phi[name] - multiplier * alpha * direction
+            else:
+                stepped[name] = phi[name] - alpha * direction
+        return stepped, moments
+
+    def step_sizes(self, learned: Params, theta: Params) -> Params:
+        """Every alpha in force, before its schedule, and the optimizer's learned coefficients."""
+        if not self.config.learn_step_size:
+            value = next(iter(theta.values()))
+            return {"step_size": value.new_full((), self.config.step_size)}
+        alphas = {
+            name: self._positive(raw)
+            for name, raw in learned.items()
+            if name.startswith("step_size")
+        }
+        names = OPTIMIZERS[self.config.optimizer].coefficients
+        return alphas | {name: torch.sigmoid(learned[f"logit.{name}"]) for name in names}
+
+    def harden(self, learned: Params) -> Params:
+        """There is nothing to choose."""
+        return learned
+
+    def optimizer(self, learned: Params) -> str:
+        """The one it was made with."""
+        return self.config.optimizer
+
+    def _init_step_sizes(self, adapted: Params) -> Params:
+        config, like = self.config, next(iter(adapted.values()))
         raw = {
             "exp": lambda alpha: math.log(alpha),
             "softplus": lambda alpha: alpha + math.log(-math.expm1(-alpha)),
             "none": lambda alpha: alpha,
-        }[self.config.positive](self.config.step_size)
-        lead = (max(1, self.config.steps),) if self.config.per_step else ()
-        if self.config.form == "scalar":
-            return {"step_size": next(iter(theta.values())).new_full(lead, raw)}
-        return {
-            f"step_size.{name}": value.new_full(
-                (*lead, *(value.shape if self.config.form == "parameter" else ())), raw
-            )
-            for name, value in theta.items()
+        }[config.positive](config.step_size)
+        lead = (max(1, config.steps),) if config.per_step else ()
+        if config.form == "scalar":
+            sizes = {"step_size": like.new_full(lead, raw)}
+        else:
+            sizes = {
+                f"step_size.{name}": value.new_full(
+                    (*lead, *(value.shape if config.form == "parameter" else ())), raw
+                )
+                for name, value in adapted.items()
+            }
+        starts = OPTIMIZERS[config.optimizer].coefficients
+        return sizes | {
+            f"logit.{name}": like.new_full((), logit(value)) for name, value in starts.items()
         }
 
-    def start(self, theta: Params) -> None:
-        """Plain gradient descent carries nothing."""
+    def _coefficients(self, learned: Params, like: Tensor) -> dict[str, Coefficient]:
+        starts = OPTIMIZERS[self.config.optimizer].coefficients
+        if self.config.learn_step_size:
+            return {name: Coefficient(learned[f"logit.{name}"]) for name in starts}
+        return {name: Coefficient(torch.full_like(like, logit(v))) for name, v in starts.items()}
 
-    def adapts(self, params: Params) -> list[str]:
-        """All of them."""
-        return list(params)
-
-    def step(
-        self, learned: Params, k: int, phi: Params, gradient: Params, loss: Tensor, state: None
-    ) -> tuple[Params, None]:
-        """``phi - alpha_k * gradient``."""
-        stepped = {
-            name: value - self._alpha(learned, name, k) * gradient[name]
-            for name, value in phi.items()
-        }
-        return stepped, state
-
-    def step_sizes(self, learned: Params, theta: Params) -> Params:
-        """Every alpha in force."""
-        if learned:
-            return {name: self._positive(raw) for name, raw in learned.items()}
-        value = next(iter(theta.values()))
-        return {"step_size": value.new_full((), self.config.step_size)}
+    def _adjusted(
+        self, learned: Params, k: int, phi: Params, gradient: Params, loss: Tensor
+    ) -> dict[str, tuple[Tensor, Tensor]]:
+        if self.config.schedule != "learned":
+            return {}
+        return schedules.learned(learned, k, max(1, self.config.steps), loss, phi, gradient)
 
     def _alpha(self, learned: Params, name: str, k: int) -> Tensor | float:
         trained = max(1, self.config.steps)
         scale = 1.0 if k < trained else self.config.extra_step_scale
-        if not learned:
+        scale *= schedules.factor(self.config, k)
+        if not self.config.learn_step_size:
             return scale * self.config.step_size
         raw = learned["step_size" if self.config.form == "scalar" else f"step_size.{name}"]
         if self.config.per_step:
@@ -124,3 +223,43 @@ class GradientDescent:
                 return F.softplus(raw)
             case _:
                 return raw
+
+
+def adapted_names(adapts: str, params: Params) -> list[str]:
+    """Names of the parameters that inner steps move, in the order of ``params``.
+
+    ``head``: the last layer alone (ANIL, Raghu et al. 2020, "Rapid Learning or Feature Reuse?"):
+    every tensor of the module that owns the last weight (two or more dimensions) in the order of
+    registration, and ``log_std``. A Gaussian policy's log-std is no representation: it is the other
+    half of the action distribution that the last layer parametrizes, and exploration after
+    adaptation has to be able to shrink.
+
+    ``context``: tensors named ``context`` (CAVIA, Zintgraf et al. 2019).
+
+    Raises:
+        InputError: if there are none of that kind.
+    """
+    if adapts == "all":
+        return list(params)
+    if adapts == "context":
+        names = [name for name in params if name.rpartition(".")[2] == "context"]
+        expected = "a parameter named 'context' (--network.context SIZE)"
+    else:
+        weights = [name for name, value in params.items() if value.ndim >= 2]
+        layer = weights[-1].rpartition(".")[0] if weights else None
+        names = [
+            name
+            for name in params
+            if weights
+            and (
+                name == weights[-1]
+                or (layer and name.rpartition(".")[0] == layer)
+                or name.rpartition(".")[2] == "log_std"
+            )
+        ]
+        expected = "a layer with a weight of two or more dimensions"
+    if not names:
+        raise InputError(
+            f"inner.adapts: {adapts!r} expected {expected}, got parameters {', '.join(params)}."
+        )
+    return names

@@ -1,6 +1,7 @@
 """Adapting to a task without gradients: by an evolution strategy, or by hill climbing.
 
-Song et al. 2020, "ES-MAML: Simple Hessian-Free Meta Learning". In each inner step a task tries R parameters near phi:
+Song et al. 2020, "ES-MAML: Simple Hessian-Free Meta Learning". In each inner step a task tries R
+parameters near phi:
 
     es             phi, phi + sigma eps_q, phi - sigma eps_q           R = 2 Q + 1
                    phi <- rule(phi, -g),  g = 1/(2 Q sigma) sum_q (F_q+ - F_q-) / std(F) eps_q

@@ -61,6 +61,7 @@ class Supervised:
 
     maximizes = False
     score_name = "loss"
+    exploration_loss = None  # examples do not depend on the parameters
 
     def __init__(self, family: ExampleFamily, network: nn.Module, config: ShotsConfig):
         self.family, self.network, self.config = family, network, config

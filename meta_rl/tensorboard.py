@@ -35,14 +35,15 @@ class RunWriter:
             self._writer.add_scalar(name, value, iteration)
 
     def step_sizes(self, step_sizes: Params, iteration: int) -> None:
-        """The mean of each step-size tensor, and its histogram where it has several entries."""
+        """The mean of each of the rule's numbers, and one histogram of all step sizes."""
         for name, value in step_sizes.items():
             flat = value.flatten().cpu()
             self._writer.add_scalar(f"rule/{name}", flat.mean(), iteration)
             if value.ndim == 1 and flat.numel() <= 10:
                 for k, one in enumerate(flat):
                     self._writer.add_scalar(f"rule/{name}_{k}", one, iteration)
-        everything = np.concatenate([v.flatten().cpu().numpy() for v in step_sizes.values()])
+        sizes = [value for name, value in step_sizes.items() if "step_size" in name]
+        everything = np.concatenate([value.flatten().cpu().numpy() for value in sizes])
         finite = everything[np.isfinite(everything)]
         if finite.size:
             self._writer.add_histogram("rule/step_sizes", finite, iteration)
@@ -66,7 +67,8 @@ class RunWriter:
                 f"{name} before and after adaptation": ["Multiline", [f"meta/{name}_step_\\d+"]],
                 "gain from adapting": ["Multiline", ["meta/gain"]],
                 f"held-out tasks: {name} after k steps": ["Multiline", [f"eval/{name}_step_\\d+"]],
-                "step sizes": ["Multiline", ["rule/step_size.*"]],
+                "step sizes": ["Multiline", ["rule/.*step_size.*"]],
+                "weights of a mixture of rules": ["Multiline", ["rule/choice.*"]],
             },
             "Outer step": {
                 "outer loss": ["Multiline", ["train/outer_loss"]],

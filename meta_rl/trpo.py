@@ -115,6 +115,7 @@ class TRPO:
 
         phi = self.inner.adapt(meta, supports, num_tasks(query))
         losses, kls = over_tasks(of_task, (0, 0), self.inner.tasks_at_once)(phi, query)
+        losses = losses + self.inner.exploration_losses(meta, supports, query)
         return float(losses.mean()), float(kls.mean())
 
 

@@ -90,6 +90,7 @@ class Episodes(NamedTuple):
     log_prob: Tensor  # (M, B, T), of the behaviour policy
     behaviour: Any  # Distribution of the behaviour policy, leaves (M, B, T, ...)
     advantage: Tensor  # (M, B, T), normalized per task, 0 where masked
+    credit: Tensor  # (M, B), for the support data; see returns.credit
 
 
 class Step(NamedTuple):
@@ -171,6 +172,8 @@ class Problem(Protocol):
     maximizes: bool  # whether a higher score is better
     score_name: str
     device: torch.device
+    exploration_loss: Callable[[Params, Any, Any], Tensor] | None
+    """``(phi_k, support_k, query)`` of one task, for :class:`meta_rl.core.InnerLoop`; or None."""
 
     def initial_parameters(self) -> Params:
         """Theta at the start of meta-training."""

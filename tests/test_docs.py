@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from envs import FAMILIES
+from envs import FAMILIES, GymFamily
+from tests.contract import check_family
 
 # What a page mentions: the package that it then needs.
 FOREIGN = {"highway_env": "highway_env", "minigrid": "minigrid", "LunarLander": "Box2D"}
@@ -29,11 +30,13 @@ def test_python_blocks_run(name, tmp_path, monkeypatch):
     for word, package in FOREIGN.items():
         if any(word in block for block in blocks):
             pytest.importorskip(package)
-    known, scope = set(FAMILIES), {}
-    for block in blocks:
-        exec(compile(block, name, "exec"), scope)
-    for own in set(FAMILIES) - known:
-        del FAMILIES[own]
+    scope = {}
+    with monkeypatch.context() as patch:
+        patch.setattr("envs.FAMILIES", dict(FAMILIES))
+        for block in blocks:
+            exec(compile(block, name, "exec"), scope)
+    for own in {v.id: v for v in scope.values() if isinstance(v, GymFamily)}.values():
+        check_family(own)
 
 
 @pytest.mark.parametrize("name", NAMES)

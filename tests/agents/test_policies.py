@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from agents import CategoricalPolicy, GaussianPolicy, make_policy
+from agents import CategoricalPolicy, GaussianPolicy, make_policy, mlp
 from meta_rl.config import NetworkConfig
 from meta_rl.errors import InputError
 
@@ -65,3 +65,30 @@ def test_the_same_generator_gives_the_same_weights_and_global_state_is_left_alon
 def test_spaces_that_no_policy_handles_are_refused(observation, action, message):
     with pytest.raises(InputError, match=message):
         make_policy(observation, action, NETWORK, seeded())
+
+
+def test_a_context_stands_beside_every_row_of_the_input():
+    network = mlp(3, (), 2, "tanh", seeded(), context=2)
+    params = dict(network.named_parameters())
+    assert params["context"].tolist() == [0, 0]
+    assert params["0.weight"].shape == (2, 5)
+    params["context"].data.copy_(torch.tensor([2.0, -1.0]))
+    x = torch.randn(4, 3, generator=seeded())
+    weight = params["0.weight"]
+    expected = x @ weight[:, :3].mT + 2 * weight[:, 3] - weight[:, 4]
+    torch.testing.assert_close(network(x), expected)
+
+
+@pytest.mark.parametrize(
+    "action_space", [gym.spaces.Discrete(2), gym.spaces.Box(-1, 1, (2,))], ids=["discrete", "box"]
+)
+def test_policies_take_a_context_and_without_one_are_as_before(action_space):
+    observation_space = gym.spaces.Box(-1, 1, (3,))
+    sizes = {}
+    for context in (0, 4):
+        network = NetworkConfig(hidden=(8,), context=context)
+        policy = make_policy(observation_space, action_space, network, seeded())
+        policy(torch.zeros(2, 5, 3))
+        sizes[context] = {n.split(".", 1)[-1]: tuple(p.shape) for n, p in policy.named_parameters()}
+    assert sizes[4].pop("context") == (4,)
+    assert sizes[4] == sizes[0] | {"0.weight": (8, 7)}

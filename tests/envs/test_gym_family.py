@@ -181,8 +181,160 @@ def test_a_worker_that_fails_is_reported():
     env.reset([{}], seed=0)
     with pytest.raises(InputError, match="the motor burnt out"):
         env.step(torch.zeros(1, 2, dtype=torch.int64))
-    with pytest.raises(InputError, match="a number that divides 3 rows"):
-        GymFamily("Wind-v0").make_vec(1, 3, **CPU, workers=2).reset([{}], seed=0)
+
+
+def test_workers_take_equal_shares():
+    env = GymFamily(Wind, horizon=3).make_vec(1, 3, **CPU, workers=2)  # 3 rows: one worker
+    assert env.reset([{}], seed=0).shape == (1, 3, 1)
+    assert env.step(torch.zeros(1, 3, dtype=torch.int64)).obs.tolist() == [[[0.5]] * 3]
+    env.close()
+
+
+class Physics(Wind):
+    """Attributes of every kind."""
+
+    def __init__(self):
+        super().__init__()
+        self.push = np.array([[1.0, 2.0], [3.0, 4.0]], np.float32)
+        self.gravity = 2.0
+        self.later = None
+        self.fuel = 3.0
+        self.gain = self.gain * 1.0
+
+    @property
+    def gravity(self):
+        return self._gravity
+
+    @gravity.setter
+    def gravity(self, value):
+        self._gravity, self._halved = value, value / 2
+
+    @property
+    def fixed(self):
+        return 1.0
+
+    def reset(self, *, seed=None, options=None):
+        self.later = 1.0
+        return super().reset(seed=seed, options=options)
+
+    def step(self, action):
+        self.fuel -= 1.0
+        push = (self.push.copy() @ np.ones(2, np.float32)).sum()
+        reward = self.gain * (push + self._gravity + self._halved + self.later)
+        return np.zeros(1), float(reward), False, False, {}
+
+
+@pytest.mark.parametrize(
+    ("parameter", "value", "reward"),
+    [
+        (Parameter("push", Uniform(0.0, 4.0), size=4), (0.0, 0.0, 1.0, 1.0), 6.0),
+        (Parameter("push", Uniform(0.5, 4.0), scale=True), 2.0, 24.0),
+        (Parameter("gravity", Uniform(0.0, 9.0)), 8.0, 23.0),  # through its setter
+        (Parameter("gravity", Uniform(0.5, 9.0), scale=True), 2.0, 17.0),
+        (Parameter("later", Uniform(0.0, 9.0)), 5.0, 18.0),  # assigned by reset
+        (Parameter("later", Uniform(0.5, 9.0), scale=True), 5.0, 18.0),
+        (Parameter("gain", Uniform(0.5, 9.0), scale=True), 4.0, 56.0),  # by class and constructor
+    ],
+)
+def test_attributes_of_every_kind_are_changed_in_every_episode(parameter, value, reward):
+    family = GymFamily(Physics, parameter, horizon=3)
+    env = family.make_env({parameter.name: value})
+    for _ in range(3):
+        env.reset(seed=0)
+        assert [env.step(0)[1] for _ in range(2)] == [reward] * 2
+    assert family.make_env({parameter.name: value}).unwrapped.push.dtype == np.float32
+
+
+@pytest.mark.parametrize(
+    ("parameter", "message"),
+    [
+        (
+            Parameter("fuel", Uniform(1.0, 9.0)),
+            r"assigns it in step\(\), so it is",
+        ),
+        (Parameter("fixed", Uniform(0.0, 1.0)), "fixed: it cannot be assigned"),
+        (Parameter("push", Uniform(0.0, 1.0), size=3), "cannot make 'Physics'"),
+    ],
+)
+def test_attributes_that_are_no_settings_are_refused(parameter, message):
+    with pytest.raises(InputError, match=message):
+        GymFamily(Physics, parameter, horizon=3)
+
+
+def test_registered_dictionaries_keep_what_is_not_changed():
+    gym.register("Gusty-v0", Wind, max_episode_steps=5, kwargs={"config": {"kind": "wild"}})
+    gust = Parameter("gust", Uniform(0.0, 4.0), target="config.gust")
+    assert first_x(GymFamily("Gusty-v0", gust), {"gust": 3.0}) == 4.5
+    del gym.registry["Gusty-v0"]
+
+
+def test_a_horizon_longer_than_the_registered_one_counts():
+    family = GymFamily("MountainCar-v0", horizon=300)
+    env = family.make_env({})
+    env.reset(seed=0)
+    assert sum(1 for _ in iter(lambda: env.step(1)[3], True)) == 299
+    short = GymFamily(lambda: gym.wrappers.TimeLimit(Wind(), 5), horizon=10)
+    assert short.horizon == 5
+
+
+def test_an_environment_that_ignores_its_seed_is_said_to():
+    class Careless(Wind):
+        def step(self, action):
+            noise = np.random.default_rng().normal()
+            return np.array([noise]), self.speed, False, False, {}
+
+    with pytest.raises(InputError, match=r"gave different episodes for one reset\(seed\)"):
+        GymFamily(Careless, Parameter("speed", Uniform(0.0, 1.0)), horizon=3)
+    GymFamily(Careless, Parameter("speed", Uniform(0.0, 1.0)), horizon=3, try_parameters=False)
+
+
+def test_an_entry_without_effect_is_named():
+    pytest.importorskip("mujoco")
+    friction = Parameter("friction", Uniform(0.1, 2.0), size=15, target="model.geom_friction")
+    with pytest.raises(InputError, match=r"parameter friction\[1\]: .* gave equal observations"):
+        GymFamily("Hopper-v5", friction)
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        ("model.body_mass[99]", "index 99 is out of bounds"),
+        ("model.nbody", "parameter target model.nbody"),
+        ("model.body_mass[head]", "head"),
+        ("model.no_such", "MuJoCo models have no such field"),
+    ],
+)
+def test_model_fields_that_are_not_there_are_refused(target, message):
+    pytest.importorskip("mujoco")
+    with pytest.raises(InputError, match=message):
+        GymFamily("Hopper-v5", Parameter("p", Uniform(0.1, 2.0), target=target))
+
+
+def test_degrees_of_freedom_are_named_by_their_joint():
+    pytest.importorskip("mujoco")
+    damping = Parameter("damping", Uniform(0.5, 2.0), target="model.dof_damping[thigh_joint]")
+    model = GymFamily("Hopper-v5", damping).make_env({"damping": 1.5}).unwrapped.model
+    assert model.dof_damping.tolist() == [0.0, 0.0, 0.0, 1.5, 1.0, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        ((np.zeros(1), "much", False, False, {}), "returned the reward 'much', expected a number"),
+        ((np.zeros(1), None, False, False, {}), "returned a reward that is NaN"),
+        ((np.zeros(2), 0.0, False, False, {}), r"returned an observation \(2,\), expected \(1,\)"),
+        ((np.zeros(1), 0.0, False, {}), "expected 5, got 4"),
+    ],
+)
+def test_answers_of_another_form_are_named(answer, message):
+    class Odd(Wind):
+        def step(self, action):
+            return answer
+
+    env = GymFamily(Odd, horizon=3).make_vec(1, 1, **CPU)
+    env.reset([{}], seed=0)
+    with pytest.raises(InputError, match=message):
+        env.step(torch.zeros(1, 1, dtype=torch.int64))
 
 
 def test_a_declared_family_keeps_the_contract():

@@ -8,7 +8,7 @@ import torch
 
 import presets
 from meta_rl import checkpoint
-from meta_rl.config import AdamConfig, EpisodesConfig, InnerConfig
+from meta_rl.config import AdamConfig, EpisodesConfig, InnerConfig, NetworkConfig
 from meta_rl.errors import InputError
 
 TENSORS = {"a": torch.arange(6.0).reshape(2, 3), "b": torch.tensor(1)}
@@ -29,6 +29,17 @@ LEARNERS = {
         small("navigation-2d"), outer=AdamConfig(), inner=InnerConfig(form="parameter", steps=2)
     ),
     "cartpole, TRPO": small("cartpole"),
+    "cartpole, TRPO, Adam inside, learned schedule": dataclasses.replace(
+        small("cartpole"),
+        network=NetworkConfig(hidden=(8,)),
+        inner=InnerConfig(optimizer="adam", step_size=0.01, schedule="learned", steps=2),
+    ),
+    "cartpole, Adam, mixture of context rules": dataclasses.replace(
+        small("cartpole"),
+        outer=AdamConfig(),
+        inner=InnerConfig(optimizer="mixture", adapts="context"),
+        network=NetworkConfig(hidden=(8,), context=2),
+    ),
     "sinusoid, Adam": small("sinusoid"),
 }
 

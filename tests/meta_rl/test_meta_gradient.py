@@ -17,16 +17,16 @@ from meta_rl.trial import collect
 FORMS = list(itertools.product(["scalar", "tensor", "parameter"], [False, True]))
 
 
-def recorded(name, steps=2, **inner_options):
+def recorded(name, steps=2, context=0, data=None, **inner_options):
     """A float64 learner and the batches one meta-iteration of it would record."""
     config = presets.PRESETS[name]
     config = dataclasses.replace(
         config,
-        inner=InnerConfig(steps=steps, step_size=0.1, **inner_options),
-        network=NetworkConfig(hidden=(5,)),
+        inner=InnerConfig(steps=steps, **{"step_size": 0.1, **inner_options}),
+        network=NetworkConfig(hidden=(5,), context=context),
     )
     if name != "sinusoid":
-        data = dataclasses.replace(config.data, tasks=3, episodes=2)
+        data = dataclasses.replace(config.data, tasks=3, episodes=2, **(data or {}))
         config = dataclasses.replace(config, data=data)
     learner = presets.build(config)
     tasks = learner.problem.sample_tasks(3, 0)
@@ -39,12 +39,12 @@ def to_double(leaf):
     return leaf.double() if leaf.is_floating_point() else leaf
 
 
-def assert_equals_finite_differences(inner, meta, supports, query, epsilon=1e-6):
-    """Every entry of theta and of the rule, by central differences of the outer loss."""
+def assert_equals_finite_differences(inner, meta, supports, query, epsilon=1e-6, entries=8):
+    """Entries of every tensor of theta and the rule, by central differences of the outer loss."""
     _, gradient = inner.meta_gradient(meta, supports, query)
     leaves = tree_leaves(meta)
     for position, (leaf, exact) in enumerate(zip(leaves, tree_leaves(gradient), strict=True)):
-        for index in itertools.islice(itertools.product(*map(range, leaf.shape)), 8):
+        for index in itertools.islice(itertools.product(*map(range, leaf.shape)), entries):
             losses = []
             for sign in (1, -1):
                 moved = leaf.clone()
@@ -60,6 +60,28 @@ def assert_equals_finite_differences(inner, meta, supports, query, epsilon=1e-6)
 def test_the_meta_gradient_of_every_objective_equals_finite_differences(name, steps):
     learner, meta, (*supports, query) = recorded(name, steps)
     assert_equals_finite_differences(learner.inner, meta, supports, query)
+
+
+@pytest.mark.parametrize("steps", [1, 3])
+@pytest.mark.parametrize(
+    ("estimator", "exploration"), [("dice", 0.0), ("log-likelihood", 0.0), ("log-likelihood", 0.7)]
+)
+def test_so_does_that_of_every_estimator_and_of_exploration(estimator, exploration, steps):
+    data = {"estimator": estimator, "exploration": exploration}
+    learner, meta, (*supports, query) = recorded("cartpole", steps, data, form="tensor")
+    assert_equals_finite_differences(learner.inner, meta, supports, query)
+
+
+@pytest.mark.parametrize("tasks_at_once", [1, 2])
+def test_exploration_does_not_depend_on_how_tasks_are_walked(tasks_at_once):
+    data = {"estimator": "log-likelihood", "exploration": 0.7}
+    learner, meta, (*supports, query) = recorded("cartpole", 2, data)
+    walked = dataclasses.replace(learner.inner, tasks_at_once=tasks_at_once)
+    expected = learner.inner.meta_gradient(meta, supports, query)
+    torch.testing.assert_close(walked.meta_gradient(meta, supports, query), expected)
+    without = dataclasses.replace(learner.inner, exploration_loss=None)
+    theta = without.meta_gradient(meta, supports, query)[1].theta
+    assert not torch.allclose(theta["logits.0.weight"], expected[1].theta["logits.0.weight"])
 
 
 @pytest.mark.parametrize(("form", "per_step"), FORMS)
@@ -118,6 +140,10 @@ def test_the_inner_hessian_keeps_the_term_that_log_likelihood_loses():
 @pytest.mark.parametrize("steps", [1, 3])
 def test_the_curvature_product_equals_double_backward_through_the_kl(name, steps):
     learner, meta, batches = recorded(name, steps, form="tensor", per_step=True)
+    assert_the_curvature_equals_double_backward(learner, meta, batches)
+
+
+def assert_the_curvature_equals_double_backward(learner, meta, batches):
     problem, inner = learner.problem, learner.inner
     *supports, query = batches
     # The stored behaviour is that of the current point, in float64 as everything else.

@@ -2,7 +2,7 @@
 
 import torch
 
-from meta_rl.returns import discounted_returns, gae, normalize
+from meta_rl.returns import credit, discounted_returns, gae, normalize
 
 
 def of(*rows):
@@ -56,3 +56,18 @@ def test_small_advantages_are_normalized_like_large_ones():
 def test_equal_advantages_become_zeros_not_noise():
     advantage = torch.full((1, 2, 3), 0.1) * 3
     assert torch.equal(normalize(advantage, torch.ones(1, 2, 3)), torch.zeros(1, 2, 3))
+
+
+def test_credit_is_the_return_beyond_the_other_tasks_in_units_of_the_outer_loss():
+    mask = torch.tensor([[[1.0, 1.0], [1.0, 0.0]], [[1.0, 1.0], [1.0, 1.0]], [[1.0, 1.0]] * 2])
+    togo = torch.zeros(3, 2, 2)
+    togo[:, :, 0] = torch.tensor([[4.0, 2.0], [1.0, 3.0], [6.0, 6.0]])
+    advantage = torch.tensor([[[1.0, -1.0], [0.0, 0.0]], [[2.0, -2.0]] * 2, [[3.0, 3.0]] * 2])
+    ours = credit(togo, advantage, mask)
+    # Means 3, 2, 6; of the others 4, 4.5, 2.5. Stds sqrt(2/3), 2, 0; mean lengths 1.5, 2, 2.
+    first = torch.tensor([0.0, -2.0]) / ((2 / 3) ** 0.5 * 1.5)
+    torch.testing.assert_close(ours[0], first)
+    torch.testing.assert_close(ours[1], torch.tensor([-3.5, -1.5]) / 4)
+    assert torch.equal(ours[2], torch.zeros(2))
+    alone = credit(togo[:1], advantage[:1], mask[:1])
+    torch.testing.assert_close(alone[0], torch.tensor([4.0, 2.0]) / ((2 / 3) ** 0.5 * 1.5))

@@ -138,3 +138,15 @@ def test_curvature_on_a_fraction_of_episodes_keeps_gradient_and_loss():
     assert metrics[0]["train/outer_loss"] == metrics[1]["train/outer_loss"]
     assert metrics[0]["train/grad_norm_theta"] == metrics[1]["train/grad_norm_theta"]
     assert metrics[0]["train/kl"] != metrics[1]["train/kl"]
+
+
+def test_the_line_search_judges_the_whole_outer_loss_exploration_too():
+    learner, supports, query, _ = step_of(estimator="log-likelihood", exploration=0.5)
+    metrics = learner.outer.step(supports, query)
+    assert metrics["train/accepted"] == 1
+    after = learner.inner.outer_losses(learner.meta, supports, query).mean()
+    fell = metrics["train/outer_loss"] - float(after)
+    assert fell == pytest.approx(metrics["train/improvement"], rel=1e-4)
+    without = dataclasses.replace(learner.inner, exploration_loss=None)
+    other = without.outer_losses(learner.meta, supports, query).mean()
+    assert not torch.allclose(after, other)
