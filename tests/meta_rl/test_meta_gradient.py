@@ -68,14 +68,14 @@ def test_the_meta_gradient_of_every_objective_equals_finite_differences(name, st
 )
 def test_so_does_that_of_every_estimator_and_of_exploration(estimator, exploration, steps):
     data = {"estimator": estimator, "exploration": exploration}
-    learner, meta, (*supports, query) = recorded("cartpole", steps, data, form="tensor")
+    learner, meta, (*supports, query) = recorded("cartpole", steps, data=data, form="tensor")
     assert_equals_finite_differences(learner.inner, meta, supports, query)
 
 
 @pytest.mark.parametrize("tasks_at_once", [1, 2])
 def test_exploration_does_not_depend_on_how_tasks_are_walked(tasks_at_once):
     data = {"estimator": "log-likelihood", "exploration": 0.7}
-    learner, meta, (*supports, query) = recorded("cartpole", 2, data)
+    learner, meta, (*supports, query) = recorded("cartpole", 2, data=data)
     walked = dataclasses.replace(learner.inner, tasks_at_once=tasks_at_once)
     expected = learner.inner.meta_gradient(meta, supports, query)
     torch.testing.assert_close(walked.meta_gradient(meta, supports, query), expected)
