@@ -74,17 +74,27 @@ class Adam:
 
     def state_dict(self) -> dict[str, Tensor]:
         """Adam's moments and step counts, as named tensors."""
-        states = self._optimizer.state_dict()["state"]
-        return {
-            f"{index}.{key}": value
-            for index, state in states.items()
-            for key, value in state.items()
-        }
+        return optimizer_tensors(self._optimizer)
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Restore what :meth:`state_dict` gave."""
-        current = self._optimizer.state_dict()
-        for name, value in state.items():
-            index, key = name.split(".", 1)
-            current["state"].setdefault(int(index), {})[key] = value
-        self._optimizer.load_state_dict(current)
+        load_optimizer_tensors(self._optimizer, state)
+
+
+def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """What a torch optimizer remembers, as named tensors."""
+    return {
+        f"{index}.{key}": value
+        for index, state in optimizer.state_dict()["state"].items()
+        for key, value in state.items()
+        if value is not None
+    }
+
+
+def load_optimizer_tensors(optimizer: torch.optim.Optimizer, state: dict[str, Tensor]) -> None:
+    """Restore what :func:`optimizer_tensors` gave."""
+    current = optimizer.state_dict()
+    for name, value in state.items():
+        index, key = name.split(".", 1)
+        current["state"].setdefault(int(index), {})[key] = value
+    optimizer.load_state_dict(current)

@@ -20,6 +20,11 @@ from meta_rl.errors import InputError, require
 class InnerConfig:
     """The inner loop: K steps of an update rule whose own numbers may be meta-learned."""
 
+    method: Literal["gradient", "es", "hill-climbing"] = "gradient"
+    """What an inner step follows: the loss's gradient, the gradient an evolution strategy
+    estimates from scores, or the best of random neighbours. The latter two need an outer step that
+    takes no gradient either."""
+
     steps: int = 1
     """K, gradient steps taken when adapting to a task during meta-training."""
     step_size: float = 0.1
@@ -50,6 +55,10 @@ class InnerConfig:
     vector beside the network's input (CAVIA; give --network.context its size)."""
     first_order: bool = False
     """Treat the inner gradients as constants in the outer gradient (FOMAML)."""
+    queries: int = 20
+    """Q, for es and hill-climbing: directions tried in an inner step."""
+    sigma: float = 0.1
+    """For es: how far along a direction parameters are tried."""
     tasks_at_once: int | None = None
     """Tasks walked together by vmap: all (none given), so many at a time, or 1 for a loop."""
 
@@ -63,6 +72,8 @@ class InnerConfig:
         )
         require(self.gradient_scale > 0, "inner.gradient_scale", "above 0", self.gradient_scale)
         require(0 < self.decay <= 1, "inner.decay", "above 0, at most 1", self.decay)
+        require(self.queries > 0, "inner.queries", "1 or more", self.queries)
+        require(self.sigma > 0, "inner.sigma", "above 0", self.sigma)
         walks = self.tasks_at_once is None or self.tasks_at_once > 0
         require(walks, "inner.tasks_at_once", "1 or more", self.tasks_at_once)
 
@@ -165,6 +176,72 @@ class ReptileConfig:
     def __post_init__(self):
         _require_types(self, "outer")
         require(self.learning_rate > 0, "outer.learning_rate", "above 0", self.learning_rate)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvolutionConfig:
+    """Outer step by an evolution strategy, without a meta-gradient (ES-MAML, Song et al. 2020)."""
+
+    population: int = 50
+    """n, antithetic pairs tried in an iteration: 2 n members."""
+    sigma: float = 0.1
+    """Standard deviation of the perturbations of theta and of the rule's own parameters."""
+    learning_rate: float = 0.01
+    """For the initialization theta."""
+    step_size_learning_rate: float | None = None
+    """For the inner rule's own parameters; the same as for theta when not given."""
+    optimizer: Literal["adam", "sgd"] = "adam"
+    """What ascends the estimated gradient."""
+    shaping: Literal["rank", "standardize", "none"] = "rank"
+    """Fitness as centred ranks, with mean 0 and standard deviation 1, or as it is."""
+    members_at_once: int | None = None
+    """Members of one sign tried together: all (none given), or so many at a time to save memory."""
+
+    def __post_init__(self):
+        _require_types(self, "outer")
+        require(self.population > 0, "outer.population", "1 or more", self.population)
+        require(self.sigma > 0, "outer.sigma", "above 0", self.sigma)
+        require(self.learning_rate > 0, "outer.learning_rate", "above 0", self.learning_rate)
+        rate = self.step_size_learning_rate
+        require(rate is None or rate > 0, "outer.step_size_learning_rate", "above 0", rate)
+        size = self.members_at_once
+        require(size is None or size > 0, "outer.members_at_once", "1 or more", size)
+
+
+@dataclass(frozen=True, kw_only=True)
+class GeneticConfig:
+    """Outer step by a genetic algorithm over (theta, rule) (Such et al. 2017)."""
+
+    population: int = 64
+    """P, members."""
+    sigma: float = 0.02
+    """Standard deviation of a mutation, for theta and for the rule's own parameters."""
+    selection: Literal["truncation", "tournament"] = "truncation"
+    """Parents are drawn evenly from the best few, or each is the best of a few drawn evenly."""
+    parents: int = 16
+    """For truncation: how many of the best may have children."""
+    tournament: int = 3
+    """For tournaments: members in one."""
+    elites: int = 1
+    """The best so many enter the next generation as they are."""
+    crossover: float = 0.0
+    """Probability that a child takes each number from either of two parents."""
+    members_at_once: int | None = None
+    """Members tried together: all (none given), or so many at a time to save memory."""
+
+    def __post_init__(self):
+        _require_types(self, "outer")
+        total = self.population
+        require(total > 1, "outer.population", "2 or more", total)
+        require(self.sigma > 0, "outer.sigma", "above 0", self.sigma)
+        allowed = f"between 1 and the population, {total}"
+        require(0 < self.parents <= total, "outer.parents", allowed, self.parents)
+        require(self.tournament > 0, "outer.tournament", "1 or more", self.tournament)
+        fewer = f"0 or more and below the population, {total}"
+        require(0 <= self.elites < total, "outer.elites", fewer, self.elites)
+        require(0 <= self.crossover <= 1, "outer.crossover", "between 0 and 1", self.crossover)
+        size = self.members_at_once
+        require(size is None or size > 0, "outer.members_at_once", "1 or more", size)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -276,7 +353,9 @@ class Config:
     checkpoint_every: int = 25
     """Iterations between checkpoints; the last iteration is always kept."""
     inner: InnerConfig = field(default_factory=InnerConfig)
-    outer: TRPOConfig | AdamConfig | ProMPConfig | ReptileConfig = field(default_factory=TRPOConfig)
+    outer: (
+        TRPOConfig | AdamConfig | ProMPConfig | ReptileConfig | EvolutionConfig | GeneticConfig
+    ) = field(default_factory=TRPOConfig)
     data: EpisodesConfig | ShotsConfig = field(default_factory=EpisodesConfig)
     network: NetworkConfig = field(default_factory=NetworkConfig)
     eval: EvalConfig = field(default_factory=EvalConfig)
@@ -311,8 +390,8 @@ class Config:
             data = self.data
             if data.estimator != "likelihood-ratio" or data.exploration:
                 raise InputError(
-                    "data.estimator: ProMP's epochs need the likelihood ratio to the stored policy, "
-                    f"and no exploration term; got {data.estimator!r} and "
+                    "data.estimator: ProMP's epochs need the likelihood ratio to the stored "
+                    f"policy and no exploration term; got {data.estimator!r} and "
                     f"{data.exploration}. Use TRPOConfig or AdamConfig."
                 )
         learned = (self.inner.optimizer == "mixture", self.inner.schedule == "learned")
@@ -326,6 +405,18 @@ class Config:
                 "inner.learn_step_size: expected False with Reptile, got True. Reptile has no "
                 "outer gradient that step sizes could descend. Give --inner.no-learn-step-size, "
                 "or use AdamConfig."
+            )
+        gradient_free = isinstance(self.outer, EvolutionConfig | GeneticConfig)
+        if self.inner.method != "gradient" and not gradient_free:
+            raise InputError(
+                f"inner.method: {self.inner.method} adapts without a gradient, so "
+                f"{type(self.outer).__name__} has nothing to differentiate through. Use "
+                "EvolutionConfig or GeneticConfig as the outer step, or --inner.method gradient."
+            )
+        if self.inner.first_order and gradient_free:
+            raise InputError(
+                f"inner.first_order: {type(self.outer).__name__} takes no gradient through the "
+                "inner loop, so there is none to cut short. Leave it out."
             )
 
 

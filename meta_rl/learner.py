@@ -17,6 +17,7 @@ from meta_rl.core import InnerLoop
 from meta_rl.errors import InputError, require
 from meta_rl.mixture import make_rule
 from meta_rl.outer import make_outer_step
+from meta_rl.search import Search
 from meta_rl.trial import Trial, collect, score
 from meta_rl.types import Meta, Params, Problem, Task
 
@@ -41,7 +42,7 @@ class MetaLearner:
     def __init__(self, problem: Problem, config: Config):
         self.problem, self.config = problem, config
         rule = make_rule(config.inner, seeds.derive(config.seed, seeds.INITIAL, 1))
-        self.inner = InnerLoop(
+        differentiable = InnerLoop(
             loss=problem.inner_loss,
             outer_loss=problem.loss,
             exploration_loss=problem.exploration_loss,
@@ -49,9 +50,11 @@ class MetaLearner:
             first_order=config.inner.first_order,
             tasks_at_once=config.inner.tasks_at_once,
         )
+        by_gradient = config.inner.method == "gradient"
+        self.inner = differentiable if by_gradient else Search(rule=rule, config=config.inner)
         theta = problem.initial_parameters()
         self.meta = Meta(theta, rule.init(theta))
-        self.outer = make_outer_step(config, self.inner, self.meta, problem)
+        self.outer = make_outer_step(config, differentiable, self.meta, problem)
         self.iteration = 0
         self.samples = 0
         self._skipped = 0  # outer steps in a row

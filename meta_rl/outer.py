@@ -7,8 +7,16 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from meta_rl.adam import Adam
-from meta_rl.config import AdamConfig, Config, ProMPConfig, ReptileConfig, TRPOConfig
+from meta_rl.config import (
+    AdamConfig,
+    Config,
+    EvolutionConfig,
+    ProMPConfig,
+    ReptileConfig,
+    TRPOConfig,
+)
 from meta_rl.core import InnerLoop
+from meta_rl.evolution import EvolutionStrategy, GeneticAlgorithm
 from meta_rl.promp import ProMP
 from meta_rl.reptile import Reptile
 from meta_rl.trial import Trial
@@ -43,3 +51,7 @@ def make_outer_step(config: Config, inner: InnerLoop, meta: Meta, problem: Any) 
             return ProMP(outer, inner, meta, problem.distribution, config.inner.steps)
         case ReptileConfig() as outer:
             return Reptile(outer, inner, meta, config.iterations)
+        case EvolutionConfig() as outer:
+            return EvolutionStrategy(outer, meta)
+        case outer:
+            return GeneticAlgorithm(outer, meta, config.seed)

@@ -114,12 +114,34 @@ class Reinforcement:
             InputError: if adapting gave parameters that are not finite, or the environment fails.
         """
         stream, phi = seeds.derive(seed, len(batches)), adapted()
-        if not all(torch.isfinite(value).all() for value in phi.values()):
-            raise InputError(
-                f"policy: the parameters after {len(batches)} inner steps are not finite. Take "
-                "fewer inner steps, a smaller step size or more episodes."
-            )
+        _check_parameters(phi, len(batches))
         return self._valued(self.rollout(tasks, phi, self.config.episodes, stream))
+
+    @torch.no_grad()
+    def probe(
+        self, tasks: Sequence[Task], batches: Sequence[Rollout], candidates: Params, seed: int
+    ) -> tuple[Tensor, Rollout, int]:
+        """Mean undiscounted return of B fresh episodes of every candidate; see ``Problem``.
+
+        Candidates are rows like tasks; only an environment object of the user's takes turns.
+        """
+        _check_parameters(candidates, len(batches))
+        stream = seeds.derive(seed, len(batches))
+        count = next(iter(candidates.values())).shape[1]
+        size = 1 if self.family.episodes_at_once else count
+        rollouts = []
+        for start in range(0, count, size):
+            phi = {name: v[:, start : start + size] for name, v in candidates.items()}
+            rows = [task for task in tasks for _ in range(size)]
+            flat = {name: v.flatten(0, 1) for name, v in phi.items()}
+            rollout = self.rollout(rows, flat, self.config.episodes, seeds.derive(stream, start))
+            rollouts.append(
+                tree_map(lambda v, size=size: v.unflatten(0, (len(tasks), size)), rollout)
+            )
+        fitness = torch.cat([part.reward.sum(-1).mean(-1) for part in rollouts], 1)
+        own = tree_map(lambda v: v[:, 0], rollouts[0])
+        spent = int(sum(part.mask.sum() for part in rollouts))
+        return fitness, own, spent - int(own.mask.sum())
 
     def score(self, batches: Sequence[Episodes], k: int, adapted: Callable[[], Params]) -> Tensor:
         """Mean undiscounted return of each task's episodes after k inner steps: ``(M,)``."""
@@ -273,6 +295,14 @@ def _join(parts: Sequence[Rollout]) -> Rollout:
         return tree_map(lambda *both: torch.cat(both, 2), part, last)
 
     return tree_map(lambda *each: torch.cat(each, 1), *map(pad, parts))
+
+
+def _check_parameters(params: Params, steps: int) -> None:
+    if not all(torch.isfinite(value).all() for value in params.values()):
+        raise InputError(
+            f"policy: the parameters after {steps} inner steps are not finite. Take "
+            "fewer inner steps, a smaller step size or more episodes."
+        )
 
 
 def _check_finite(tasks: Sequence[Task], rollout: Rollout) -> None:

@@ -101,6 +101,18 @@ class Supervised:
         stream = seeds.derive(seed, seeds.DATA, query)
         return Examples(*self.family.draw(tasks, shots, stream, self.device))
 
+    @torch.no_grad()
+    def probe(
+        self, tasks: Sequence[Task], batches: Sequence[Examples], candidates: Params, seed: int
+    ) -> tuple[Tensor, Examples, int]:
+        """Minus the loss of every candidate on its task's one support set; see ``Problem``."""
+        support = self.collect(tasks, batches, lambda: candidates, seed, False)
+        count = next(iter(candidates.values())).shape[1]
+        rows = {name: value.flatten(0, 1) for name, value in candidates.items()}
+        met = Examples(*(value.repeat_interleave(count, 0) for value in support))
+        losses = over_tasks(self.loss, (0, 0), None)(rows, met)
+        return -losses.view(len(tasks), count), support, 0
+
     def inner_loss(self, params: Params, examples: Examples) -> Tensor:
         """The same as :meth:`loss`."""
         return self.loss(params, examples)

@@ -76,6 +76,8 @@ class RunWriter:
                 "KL of the step": ["Multiline", ["train/kl"]],
                 "line search": ["Multiline", ["train/step_scale", "train/accepted"]],
                 "gradient norms": ["Multiline", ["train/grad_norm.*"]],
+                "fitness of the population": ["Multiline", ["train/fitness_.*"]],
+                "diversity of the population": ["Multiline", ["train/population_diversity"]],
             },
             "Speed": {
                 "seconds by phase": ["Multiline", ["time/seconds_.*"]],

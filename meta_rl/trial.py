@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from meta_rl.core import InnerLoop, num_tasks
+from meta_rl.search import Probes, Search
 from meta_rl.types import Meta, Problem, Task
 
 
@@ -29,7 +30,7 @@ class Trial:
     def __init__(
         self,
         problem: Problem,
-        inner: InnerLoop,
+        inner: InnerLoop | Search,
         tasks: Sequence[Task],
         steps: int,
         seed: int,
@@ -76,14 +77,15 @@ class Trial:
         return last.view(members, count) * (1 if self.problem.maximizes else -1)
 
     def _account(self, batches: Sequence[Any], start: float) -> None:
-        self.samples += self.problem.samples(batches)
+        self.samples += self.problem.samples(met(batches))
+        self.samples += sum(b.extra_samples for b in batches if isinstance(b, Probes))
         self.seconds += time.perf_counter() - start
 
 
 @torch.no_grad()
 def collect(
     problem: Problem,
-    inner: InnerLoop,
+    inner: InnerLoop | Search,
     meta: Meta,
     tasks: Sequence[Task],
     steps: int,
@@ -91,18 +93,29 @@ def collect(
     *,
     own_meta: bool = False,
 ) -> list[Any]:
-    """K support batches of every task and the query batch, collected while adapting to them."""
+    """K support batches of every task and the query batch, collected while adapting to them.
+
+    Supports are :class:`meta_rl.search.Probes` where adapting takes no gradients.
+    """
     batches: list[Any] = []
     for k in range(steps + 1):
+        if isinstance(inner, Search) and k < steps:
+            batches.append(inner.probe(problem, meta, tasks, batches, seed, own_meta=own_meta))
+            continue
         adapted = partial(inner.adapt, meta, list(batches), len(tasks), own_meta=own_meta)
-        batches.append(problem.collect(tasks, batches, adapted, seed, k == steps))
+        batches.append(problem.collect(tasks, met(batches), adapted, seed, k == steps))
     return batches
+
+
+def met(batches: Sequence[Any]) -> list[Any]:
+    """What phi itself met in each inner step, for batches that hold other attempts as well."""
+    return [batch.batch if isinstance(batch, Probes) else batch for batch in batches]
 
 
 @torch.no_grad()
 def score(
     problem: Problem,
-    inner: InnerLoop,
+    inner: InnerLoop | Search,
     meta: Meta,
     batches: Sequence[Any],
     *,
@@ -113,7 +126,7 @@ def score(
     return torch.stack(
         [
             problem.score(
-                batches, k, partial(inner.adapt, meta, batches[:k], tasks, own_meta=own_meta)
+                met(batches), k, partial(inner.adapt, meta, batches[:k], tasks, own_meta=own_meta)
             )
             for k in range(len(batches))
         ]

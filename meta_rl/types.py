@@ -214,6 +214,23 @@ class Problem(Protocol):
         """
         ...
 
+    def probe(
+        self, tasks: Sequence[Task], batches: Sequence[Any], candidates: Params, seed: int
+    ) -> tuple[Tensor, Any, int]:
+        """Try R parameters on every task, for adapting without gradients.
+
+        Args:
+            tasks: M tasks.
+            batches: those returned before in this meta-batch, one per inner step.
+            candidates: tensors ``(M, R, ...)``.
+            seed: of this meta-batch.
+
+        Returns:
+            Fitness ``(M, R)``, higher is better; the support batch of each task's first candidate,
+            leaves ``(M, ...)``; and how many samples were spent beyond that batch.
+        """
+        ...
+
     def score(self, batches: Sequence[Any], k: int, adapted: Callable[[], Params]) -> Tensor:
         """How good each task is after k inner steps: ``(M,)``. ``adapted`` gives phi after k."""
         ...

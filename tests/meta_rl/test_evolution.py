@@ -1,0 +1,338 @@
+"""Evolution: estimates against closed forms, literal populations, learning without a gradient."""
+
+import dataclasses
+
+import pytest
+import torch
+from torch.utils._pytree import tree_leaves
+
+import presets
+from meta_rl import evolution, seeds
+from meta_rl.config import AdamConfig, EvolutionConfig, GeneticConfig, InnerConfig
+from meta_rl.errors import InputError
+from meta_rl.evolution import EvolutionStrategy, GeneticAlgorithm
+from meta_rl.types import Meta
+
+D, TASKS = 4, 3
+
+
+def start():
+    theta = {"x": torch.linspace(-1, 1, D, dtype=torch.float64)}
+    return Meta(theta, {"step_size": torch.tensor(0.5, dtype=torch.float64)})
+
+
+class Trial:
+    """Stands in for a trial: a fitness of (x, step_size) in closed form, on TASKS tasks."""
+
+    def __init__(self, fitness, seed=0):
+        self.of, self.seed, self.scored, self.calls = fitness, seed, False, []
+
+    def fitness(self, population, members):
+        self.calls.append(members)
+        value = self.of(population.theta["x"], population.rule["step_size"])
+        # Tasks differ by offsets that cancel in their mean.
+        return value[:, None] + torch.arange(TASKS) - 1.0
+
+
+def quadratic(x, alpha):
+    """Highest at x = 2, step_size = -1."""
+    return -((x - 2) ** 2).sum(-1) - (alpha + 1) ** 2
+
+
+def estimates(fitness, repeats, **options):
+    """Gradients of many independent iterations, ``(repeats, D + 1)``, by SGD with rate 1."""
+    rows = []
+    for seed in range(repeats):
+        meta = start()
+        config = EvolutionConfig(optimizer="sgd", learning_rate=1.0, shaping="none", **options)
+        EvolutionStrategy(config, meta).iterate(Trial(fitness, seed))
+        moved = [a - b for a, b in zip(tree_leaves(meta), tree_leaves(start()), strict=True)]
+        rows.append(torch.cat([leaf.flatten() for leaf in moved]))
+    return torch.stack(rows)
+
+
+def test_the_es_gradient_is_that_of_the_smoothed_objective():
+    """A cubic term separates it from the plain gradient: d/dx E[(x + s e)^3] = 3 x^2 + 3 s^2."""
+    sigma = 0.5
+
+    def cubic(x, alpha):
+        return quadratic(x, alpha) + (x**3).sum(-1)
+
+    rows = estimates(cubic, 20, population=10_000, sigma=sigma)
+    x, alpha = start().theta["x"], start().rule["step_size"]
+    expected = torch.cat([-2 * (x - 2) + 3 * x**2 + 3 * sigma**2, -2 * (alpha[None] + 1)])
+    error = rows.std(0) / len(rows) ** 0.5
+    assert (error < 0.05).all(), "the bound below means something"
+    assert ((rows.mean(0) - expected).abs() < 4 * error).all()
+    # It tells the smoothed gradient from the plain one.
+    assert (3 * sigma**2 > 8 * error[:D]).all()
+
+
+def test_orthogonal_noise_gives_the_exact_gradient_of_a_linear_fitness():
+    """eps_i = sqrt(n) e_i has sum_i eps_i eps_i^T = n I."""
+    slope = torch.tensor([3.0, -1.0, 0.5, 2.0, 7.0], dtype=torch.float64)
+    eps = 5**0.5 * torch.eye(5, dtype=torch.float64)
+    noise = Meta({"x": eps[:, :D]}, {"step_size": eps[:, D]})
+    fitness = torch.stack([10 + 0.1 * eps @ slope, 10 - 0.1 * eps @ slope])
+    gradient = evolution.es_gradient(noise, fitness, 0.1)
+    torch.testing.assert_close(gradient.theta["x"], slope[:D])
+    torch.testing.assert_close(gradient.rule["step_size"], slope[D])
+
+
+@pytest.mark.parametrize("shaping", ["rank", "standardize", "none"])
+def test_pairs_cancel_a_constant_fitness_exactly(shaping):
+    meta = start()
+    config = EvolutionConfig(shaping=shaping, optimizer="sgd", population=3)
+    EvolutionStrategy(config, meta).iterate(Trial(lambda x, alpha: torch.full_like(alpha, 0.1)))
+    assert all(
+        torch.equal(a, b) for a, b in zip(tree_leaves(meta), tree_leaves(start()), strict=True)
+    )
+
+
+def test_centred_ranks_have_their_literal_values():
+    ranks = evolution.centred_ranks(torch.tensor([[10.0, -3.0, 500.0], [0.0, 11.0, float("nan")]]))
+    torch.testing.assert_close(ranks, torch.tensor([[0.1, -0.3, 0.5], [-0.1, 0.3, -0.5]]))
+    tied = evolution.centred_ranks(torch.tensor([1.0, 1.0, 5.0]))
+    torch.testing.assert_close(tied, torch.tensor([-0.25, -0.25, 0.5]))
+
+
+def test_ranks_do_not_change_with_the_units_of_the_fitness():
+    fitness = torch.randn(2, 7, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(
+        evolution.centred_ranks(fitness), evolution.centred_ranks(torch.exp(3 * fitness) - 100)
+    )
+
+
+def test_standardized_fitness_has_mean_zero_and_unit_deviation():
+    shaped = evolution.shape(torch.tensor([[1.0, 5.0], [3.0, 7.0]]), "standardize")
+    expected = torch.tensor([[-3.0, 1.0], [-1.0, 3.0]]) / 5**0.5
+    torch.testing.assert_close(shaped, expected)
+
+
+@pytest.mark.parametrize(
+    "outer", [EvolutionConfig(population=7), GeneticConfig(population=7, parents=3)]
+)
+def test_members_in_chunks_equal_all_at_once(outer):
+    results = []
+    for size, calls in ((None, {7}), (3, {3, 1})):
+        meta, trial = start(), Trial(quadratic)
+        chunked = dataclasses.replace(outer, members_at_once=size)
+        make = (
+            EvolutionStrategy(chunked, meta)
+            if isinstance(chunked, EvolutionConfig)
+            else GeneticAlgorithm(chunked, meta, 0)
+        )
+        make.iterate(trial)
+        assert set(trial.calls) == calls
+        results.append(meta)
+    assert all(torch.equal(a, b) for a, b in zip(*map(tree_leaves, results), strict=True))
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+def test_the_strategy_climbs_a_quadratic_step_size_included(optimizer):
+    meta = start()
+    rate = {"adam": 0.2, "sgd": 0.05}[optimizer]
+    config = EvolutionConfig(optimizer=optimizer, learning_rate=rate, population=20, shaping="none")
+    strategy = EvolutionStrategy(config, meta)
+    for seed in range(100):
+        strategy.iterate(Trial(quadratic, seed))
+    torch.testing.assert_close(meta.theta["x"], meta.theta["x"] * 0 + 2, atol=0.1, rtol=0)
+    torch.testing.assert_close(
+        meta.rule["step_size"], meta.rule["step_size"] * 0 - 1, atol=0.1, rtol=0
+    )
+
+
+def test_a_fitness_that_is_not_a_number_is_skipped_and_said_or_ranked_last():
+    def broken(x, alpha):
+        return torch.where(x[:, 0] > -1, torch.nan, quadratic(x, alpha))
+
+    meta = start()
+    metrics = EvolutionStrategy(EvolutionConfig(shaping="none"), meta).iterate(Trial(broken))
+    assert metrics["train/skipped"] == 1
+    assert torch.equal(meta.theta["x"], start().theta["x"])
+    metrics = EvolutionStrategy(EvolutionConfig(), meta).iterate(Trial(broken))
+    assert "train/skipped" not in metrics
+    assert meta.theta["x"][0] < -1
+
+
+def literal(*values):
+    return Meta({"x": torch.tensor(values)[:, None].expand(-1, 2).clone()}, {})
+
+
+def test_truncation_draws_from_the_best_alone_and_from_all_of_them():
+    fitness = torch.tensor([0.0, 5.0, -1.0, 3.0, 4.0])
+    drawn = evolution.truncation(fitness, 3, 200, seeds.generator(0))
+    assert set(drawn.tolist()) == {1, 3, 4}
+
+
+def test_a_tournament_of_two_picks_the_best_member_with_its_known_probability():
+    """Of P members the best wins unless neither entrant is it: 1 - ((P - 1) / P)^2."""
+    fitness = torch.tensor([0.0, 5.0, -1.0, 3.0])
+    drawn = evolution.tournament(fitness, 2, 20_000, seeds.generator(0))
+    share = torch.bincount(drawn, minlength=4) / 20_000
+    expected = torch.tensor([3.0, 7.0, 1.0, 5.0]) / 16
+    torch.testing.assert_close(share, expected, atol=4 * (0.25 / 20_000) ** 0.5, rtol=0)
+
+
+def test_a_tournament_of_one_takes_anybody():
+    drawn = evolution.tournament(torch.tensor([0.0, 5.0]), 1, 50, seeds.generator(0))
+    assert set(drawn.tolist()) == {0, 1}
+
+
+def test_crossover_takes_every_number_from_one_of_the_parents():
+    one, other = Meta({"x": torch.zeros(500, 8)}, {}), Meta({"x": torch.ones(500, 8)}, {})
+    child = evolution.crossover(one, other, 1.0, seeds.generator(0)).theta["x"]
+    assert set(child.flatten().tolist()) == {0.0, 1.0}
+    assert child.mean() == pytest.approx(0.5, abs=0.03)
+    copied = evolution.crossover(one, other, 0.0, seeds.generator(0)).theta["x"]
+    assert torch.equal(copied, one.theta["x"])
+    half = evolution.crossover(one, other, 0.5, seeds.generator(0)).theta["x"]
+    assert half.any(1).float().mean() == pytest.approx(0.5, abs=0.1)
+
+
+def test_a_mutation_is_gaussian_noise_of_the_size_asked_for():
+    born = evolution.mutate(Meta({"x": torch.full((2000, 2), 3.0)}, {}), 0.5, seeds.generator(0))
+    assert born.theta["x"].mean() == pytest.approx(3.0, abs=0.05)
+    assert born.theta["x"].std() == pytest.approx(0.5, rel=0.05)
+
+
+def test_a_new_generation_keeps_the_elites_first_and_unchanged():
+    config = GeneticConfig(population=4, elites=2, parents=1, sigma=1e-3)
+    population, fitness = literal(1.0, 2.0, 3.0, 4.0), torch.tensor([0.0, 9.0, float("nan"), 5.0])
+    new = evolution.breed(population, fitness, config, seeds.generator(0)).theta["x"]
+    assert new[:2].tolist() == [[2.0, 2.0], [4.0, 4.0]]
+    torch.testing.assert_close(new[2:], torch.full((2, 2), 2.0), atol=0.01, rtol=0)
+    assert not torch.equal(new[2], new[3])
+
+
+def test_diversity_is_the_distance_from_the_mean():
+    assert evolution.diversity(literal(1.0, 3.0)) == pytest.approx(1.0)
+    assert evolution.diversity(literal(2.0, 2.0)) == 0
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"crossover": 0.5}, {"selection": "tournament", "elites": 2}]
+)
+def test_elitism_never_loses_the_best_and_the_best_improves(options):
+    meta = start()
+    config = GeneticConfig(population=30, parents=8, sigma=0.2, **options)
+    genetic = GeneticAlgorithm(config, meta, seed=0)
+    assert torch.equal(genetic.population.theta["x"][0], start().theta["x"])
+    best = []
+    for seed in range(60):
+        metrics = genetic.iterate(Trial(quadratic, seed))
+        best.append(metrics["train/fitness_best"])
+        at_meta = quadratic(meta.theta["x"], meta.rule["step_size"])
+        assert float(at_meta) == pytest.approx(best[-1])
+    assert best == sorted(best)
+    assert best[-1] > -0.5 > best[0]
+    assert metrics["train/population_diversity"] > 0
+
+
+def sinusoid(outer, **inner):
+    config = presets.PRESETS["sinusoid"]
+    return dataclasses.replace(
+        config,
+        outer=outer,
+        log_every=1,
+        inner=dataclasses.replace(config.inner, **inner),
+        network=dataclasses.replace(config.network, hidden=(16, 16)),
+    )
+
+
+LEARNERS = {
+    "strategy": EvolutionConfig(population=4),
+    "strategy, SGD, standardized": EvolutionConfig(
+        population=4, optimizer="sgd", shaping="standardize", members_at_once=3
+    ),
+    "genetic": GeneticConfig(population=6, parents=3, crossover=0.5),
+}
+
+
+@pytest.mark.parametrize("name", LEARNERS)
+@pytest.mark.parametrize("method", ["gradient", "es", "hill-climbing"])
+def test_evolution_resumes_bit_for_bit(name, method, tmp_path):
+    config = sinusoid(LEARNERS[name], method=method, queries=3)
+    whole = presets.build(config).learn(4)
+    presets.build(config).learn(2).save(tmp_path / "half")
+    resumed = presets.load(tmp_path / "half").learn(2)
+    assert resumed.samples == whole.samples
+    for one, other in zip(tree_leaves(whole.meta), tree_leaves(resumed.meta), strict=True):
+        assert torch.equal(one, other)
+    begun = presets.build(config).meta
+    assert any(
+        not torch.equal(a, b)
+        for a, b in zip(tree_leaves(whole.meta.rule), tree_leaves(begun.rule), strict=True)
+    ), "step sizes evolve too"
+
+
+def test_a_population_of_another_size_is_refused():
+    one, other = (presets.build(sinusoid(GeneticConfig(population=p, parents=2))) for p in (4, 5))
+    with pytest.raises(InputError, match=r"expected \[5\] for rule.step_size, got \[4\]"):
+        other.outer.load_state_dict(one.outer.state_dict())
+
+
+@pytest.mark.parametrize("name", ["strategy", "genetic"])
+def test_reinforcement_learning_needs_no_gradient(name):
+    config = presets.PRESETS["navigation-2d"]
+    data = dataclasses.replace(config.data, tasks=2, episodes=2)
+    learner = presets.build(dataclasses.replace(config, data=data, outer=LEARNERS[name]))
+    metrics = learner.iterate()
+    members = {"strategy": 2 * 4, "genetic": 6}[name]
+    # Every member, and the Meta itself once more for the log: 2 tasks, 2 episodes, 1 step + query.
+    rows = (members + 1) * 2 * 2 * 2
+    assert 0 < learner.samples <= rows * 100
+    assert metrics["train/fitness_best"] >= metrics["train/fitness_mean"]
+    assert {"meta/return_pre", "meta/return_post"} <= metrics.keys()
+    assert not any(leaf.requires_grad for leaf in tree_leaves(learner.meta))
+
+
+def test_the_log_changes_nothing():
+    often = sinusoid(LEARNERS["strategy"])
+    seldom = dataclasses.replace(often, log_every=100)
+    one, other = (presets.build(config).learn(3) for config in (often, seldom))
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(tree_leaves(one.meta), tree_leaves(other.meta), strict=True)
+    )
+
+
+@pytest.mark.parametrize(
+    "outer",
+    [
+        EvolutionConfig(population=30, learning_rate=0.05),
+        GeneticConfig(population=60, parents=6, sigma=0.1),
+    ],
+)
+def test_evolution_lowers_the_loss_after_adaptation_on_sinusoids(outer):
+    learner = presets.build(sinusoid(outer))
+    tasks = learner.held_out_tasks(100)
+    before = learner.evaluate(tasks, 1, 0)[-1].mean()
+    learner.learn(60)
+    assert learner.evaluate(tasks, 1, 0)[-1].mean() < 0.9 * before
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: EvolutionConfig(population=0), r"outer\.population: expected 1 or more, got 0"),
+        (lambda: EvolutionConfig(sigma=0.0), r"outer\.sigma"),
+        (lambda: EvolutionConfig(shaping="ranks"), r"outer\.shaping: expected one of 'rank'"),
+        (lambda: GeneticConfig(parents=65), r"outer\.parents: expected between 1 and the pop"),
+        (lambda: GeneticConfig(elites=64), r"outer\.elites: expected 0 or more and below"),
+        (lambda: sinusoid(AdamConfig(), method="es"), "AdamConfig has nothing to differentiate"),
+        (lambda: sinusoid(EvolutionConfig(), first_order=True), "there is none to cut short"),
+        (lambda: InnerConfig(queries=0), r"inner\.queries: expected 1 or more, got 0"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused_with_the_reason(make, message):
+    with pytest.raises(InputError, match=message):
+        make()
+
+
+def test_noise_is_new_each_iteration_and_the_same_for_the_same_seed():
+    one, same, other = (
+        evolution.gaussian(start(), 3, seeds.generator(seed)).theta["x"] for seed in (0, 0, 1)
+    )
+    assert torch.equal(one, same)
+    assert not torch.equal(one, other)
