@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import difflib
 import warnings
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,8 +17,12 @@ from meta_rl.config import (
     Config,
     EpisodesConfig,
     EvalConfig,
+    EvolutionConfig,
+    GeneticConfig,
     InnerConfig,
     NetworkConfig,
+    ProMPConfig,
+    ReptileConfig,
     ShotsConfig,
     TRPOConfig,
     from_dict,
@@ -92,6 +98,79 @@ PRESETS: dict[str, Config] = {
         eval=EvalConfig(every=5_000, tasks=600, steps=10),
     ),
 }
+
+
+def _inner(config: Config, **changes: Any) -> Config:
+    return replace(config, inner=replace(config.inner, **changes))
+
+
+def _reptile(config: Config) -> Config:
+    """Several inner steps, because one alone would be joint training; Adam where rewards are."""
+    config = _inner(config, steps=max(3, config.inner.steps), learn_step_size=False)
+    episodes = isinstance(config.data, EpisodesConfig)
+    by_adam = ReptileConfig(optimizer="adam", learning_rate=0.01)
+    return replace(config, outer=by_adam if episodes else ReptileConfig())
+
+
+def _cavia(config: Config) -> Config:
+    """Zintgraf et al. 2019: a few context numbers, adapted with a step size of 1."""
+    inner = replace(config.inner, adapts="context", step_size=1.0)
+    return replace(config, inner=inner, network=replace(config.network, context=4))
+
+
+def _emaml(config: Config) -> Config:
+    if not isinstance(config.data, EpisodesConfig):
+        raise InputError("algorithm: e-maml credits exploration; supervised families have none.")
+    return replace(config, data=replace(config.data, estimator="log-likelihood", exploration=1.0))
+
+
+def _learned_optimizer(config: Config) -> Config:
+    """The root mean square of gradients decides where the four rules start alike."""
+    scale = 0.01 if isinstance(config.data, EpisodesConfig) else 0.2
+    return _inner(config, optimizer="mixture", gradient_scale=scale)
+
+
+def _population(config: Config, outer: EvolutionConfig | GeneticConfig) -> Config:
+    """Fewer tasks and episodes each, because there are many members."""
+    data: Any = replace(config.data, tasks=min(5, config.data.tasks))
+    if isinstance(data, EpisodesConfig):
+        data = replace(data, episodes=min(5, data.episodes))
+    return replace(config, outer=outer, data=data)
+
+
+ALGORITHMS: dict[str, Callable[[Config], Config]] = {
+    "maml": lambda config: config,
+    "fomaml": lambda config: _inner(config, first_order=True),
+    "reptile": _reptile,
+    "anil": lambda config: _inner(config, adapts="head"),
+    "cavia": _cavia,
+    "meta-sgd": lambda config: _inner(config, form="parameter", positive="none"),
+    "lslr": lambda config: _inner(config, form="tensor", per_step=True),
+    "alfa": lambda config: _inner(config, schedule="learned"),
+    "learned-optimizer": _learned_optimizer,
+    "promp": lambda config: replace(config, outer=ProMPConfig()),
+    "e-maml": _emaml,
+    "es-maml": lambda config: _population(
+        config, EvolutionConfig(population=20, sigma=0.1, learning_rate=0.02)
+    ),
+    "ga-maml": lambda config: _population(
+        config, GeneticConfig(population=40, sigma=0.05, parents=10)
+    ),
+}
+
+
+def algorithm(name: str, config: Config) -> Config:
+    """A preset's settings with another algorithm.
+
+    Raises:
+        InputError: if there is none of this name, or it does not fit the preset.
+    """
+    if name not in ALGORITHMS:
+        near = difflib.get_close_matches(name, ALGORITHMS, 1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        known = ", ".join(ALGORITHMS)
+        raise InputError(f"algorithm: expected one of {known}, got {name!r}.{hint}")
+    return ALGORITHMS[name](config)
 
 
 def preset(name: str) -> Config:

@@ -12,7 +12,7 @@ import tyro
 from commands import import_families, run_command
 from meta_rl.config import Config, from_dict
 from meta_rl.errors import InputError
-from presets import PRESETS, build, preset, resolve_device
+from presets import ALGORITHMS, PRESETS, algorithm, build, preset, resolve_device
 
 DEFAULT = "navigation-2d"
 
@@ -27,6 +27,8 @@ class Train:
     """auto (CUDA where there is one), cpu or cuda."""
     resume: Path | None = None
     """Continue this run folder with its own settings; --iterations may be raised."""
+    algorithm: str = "maml"
+    """What is done with the preset's family: one of presets.ALGORITHMS; sets the other defaults."""
     families: Path | None = None
     """A Python file of yours that registers task families (envs.register)."""
     config: Annotated[Config, tyro.conf.arg(name="")]
@@ -35,20 +37,24 @@ class Train:
 def main(arguments: list[str]) -> None:
     """Train, evaluate on held-out tasks and say where everything is."""
     import_families(_given(arguments, "--families"))
+    chosen = str(_given(arguments, "--algorithm") or "maml")
     name = None
     if arguments and not arguments[0].startswith("-"):
         name, *arguments = arguments
     resumed = _resumed(_given(arguments, "--resume"))
     if resumed and name:
         raise InputError(f"resume: a run keeps its own preset; leave out {name!r}.")
-    default = resumed or Train(config=preset(name or DEFAULT))
+    if resumed and chosen != "maml":
+        raise InputError(f"resume: a run keeps its own algorithm; leave out {chosen!r}.")
+    default = resumed or Train(config=algorithm(chosen, preset(name or DEFAULT)))
     command: Any = tyro.cli(
         Train,
         args=arguments,
         default=default,
         prog="train.py [PRESET]",
         description=f"Meta-train on a task family (now: {default.config.family}). Presets: "
-        f"{', '.join(PRESETS)}; any other family by its id (python -m envs).",
+        f"{', '.join(PRESETS)}; any other family by its id (python -m envs). Algorithms: "
+        f"{', '.join(ALGORITHMS)}.",
         config=(tyro.conf.AvoidSubcommands,),
     )
     if resumed:
@@ -69,7 +75,7 @@ def _given(arguments: list[str], option: str) -> Path | None:
         if name == option:
             rest = [value] if equals else arguments[position + 1 : position + 2]
             if not rest:
-                raise InputError(f"{option.strip('-')}: expected a path after {option}.")
+                raise InputError(f"{option.strip('-')}: expected something after {option}.")
             return Path(rest[0])
     return None
 
@@ -105,7 +111,10 @@ def _train(name: str, command: Train) -> None:
             )
     else:
         other_family = config.family != preset(name).family
-        folder = next_run(command.log_dir, config.family if other_family else name)
+        run = config.family if other_family else name
+        if command.algorithm != "maml":
+            run = f"{run}-{command.algorithm}"
+        folder = next_run(command.log_dir, run)
     print(
         f"{config.family} on {learner.problem.device}: {config.iterations} iterations -> {folder}"
     )
