@@ -33,7 +33,8 @@ def main() -> None:
     if families:
         page = replaced(page, "families", all_families(families))
     for name, result in results.items():
-        make = learning if name.startswith("learning-") else timing
+        makers = {"stepping": rates}
+        make = makers.get(name, learning if name.startswith("learning-") else timing)
         page = replaced(page, name, make(name, result) + "\n\n" + source(result))
     PAGE.write_text(page)
 
@@ -130,6 +131,19 @@ def figure(name: str, arms: dict[str, Any]) -> None:
         left.set_yscale("log")
     left.legend()
     figure.savefig(IMAGES / f"{name}.png", dpi=100)
+
+
+def rates(name: str, result: dict[str, Any]) -> str:
+    """Median steps a second, and each as a multiple of AsyncVectorEnv in the same run."""
+    parts = []
+    for work, contestants in result["steps a second"].items():
+        slowest = contestants["AsyncVectorEnv"]["median"]
+        rows = [
+            [who, f"{rate['median']:,}", f"{rate['median'] / slowest:,.1f}"]
+            for who, rate in contestants.items()
+        ]
+        parts.append(table([f"`{work}`", "steps a second", "x AsyncVectorEnv"], rows))
+    return "\n\n".join(parts)
 
 
 def timing(name: str, result: dict[str, Any]) -> str:
