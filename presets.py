@@ -53,6 +53,33 @@ def _episodes(
     )
 
 
+def _images(
+    family: str, ways: int, shots: int, *, paper: bool = False, rotations: bool = False
+) -> Config:
+    """MAML with Adam and a convolutional network; the paper's sizes, or smaller ones."""
+    many, mini = ways > 5, family == "mini-imagenet"
+    step_size, steps = (0.01, 5) if mini else (0.1, 5) if many and paper else (0.4, 1)
+    return Config(
+        family=family,
+        iterations=60_000 if paper else 3_000,
+        log_every=10,
+        checkpoint_every=500,
+        inner=InnerConfig(steps=steps, step_size=step_size),
+        outer=AdamConfig(learning_rate=1e-3),
+        data=ShotsConfig(
+            tasks=4 if mini else (16 if many else 32) if paper else 16,
+            shots=shots,
+            queries=15 if paper else 5,
+            ways=ways,
+            rotations=rotations,
+        ),
+        network=NetworkConfig(
+            kind="convolutional", channels=64 if paper and not mini else 32, activation="relu"
+        ),
+        eval=EvalConfig(every=500, tasks=100, steps=10 if mini else 3, test_tasks=600),
+    )
+
+
 PRESETS: dict[str, Config] = {
     # Finn et al. 2017, 2-D navigation: 20 tasks, 20 episodes, horizon 100, one inner step; further
     # steps at test time are shorter (theirs by a half, with a fixed first step of 0.1).
@@ -95,7 +122,41 @@ PRESETS: dict[str, Config] = {
         outer=AdamConfig(learning_rate=1e-3),
         data=ShotsConfig(tasks=25, shots=10, queries=10),
         network=NetworkConfig(hidden=(40, 40), activation="relu"),
-        eval=EvalConfig(every=5_000, tasks=600, steps=10),
+        eval=EvalConfig(every=5_000, tasks=100, steps=10, test_tasks=600),
+    ),
+    # Characters of other scripts than those trained on; a small network, for two CPU cores.
+    **{
+        f"glyphs-{ways}way-{shots}shot": _images("glyphs", ways, shots)
+        for ways, shots in ((5, 1), (5, 5), (20, 1))
+    },
+    # Finn et al. 2017, appendix A.1: 64 channels, 32 tasks and one step of 0.4, for 20 classes 16
+    # tasks and five steps of 0.1; classes turned by quarters are classes too.
+    **{
+        f"omniglot-{ways}way-{shots}shot": _images(
+            "omniglot", ways, shots, paper=True, rotations=True
+        )
+        for ways in (5, 20)
+        for shots in (1, 5)
+    },
+    # The same, mini-ImageNet: 32 channels, 4 tasks, five steps of 0.01 (ten when testing).
+    **{
+        f"mini-imagenet-5way-{shots}shot": _images("mini-imagenet", 5, shots, paper=True)
+        for shots in (1, 5)
+    },
+    "fashion-mnist": _images("fashion-mnist", 5, 1),
+    "mnist": _images("mnist", 5, 1),
+    "images": _images("images", 5, 1),
+    # A user's ten ratings, then that user's others; items are one-hot.
+    "preferences": Config(
+        family="preferences",
+        iterations=5_000,
+        log_every=50,
+        checkpoint_every=1_000,
+        inner=InnerConfig(steps=3, step_size=0.05),
+        outer=AdamConfig(learning_rate=1e-3),
+        data=ShotsConfig(tasks=25, shots=10, queries=10),
+        network=NetworkConfig(hidden=(64, 64), activation="relu"),
+        eval=EvalConfig(every=1_000, tasks=100, steps=5, test_tasks=600),
     ),
 }
 
@@ -261,22 +322,24 @@ def resolve_device(device: str) -> str:
 
 def _problem(config: Config, device: str) -> Any:
     import envs
-    from agents import LinearFeatureBaseline, make_policy, mlp
+    from agents import LinearFeatureBaseline, make_network, make_policy
     from meta_rl import seeds
     from meta_rl.reinforcement import Reinforcement
     from meta_rl.supervised import Supervised
 
-    family = envs.make_family(config.family)
     generator = seeds.generator(seeds.derive(config.seed, seeds.INITIAL))
-    if isinstance(config.data, ShotsConfig) and isinstance(family, envs.Sinusoid):
-        sizes = (family.input_size, config.network.hidden, family.output_size)
-        network = mlp(*sizes, config.network.activation, generator, config.network.context)
-        return Supervised(family, network.to(device), config.data)
-    if isinstance(config.data, ShotsConfig) or isinstance(family, envs.Sinusoid):
+    if isinstance(config.data, ShotsConfig) != (config.family in envs.EXAMPLES):
         raise InputError(
             f"data: {type(config.data).__name__} does not fit the family {config.family}; "
             "environments need EpisodesConfig, supervised families ShotsConfig."
         )
+    if isinstance(config.data, ShotsConfig):
+        data = config.data
+        examples = envs.make_examples(config.family, data.ways, data.folder, data.rotations)
+        shape, outputs = examples.input_shape, examples.output_size
+        network = make_network(shape, outputs, config.network, generator)
+        return Supervised(examples, network.to(device), data, config.inner.tasks_at_once)
+    family = envs.make_family(config.family)
     policy = make_policy(
         family.observation_space,
         family.action_space,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -36,6 +37,7 @@ class Train:
 
 def main(arguments: list[str]) -> None:
     """Train, evaluate on held-out tasks and say where everything is."""
+    arguments = [re.sub("^--data(?==|$)", "--data.folder", word) for word in arguments]
     import_families(_given(arguments, "--families"))
     chosen = str(_given(arguments, "--algorithm") or "maml")
     name = None
@@ -125,11 +127,13 @@ def _train(name: str, command: Train) -> None:
         if stop.stopped:
             print(f"stopped; continue with: python train.py --resume {folder}")
             return
-        scores = recorder.evaluate()
+        scores = recorder.test()
     learner.problem.close()
-    print(f"mean {learner.problem.score_name} on {config.eval.tasks} held-out tasks:")
-    for k, score in enumerate(scores):
-        print(f"  after {k} inner steps: {score:.4g}")
+    count = scores.shape[1]
+    print(f"mean {learner.problem.score_name} on {count} held-out tasks, and 95 % interval:")
+    half = 1.96 * scores.std(1) / count**0.5 if count > 1 else 0 * scores[:, 0]
+    for k, (mean, margin) in enumerate(zip(scores.mean(1), half, strict=True)):
+        print(f"  after {k} inner steps: {mean:.4g} ± {margin:.2g}")
     print(f"adapt it: python adapt.py {folder}    curves: tensorboard --logdir {folder.parent}")
 
 

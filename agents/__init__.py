@@ -2,7 +2,7 @@
 
 from agents.baselines import LinearFeatureBaseline
 from agents.distributions import Categorical, DiagonalGaussian
-from agents.networks import mlp
+from agents.networks import make_network, mlp
 from agents.policies import CategoricalPolicy, GaussianPolicy, make_policy
 
 __all__ = [
@@ -11,6 +11,7 @@ __all__ = [
     "DiagonalGaussian",
     "GaussianPolicy",
     "LinearFeatureBaseline",
+    "make_network",
     "make_policy",
     "mlp",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
@@ -9,7 +10,34 @@ from typing import Any
 import torch
 from torch import Generator, Tensor, nn
 
+from agents.convolution import convolutional
+from meta_rl.config import NetworkConfig
+from meta_rl.errors import InputError
+
 ACTIVATIONS = {"tanh": nn.Tanh, "relu": nn.ReLU}
+
+
+def make_network(
+    input_shape: tuple[int, ...], outputs: int, config: NetworkConfig, generator: Generator
+) -> nn.Sequential:
+    """The network of these settings, ``(S, *input_shape) -> (S, outputs)``.
+
+    Raises:
+        InputError: if it is convolutional and the inputs are no images it can halve four times.
+    """
+    if config.kind == "convolutional":
+        if len(input_shape) != 3:
+            raise InputError(
+                "network.kind: convolutional needs images (C, H, W), got inputs "
+                f"{input_shape}. Use --network.kind mlp."
+            )
+        channels, height, width = input_shape
+        return convolutional(
+            (channels, height, width), outputs, generator, channels=config.channels
+        )
+    inputs = math.prod(input_shape)
+    network = mlp(inputs, config.hidden, outputs, config.activation, generator, config.context)
+    return network if len(input_shape) == 1 else nn.Sequential(nn.Flatten(), network)
 
 
 def mlp(

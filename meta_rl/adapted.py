@@ -91,8 +91,9 @@ class AdaptedNetwork:
     Args:
         network: the module.
         params: its adapted parameters, without a task dimension.
-        scores: query loss after 0..K inner steps.
+        scores: query loss or accuracy after 0..K inner steps.
         manifest: the settings it was trained with, for :meth:`save`.
+        classifies: whether its outputs are the logits of classes.
     """
 
     def __init__(
@@ -101,14 +102,27 @@ class AdaptedNetwork:
         params: Params,
         scores: tuple[float, ...],
         manifest: dict[str, Any],
+        classifies: bool = False,
     ):
         self.network, self.params, self.scores, self.manifest = network, params, scores, manifest
+        self.classifies = classifies
 
     @torch.no_grad()
     def predict(self, x: np.ndarray) -> np.ndarray:
-        """Predictions ``(N, outputs)`` for inputs ``(N, inputs)``."""
+        """Predictions for a batch of n inputs.
+
+        A network with batch normalization uses the statistics of this very batch, as it did in
+        meta-training: give it the inputs together, not one by one.
+
+        Args:
+            x: ``(n, *input_shape)``.
+
+        Returns:
+            ``(n, outputs)``: the numbers of a regression, or the probability of each class.
+        """
         inputs = torch.as_tensor(np.asarray(x)).to(next(iter(self.params.values())))
-        return functional_call(self.network, self.params, (inputs,)).cpu().numpy()
+        outputs = functional_call(self.network, self.params, (inputs,))
+        return (outputs.softmax(-1) if self.classifies else outputs).cpu().numpy()
 
     def save(self, folder: str | Path) -> Path:
         """Write it as a folder for ``presets.load_adapted``.

@@ -10,9 +10,11 @@ import shutil
 import signal
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 
+from torch import Tensor
 from tqdm import tqdm
 
 from meta_rl import checkpoint, seeds
@@ -20,6 +22,7 @@ from meta_rl.config import to_dict
 from meta_rl.errors import InputError
 from meta_rl.learner import MetaLearner, Metrics
 from meta_rl.tensorboard import RunWriter
+from meta_rl.types import Task
 
 KEEP_CHECKPOINTS = 5
 
@@ -60,7 +63,7 @@ class RunRecorder:
         if not resumed:
             self._writer.layout()
         self._held_out = learner.held_out_tasks(config.eval.tasks)
-        self._evaluated: tuple[int, list[float]] = (-1, [])
+        self._evaluated: tuple[int, Tensor] | None = None  # the last iteration, and the scores
 
     def __call__(self, learner: MetaLearner, metrics: Metrics) -> None:
         """Record one iteration."""
@@ -87,16 +90,30 @@ class RunRecorder:
         if kind is None or issubclass(kind, InputError):
             self.save()
 
-    def evaluate(self) -> list[float]:
-        """Adapt to the held-out tasks; records and returns the mean score after each step."""
-        learner = self.learner
-        if self._evaluated[0] == learner.iteration:
-            return self._evaluated[1]
-        seed = seeds.derive(learner.config.seed, seeds.EVALUATION, 1)
-        scores = learner.evaluate(self._held_out, learner.config.eval.steps, seed)
-        self._writer.adaptation_curve(scores, "eval", learner.iteration)
-        self._evaluated = (learner.iteration, scores.mean(1).tolist())
+    def evaluate(self) -> Tensor:
+        """Adapt to the held-out tasks; records and returns scores ``(steps + 1, tasks)``."""
+        iteration = self.learner.iteration
+        if self._evaluated is None or self._evaluated[0] != iteration:
+            seed = seeds.derive(self.learner.config.seed, seeds.EVALUATION, 1)
+            self._evaluated = iteration, self._record(self._held_out, "eval", seed)
         return self._evaluated[1]
+
+    def test(self) -> Tensor:
+        """The same on the tasks kept for the end, if the settings keep any."""
+        config = self.learner.config
+        if config.eval.test_tasks is None:
+            return self.evaluate()
+        tasks = self.learner.held_out_tasks(config.eval.test_tasks, final=True)
+        return self._record(tasks, "test", seeds.derive(config.seed, seeds.EVALUATION, 2))
+
+    def _record(self, tasks: Sequence[Task], tag: str, seed: int) -> Tensor:
+        steps, iteration = self.learner.config.eval.steps, self.learner.iteration
+        scores = self.learner.evaluate(tasks, steps, seed)
+        self._writer.adaptation_curve(scores, tag, iteration)
+        picture = self.learner.picture(tasks[0], steps, seed)
+        if picture is not None:
+            self._writer.picture(f"{tag}/task", picture, iteration)
+        return scores
 
     def save(self) -> None:
         """Write a checkpoint of this iteration unless there is a whole one, and drop the oldest."""

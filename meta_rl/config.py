@@ -246,8 +246,11 @@ class GeneticConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkConfig:
-    """A multi-layer perceptron."""
+    """A multi-layer perceptron, or four convolutional blocks for images."""
 
+    kind: Literal["mlp", "convolutional"] = "mlp"
+    channels: int = 64
+    """Channels of each block of a convolutional network."""
     hidden: tuple[int, ...] = (64, 64)
     """Units of each hidden layer."""
     activation: Literal["tanh", "relu"] = "tanh"
@@ -256,6 +259,7 @@ class NetworkConfig:
 
     def __post_init__(self):
         _require_types(self, "network")
+        require(self.channels > 0, "network.channels", "1 or more", self.channels)
         require(all(h > 0 for h in self.hidden), "network.hidden", "sizes above 0", self.hidden)
         require(self.context >= 0, "network.context", "0 or more", self.context)
 
@@ -309,12 +313,19 @@ class ShotsConfig:
     tasks: int = 25
     """M, tasks in a meta-batch."""
     shots: int = 10
-    """S, labelled examples each task adapts on."""
+    """S, labelled examples each task adapts on, of every class where there are classes."""
     queries: int = 10
-    """Examples each task's outer loss is taken on."""
+    """Examples each task's outer loss is taken on, of every class where there are classes."""
+    ways: int = 5
+    """N, classes of a task, where there are classes."""
+    rotations: bool = False
+    """Whether a class of images turned by 90, 180 and 270 degrees makes three further classes."""
+    folder: str | None = None
+    """Where the data are, for families that read files."""
 
     def __post_init__(self):
         _require_types(self, "data")
+        require(self.ways > 1, "data.ways", "2 or more", self.ways)
         require(self.tasks > 0, "data.tasks", "1 or more", self.tasks)
         require(self.shots > 0, "data.shots", "1 or more", self.shots)
         require(self.queries > 0, "data.queries", "1 or more", self.queries)
@@ -330,9 +341,14 @@ class EvalConfig:
     """Held-out tasks, the same at every evaluation."""
     steps: int = 3
     """Inner steps taken on each."""
+    test_tasks: int | None = None
+    """Further tasks scored when training ends; if not given, the held-out ones are. Families with
+    class splits take their test classes for these, and their validation classes before."""
 
     def __post_init__(self):
         _require_types(self, "eval")
+        test = self.test_tasks
+        require(test is None or test > 0, "eval.test_tasks", "1 or more", test)
         require(self.every >= 0, "eval.every", "0 or more", self.every)
         require(self.tasks > 0, "eval.tasks", "1 or more", self.tasks)
         require(self.steps >= 0, "eval.steps", "0 or more", self.steps)

@@ -76,11 +76,14 @@ class InnerLoop:
         in_dims = (0 if own_meta else None, 0)
         return over_tasks(adapt_one, in_dims, self.tasks_at_once)(meta, list(supports))
 
-    def path(self, meta: Meta, supports: Sequence[Any], num_tasks: int) -> list[Params]:
+    def path(
+        self, meta: Meta, supports: Sequence[Any], num_tasks: int, *, own_meta: bool = False
+    ) -> list[Params]:
         """Parameters after 0..K steps, where :meth:`adapt` gives the last; each ``(M, ...)``."""
         if not supports:
-            return [expand(self.rule.begin(meta.theta), num_tasks)]
-        walk = over_tasks(lambda *one: list(self._walk(*one)), (None, 0), self.tasks_at_once)
+            return [self.adapt(meta, supports, num_tasks, own_meta=own_meta)]
+        in_dims = (0 if own_meta else None, 0)
+        walk = over_tasks(lambda *one: list(self._walk(*one)), in_dims, self.tasks_at_once)
         return walk(meta, list(supports))
 
     def outer_losses(

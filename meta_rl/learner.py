@@ -18,7 +18,7 @@ from meta_rl.errors import InputError, require
 from meta_rl.mixture import make_rule
 from meta_rl.outer import make_outer_step
 from meta_rl.search import Search
-from meta_rl.trial import Trial, collect, score
+from meta_rl.trial import Trial, collect, met, score
 from meta_rl.types import Meta, Params, Problem, Task
 
 Metrics = dict[str, float]
@@ -113,9 +113,20 @@ class MetaLearner:
 
         Uses B episodes (or S shots) per step, as meta-training does, and the hardened rule.
         """
-        meta = self.deployed
-        batches = collect(self.problem, self.inner, meta, tasks, steps, seed)
-        return score(self.problem, self.inner, meta, batches).cpu()
+        meta, size = self.deployed, self.problem.evaluated_at_once or len(tasks)
+        scores = []
+        for start in range(0, len(tasks), size):
+            group, stream = tasks[start : start + size], seeds.derive(seed, start) if start else seed
+            batches = collect(self.problem, self.inner, meta, group, steps, stream)
+            scores.append(score(self.problem, self.inner, meta, batches))
+        return torch.cat(scores, 1).cpu()
+
+    @torch.no_grad()
+    def picture(self, task: Task, steps: int, seed: int) -> Any:
+        """What adapting does to one task, as a matplotlib figure; None if it has no picture."""
+        batches = collect(self.problem, self.inner, self.deployed, [task], steps, seed)
+        path = self.inner.path(self.deployed, batches[:-1], 1)
+        return self.problem.picture(met(batches), path)
 
     def adapt(
         self,
@@ -163,9 +174,10 @@ class MetaLearner:
         }
         return problem.deploy(params, tuple(scores[:, 0].tolist()), manifest)
 
-    def held_out_tasks(self, n: int) -> list[Task]:
-        """N tasks from a stream that meta-training never draws from."""
-        return self.problem.held_out_tasks(n, seeds.derive(self.config.seed, seeds.EVALUATION))
+    def held_out_tasks(self, n: int, final: bool = False) -> list[Task]:
+        """N tasks from a stream that meta-training never draws from; final: for the last test."""
+        seed = seeds.derive(self.config.seed, seeds.EVALUATION, *([1] if final else []))
+        return self.problem.held_out_tasks(n, seed, final)
 
     def step_sizes(self) -> Params:
         """The inner step sizes in force, with the weights of a mixture of rules."""
@@ -234,6 +246,6 @@ class MetaLearner:
         summary = {f"meta/{name}_step_{k}": value for k, value in enumerate(steps)}
         summary |= {f"meta/{name}_pre": steps[0], f"meta/{name}_post": steps[-1]}
         summary["meta/gain"] = sign * (steps[-1] - steps[0])
-        if self.problem.maximizes:
+        if name == "return":
             summary["rollout/ep_rew_mean"] = steps[-1]
         return summary

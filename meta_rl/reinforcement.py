@@ -58,6 +58,7 @@ class Reinforcement:
 
     maximizes = True
     score_name = "return"
+    evaluated_at_once = None
 
     def __init__(
         self,
@@ -82,7 +83,7 @@ class Reinforcement:
         """Draw n tasks of the family."""
         return self.family.sample_tasks(n, seed)
 
-    def held_out_tasks(self, n: int, seed: int) -> list[Task]:
+    def held_out_tasks(self, n: int, seed: int, final: bool = False) -> list[Task]:
         """Draw n tasks of the split that the family evaluates on."""
         return self.family.sample_tasks(n, seed, self.family.held_out_split)
 
@@ -195,6 +196,10 @@ class Reinforcement:
         """A policy with ``predict``."""
         shape = self.family.observation_space.shape or ()
         return AdaptedPolicy(self.policy, params, shape, scores, manifest)
+
+    def picture(self, batches: Sequence[Episodes], path: Sequence[Params]) -> None:
+        """Returns are in the adaptation curve already."""
+        return None
 
     def describe(self) -> dict[str, Any]:
         """Family and spaces."""

@@ -69,6 +69,15 @@ class Search:
         walk = over_tasks(adapt_one, (0 if own_meta else None, 0), self.config.tasks_at_once)
         return walk(meta, [(probes.noise, probes.fitness) for probes in supports])
 
+    def path(
+        self, meta: Meta, supports: Sequence[Probes], num_tasks: int, *, own_meta: bool = False
+    ) -> list[Params]:
+        """Parameters after 0..K steps, where :meth:`adapt` gives the last; each ``(M, ...)``."""
+        return [
+            self.adapt(meta, supports[:k], num_tasks, own_meta=own_meta)
+            for k in range(len(supports) + 1)
+        ]
+
     def candidates(self, meta: Meta, k: int, phi: Params, noise: Params) -> Params:
         """What one task tries in inner step k, ``(R, ...)``; phi itself first."""
         if self.config.method == "es":

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import torch
+from matplotlib.figure import Figure
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
@@ -14,27 +15,30 @@ from torch.nn import functional as F
 from meta_rl import seeds
 from meta_rl.adapted import AdaptedNetwork
 from meta_rl.config import ShotsConfig
-from meta_rl.core import over_tasks
+from meta_rl.core import over_tasks, select
 from meta_rl.errors import InputError
+from meta_rl.pictures import episode_figure
 from meta_rl.types import Params, Task
 
 
 class Examples(NamedTuple):
-    """S labelled examples of each of M tasks."""
+    """Labelled examples of each of M tasks; without the leading M, of one task."""
 
-    x: Tensor  # (M, S, inputs)
-    y: Tensor  # (M, S, outputs)
+    x: Tensor  # (M, S, *input_shape)
+    y: Tensor  # (M, S, outputs), or int64 classes (M, S)
 
 
 class ExampleFamily(Protocol):
     """A distribution over supervised tasks."""
 
     id: str
-    input_size: int
-    output_size: int
+    kind: Literal["regression", "classification"]
+    input_shape: tuple[int, ...]  # of one example
+    output_size: int  # numbers to predict, or N classes of a task
+    splits: tuple[str, ...]  # trained on, evaluated on while training, tested on at the end
 
-    def sample_tasks(self, n: int, seed: int) -> list[Task]:
-        """Draw n tasks."""
+    def sample_tasks(self, n: int, seed: int, split: str) -> list[Task]:
+        """Draw n tasks; the same seed gives the same tasks on every machine."""
         ...
 
     def check_task(self, task: Task) -> Task:
@@ -42,46 +46,68 @@ class ExampleFamily(Protocol):
         ...
 
     def draw(
-        self, tasks: Sequence[Task], shots: int, seed: int, device: torch.device
+        self, tasks: Sequence[Task], first: int, count: int, seed: int, device: torch.device
     ) -> tuple[Tensor, Tensor]:
-        """Fresh inputs ``(M, S, inputs)`` and labels ``(M, S, outputs)`` of every task."""
+        """Examples number first .. first + count of every task, in the order that seed gives.
+
+        Returns:
+            Regression: ``(M, count, *input_shape)`` and ``(M, count, outputs)``. Classification:
+            so many of every class, ``(M, N * count, *input_shape)`` and int64 ``(M, N * count)``.
+        """
         ...
 
 
 class Supervised:
-    """Tasks of a family, learned by regression with the mean squared error.
+    """Tasks of a family: regression by the squared error, classification by the cross-entropy.
 
-    Every inner step sees the same support set; scores and the outer loss are taken on the query.
+    Every inner step sees the same support set; scores and the outer loss are taken on the query,
+    which shares no example with it. The score is the mean squared error, or the share of the query
+    that is classified rightly.
 
     Args:
         family: where tasks and examples come from.
-        network: a module ``(S, inputs) -> (S, outputs)``.
+        network: a module ``(S, *input_shape) -> (S, outputs)``.
         config: shots and queries.
+        tasks_at_once: tasks whose query is scored together by vmap, as in
+            :func:`meta_rl.core.over_tasks`.
     """
 
-    maximizes = False
-    score_name = "loss"
     exploration_loss = None  # examples do not depend on the parameters
 
-    def __init__(self, family: ExampleFamily, network: nn.Module, config: ShotsConfig):
+    def __init__(
+        self,
+        family: ExampleFamily,
+        network: nn.Module,
+        config: ShotsConfig,
+        tasks_at_once: int | None = None,
+    ):
         self.family, self.network, self.config = family, network, config
+        self.tasks_at_once = tasks_at_once
         self.device = next(network.parameters()).device
+        self.maximizes = family.kind == "classification"
+        self.score_name = "accuracy" if self.maximizes else "loss"
+        self.evaluated_at_once = config.tasks
 
     def initial_parameters(self) -> Params:
         """The network's own parameters."""
         return {name: p.detach().clone() for name, p in self.network.named_parameters()}
 
     def sample_tasks(self, n: int, seed: int) -> list[Task]:
-        """Draw n tasks of the family."""
-        return self.family.sample_tasks(n, seed)
+        """Draw n tasks of the family's first split."""
+        return self.family.sample_tasks(n, seed, self.family.splits[0])
 
-    def held_out_tasks(self, n: int, seed: int) -> list[Task]:
-        """Draw n tasks of the family."""
-        return self.family.sample_tasks(n, seed)
+    def held_out_tasks(self, n: int, seed: int, final: bool = False) -> list[Task]:
+        """Draw n tasks of the split for evaluation while training, or for the test at its end."""
+        return self.family.sample_tasks(n, seed, self.family.splits[2 if final else 1])
 
     def loss(self, params: Params, examples: Examples) -> Tensor:
-        """Mean squared error of one task."""
-        return F.mse_loss(functional_call(self.network, params, (examples.x,)), examples.y)
+        """Mean squared error, or cross-entropy in nats, of one task."""
+        output = functional_call(self.network, params, (examples.x,))
+        if self.maximizes:
+            return F.cross_entropy(output, examples.y)
+        return F.mse_loss(output, examples.y)
+
+    inner_loss = loss
 
     def collect(
         self,
@@ -97,9 +123,10 @@ class Supervised:
         """
         if batches and not query:
             return batches[0]
-        shots = self.config.queries if query else self.config.shots
-        stream = seeds.derive(seed, seeds.DATA, query)
-        return Examples(*self.family.draw(tasks, shots, stream, self.device))
+        shots, queries = self.config.shots, self.config.queries
+        first, count = (shots, queries) if query else (0, shots)
+        stream = seeds.derive(seed, seeds.DATA)
+        return Examples(*self.family.draw(tasks, first, count, stream, self.device))
 
     @torch.no_grad()
     def probe(
@@ -110,17 +137,19 @@ class Supervised:
         count = next(iter(candidates.values())).shape[1]
         rows = {name: value.flatten(0, 1) for name, value in candidates.items()}
         met = Examples(*(value.repeat_interleave(count, 0) for value in support))
-        losses = over_tasks(self.loss, (0, 0), None)(rows, met)
+        losses = over_tasks(self.loss, (0, 0), self.tasks_at_once)(rows, met)
         return -losses.view(len(tasks), count), support, 0
-
-    def inner_loss(self, params: Params, examples: Examples) -> Tensor:
-        """The same as :meth:`loss`."""
-        return self.loss(params, examples)
 
     @torch.no_grad()
     def score(self, batches: Sequence[Examples], k: int, adapted: Callable[[], Params]) -> Tensor:
-        """Query loss of each task after k inner steps: ``(M,)``."""
-        return over_tasks(self.loss, (0, 0), None)(adapted(), batches[-1])
+        """Accuracy (or loss) of each task's query after k inner steps: ``(M,)``."""
+        return over_tasks(self._score, (0, 0), self.tasks_at_once)(adapted(), batches[-1])
+
+    def _score(self, params: Params, examples: Examples) -> Tensor:
+        if not self.maximizes:
+            return self.loss(params, examples)
+        output = functional_call(self.network, params, (examples.x,))
+        return (output.argmax(-1) == examples.y).float().mean()
 
     def statistics(self, examples: Examples) -> dict[str, Tensor | float]:
         """Nothing about a labelled set changes while training."""
@@ -129,28 +158,112 @@ class Supervised:
     def samples(self, batches: Sequence[Examples]) -> int:
         """Labelled examples in the support set and the query set."""
         different = {id(batch): batch for batch in batches}.values()
-        return sum(batch.y[..., 0].numel() for batch in different)
+        return sum(batch.y.shape[0] * batch.y.shape[1] for batch in different)
+
+    @torch.no_grad()
+    def picture(self, batches: Sequence[Examples], path: Sequence[Params]) -> Figure | None:
+        """The first task's support, and its query as predicted before and after adaptation.
+
+        Of images alone; see ``Problem``.
+        """
+        if not self.maximizes or len(self.family.input_shape) != 3:
+            return None
+        support, query = (select(batch, 0) for batch in (batches[0], batches[-1]))
+        predicted = [
+            functional_call(self.network, select(phi, 0), (query.x,)).argmax(-1)
+            for phi in (path[0], path[-1])
+        ]
+        return episode_figure(support, query, *predicted)
 
     def variant(self, variant: Any, episodes: int | None) -> tuple[Supervised, Task]:
-        """This problem for a task of the family; see ``Problem``."""
+        """This problem for a task of the family, or for labelled examples of a person's own.
+
+        Args:
+            variant: a task, or :class:`Examples` of one task, without a leading M: all of them are
+                the support set, and scores are taken on them too.
+            episodes: shots; as in meta-training when None.
+
+        Raises:
+            InputError: if it is neither, or the examples' shapes or classes do not fit.
+        """
+        config = self.config if episodes is None else replace(self.config, shots=episodes)
+        if isinstance(variant, Examples):
+            family = Labelled(self.family, variant)
+            return Supervised(family, self.network, config, self.tasks_at_once), {}
         if not isinstance(variant, Mapping):
             raise InputError(
                 f"variant: {self.family.id} is a supervised family: expected one of its tasks, as "
-                f"{dict(self.sample_tasks(1, 0)[0])}, got an environment."
+                f"{dict(self.held_out_tasks(1, 0)[0])}, or Examples, got {type(variant).__name__}."
             )
-        config = self.config if episodes is None else replace(self.config, shots=episodes)
-        return Supervised(self.family, self.network, config), self.family.check_task(variant)
+        problem = Supervised(self.family, self.network, config, self.tasks_at_once)
+        return problem, self.family.check_task(variant)
 
     def deploy(
         self, params: Params, scores: tuple[float, ...], manifest: dict[str, Any]
     ) -> AdaptedNetwork:
         """A network with ``predict``."""
-        return AdaptedNetwork(self.network, params, scores, manifest)
+        return AdaptedNetwork(self.network, params, scores, manifest, classifies=self.maximizes)
 
     def describe(self) -> dict[str, Any]:
-        """Family and sizes."""
+        """Family and shapes."""
         family = self.family
-        return {"family": family.id, "inputs": family.input_size, "outputs": family.output_size}
+        return {
+            "family": family.id,
+            "kind": family.kind,
+            "inputs": list(family.input_shape),
+            "outputs": family.output_size,
+        }
 
     def close(self) -> None:
         """Nothing is held."""
+
+
+class Labelled:
+    """A person's own labelled examples as a family of one task, ``{}``.
+
+    Args:
+        family: whose shapes and classes they must have; they may be of fewer classes.
+        examples: of one task, without a leading M.
+
+    Raises:
+        InputError: if they do not fit.
+    """
+
+    def __init__(self, family: ExampleFamily, examples: Examples):
+        self.id, self.kind = family.id, family.kind
+        self.input_shape, self.output_size = family.input_shape, family.output_size
+        self.splits = family.splits
+        x, y = examples
+        if tuple(x.shape[1:]) != self.input_shape or len(x) != len(y) or not len(x):
+            raise InputError(
+                f"examples: expected x (n, {', '.join(map(str, self.input_shape))}) and n labels, "
+                f"got {tuple(x.shape)} and {tuple(y.shape)}."
+            )
+        if self.kind == "regression":
+            expected, fits = f"({len(x)}, {self.output_size})", y.shape[1:] == (self.output_size,)
+        else:
+            expected = f"classes from 0 to {self.output_size - 1}, as int64"
+            fits = not y.is_floating_point() and 0 <= int(y.min()) <= int(y.max())
+            fits = fits and int(y.max()) < self.output_size
+        if not fits:
+            raise InputError(
+                f"examples: expected labels {expected}, got {y.dtype} {tuple(y.shape)} from "
+                f"{y.min().item():g} to {y.max().item():g}. For more classes, meta-train with "
+                "more --data.ways."
+            )
+        self.examples = examples
+
+    def sample_tasks(self, n: int, seed: int, split: str) -> list[Task]:
+        """The one task, n times."""
+        return [{} for _ in range(n)]
+
+    def check_task(self, task: Task) -> Task:
+        """The one task."""
+        return task
+
+    def draw(
+        self, tasks: Sequence[Task], first: int, count: int, seed: int, device: torch.device
+    ) -> tuple[Tensor, Tensor]:
+        """All examples, for each task."""
+        x, y = (value.to(device).expand(len(tasks), *value.shape) for value in self.examples)
+        return x, y

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
+from meta_rl.pictures import adaptation_figure
 from meta_rl.types import Params
 
 
@@ -17,7 +18,7 @@ class RunWriter:
 
     Args:
         folder: the run's.
-        score_name: what scores are called: ``return`` or ``loss``.
+        score_name: what scores are called: ``return``, ``loss`` or ``accuracy``.
         resumed_at: events from this iteration on are hidden, because they are written again.
     """
 
@@ -56,6 +57,10 @@ class RunWriter:
         self._writer.add_figure(f"{tag}/adaptation", figure, iteration)
         self._writer.flush()
 
+    def picture(self, tag: str, figure: Figure, iteration: int) -> None:
+        """A figure under the Images tab."""
+        self._writer.add_figure(tag, figure, iteration)
+
     def close(self) -> None:
         """Flush and close the file."""
         self._writer.close()
@@ -84,23 +89,3 @@ class RunWriter:
                 "samples a second": ["Multiline", ["time/fps.*"]],
             },
         }
-
-
-def adaptation_figure(scores: Tensor, score_name: str) -> Figure:
-    """Mean over tasks after each inner step, its 95 % interval, and every task in grey.
-
-    The interval is 1.96 standard errors over the M tasks.
-    """
-    values = scores.cpu().double().numpy()  # (K + 1, M)
-    steps, count = np.arange(values.shape[0]), values.shape[1]
-    mean = values.mean(1)
-    with np.errstate(invalid="ignore"):  # a diverged run has scores that are not finite
-        half = 1.96 * values.std(1, ddof=1) / np.sqrt(count) if count > 1 else np.zeros_like(mean)
-    figure = Figure(figsize=(6, 4), layout="constrained")
-    axes = figure.add_subplot()
-    axes.plot(steps, values, color="0.8", linewidth=0.8, zorder=1)
-    axes.fill_between(steps, mean - half, mean + half, alpha=0.3, zorder=2)
-    axes.plot(steps, mean, marker="o", linewidth=2, zorder=3, label=f"mean of {count} tasks")
-    axes.set(xlabel="inner steps", ylabel=score_name, xticks=steps, title="Adaptation")
-    axes.legend(loc="best")
-    return figure

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from meta_rl.core import InnerLoop, num_tasks
 from meta_rl.search import Probes, Search
-from meta_rl.types import Meta, Problem, Task
+from meta_rl.types import Meta, Params, Problem, Task
 
 
 class Trial:
@@ -122,12 +122,10 @@ def score(
     own_meta: bool = False,
 ) -> Tensor:
     """The score of every task after 0..K inner steps, ``(K + 1, M)``."""
-    tasks = num_tasks(batches[0])
-    return torch.stack(
-        [
-            problem.score(
-                met(batches), k, partial(inner.adapt, meta, batches[:k], tasks, own_meta=own_meta)
-            )
-            for k in range(len(batches))
-        ]
-    )
+
+    @cache
+    def path() -> list[Params]:
+        return inner.path(meta, batches[:-1], num_tasks(batches[-1]), own_meta=own_meta)
+
+    scores = [problem.score(met(batches), k, lambda k=k: path()[k]) for k in range(len(batches))]
+    return torch.stack(scores)

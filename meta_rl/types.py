@@ -172,6 +172,7 @@ class Problem(Protocol):
     maximizes: bool  # whether a higher score is better
     score_name: str
     device: torch.device
+    evaluated_at_once: int | None  # tasks that fit into memory when nothing is learned; None: any
     exploration_loss: Callable[[Params, Any, Any], Tensor] | None
     """``(phi_k, support_k, query)`` of one task, for :class:`meta_rl.core.InnerLoop`; or None."""
 
@@ -183,8 +184,8 @@ class Problem(Protocol):
         """Draw n tasks to train on."""
         ...
 
-    def held_out_tasks(self, n: int, seed: int) -> list[Task]:
-        """Draw n tasks to evaluate on."""
+    def held_out_tasks(self, n: int, seed: int, final: bool = False) -> list[Task]:
+        """Draw n tasks to evaluate on while training, or for the test at its end."""
         ...
 
     def inner_loss(self, params: Params, batch: Any) -> Tensor:
@@ -237,6 +238,15 @@ class Problem(Protocol):
 
     def statistics(self, batch: Any) -> dict[str, Tensor | float]:
         """Numbers worth watching about the query batch."""
+        ...
+
+    def picture(self, batches: Sequence[Any], path: Sequence[Params]) -> Any:
+        """What adapting does to the first task, as a matplotlib figure; None if there is none.
+
+        Args:
+            batches: K supports and the query.
+            path: phi after 0..K inner steps.
+        """
         ...
 
     def samples(self, batches: Sequence[Any]) -> int:

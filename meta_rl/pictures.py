@@ -1,0 +1,75 @@
+"""Figures: adaptation curves, and what adapting does to a task of images."""
+
+from __future__ import annotations
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from torch import Tensor
+
+
+def adaptation_figure(scores: Tensor, score_name: str) -> Figure:
+    """Mean over tasks after each inner step, its 95 % interval, and every task in grey.
+
+    The interval is 1.96 standard errors over the M tasks.
+    """
+    values = scores.cpu().double().numpy()  # (K + 1, M)
+    steps, count = np.arange(values.shape[0]), values.shape[1]
+    mean = values.mean(1)
+    with np.errstate(invalid="ignore"):  # a diverged run has scores that are not finite
+        half = 1.96 * values.std(1, ddof=1) / np.sqrt(count) if count > 1 else np.zeros_like(mean)
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    axes = figure.add_subplot()
+    axes.plot(steps, values, color="0.8", linewidth=0.8, zorder=1)
+    axes.fill_between(steps, mean - half, mean + half, alpha=0.3, zorder=2)
+    axes.plot(steps, mean, marker="o", linewidth=2, zorder=3, label=f"mean of {count} tasks")
+    axes.set(xlabel="inner steps", ylabel=score_name, xticks=steps, title="Adaptation")
+    axes.legend(loc="best")
+    return figure
+
+
+def episode_figure(
+    support: tuple[Tensor, Tensor], query: tuple[Tensor, Tensor], before: Tensor, after: Tensor
+) -> Figure:
+    """One task of N classes of images, a class a row: its support, then its query as predicted.
+
+    A query image is framed green if it was classified rightly after adaptation and red if not;
+    above it stand the classes predicted before and after.
+
+    Args:
+        support: images ``(N * S, C, H, W)`` in [0, 1] and their classes ``(N * S,)``.
+        query: the same, of other images.
+        before: classes predicted for the query without adapting.
+        after: those predicted after the last inner step.
+    """
+    shown = 8  # of a class's query
+    y = query[1].cpu()
+    classes = sorted({int(c) for c in support[1]})
+    shots = max(int((support[1] == c).sum()) for c in classes)
+    columns = shots + min(shown, max(int((y == c).sum()) for c in classes))
+    size = (0.75 * columns, 0.85 * len(classes) + 0.4)
+    figure = Figure(figsize=size, layout="constrained")
+    grid = figure.subplots(len(classes), columns, squeeze=False)
+    for axes in grid.flat:
+        axes.set_axis_off()
+    for row, c in zip(grid, classes, strict=True):
+        for axes, image in zip(row, support[0][support[1] == c], strict=False):
+            _show(axes, image)
+            axes.set_title(f"class {c}", fontsize=7, pad=2)
+        of_class = (y == c).nonzero()[:shown, 0]
+        for axes, number in zip(row[shots:], of_class, strict=False):
+            right = int(after[number]) == c
+            _show(axes, query[0][number], "tab:green" if right else "tab:red")
+            axes.set_title(f"{int(before[number])} → {int(after[number])}", fontsize=7, pad=2)
+    share = [float((p.cpu() == y).float().mean()) for p in (before, after)]
+    title = f"accuracy {share[0]:.2f} → {share[1]:.2f}; left: support, right: query"
+    figure.suptitle(title, fontsize=8)
+    return figure
+
+
+def _show(axes: Axes, image: Tensor, frame: str = "none") -> None:
+    axes.imshow(image.float().cpu().permute(1, 2, 0).numpy(), cmap="gray_r", vmin=0, vmax=1)
+    axes.set(xticks=[], yticks=[])
+    axes.set_axis_on()
+    for spine in axes.spines.values():
+        spine.set(color=frame, linewidth=2)
