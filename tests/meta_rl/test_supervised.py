@@ -1,0 +1,161 @@
+"""Supervised problems: their losses, their sets, and that they run on the one core."""
+
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+import torch
+
+import presets
+from agents import make_network
+from envs.examples import ImageClasses
+from meta_rl import InputError, MetaLearner, Supervised, seeds
+from meta_rl.adam import Adam
+from meta_rl.config import AdamConfig, Config, EvalConfig, InnerConfig, NetworkConfig, ShotsConfig
+from meta_rl.core import InnerLoop
+from meta_rl.supervised import Examples
+
+
+def pictures(classes=40, each=12, side=8, noise=40.0):
+    """Every class a pattern of its own, every image that pattern with noise."""
+    generator = np.random.default_rng(0)
+    patterns = generator.uniform(60, 200, (classes, 1, side, side))
+    drawn = patterns + generator.normal(0, noise, (classes, each, side, side))
+    return list(drawn.clip(0, 255).astype(np.uint8))
+
+
+@pytest.fixture(scope="module")
+def family():
+    splits = {"train": range(20), "validation": range(20, 30), "test": range(30, 40)}
+    return ImageClasses("patterns", pictures(), splits, ways=3)
+
+
+def learner(family, steps=1, **settings):
+    config = Config(
+        family="patterns",
+        inner=InnerConfig(steps=steps, step_size=0.1),
+        outer=AdamConfig(learning_rate=3e-3, step_size_learning_rate=0.01),
+        data=ShotsConfig(tasks=4, shots=1, queries=5, ways=3),
+        network=NetworkConfig(hidden=(32,), activation="relu"),
+        eval=EvalConfig(steps=2),
+    )
+    config = dataclasses.replace(config, **settings)
+    generator = seeds.generator(0)
+    network = make_network(family.input_shape, family.output_size, config.network, generator)
+    return MetaLearner(Supervised(family, network, config.data), config)
+
+
+def test_classification_descends_cross_entropy_and_scores_accuracy(family):
+    problem = learner(family).problem
+    logits = torch.tensor([[2.0, 0.0, 0.0], [0.0, 0.0, 1.0]])
+    problem.network = torch.nn.Identity()
+    one = Examples(logits, torch.tensor([0, 1]))
+    expected = (math.log(1 + 2 * math.exp(-2)) + math.log(2 + math.e)) / 2
+    assert problem.loss({}, one).item() == pytest.approx(expected, rel=1e-6)
+    batch = Examples(logits[None], one.y[None])
+    path = {"unused": torch.zeros(1)}
+    problem.network.unused = torch.nn.Parameter(torch.zeros(()))
+    assert problem.score([batch], 0, lambda: path).tolist() == [0.5]
+
+
+def test_support_and_query_share_no_example(family):
+    problem = learner(family).problem
+    tasks = problem.sample_tasks(4, 0)
+    support = problem.collect(tasks, [], dict, 7, False)
+    query = problem.collect(tasks, [support], dict, 7, True)
+    assert support.x.shape == (4, 3, 1, 8, 8)
+    assert query.x.shape == (4, 15, 1, 8, 8)
+    same = (support.x[:, :, None] == query.x[:, None]).flatten(3).all(-1)
+    assert not same.any()
+
+
+def test_training_validation_and_test_classes_differ(family):
+    made = learner(family)
+    drawn = [
+        {c for task in tasks for c in task["classes"]}
+        for tasks in (
+            made.problem.sample_tasks(200, 0),
+            made.held_out_tasks(200),
+            made.held_out_tasks(200, final=True),
+        )
+    ]
+    assert drawn == [set(range(20)), set(range(20, 30)), set(range(30, 40))]
+
+
+def test_few_shot_classes_are_learned_in_seconds(family):
+    made = learner(family)
+    tasks = made.held_out_tasks(100, final=True)
+    before = made.evaluate(tasks, 2, 0).mean(1)
+    after = made.learn(150).evaluate(tasks, 2, 0).mean(1)
+    assert after[0] == pytest.approx(1 / 3, abs=0.05)  # labels are arbitrary without a support set
+    assert after[2] > before[2] + 0.15
+    assert after[2] > 0.85
+
+
+def test_evaluating_in_groups_gives_every_group_its_own_draw(family):
+    made = learner(family)
+    tasks = made.held_out_tasks(10)
+    together = made.evaluate(tasks, 1, 3)
+    assert together.shape == (2, 10)
+    assert torch.equal(together[:, :4], made.evaluate(tasks[:4], 1, 3))
+    alone = made.evaluate(tasks[4:8], 1, seeds.derive(3, 4))
+    assert torch.equal(together[:, 4:8], alone)
+
+
+@pytest.mark.parametrize("name", ["navigation-2d", "patterns"])
+def test_both_kinds_of_data_run_through_the_same_inner_loop_and_outer_step(
+    family, name, monkeypatch
+):
+    if name == "patterns":
+        made = learner(family)
+    else:
+        config = presets.PRESETS[name]
+        data = dataclasses.replace(config.data, tasks=2, episodes=2)
+        made = presets.build(dataclasses.replace(config, data=data, outer=AdamConfig()))
+    called = []
+    for owner, method in ((InnerLoop, "adapt"), (InnerLoop, "meta_gradient"), (Adam, "step")):
+        original = getattr(owner, method)
+
+        def spy(self, *args, original=original, name=f"{owner.__name__}.{method}", **kwargs):
+            called.append(name)
+            return original(self, *args, **kwargs)
+
+        monkeypatch.setattr(owner, method, spy)
+    made.iterate()
+    assert {"InnerLoop.adapt", "InnerLoop.meta_gradient", "Adam.step"} <= set(called)
+
+
+def test_examples_of_ones_own_are_adapted_to(family):
+    made = learner(family).learn(100)
+    x, y = family.draw(family.sample_tasks(1, 5, "test"), 0, 12, 0, "cpu")
+    x, y = x[0].view(3, 12, 1, 8, 8), y[0].view(3, 12)
+    model = made.adapt(Examples(x[:, :5].flatten(0, 1), y[:, :5].flatten()), steps=5)
+    probabilities = model.predict(x[:, 5:].flatten(0, 1).numpy())
+    np.testing.assert_allclose(probabilities.sum(1), 1, rtol=1e-5)
+    assert (probabilities.argmax(1) == y[:, 5:].flatten().numpy()).mean() > 0.9
+    assert model.scores[-1] > 0.9
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "message"),
+    [
+        (torch.zeros(3, 1, 9, 9), torch.arange(3), r"expected x \(n, 1, 8, 8\)"),
+        (torch.zeros(3, 1, 8, 8), torch.arange(2), "n labels"),
+        (torch.zeros(3, 1, 8, 8), torch.arange(1, 4), "classes from 0 to 2.*--data.ways"),
+        (torch.zeros(3, 1, 8, 8), torch.zeros(3), "as int64, got torch.float32"),
+        (torch.zeros(0, 1, 8, 8), torch.zeros(0, dtype=torch.int64), "n labels"),
+    ],
+)
+def test_examples_that_do_not_fit_are_refused(family, x, y, message):
+    with pytest.raises(InputError, match=message):
+        learner(family).adapt(Examples(x, y))
+
+
+def test_an_episode_has_a_picture_and_other_tasks_have_none(family):
+    made = learner(family)
+    figure = made.picture(made.held_out_tasks(1)[0], 1, 0)
+    assert "accuracy" in figure.get_suptitle()
+    assert len(figure.axes) == 3 * (1 + 5)
+    sinusoid = presets.build(presets.PRESETS["sinusoid"])
+    assert sinusoid.picture(sinusoid.held_out_tasks(1)[0], 1, 0) is None
