@@ -1,0 +1,57 @@
+"""Arrays that take long to make, made once and kept in the user's cache folder."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+DAMAGED = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error)
+
+
+def cache_folder() -> Path:
+    """``$XDG_CACHE_HOME/meta-rl-agents``, by default under ``~/.cache``."""
+    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(base).expanduser() / "meta-rl-agents"
+
+
+def cached_arrays(key: str, make: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """What ``make`` returns, from the file that an earlier call left if it is sound.
+
+    The file appears whole or not at all, so several processes may ask at once. Where the folder
+    cannot be written to, arrays are made anew each time.
+
+    Args:
+        key: names the file; has to change with whatever the arrays depend on.
+        make: makes the arrays.
+    """
+    path = cache_folder() / f"{key}.npz"
+    if path.exists():
+        try:
+            with np.load(path, allow_pickle=False) as stored:
+                return {name: stored[name] for name in stored.files}
+        except DAMAGED:
+            pass  # made anew below
+    arrays = make()
+    try:
+        _write(path, arrays)
+    except OSError:
+        pass  # a cache that cannot be kept costs time, nothing else
+    return arrays
+
+
+def _write(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, suffix=".part")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            np.savez_compressed(file, allow_pickle=False, **arrays)
+        os.replace(name, path)
+    except BaseException:
+        os.unlink(name)
+        raise

@@ -1,0 +1,258 @@
+"""N-way, S-shot tasks over classes of images: the few-shot classification of the literature."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from meta_rl.errors import InputError, require
+from meta_rl.types import Task
+
+SPLITS = ("train", "validation", "test")
+
+
+def first_of_shuffled(sizes: np.ndarray, count: int, seed: int) -> np.ndarray:
+    """The first ``count`` entries of a random order of ``range(size)``, for every row.
+
+    All rows at once (Fisher-Yates). Asking for more keeps those that came before, and a row does
+    not depend on the sizes of the others.
+
+    Args:
+        sizes: how many there are to order, any shape ``(*)``.
+        count: how many are wanted, at most the smallest size.
+        seed: of the orders; equal seeds give equal orders on every machine.
+
+    Returns:
+        int64 ``(*, count)``.
+    """
+    rows = np.arange(sizes.size)
+    flat = sizes.reshape(-1)
+    order = np.tile(np.arange(flat.max(initial=0)), (flat.size, 1))
+    uniform = np.random.default_rng(seed).random((count, flat.size))
+    for k in range(count):
+        other = k + (uniform[k] * (flat - k)).astype(np.int64)
+        order[rows, k], order[rows, other] = order[rows, other], order[rows, k]
+    return order[:, :count].reshape(*sizes.shape, count)
+
+
+class ImageClasses:
+    """Few-shot classification: a task is N classes of images, labelled 0 to N-1 in its order.
+
+    A task is ``{"classes": (17, 803, 1422, 5, 96)}``, class numbers in the order of their labels.
+
+    With ``rotations`` every class gives four, itself turned by 0, 90, 180 and 270 degrees, numbered
+    ``4 * class + quarter turns``. A sampled task then has N different classes of images, each in one
+    of its turns, in every split (as the MAML authors' Omniglot; so symmetric characters do not meet
+    themselves).
+
+    Args:
+        id: of the family.
+        images: one array for each class, uint8 ``(n, H, W)`` or ``(n, channels, H, W)``, 255 for 1.0.
+        splits: the classes of train, validation and test, as positions in ``images``. Without
+            classes to validate on, the evaluation while training takes other tasks of the training
+            classes.
+        ways: N.
+        rotations: whether quarter turns are classes of their own.
+        names: of the classes, for people; their positions if left out.
+        summary: one line for people.
+        source: of the data, and its licence.
+
+    Raises:
+        InputError: if images have different shapes, are not uint8 or not square while rotated, a
+            class is in two splits, or a split has fewer than N classes.
+    """
+
+    kind: Literal["classification"] = "classification"
+
+    def __init__(
+        self,
+        id: str,
+        images: Sequence[np.ndarray],
+        splits: Mapping[str, Sequence[int]],
+        *,
+        ways: int = 5,
+        rotations: bool = False,
+        names: Sequence[str] = (),
+        summary: str = "",
+        source: str = "",
+    ):
+        self.id, self.summary, self.source = id, summary, source
+        self.ways = self.output_size = ways
+        self.turns = 4 if rotations else 1
+        self.names = tuple(names) or tuple(str(c) for c in range(len(images)))
+        self._classes = {
+            split: np.array(splits[split], dtype=np.int64) for split in SPLITS if len(splits[split])
+        }
+        self.splits = ("train", "validation" if "validation" in self._classes else "train", "test")
+        _check_images(id, images, rotations)
+        _check_splits(id, self._classes, len(images), ways)
+        self._sizes = np.array([len(of_class) for of_class in images])
+        self._starts = np.cumsum(self._sizes) - self._sizes
+        stacked = np.concatenate([np.asarray(of_class) for of_class in images])
+        self._images = torch.from_numpy(stacked[:, None] if stacked.ndim == 3 else stacked)
+        self._on: dict[torch.device, Tensor] = {}
+        self.input_shape: tuple[int, ...] = tuple(self._images.shape[1:])
+
+    @property
+    def num_classes(self) -> int:
+        """Class numbers run from 0 to one less than this."""
+        return len(self._sizes) * self.turns
+
+    def class_numbers(self, split: str) -> list[int]:
+        """All class numbers of a split, ascending.
+
+        Raises:
+            InputError: on a split that it does not have.
+        """
+        return [int(c) * self.turns + q for c in self._of(split) for q in range(self.turns)]
+
+    def class_name(self, number: int) -> str:
+        """A class for people: its name, and how far it is turned."""
+        base, turn = divmod(number, self.turns)
+        return f"{self.names[base]} turned {90 * turn}" if turn else self.names[base]
+
+    def sample_tasks(self, n: int, seed: int, split: str = "train") -> list[Task]:
+        """Draw n tasks: N different classes of the split, in random order.
+
+        Raises:
+            InputError: on a split that it does not have.
+        """
+        classes = self._of(split)
+        generator = np.random.default_rng(seed)
+        tasks: list[Task] = []
+        for _ in range(n):
+            chosen = generator.choice(classes, self.ways, replace=False) * self.turns
+            turned = chosen + generator.integers(self.turns, size=self.ways)
+            tasks.append({"classes": tuple(int(number) for number in turned)})
+        return tasks
+
+    def check_task(self, task: Mapping[str, Any]) -> Task:
+        """The task with its class numbers as a tuple of integers.
+
+        Raises:
+            InputError: unless it has N different known classes and nothing else.
+        """
+        if set(task) != {"classes"}:
+            unknown = [name for name in task if name != "classes"]
+            problem = f"got {unknown[0]!r}" if unknown else "classes is missing"
+            raise InputError(f"task: expected one parameter, classes; {problem}.")
+        numbers = _integers(task["classes"])
+        known = len(numbers) == len(set(numbers)) == self.ways
+        if not known or not all(0 <= number < self.num_classes for number in numbers):
+            raise InputError(
+                f"task parameter classes: expected {self.ways} different numbers from 0 to "
+                f"{self.num_classes - 1}, got {task['classes']!r}."
+            )
+        return {"classes": numbers}
+
+    def draw(
+        self,
+        tasks: Sequence[Task],
+        first: int,
+        count: int,
+        seed: int,
+        device: torch.device | str,
+    ) -> tuple[Tensor, Tensor]:
+        """Examples ``first`` to ``first + count`` of every class, in the order the seed gives.
+
+        The support set is ``draw(tasks, 0, S, seed, ...)``, the query set that follows it
+        ``draw(tasks, S, Q, seed, ...)``.
+
+        Returns:
+            Images float32 ``(M, N * count, channels, H, W)`` in [0, 1] and labels int64
+            ``(M, N * count)``, class 0's examples first.
+
+        Raises:
+            InputError: if a class has too few examples.
+        """
+        numbers = np.array([task["classes"] for task in tasks], dtype=np.int64)  # (M, N)
+        base, turn = np.divmod(numbers.reshape(len(tasks), self.ways), self.turns)
+        sizes = self._sizes[base]
+        self._check_enough(base, sizes, first + count)
+        order = first_of_shuffled(sizes, first + count, seed)[..., first:]
+        rows = (self._starts[base][..., None] + order).reshape(-1)
+        images = self._images_on(torch.device(device))
+        x = images[torch.from_numpy(rows).to(images.device)].float().div_(255.0)
+        turned = np.repeat(turn.reshape(-1), count)
+        for quarter in range(1, self.turns):
+            at = torch.from_numpy(np.flatnonzero(turned == quarter)).to(x.device)
+            x[at] = x[at].rot90(quarter, (-2, -1))
+        labels = torch.arange(self.ways, device=x.device).repeat_interleave(count)
+        x = x.view(len(tasks), self.ways * count, *self.input_shape)
+        return x, labels.expand(len(tasks), -1).contiguous()
+
+    def _of(self, split: str) -> np.ndarray:
+        require(split in self._classes, "split", f"one of {', '.join(self._classes)}", split)
+        return self._classes[split]
+
+    def _check_enough(self, base: np.ndarray, sizes: np.ndarray, wanted: int) -> None:
+        if sizes.size and sizes.min() < wanted:
+            name = self.names[base.reshape(-1)[sizes.argmin()]]
+            raise InputError(
+                f"shots: expected at most {sizes.min()} examples a class, support and query "
+                f"together (class {name!r} of {self.id} has no more), got {wanted}. Ask for fewer "
+                "shots or queries, or leave out the small classes."
+            )
+
+    def _images_on(self, device: torch.device) -> Tensor:
+        if device not in self._on:
+            self._on[device] = self._images.to(device)
+        return self._on[device]
+
+
+def split_classes(count: int, fractions: tuple[float, float, float], seed: int) -> dict[str, Any]:
+    """Classes 0 to count-1 shuffled by the seed and divided among train, validation and test.
+
+    Args:
+        count: of classes.
+        fractions: of the three splits; only their ratios matter.
+        seed: of the order; -1 keeps classes in their order.
+    """
+    order = np.arange(count) if seed < 0 else np.random.default_rng(seed).permutation(count)
+    ends = np.rint(np.cumsum(fractions) / sum(fractions) * count).astype(int)
+    return dict(zip(SPLITS, np.split(order, ends[:-1]), strict=True))
+
+
+def _integers(value: Any) -> tuple[int, ...]:
+    entries: Iterable[Any] = value if isinstance(value, Sequence) else (value,)
+    found = []
+    for entry in entries:
+        try:
+            number = float(entry)
+        except (TypeError, ValueError):
+            return ()
+        if not number.is_integer():
+            return ()
+        found.append(int(number))
+    return tuple(found)
+
+
+def _check_images(name: str, images: Sequence[np.ndarray], rotations: bool) -> None:
+    shapes = {of_class.shape[1:] for of_class in images}
+    require(len(images) > 0, f"{name}: images", "at least one class", len(images))
+    require(len(shapes) == 1, f"{name}: images", "one shape", sorted(shapes))
+    shape = next(iter(shapes))
+    require(len(shape) in (2, 3), f"{name}: images", "(n, H, W) or (n, channels, H, W)", shape)
+    kinds = {str(of_class.dtype) for of_class in images}
+    require(kinds == {"uint8"}, f"{name}: images", "uint8", sorted(kinds))
+    square = not rotations or shape[-1] == shape[-2]
+    require(square, f"{name}: rotations", "square images", shape)
+
+
+def _check_splits(name: str, splits: Mapping[str, np.ndarray], count: int, ways: int) -> None:
+    require(ways >= 2, "ways", "2 or more", ways)
+    require({"train", "test"} <= set(splits), f"{name}: splits", "train and test", [*splits])
+    used = np.concatenate(list(splits.values()))
+    require(len(set(used.tolist())) == len(used), f"{name}: splits", "disjoint classes", used)
+    inside = not used.size or (used.min() >= 0 and used.max() < count)
+    require(bool(inside), f"{name}: splits", f"classes from 0 to {count - 1}", used)
+    for split, classes in splits.items():
+        if len(classes) < ways:
+            raise InputError(
+                f"ways: {name} has {len(classes)} classes to {split} on, got {ways} ways. Ask for "
+                f"at most {min(map(len, splits.values()))} ways, or add classes."
+            )

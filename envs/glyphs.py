@@ -1,0 +1,193 @@
+"""Glyphs: Omniglot's kind of task from the fonts that every machine has, without a download.
+
+Characters are the classes, typefaces the drawers, and no script is in two splits. See
+docs/few-shot.md for what is drawn, from which fonts, and under which licences.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import zlib
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw, ImageFont, features
+from torch.nn import functional as F
+from tqdm import tqdm
+
+from envs.cache import cached_arrays
+from envs.examples import SPLITS, ImageClasses
+from envs.fonts import Face, find_faces, script_of
+
+VERSION = 1  # of the pictures: another one draws them anew
+SIZE = 28  # pixels a side
+IMAGES = 20  # of every character, as in Omniglot
+MOST = 100  # characters of one script, so that none outweighs the others
+ALIKE = 0.95  # cosine of two pictures from which their characters count as one
+
+VALIDATION = tuple("Hebr Syrc Samr Mand Armi Phnx Palm Mymr Cham Kali Glag Orkh Olck Osma Yiii".split())
+TEST = tuple(
+    "Armn Tfng Nkoo Adlm Ethi Vaii Bamu Mend Hmng Thai Laoo Khmr Tavt Lana Tale Talu "
+    "Telu Knda Mlym Sinh Taml Gran Java Bali Sund".split()
+)
+"""Scripts, by ISO 15924 code, to validate and test on; all others are trained on."""
+
+
+class Character(NamedTuple):
+    """One class: a character, the split of its script, and its picture in every face."""
+
+    text: str
+    split: str
+    drawn: np.ndarray  # uint8 (faces, 2 SIZE, 2 SIZE)
+
+
+@functools.cache
+def _arrays() -> dict[str, np.ndarray]:
+    faces = find_faces()
+    versions = [VERSION, features.version("pil"), features.version("freetype2")]
+    files = [(face.name, face.path.stat().st_size) for face in faces]
+    key = hashlib.sha256(repr((versions, files)).encode()).hexdigest()[:16]
+    return cached_arrays(f"glyphs-{key}", lambda: render(faces))
+
+
+def make_glyphs(ways: int = 5, rotations: bool = False) -> ImageClasses:
+    """Glyphs from this machine's fonts; drawn once, then read from the cache.
+
+    Args:
+        ways: N.
+        rotations: whether quarter turns are classes of their own.
+    """
+    arrays = _arrays()
+    texts = [chr(code) for code in arrays["characters"]]
+    splits = {name: np.flatnonzero(arrays["split"] == i) for i, name in enumerate(SPLITS)}
+    scripts = len({script_of(text) for text in texts})
+    return ImageClasses(
+        "glyphs",
+        list(arrays["images"]),
+        splits,
+        ways=ways,
+        rotations=rotations,
+        names=texts,
+        summary=f"{len(texts)} characters of {scripts} scripts, {IMAGES} images of each, drawn "
+        "from this machine's free fonts; scripts differ between splits.",
+        source="DejaVu, STIX and, where installed, Noto, GNU FreeFont, Liberation",
+    )
+
+
+def render(faces: Sequence[Face]) -> dict[str, np.ndarray]:
+    """Draw all characters that these faces have.
+
+    Returns:
+        ``characters`` (C,) code points, ``split`` (C,) positions in SPLITS, and ``images``
+        uint8 (C, IMAGES, SIZE, SIZE), ink 255 on 0.
+    """
+    chosen = _choose(faces)
+    kept = _drop_alike([_draw(text, chosen[text]) for text in _progress(sorted(chosen), "drawing")])
+    images = [_vary(character) for character in _progress(kept, "varying")]
+    return {
+        "characters": np.array([ord(character.text) for character in kept], dtype=np.int64),
+        "split": np.array([SPLITS.index(character.split) for character in kept], dtype=np.int64),
+        "images": np.stack(images),
+    }
+
+
+def _progress(items: Sequence, what: str):
+    return tqdm(items, desc=f"Glyphs, once: {what}", delay=2, leave=False)
+
+
+def _choose(faces: Sequence[Face]) -> dict[str, list[Face]]:
+    """At most MOST characters of every script, those in most faces first; their first faces."""
+    having: dict[str, list[Face]] = defaultdict(list)
+    for face in faces:
+        for text in face.characters():
+            having[text].append(face)
+    scripts: dict[str, list[str]] = defaultdict(list)
+    for text in having:
+        scripts[script_of(text)].append(text)
+    chosen = {}
+    for texts in scripts.values():
+        # Among equals by a hash, so as not to take only the first of a long ordered syllabary.
+        texts.sort(key=lambda text: (-len(having[text]), zlib.crc32(text.encode()), text))
+        chosen.update({text: having[text][:IMAGES] for text in texts[:MOST]})
+    return chosen
+
+
+def _split_of(text: str) -> str:
+    code = script_of(text)
+    return "test" if code in TEST else "validation" if code in VALIDATION else "train"
+
+
+def _draw(text: str, faces: Sequence[Face]) -> Character:
+    drawn = [picture for face in faces if (picture := _picture(text, face)) is not None]
+    empty = np.zeros((0, 2 * SIZE, 2 * SIZE), dtype=np.uint8)
+    return Character(text, _split_of(text), np.stack(drawn) if drawn else empty)
+
+
+def _picture(text: str, face: Face) -> np.ndarray | None:
+    """The character at twice the size, its longer side 40 of 56 pixels, centred; None if blank."""
+    canvas = Image.new("L", (400, 400))
+    ImageDraw.Draw(canvas).text((140, 120), text, fill=255, font=_font(face))
+    box = canvas.getbbox()
+    if box is None:
+        return None
+    ink = canvas.crop(box)
+    scale = 40 / max(ink.size)
+    width, height = (max(1, round(side * scale)) for side in ink.size)
+    ink = ink.resize((width, height), Image.Resampling.LANCZOS)
+    picture = Image.new("L", (2 * SIZE, 2 * SIZE))
+    picture.paste(ink, ((2 * SIZE - width) // 2, (2 * SIZE - height) // 2))
+    return np.asarray(picture)
+
+
+@functools.lru_cache(maxsize=512)
+def _font(face: Face) -> ImageFont.FreeTypeFont:
+    return ImageFont.truetype(face.path, 80, layout_engine=ImageFont.Layout.BASIC)
+
+
+def _drop_alike(characters: Sequence[Character]) -> list[Character]:
+    """Without blank ones, and without any that looks like one before it in some face.
+
+    Test characters come first, so that what looks alike in two splits is left out of training.
+    """
+    order = sorted(characters, key=lambda c: (-SPLITS.index(c.split), c.text))
+    kept: list[Character] = []
+    seen = torch.zeros(sum(len(c.drawn) for c in order), (SIZE // 2) ** 2)
+    filled = 0
+    for character in _progress(order, "comparing"):
+        if not len(character.drawn):
+            continue
+        coarse = F.avg_pool2d(torch.from_numpy(character.drawn).float().unsqueeze(1), 4)
+        unit = F.normalize(coarse.flatten(1), dim=1)
+        if filled and (unit @ seen[:filled].T).max() > ALIKE:
+            continue
+        seen[filled : filled + len(unit)] = unit
+        filled += len(unit)
+        kept.append(character)
+    return kept
+
+
+def _vary(character: Character) -> np.ndarray:
+    """IMAGES different pictures: the faces in turn, each slightly turned, sheared and bent.
+
+    The variation is the character's own, whatever else is drawn.
+    """
+    uniform = np.random.default_rng([VERSION, ord(character.text)]).uniform(-1, 1, (IMAGES, 56))
+    draws = torch.from_numpy(uniform).float()
+    angle, shear = 0.2 * draws[:, 0], 0.2 * draws[:, 1]  # radians, and a slope
+    wide, high = torch.exp(0.12 * draws[:, 2]), torch.exp(0.12 * draws[:, 3])
+    shift = 0.1 * draws[:, 4:6]  # of half the picture
+    cos, sin = torch.cos(angle), torch.sin(angle)
+    rows = [wide * cos, shear - sin, shift[:, 0], sin, high * cos, shift[:, 1]]
+    grid = F.affine_grid(
+        torch.stack(rows, 1).view(-1, 2, 3), [IMAGES, 1, 2 * SIZE, 2 * SIZE], align_corners=False
+    )
+    bend = 0.1 * draws[:, 6:].view(IMAGES, 2, 5, 5)
+    bend = F.interpolate(bend, (2 * SIZE, 2 * SIZE), mode="bicubic", align_corners=True)
+    faces = character.drawn[np.arange(IMAGES) % len(character.drawn)]
+    pictures = torch.from_numpy(faces).float().unsqueeze(1)
+    bent = F.grid_sample(pictures, grid + bend.permute(0, 2, 3, 1), align_corners=False)
+    return F.avg_pool2d(bent, 2).squeeze(1).round().clamp(0, 255).to(torch.uint8).numpy()
