@@ -17,11 +17,13 @@ from meta_rl.core import InnerLoop
 from meta_rl.supervised import Examples
 
 
-def pictures(classes=40, each=12, side=8, noise=40.0):
-    """Every class a pattern of its own, every image that pattern with noise."""
+def pictures(classes=40, each=12, side=8, noise=30.0):
+    """Noise everywhere, and a class in the brightness of the four quarters."""
     generator = np.random.default_rng(0)
-    patterns = generator.uniform(60, 200, (classes, 1, side, side))
-    drawn = patterns + generator.normal(0, noise, (classes, each, side, side))
+    quarters = generator.choice([-25.0, 25.0], (classes, 1, 2, 2)) * generator.uniform(0.5, 1.5)
+    quarters = quarters + generator.normal(0, 12, quarters.shape)
+    drawn = 128 + quarters.repeat(side // 2, 2).repeat(side // 2, 3)
+    drawn = drawn + generator.normal(0, noise, (classes, each, side, side))
     return list(drawn.clip(0, 255).astype(np.uint8))
 
 
@@ -31,12 +33,12 @@ def family():
     return ImageClasses("patterns", pictures(), splits, ways=3)
 
 
-def learner(family, steps=1, **settings):
+def learner(family, **settings):
     config = Config(
         family="patterns",
-        inner=InnerConfig(steps=steps, step_size=0.1),
-        outer=AdamConfig(learning_rate=3e-3, step_size_learning_rate=0.01),
-        data=ShotsConfig(tasks=4, shots=1, queries=5, ways=3),
+        inner=InnerConfig(steps=2, step_size=0.4),
+        outer=AdamConfig(learning_rate=0.01),
+        data=ShotsConfig(tasks=8, shots=1, queries=5, ways=3),
         network=NetworkConfig(hidden=(32,), activation="relu"),
         eval=EvalConfig(steps=2),
     )
@@ -65,6 +67,7 @@ def test_support_and_query_share_no_example(family):
     support = problem.collect(tasks, [], dict, 7, False)
     query = problem.collect(tasks, [support], dict, 7, True)
     assert support.x.shape == (4, 3, 1, 8, 8)
+    assert query.y[0].tolist() == [0] * 5 + [1] * 5 + [2] * 5
     assert query.x.shape == (4, 15, 1, 8, 8)
     same = (support.x[:, :, None] == query.x[:, None]).flatten(3).all(-1)
     assert not same.any()
@@ -87,10 +90,9 @@ def test_few_shot_classes_are_learned_in_seconds(family):
     made = learner(family)
     tasks = made.held_out_tasks(100, final=True)
     before = made.evaluate(tasks, 2, 0).mean(1)
-    after = made.learn(150).evaluate(tasks, 2, 0).mean(1)
+    after = made.learn(60).evaluate(tasks, 2, 0).mean(1)
     assert after[0] == pytest.approx(1 / 3, abs=0.05)  # labels are arbitrary without a support set
-    assert after[2] > before[2] + 0.15
-    assert after[2] > 0.85
+    assert after[2] > before[2] + 0.25
 
 
 def test_evaluating_in_groups_gives_every_group_its_own_draw(family):
@@ -98,9 +100,8 @@ def test_evaluating_in_groups_gives_every_group_its_own_draw(family):
     tasks = made.held_out_tasks(10)
     together = made.evaluate(tasks, 1, 3)
     assert together.shape == (2, 10)
-    assert torch.equal(together[:, :4], made.evaluate(tasks[:4], 1, 3))
-    alone = made.evaluate(tasks[4:8], 1, seeds.derive(3, 4))
-    assert torch.equal(together[:, 4:8], alone)
+    assert torch.equal(together[:, :8], made.evaluate(tasks[:8], 1, 3))
+    assert torch.equal(together[:, 8:], made.evaluate(tasks[8:], 1, seeds.derive(3, 8)))
 
 
 @pytest.mark.parametrize("name", ["navigation-2d", "patterns"])
@@ -127,14 +128,14 @@ def test_both_kinds_of_data_run_through_the_same_inner_loop_and_outer_step(
 
 
 def test_examples_of_ones_own_are_adapted_to(family):
-    made = learner(family).learn(100)
+    made = learner(family).learn(60)
     x, y = family.draw(family.sample_tasks(1, 5, "test"), 0, 12, 0, "cpu")
     x, y = x[0].view(3, 12, 1, 8, 8), y[0].view(3, 12)
     model = made.adapt(Examples(x[:, :5].flatten(0, 1), y[:, :5].flatten()), steps=5)
     probabilities = model.predict(x[:, 5:].flatten(0, 1).numpy())
     np.testing.assert_allclose(probabilities.sum(1), 1, rtol=1e-5)
-    assert (probabilities.argmax(1) == y[:, 5:].flatten().numpy()).mean() > 0.9
-    assert model.scores[-1] > 0.9
+    assert (probabilities.argmax(1) == y[:, 5:].flatten().numpy()).mean() > 0.7
+    assert model.scores[-1] == 1  # on the support set itself
 
 
 @pytest.mark.parametrize(
