@@ -30,12 +30,10 @@ IMAGES = 20  # of every character, as in Omniglot
 MOST = 100  # characters of one script, so that none outweighs the others
 ALIKE = {"same split": 0.95, "another": 0.9}  # cosine of two pictures that count as one
 
-VALIDATION = tuple(
-    "Hebr Geor Syrc Samr Mand Armi Phnx Palm Mymr Cham Kali Glag Orkh Olck Osma Yiii".split()
-)
-TEST = tuple(
-    "Armn Tfng Nkoo Adlm Ethi Vaii Bamu Mend Hmng Thai Laoo Khmr Tavt Lana Tale Talu "
-    "Telu Knda Mlym Sinh Taml Gran Java Bali Sund".split()
+VALIDATION = "Hebr Geor Syrc Samr Mand Armi Phnx Palm Mymr Cham Kali Glag Orkh Olck Osma Yiii"
+TEST = (
+    "Armn Tfng Nkoo Adlm Ethi Vaii Bamu Mend Hmng Thai Laoo Khmr Tavt Lana "
+    "Tale Talu Telu Knda Mlym Sinh Taml Gran Java Bali Sund"
 )
 """Scripts, by ISO 15924 code, to validate and test on; all others are trained on."""
 
@@ -49,7 +47,8 @@ class Character(NamedTuple):
 
 
 @functools.cache
-def _arrays() -> dict[str, np.ndarray]:
+def load() -> dict[str, np.ndarray]:
+    """What :func:`render` gives for this machine's fonts, drawn once and cached."""
     faces = find_faces()
     settings = (VERSION, SIZE, IMAGES, MOST, ALIKE, FACES_COMPARED, VALIDATION, TEST)
     versions = (features.version("pil"), features.version("freetype2"))
@@ -65,7 +64,7 @@ def make_glyphs(ways: int = 5, rotations: bool = False) -> ImageClasses:
         ways: N.
         rotations: whether quarter turns are classes of their own.
     """
-    arrays = _arrays()
+    arrays = load()
     texts = [chr(code) for code in arrays["characters"]]
     splits = {name: np.flatnonzero(arrays["split"] == i) for i, name in enumerate(SPLITS)}
     scripts = len({script_of(text) for text in texts})
@@ -79,6 +78,7 @@ def make_glyphs(ways: int = 5, rotations: bool = False) -> ImageClasses:
         summary=f"{len(texts)} characters of {scripts} scripts, {IMAGES} images of each, drawn "
         "from this machine's free fonts; scripts differ between splits.",
         source="DejaVu, STIX and, where installed, Noto, GNU FreeFont, Liberation",
+        ink=True,
     )
 
 
@@ -100,7 +100,7 @@ def render(faces: Sequence[Face]) -> dict[str, np.ndarray]:
 
 
 def _progress(items: Sequence, what: str):
-    return tqdm(items, desc=f"Glyphs, once: {what}", delay=2, leave=False)
+    return tqdm(items, desc=f"Glyphs, once: {what}", delay=2, leave=False, disable=None)
 
 
 def _choose(faces: Sequence[Face]) -> dict[str, list[Face]]:
@@ -122,7 +122,9 @@ def _choose(faces: Sequence[Face]) -> dict[str, list[Face]]:
 
 def _split_of(text: str) -> str:
     code = script_of(text)
-    return "test" if code in TEST else "validation" if code in VALIDATION else "train"
+    if code in TEST.split():
+        return "test"
+    return "validation" if code in VALIDATION.split() else "train"
 
 
 def _draw(text: str, faces: Sequence[Face]) -> Character:
