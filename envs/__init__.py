@@ -6,7 +6,9 @@ import difflib
 
 from envs.classic import Acrobot, CartPole, MountainCar, MountainCarContinuous, Pendulum
 from envs.discrete import Bandit, TabularMDP
+from envs.examples import ImageClasses
 from envs.family import Family
+from envs.few_shot import EXAMPLES, make_examples
 from envs.general import GymVec
 from envs.gym_family import GymFamily
 from envs.locomotion import LOCOMOTION, Locomotion
@@ -22,6 +24,7 @@ from envs.parameters import (
     ParameterSpace,
     Uniform,
 )
+from envs.preferences import Preferences
 from envs.sinusoid import Sinusoid
 from envs.tensor import TensorEnv
 from meta_rl.errors import InputError
@@ -47,6 +50,7 @@ FAMILIES: dict[str, Family | Sinusoid] = {
 }
 
 __all__ = [
+    "EXAMPLES",
     "FAMILIES",
     "Acrobot",
     "Bandit",
@@ -56,6 +60,7 @@ __all__ = [
     "Family",
     "GymFamily",
     "GymVec",
+    "ImageClasses",
     "Locomotion",
     "LogUniform",
     "MountainCar",
@@ -68,10 +73,12 @@ __all__ = [
     "Parameter",
     "ParameterSpace",
     "Pendulum",
+    "Preferences",
     "Sinusoid",
     "TabularMDP",
     "TensorEnv",
     "Uniform",
+    "make_examples",
     "make_family",
     "register",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tempfile
 import zipfile
@@ -38,10 +39,8 @@ def cached_arrays(key: str, make: Callable[[], dict[str, np.ndarray]]) -> dict[s
         except DAMAGED:
             pass  # made anew below
     arrays = make()
-    try:
+    with contextlib.suppress(OSError):  # a cache that cannot be kept costs time, nothing else
         _write(path, arrays)
-    except OSError:
-        pass  # a cache that cannot be kept costs time, nothing else
     return arrays
 
 

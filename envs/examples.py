@@ -12,7 +12,7 @@ from torch import Tensor
 from meta_rl.errors import InputError, require
 from meta_rl.types import Task
 
-SPLITS = ("train", "validation", "test")
+SPLITS: tuple[str, ...] = ("train", "validation", "test")
 
 
 def first_of_shuffled(sizes: np.ndarray, count: int, seed: int) -> np.ndarray:
@@ -45,13 +45,14 @@ class ImageClasses:
     A task is ``{"classes": (17, 803, 1422, 5, 96)}``, class numbers in the order of their labels.
 
     With ``rotations`` every class gives four, itself turned by 0, 90, 180 and 270 degrees, numbered
-    ``4 * class + quarter turns``. A sampled task then has N different classes of images, each in one
-    of its turns, in every split (as the MAML authors' Omniglot; so symmetric characters do not meet
-    themselves).
+    ``4 * class + quarter turns``. A sampled task then has N different classes of images, each in
+    one of its turns, in every split (as the MAML authors' Omniglot; so symmetric characters do not
+    meet themselves).
 
     Args:
         id: of the family.
-        images: one array for each class, uint8 ``(n, H, W)`` or ``(n, channels, H, W)``, 255 for 1.0.
+        images: one array for each class, uint8 ``(n, H, W)`` or ``(n, channels, H, W)``, 255
+            for 1.0.
         splits: the classes of train, validation and test, as positions in ``images``. Without
             classes to validate on, the evaluation while training takes other tasks of the training
             classes.
@@ -60,6 +61,7 @@ class ImageClasses:
         names: of the classes, for people; their positions if left out.
         summary: one line for people.
         source: of the data, and its licence.
+        ink: whether the images are ink (1) on paper (0), to read other pictures the same way.
 
     Raises:
         InputError: if images have different shapes, are not uint8 or not square while rotated, a
@@ -72,16 +74,18 @@ class ImageClasses:
         self,
         id: str,
         images: Sequence[np.ndarray],
-        splits: Mapping[str, Sequence[int]],
+        splits: Mapping[str, Sequence[int] | np.ndarray],
         *,
         ways: int = 5,
         rotations: bool = False,
         names: Sequence[str] = (),
         summary: str = "",
         source: str = "",
+        ink: bool = False,
     ):
         self.id, self.summary, self.source = id, summary, source
         self.ways = self.output_size = ways
+        self.ink = ink
         self.turns = 4 if rotations else 1
         self.names = tuple(names) or tuple(str(c) for c in range(len(images)))
         self._classes = {
@@ -115,6 +119,10 @@ class ImageClasses:
         base, turn = divmod(number, self.turns)
         return f"{self.names[base]} turned {90 * turn}" if turn else self.names[base]
 
+    def examples_of(self, number: int) -> int:
+        """How many images a class has."""
+        return int(self._sizes[number // self.turns])
+
     def sample_tasks(self, n: int, seed: int, split: str = "train") -> list[Task]:
         """Draw n tasks: N different classes of the split, in random order.
 
@@ -140,7 +148,7 @@ class ImageClasses:
             unknown = [name for name in task if name != "classes"]
             problem = f"got {unknown[0]!r}" if unknown else "classes is missing"
             raise InputError(f"task: expected one parameter, classes; {problem}.")
-        numbers = _integers(task["classes"])
+        numbers = as_integers(task["classes"])
         known = len(numbers) == len(set(numbers)) == self.ways
         if not known or not all(0 <= number < self.num_classes for number in numbers):
             raise InputError(
@@ -217,7 +225,8 @@ def split_classes(count: int, fractions: tuple[float, float, float], seed: int) 
     return dict(zip(SPLITS, np.split(order, ends[:-1]), strict=True))
 
 
-def _integers(value: Any) -> tuple[int, ...]:
+def as_integers(value: Any) -> tuple[int, ...]:
+    """Whole numbers in any notation (``"3"``, 3.0); empty if one of them is none."""
     entries: Iterable[Any] = value if isinstance(value, Sequence) else (value,)
     found = []
     for entry in entries:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -18,8 +19,11 @@ class Sinusoid:
     id = "sinusoid"
     summary = "Regression on y = amplitude * sin(x - phase), x in [-5, 5]."
     source = "Finn et al. 2017, section 5.1"
+    kind: Literal["regression"] = "regression"
+    input_shape = (1,)
     input_size = 1
     output_size = 1
+    splits = ("in-distribution",) * 3
     bound = 5.0
     space = ParameterSpace(
         Parameter("amplitude", Uniform(0.1, 5.0)),
@@ -35,12 +39,21 @@ class Sinusoid:
         return self.space.check(task)
 
     def draw(
-        self, tasks: Sequence[Task], shots: int, seed: int, device: torch.device | str
+        self,
+        tasks: Sequence[Task],
+        first: int,
+        count: int,
+        seed: int,
+        device: torch.device | str,
     ) -> tuple[Tensor, Tensor]:
-        """Fresh inputs and labels, each ``(M, S, 1)``."""
+        """Inputs and labels ``first`` to ``first + count`` of every task, each ``(M, count, 1)``.
+
+        Examples come one after the other in the order that the seed gives, so asking for more keeps
+        those before.
+        """
         generator = torch.Generator(device=device).manual_seed(seed)
-        unit = torch.rand(len(tasks), shots, 1, generator=generator, device=device)
-        x = self.bound * (2 * unit - 1)
+        unit = torch.rand(first + count, len(tasks), 1, generator=generator, device=device)
+        x = self.bound * (2 * unit[first:] - 1).transpose(0, 1)
         numbers = [[task["amplitude"], task["phase"]] for task in tasks]
         amplitude, phase = torch.tensor(numbers, device=device).unsqueeze(1).split(1, -1)
         return x, amplitude * torch.sin(x - phase)

@@ -1,0 +1,72 @@
+"""Families of examples by name, loaded when asked for."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import TypeAlias
+
+from envs.examples import ImageClasses
+from envs.preferences import Preferences, low_rank_users, movielens
+from envs.sinusoid import Sinusoid
+from meta_rl.errors import InputError, require
+
+Examples: TypeAlias = Sinusoid | ImageClasses | Preferences
+
+EXAMPLES = {
+    "sinusoid": "regression on sine waves",
+    "glyphs": "characters of many scripts, drawn from this machine's fonts",
+    "omniglot": "handwritten characters (a folder)",
+    "fashion-mnist": "garments (idx files; a folder unless Debian's package is installed)",
+    "mnist": "digits (idx files in a folder)",
+    "mini-imagenet": "84x84 photographs (a folder)",
+    "folder": "pictures of your own, one sub-folder for each class (a folder)",
+    "preferences": "synthetic users' ratings",
+    "movielens": "people's ratings of movies (a folder)",
+}
+"""Every name that :func:`make_examples` knows, and what it is."""
+
+
+def make_examples(
+    name: str, ways: int = 5, folder: str | Path | None = None, rotations: bool = False
+) -> Examples:
+    """The family of examples of this name.
+
+    Args:
+        name: one of EXAMPLES.
+        ways: N, for classification; regression has none and takes no notice.
+        folder: where its files are, for those that read files.
+        rotations: for classification, whether quarter turns are classes of their own.
+
+    Raises:
+        InputError: on another name (names the nearest), a folder that does not hold what it should,
+            or rotations of what has no pictures.
+    """
+    if name not in EXAMPLES:
+        near = difflib.get_close_matches(name, EXAMPLES, 1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        raise InputError(f"examples: expected one of {', '.join(EXAMPLES)}, got {name!r}.{hint}")
+    path = None if folder is None else Path(folder).expanduser()
+    if name in ("sinusoid", "preferences", "movielens"):
+        require(not rotations, "rotations", f"False, since {name} has no pictures", rotations)
+        if name == "movielens":
+            return movielens(path)
+        return Sinusoid() if name == "sinusoid" else low_rank_users()
+    if name == "glyphs":
+        from envs.glyphs import make_glyphs
+
+        return make_glyphs(ways, rotations)
+    return _from_files(name, ways, path, rotations)
+
+
+def _from_files(name: str, ways: int, folder: Path | None, rotations: bool) -> ImageClasses:
+    from envs import idx, image_files
+
+    loaders = {
+        "omniglot": image_files.omniglot,
+        "fashion-mnist": idx.fashion_mnist,
+        "mnist": idx.mnist,
+        "mini-imagenet": image_files.mini_imagenet,
+        "folder": image_files.image_folder,
+    }
+    return loaders[name](ways, folder, rotations)
