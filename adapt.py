@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import zlib
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
 from commands import import_families, run_command
 from meta_rl.errors import InputError
+
+if TYPE_CHECKING:
+    from envs.image_reading import Labelled
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +31,9 @@ class Adapt:
     """Any registered Gymnasium environment with the same spaces, instead of a task."""
     env_kwargs: str = "{}"
     """JSON object of arguments for --env-id's constructor, or attributes of the environment."""
+    data: Path | None = None
+    """A folder of your own labelled pictures for a few-shot model: one sub-folder for each class;
+    pictures beside them, or in a sub-folder unlabelled, are classified."""
     families: Path | None = None
     """A Python file of yours that registers the family, as in train.py."""
     steps: int = 3
@@ -50,18 +57,23 @@ def main(arguments: list[str]) -> None:
     import_families(command.families)
     run = command.run or _newest_run()
     learner = presets.load(run, presets.resolve_device(command.device))
-    variant, label, described = _variant(command, learner)
+    labelled = _labelled(command.data, learner) if command.data else None
+    variant, label, described = _own(labelled) if labelled else _variant(command, learner)
     model = learner.adapt(
         variant, steps=command.steps, episodes=command.episodes, seed=command.seed
     )
     folder = _save(run, learner, model, label, described)
     _report(learner.problem.score_name, described, model.scores)
+    if labelled:
+        _classify(model, labelled, folder)
     print(f"adapted model: {folder}")
 
 
 def _check(command: Adapt) -> None:
-    if command.task is not None and command.env_id is not None:
-        raise InputError("adapt: expected --task or --env-id, got both.")
+    given = {"--task": command.task, "--env-id": command.env_id, "--data": command.data}
+    several = [option for option, value in given.items() if value is not None]
+    if len(several) > 1:
+        raise InputError(f"adapt: expected one of {', '.join(given)}, got {' and '.join(several)}.")
     if command.env_kwargs != "{}" and command.env_id is None:
         raise InputError("adapt: --env-kwargs needs --env-id.")
 
@@ -75,9 +87,9 @@ def _newest_run() -> Path:
 
 def _variant(command: Adapt, learner: Any) -> tuple[Any, str, str]:
     """The task or environment, a folder name for it, and its description."""
-    if command.env_id is not None:
-        from envs import GymFamily
+    from envs import GymFamily, parse_task
 
+    if command.env_id is not None:
         try:
             arguments = json.loads(command.env_kwargs)
         except ValueError as error:
@@ -91,12 +103,51 @@ def _variant(command: Adapt, learner: Any) -> tuple[Any, str, str]:
     if command.task is None:
         task = learner.held_out_tasks(1)[0]
     else:
-        task = family.space.parse(command.task)
+        task = family.check_task(parse_task(command.task))
     parts = [f"{name}={_text(value)}" for name, value in task.items()]
     label = "_".join(parts)
     # A task of many numbers makes no name for a folder.
     short = label if len(label) <= 100 else f"task-{zlib.crc32(label.encode()):08x}"
     return task, short, f"{family.id} {' '.join(parts)}"
+
+
+def _labelled(folder: Path, learner: Any) -> Labelled:
+    """The pictures in a person's folder, in the shape that the model takes."""
+    from envs import ImageClasses, read_labelled
+
+    family = learner.problem.family
+    if not isinstance(family, ImageClasses):
+        raise InputError(f"adapt: --data needs a run on images, got one on {family.id}.")
+    return read_labelled(folder, family.input_shape, family.ink)
+
+
+def _own(labelled: Labelled) -> tuple[Any, str, str]:
+    """A person's labelled pictures as examples, a folder name for them, and their description."""
+    import torch
+
+    from meta_rl.supervised import Examples
+
+    names = ", ".join(labelled.classes)
+    examples = Examples(torch.from_numpy(labelled.x), torch.from_numpy(labelled.y))
+    return examples, "own-images", f"{len(labelled.y)} pictures of your own ({names}), themselves"
+
+
+def _classify(model: Any, labelled: Labelled, folder: Path) -> None:
+    """Classify the unlabelled pictures; prints and writes ``predictions.csv``."""
+    if not labelled.unlabelled_files:
+        print("nothing to classify: no pictures beside the classes' sub-folders")
+        return
+    known = len(labelled.classes)
+    shares = model.predict(labelled.unlabelled)[:, :known]
+    shares = shares / shares.sum(1, keepdims=True)
+    with (folder / "predictions.csv").open("w", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(["file", "class", *labelled.classes])
+        for path, share in zip(labelled.unlabelled_files, shares, strict=True):
+            chosen = labelled.classes[share.argmax()]
+            table.writerow([path, chosen, *(f"{value:.4f}" for value in share)])
+            print(f"  {path.name}: {chosen} ({share.max():.0%})")
+    print(f"probabilities: {folder / 'predictions.csv'}")
 
 
 def _save(run: Path, learner: Any, model: Any, label: str, described: str) -> Path:

@@ -80,6 +80,20 @@ def _images(
     )
 
 
+def _ratings(family: str) -> Config:
+    return Config(
+        family=family,
+        iterations=5_000,
+        log_every=50,
+        checkpoint_every=1_000,
+        inner=InnerConfig(steps=3, step_size=0.05),
+        outer=AdamConfig(learning_rate=1e-3),
+        data=ShotsConfig(tasks=25, shots=10, queries=10),
+        network=NetworkConfig(hidden=(64, 64), activation="relu"),
+        eval=EvalConfig(every=1_000, tasks=100, steps=5, test_tasks=600),
+    )
+
+
 PRESETS: dict[str, Config] = {
     # Finn et al. 2017, 2-D navigation: 20 tasks, 20 episodes, horizon 100, one inner step; further
     # steps at test time are shorter (theirs by a half, with a fixed first step of 0.1).
@@ -145,19 +159,10 @@ PRESETS: dict[str, Config] = {
     },
     "fashion-mnist": _images("fashion-mnist", 5, 1),
     "mnist": _images("mnist", 5, 1),
-    "images": _images("images", 5, 1),
+    "folder": _images("folder", 5, 1),
     # A user's ten ratings, then that user's others; items are one-hot.
-    "preferences": Config(
-        family="preferences",
-        iterations=5_000,
-        log_every=50,
-        checkpoint_every=1_000,
-        inner=InnerConfig(steps=3, step_size=0.05),
-        outer=AdamConfig(learning_rate=1e-3),
-        data=ShotsConfig(tasks=25, shots=10, queries=10),
-        network=NetworkConfig(hidden=(64, 64), activation="relu"),
-        eval=EvalConfig(every=1_000, tasks=100, steps=5, test_tasks=600),
-    ),
+    "preferences": _ratings("preferences"),
+    "movielens": _ratings("movielens"),
 }
 
 
@@ -246,6 +251,9 @@ def preset(name: str) -> Config:
 
     if name in envs.FAMILIES or name.startswith("metaworld-"):
         return _episodes(name)
+    if name in envs.EXAMPLES:
+        near = difflib.get_close_matches(name, PRESETS, 1, 0)[0]
+        raise InputError(f"preset: {name} has several presets. Did you mean {near!r}?")
     known = list(dict.fromkeys([*PRESETS, *envs.FAMILIES]))
     near = difflib.get_close_matches(name, known, 1)
     hint = (

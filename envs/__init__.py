@@ -11,6 +11,7 @@ from envs.family import Family
 from envs.few_shot import EXAMPLES, make_examples
 from envs.general import GymVec
 from envs.gym_family import GymFamily
+from envs.image_reading import read_labelled
 from envs.locomotion import LOCOMOTION, Locomotion
 from envs.metaworld import IDS, PREFIX, make_metaworld
 from envs.mujoco import MuJoCoVec
@@ -23,13 +24,14 @@ from envs.parameters import (
     Parameter,
     ParameterSpace,
     Uniform,
+    parse_task,
 )
 from envs.preferences import Preferences
 from envs.sinusoid import Sinusoid
 from envs.tensor import TensorEnv
 from meta_rl.errors import InputError
 
-FAMILIES: dict[str, Family | Sinusoid] = {
+FAMILIES: dict[str, Family] = {
     family.id: family
     for family in (
         Navigation2D(),
@@ -44,7 +46,6 @@ FAMILIES: dict[str, Family | Sinusoid] = {
         Bandit(arms=10, horizon=100),
         Bandit(arms=50, horizon=500),
         TabularMDP(),
-        Sinusoid(),
         *LOCOMOTION,
     )
 }
@@ -80,11 +81,13 @@ __all__ = [
     "Uniform",
     "make_examples",
     "make_family",
+    "parse_task",
+    "read_labelled",
     "register",
 ]
 
 
-def make_family(name: str) -> Family | Sinusoid:
+def make_family(name: str) -> Family:
     """The family of this id; those of Meta-World, one for each of its tasks, are made on demand.
 
     Raises:

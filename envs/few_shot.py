@@ -11,7 +11,7 @@ from envs.preferences import Preferences, low_rank_users, movielens
 from envs.sinusoid import Sinusoid
 from meta_rl.errors import InputError, require
 
-Examples: TypeAlias = Sinusoid | ImageClasses | Preferences
+ExampleFamily: TypeAlias = Sinusoid | ImageClasses | Preferences
 
 EXAMPLES = {
     "sinusoid": "regression on sine waves",
@@ -29,7 +29,7 @@ EXAMPLES = {
 
 def make_examples(
     name: str, ways: int = 5, folder: str | Path | None = None, rotations: bool = False
-) -> Examples:
+) -> ExampleFamily:
     """The family of examples of this name.
 
     Args:

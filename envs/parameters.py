@@ -8,7 +8,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -266,24 +266,10 @@ class ParameterSpace:
     def parse(self, text: str) -> Task:
         """A task from the command line: ``goal=0.3,-0.2`` or ``gravity=9.8,length=0.7``.
 
-        Entries without a name continue the vector before them.
-
         Raises:
             InputError: where the text or the task does not fit.
         """
-        values: dict[str, list[str]] = {}
-        name = ""
-        for part in text.split(","):
-            head, equals, tail = (piece.strip() for piece in part.rpartition("="))
-            if equals:
-                name = head
-                require(name not in values, f"task parameter {name}", "one value", text)
-            if not name or not tail:
-                raise InputError(
-                    f"task: expected NAME=VALUE[,VALUE...] with {self._names()}, got {text!r}."
-                )
-            values.setdefault(name, []).append(tail)
-        return self.check({n: v[0] if len(v) == 1 else tuple(v) for n, v in values.items()})
+        return self.check(parse_task(text))
 
     def to_json(self, tasks: Sequence[Task]) -> str:
         """Tasks as a JSON list, one line each."""
@@ -322,3 +308,24 @@ def _number(value: object) -> float | None:
     except (TypeError, ValueError):
         return None
     return number if math.isfinite(number) else None
+
+
+def parse_task(text: str) -> dict[str, Any]:
+    """A task's values, yet unchecked, from the command line: ``goal=0.3,-0.2`` or ``user=12``.
+
+    Entries without a name continue the vector before them.
+
+    Raises:
+        InputError: where the text does not have this form.
+    """
+    values: dict[str, list[str]] = {}
+    name = ""
+    for part in text.split(","):
+        head, equals, tail = (piece.strip() for piece in part.rpartition("="))
+        if equals:
+            name = head
+            require(name not in values, f"task parameter {name}", "one value", text)
+        if not name or not tail:
+            raise InputError(f"task: expected NAME=VALUE[,VALUE...], got {text!r}.")
+        values.setdefault(name, []).append(tail)
+    return {n: v[0] if len(v) == 1 else tuple(v) for n, v in values.items()}

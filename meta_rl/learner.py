@@ -116,7 +116,10 @@ class MetaLearner:
         meta, size = self.deployed, self.problem.evaluated_at_once or len(tasks)
         scores = []
         for start in range(0, len(tasks), size):
-            group, stream = tasks[start : start + size], seeds.derive(seed, start) if start else seed
+            group, stream = (
+                tasks[start : start + size],
+                seeds.derive(seed, start) if start else seed,
+            )
             batches = collect(self.problem, self.inner, meta, group, steps, stream)
             scores.append(score(self.problem, self.inner, meta, batches))
         return torch.cat(scores, 1).cpu()

@@ -199,7 +199,7 @@ class Reinforcement:
 
     def picture(self, batches: Sequence[Episodes], path: Sequence[Params]) -> None:
         """Returns are in the adaptation curve already."""
-        return None
+        return
 
     def describe(self) -> dict[str, Any]:
         """Family and spaces."""

@@ -32,10 +32,22 @@ class ExampleFamily(Protocol):
     """A distribution over supervised tasks."""
 
     id: str
-    kind: Literal["regression", "classification"]
-    input_shape: tuple[int, ...]  # of one example
     output_size: int  # numbers to predict, or N classes of a task
-    splits: tuple[str, ...]  # trained on, evaluated on while training, tested on at the end
+
+    @property
+    def kind(self) -> Literal["regression", "classification"]:
+        """What a label is: numbers, or a class."""
+        ...
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Of one example."""
+        ...
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """What is trained on, evaluated on while training, and tested on at the end."""
+        ...
 
     def sample_tasks(self, n: int, seed: int, split: str) -> list[Task]:
         """Draw n tasks; the same seed gives the same tasks on every machine."""
@@ -230,7 +242,8 @@ class Labelled:
     """
 
     def __init__(self, family: ExampleFamily, examples: Examples):
-        self.id, self.kind = family.id, family.kind
+        self.id = family.id
+        self.kind: Literal["regression", "classification"] = family.kind
         self.input_shape, self.output_size = family.input_shape, family.output_size
         self.splits = family.splits
         x, y = examples

@@ -135,7 +135,7 @@ def test_examples_of_ones_own_are_adapted_to(family):
     probabilities = model.predict(x[:, 5:].flatten(0, 1).numpy())
     np.testing.assert_allclose(probabilities.sum(1), 1, rtol=1e-5)
     assert (probabilities.argmax(1) == y[:, 5:].flatten().numpy()).mean() > 0.7
-    assert model.scores[-1] == 1  # on the support set itself
+    assert model.scores[-1] > 0.8  # on the support set itself
 
 
 @pytest.mark.parametrize(
