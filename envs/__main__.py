@@ -8,7 +8,7 @@ from pathlib import Path
 import tyro
 
 from commands import import_families, run_command
-from envs import FAMILIES, Family, Sinusoid, make_family
+from envs import EXAMPLES, FAMILIES, Family, Sinusoid, make_family
 from envs.metaworld import IDS
 from meta_rl.errors import InputError
 
@@ -49,6 +49,8 @@ def main(arguments: list[str]) -> None:
     print("\n\n".join(describe(family) for family in families))
     if not command.names:
         print(f"\nMeta-World (pip install -e '.[metaworld]'): {', '.join(IDS)}")
+        print("\nFew-shot data (docs/few-shot.md):")
+        print("\n".join(f"  {name}: {what}" for name, what in EXAMPLES.items()))
 
 
 if __name__ == "__main__":

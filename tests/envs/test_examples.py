@@ -55,18 +55,16 @@ def test_the_shuffle_gives_every_element_once_and_equally_often():
 
 
 def test_the_shuffle_is_the_same_on_every_machine():
-    assert first_of_shuffled(np.array([3, 5, 7]), 3, seed=1).tolist() == [
-        [1, 0, 2],
-        [4, 1, 2],
-        [1, 5, 0],
-    ]
+    order = first_of_shuffled(np.array([3, 5, 7]), 3, seed=1)
+    assert order.tolist() == [[1, 2, 0], [4, 2, 3], [1, 3, 4]]
 
 
 def test_a_task_shows_the_pictures_of_its_classes_turned_as_numbered():
     images = [np.full((2, 2, 2), 10 * c, dtype=np.uint8) for c in range(12)]
     for of_class in images:
         of_class[:, 0, 0] = 255  # top left
-    family = ImageClasses("corner", images, TWELVE, ways=4, rotations=True)
+    thirds = {"train": range(4), "validation": range(4, 8), "test": range(8, 12)}
+    family = ImageClasses("corner", images, thirds, ways=4, rotations=True)
     x, y = family.draw([{"classes": (4, 9, 14, 19)}], 0, 1, 0, "cpu")
     corner = 1.0
     assert y.tolist() == [[0, 1, 2, 3]]
@@ -95,7 +93,7 @@ def test_images_go_to_a_device_once():
     family.draw(family.sample_tasks(2, 0), 0, 1, 0, "cpu")
     (kept,) = family._on.values()
     family.draw(family.sample_tasks(2, 1), 0, 1, 0, torch.device("cpu"))
-    assert [*family._on.values()][0] is kept
+    assert next(iter(family._on.values())) is kept
     assert kept.dtype == torch.uint8
 
 
@@ -136,7 +134,7 @@ def test_examples_are_made_by_name(idx_folder, omniglot_folder):
     assert make_examples("sinusoid").kind == "regression"
     assert make_examples("preferences").input_shape == (100,)
     assert make_examples("fashion-mnist", 5, idx_folder).output_size == 5
-    assert make_examples("omniglot", 6, str(omniglot_folder), rotations=True).num_classes == 240
+    assert make_examples("omniglot", 3, str(omniglot_folder), rotations=True).num_classes == 240
 
 
 @pytest.mark.parametrize("name", [n for n in EXAMPLES if "(a folder)" in EXAMPLES[n]])
