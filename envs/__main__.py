@@ -8,23 +8,24 @@ from pathlib import Path
 import tyro
 
 from commands import import_families, run_command
-from envs import EXAMPLES, FAMILIES, Family, make_family
+from envs import EXAMPLES, FAMILIES, Family, Sinusoid, make_family
 from envs.metaworld import IDS
 from meta_rl.errors import InputError
 
 
-def describe(family: Family) -> str:
+def describe(family: Family | Sinusoid) -> str:
     """What there is to know about a family, in a few lines."""
     lines = [family.id, f"  {family.summary}"]
     for p in family.space.parameters:
         unit = f" {p.unit}" if p.unit else ""
         lines.append(f"  {p.name}: {p.expected()}{unit}")
-    try:
-        lines.append(f"  observations {family.observation_space}")
-        lines.append(f"  actions {family.action_space}")
-    except InputError as error:
-        lines.append(f"  {error}")
-    lines.append(f"  horizon {family.horizon}")
+    if isinstance(family, Family):
+        try:
+            lines.append(f"  observations {family.observation_space}")
+            lines.append(f"  actions {family.action_space}")
+        except InputError as error:
+            lines.append(f"  {error}")
+        lines.append(f"  horizon {family.horizon}")
     if family.source:
         lines.append(f"  source: {family.source}")
     return "\n".join(lines)
@@ -44,17 +45,12 @@ def main(arguments: list[str]) -> None:
     """Describe these families, or all."""
     command = tyro.cli(List, args=arguments, prog="python -m envs")
     import_families(command.families)
-    families = [make_family(name) for name in command.names if name not in EXAMPLES]
-    described = [describe(family) for family in families or FAMILIES.values()]
-    examples = [name for name in command.names if name in EXAMPLES]
-    if examples and not families:
-        described = []
-    if examples or not command.names:
-        shown = [f"  {name}: {EXAMPLES[name]}" for name in examples or EXAMPLES]
-        described.append("\n".join(["Few-shot, from examples (docs/few-shot.md)", *shown]))
-    print("\n\n".join(described))
+    families = [make_family(name) for name in command.names] or FAMILIES.values()
+    print("\n\n".join(describe(family) for family in families))
     if not command.names:
         print(f"\nMeta-World (pip install -e '.[metaworld]'): {', '.join(IDS)}")
+        print("\nFew-shot data (docs/few-shot.md):")
+        print("\n".join(f"  {name}: {what}" for name, what in EXAMPLES.items()))
 
 
 if __name__ == "__main__":

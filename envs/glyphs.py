@@ -193,11 +193,11 @@ def _vary(character: Character) -> np.ndarray:
     cos, sin = torch.cos(angle), torch.sin(angle)
     rows = [wide * cos, shear - sin, shift[:, 0], sin, high * cos, shift[:, 1]]
     grid = F.affine_grid(
-        torch.stack(rows, 1).view(-1, 2, 3), [IMAGES, 1, 2 * SIZE, 2 * SIZE], align_corners=False
+        torch.stack(rows, 1).view(-1, 2, 3), [IMAGES, 1, SIZE, SIZE], align_corners=False
     )
     bend = 0.1 * draws[:, 6:].view(IMAGES, 2, 5, 5)
-    bend = F.interpolate(bend, (2 * SIZE, 2 * SIZE), mode="bicubic", align_corners=True)
+    bend = F.interpolate(bend, (SIZE, SIZE), mode="bicubic", align_corners=True)
     faces = character.drawn[np.arange(IMAGES) % len(character.drawn)]
-    pictures = torch.from_numpy(faces).float().unsqueeze(1)
+    pictures = F.avg_pool2d(torch.from_numpy(faces).float().unsqueeze(1), 2, stride=1)
     bent = F.grid_sample(pictures, grid + bend.permute(0, 2, 3, 1), align_corners=False)
-    return F.avg_pool2d(bent, 2).squeeze(1).round().clamp(0, 255).to(torch.uint8).numpy()
+    return bent.squeeze(1).round().clamp(0, 255).to(torch.uint8).numpy()

@@ -75,7 +75,7 @@ def test_a_cart_that_fell_long_ago_stays_finite():
 
 
 def test_sinusoid_is_the_papers():
-    x, y = Sinusoid().draw([{"amplitude": 2.0, "phase": 0.5}], 1000, seed=0, device="cpu")
+    x, y = Sinusoid().draw([{"amplitude": 2.0, "phase": 0.5}], 0, 1000, seed=0, device="cpu")
     assert x.shape == y.shape == (1, 1000, 1)
     assert -5 <= x.min() < -4.9
     assert 4.9 < x.max() <= 5
