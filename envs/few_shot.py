@@ -39,13 +39,15 @@ def make_examples(
         rotations: for classification, whether quarter turns are classes of their own.
 
     Raises:
-        InputError: on another name (names the nearest), a folder that does not hold what it should,
-            or rotations of what has no pictures.
+        InputError: on another name (names the nearest), a folder that does not hold what it should
+            or that nothing is read from, or rotations of what has no pictures.
     """
     if name not in EXAMPLES:
         near = difflib.get_close_matches(name, EXAMPLES, 1)
         hint = f" Did you mean {near[0]!r}?" if near else ""
         raise InputError(f"examples: expected one of {', '.join(EXAMPLES)}, got {name!r}.{hint}")
+    without = name in ("sinusoid", "glyphs", "preferences")
+    require(not without or folder is None, "data", f"no folder, since {name} reads none", folder)
     path = None if folder is None else Path(folder).expanduser()
     if name in ("sinusoid", "preferences", "movielens"):
         require(not rotations, "rotations", f"False, since {name} has no pictures", rotations)

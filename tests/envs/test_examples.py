@@ -146,5 +146,7 @@ def test_what_needs_a_folder_says_so(name):
 def test_unknown_examples_name_the_nearest():
     with pytest.raises(InputError, match="Did you mean 'omniglot'"):
         make_examples("omnigot")
+    with pytest.raises(InputError, match="data: expected no folder, since glyphs reads none"):
+        make_examples("glyphs", folder="fonts")
     with pytest.raises(InputError, match="rotations: expected False"):
         make_examples("sinusoid", rotations=True)
