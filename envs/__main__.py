@@ -8,24 +8,23 @@ from pathlib import Path
 import tyro
 
 from commands import import_families, run_command
-from envs import EXAMPLES, FAMILIES, Family, Sinusoid, make_family
+from envs import EXAMPLES, FAMILIES, Family, make_family
 from envs.metaworld import IDS
 from meta_rl.errors import InputError
 
 
-def describe(family: Family | Sinusoid) -> str:
+def describe(family: Family) -> str:
     """What there is to know about a family, in a few lines."""
     lines = [family.id, f"  {family.summary}"]
     for p in family.space.parameters:
         unit = f" {p.unit}" if p.unit else ""
         lines.append(f"  {p.name}: {p.expected()}{unit}")
-    if isinstance(family, Family):
-        try:
-            lines.append(f"  observations {family.observation_space}")
-            lines.append(f"  actions {family.action_space}")
-        except InputError as error:
-            lines.append(f"  {error}")
-        lines.append(f"  horizon {family.horizon}")
+    try:
+        lines.append(f"  observations {family.observation_space}")
+        lines.append(f"  actions {family.action_space}")
+    except InputError as error:
+        lines.append(f"  {error}")
+    lines.append(f"  horizon {family.horizon}")
     if family.source:
         lines.append(f"  source: {family.source}")
     return "\n".join(lines)
@@ -36,7 +35,7 @@ class List:
     """Task families with parameters, spaces, horizon and source."""
 
     names: tyro.conf.Positional[tuple[str, ...]] = ()
-    """Families to describe; all if none is given."""
+    """Families of environments to describe; everything if none is given."""
     families: Path | None = None
     """A Python file of yours that registers task families (envs.register)."""
 
