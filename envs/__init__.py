@@ -4,24 +4,21 @@ from __future__ import annotations
 
 import difflib
 
-from envs.classic import Acrobot, CartPole, MountainCar, MountainCarContinuous, Pendulum
+from envs.acrobot import Acrobot
+from envs.cartpole import CartPole
 from envs.discrete import Bandit, TabularMDP
+from envs.distributions import Choice, Exponential, LogUniform, Normal, Uniform
 from envs.family import Family
 from envs.general import GymVec
 from envs.gym_family import GymFamily
-from envs.locomotion import LOCOMOTION, Locomotion
+from envs.locomotion import Locomotion
 from envs.metaworld import IDS, PREFIX, make_metaworld
+from envs.mountain_car import MountainCar, MountainCarContinuous
 from envs.mujoco import MuJoCoVec
 from envs.navigation import Navigation2D, NavigationCorner, NavigationSemicircle
-from envs.parameters import (
-    Choice,
-    Exponential,
-    LogUniform,
-    Normal,
-    Parameter,
-    ParameterSpace,
-    Uniform,
-)
+from envs.parameters import Parameter, ParameterSpace
+from envs.pendulum import Pendulum
+from envs.robot_families import LOCOMOTION
 from envs.sinusoid import Sinusoid
 from envs.tensor import TensorEnv
 from meta_rl.errors import InputError

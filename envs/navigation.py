@@ -12,8 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from envs.distributions import Choice, Uniform
 from envs.family import Family
-from envs.parameters import Choice, Parameter, ParameterSpace, Uniform
+from envs.parameters import Parameter, ParameterSpace
 from envs.tensor import TensorEnv
 from meta_rl.types import Task
 

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from envs.parameters import Parameter, ParameterSpace, Uniform
+from envs.distributions import Uniform
+from envs.parameters import Parameter, ParameterSpace
 from meta_rl.types import Task
 
 

@@ -12,9 +12,10 @@ import pytest
 import torch
 
 from envs import FAMILIES, Locomotion
-from envs.locomotion import own_reward
-from envs.parameters import LogUniform, Parameter, ParameterSpace, Uniform
+from envs.distributions import LogUniform, Uniform
+from envs.parameters import Parameter, ParameterSpace
 from envs.physics import change_model, field_of
+from envs.rewards import own_reward
 from meta_rl.errors import InputError
 
 CPU = {"device": "cpu", "dtype": torch.float64}
