@@ -13,13 +13,14 @@ from envs.general import GymVec
 from envs.gym_family import GymFamily
 from envs.locomotion import Locomotion
 from envs.metaworld import IDS, PREFIX, make_metaworld
-from envs.mountain_car import MountainCar, MountainCarContinuous
+from envs.mountain_car import MountainCar, MountainCarContinuous, MountainCarEnergy
 from envs.mujoco import MuJoCoVec
-from envs.navigation import Navigation2D, NavigationCorner, NavigationSemicircle
+from envs.navigation import Navigation2D, NavigationPEARL
 from envs.parameters import Parameter, ParameterSpace
 from envs.pendulum import Pendulum
 from envs.robot_families import LOCOMOTION
 from envs.sinusoid import Sinusoid
+from envs.sparse_navigation import NavigationCorner, NavigationSemicircle
 from envs.tensor import TensorEnv
 from meta_rl.errors import InputError
 
@@ -27,12 +28,14 @@ FAMILIES: dict[str, Family | Sinusoid] = {
     family.id: family
     for family in (
         Navigation2D(),
+        NavigationPEARL(),
         NavigationCorner(),
         NavigationSemicircle(),
         CartPole(),
         Pendulum(),
         Acrobot(),
         MountainCar(),
+        MountainCarEnergy(),
         MountainCarContinuous(),
         Bandit(arms=5, horizon=10),
         Bandit(arms=10, horizon=100),
@@ -57,9 +60,11 @@ __all__ = [
     "LogUniform",
     "MountainCar",
     "MountainCarContinuous",
+    "MountainCarEnergy",
     "MuJoCoVec",
     "Navigation2D",
     "NavigationCorner",
+    "NavigationPEARL",
     "NavigationSemicircle",
     "Normal",
     "Parameter",

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import gymnasium as gym
 import torch
 from gymnasium.envs.classic_control import Continuous_MountainCarEnv, MountainCarEnv
 from torch import Tensor
@@ -17,6 +19,7 @@ from meta_rl.types import Task
 
 LEFT, RIGHT, MAX_SPEED = -1.2, 0.6, 0.07  # both cars: walls and speed limit
 FLAG, FLAG_CONTINUOUS, SLOPE = 0.5, 0.45, 0.0025
+ENERGY = 100.0  # paid by mountain-car-energy for climbing the hill
 
 
 class MountainCarTensorEnv(TensorEnv):
@@ -66,6 +69,62 @@ class MountainCar(ClassicControl):
     def set_physics(self, env: Any, values: Mapping[str, Any]) -> None:
         """Gymnasium's attributes."""
         env.force, env.gravity = values["force"] * values["direction"], values["gravity"]
+
+
+class EnergyReward(gym.Wrapper):
+    """Adds the car's gain in energy to what MountainCar-v0 pays."""
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        """Step and pay for the energy gained."""
+        before = self._energy()
+        observation, reward, terminated, truncated, info = self.env.step(action)
+        gain = self._energy() - before
+        return observation, float(reward) + ENERGY * gain, terminated, truncated, info
+
+    def _energy(self) -> float:
+        car: Any = self.env.unwrapped
+        position, speed = car.state
+        return float(energy(math.sin(3 * position), speed, car.gravity))
+
+
+class MountainCarEnergyTensorEnv(MountainCarTensorEnv):
+    """The same for M x B cars at once."""
+
+    def advance(self, action: Tensor) -> tuple[Tensor, Tensor]:
+        """Roll; -1 a step until the flag, and the gain in energy."""
+        before = self._energy()
+        reward, reached = super().advance(action)
+        return reward + ENERGY * (self._energy() - before), reached
+
+    def _energy(self) -> Tensor:
+        position, speed = self.state.unbind(-1)
+        return energy((3 * position).sin(), speed, self.gravity)
+
+
+class MountainCarEnergy(MountainCar):
+    """``mountain-car`` with another reward: -1 a step plus 100 times the gain in energy.
+
+    Energy is height and motion, as a share of what the hill takes from its foot to the top. A
+    policy that has not learned never sees the flag in 200 steps, so that in ``mountain-car`` all
+    returns are equal and there is nothing to learn from. Over an episode the gains add up to the
+    energy at its end less that at its start (a potential, as in Ng, Harada and Russell 1999).
+    """
+
+    id = "mountain-car-energy"
+    source = "Moore 1990; Gymnasium's MountainCar-v0, reward shaped as described"
+    tensor_env = MountainCarEnergyTensorEnv
+
+    def make_env(self, task: Task) -> gym.Env:
+        """Gymnasium's own MountainCar-v0 with this physics, and the gain in energy paid."""
+        return EnergyReward(super().make_env(task))
+
+
+def energy(sine: Any, speed: Any, gravity: Any) -> Any:
+    """Mechanical energy over what the hill takes; ``sine`` is of three times the position.
+
+    Gravity pulls with ``-gravity cos(3 x)``, whose potential is ``gravity sin(3 x) / 3``.
+    """
+    return sine / 2 + 3 * speed**2 / (4 * gravity)
 
 
 class MountainCarContinuousTensorEnv(MountainCarTensorEnv):
