@@ -45,8 +45,13 @@ def distance_to_goal(info: Info, task: Values) -> Any:
     """Minus the L1 distance to the point at ``radius`` and ``angle``."""
     goal_x = task["radius"] * np.cos(task["angle"])
     goal_y = task["radius"] * np.sin(task["angle"])
-    distance = np.abs(info["x_position"] - goal_x) + np.abs(info["y_position"] - goal_y)
-    return _total(info, -distance)
+    return _total(info, -_distance(info, goal_x, goal_y))
+
+
+def distance_to_point_bonus(info: Info, task: Values) -> Any:
+    """4 minus the L1 distance to ``goal``."""
+    x, y = np.moveaxis(np.asarray(task["goal"]), -1, 0)
+    return _total(info, 4.0 - _distance(info, x, y))
 
 
 def _total(info: Info, progress: Any) -> Any:
@@ -56,6 +61,10 @@ def _total(info: Info, progress: Any) -> Any:
     """
     costs = info["reward_ctrl"] + info.get("reward_contact", 0.0)
     return progress + info.get("reward_survive", 0.0) + costs
+
+
+def _distance(info: Info, x: Any, y: Any) -> Any:
+    return np.abs(info["x_position"] - x) + np.abs(info["y_position"] - y)
 
 
 def _along_angle(info: Info, task: Values) -> Any:

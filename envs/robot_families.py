@@ -15,6 +15,7 @@ from envs.locomotion import Locomotion
 from envs.parameters import Parameter, ParameterSpace
 from envs.rewards import (
     distance_to_goal,
+    distance_to_point_bonus,
     humanoid_speed_along_angle,
     own_reward,
     signed_speed,
@@ -61,8 +62,22 @@ def random_physics(bodies: int, geoms: int, hinges: int) -> ParameterSpace:
 
 
 CHEETAH_COST = {"ctrl_cost_weight": 0.05}
+SEEN = {"exclude_current_positions_from_observation": False}
+"""Where it is on the ground is observed."""
+PROMP_ANT = {"healthy_z_range": (0.0, 1.0)}
+MAML_ANT = {"ctrl_cost_weight": 0.005, "healthy_reward": 0.05, **SEEN}
 PROMP = "ProMP (Rothfuss et al. 2019), github.com/jonasrothfuss/ProMP"
 MAML = "MAML (Finn et al. 2017), github.com/cbfinn/maml_rl"
+PEARL = "PEARL (Rakelly et al. 2019), github.com/katerakelly/oyster"
+NO_BONUS = "No reward for surviving on the step that ends the episode."
+TORSO = (
+    "x and y observed. Here the torso's rotation matrix is not observed: its quaternion is. "
+    f"{NO_BONUS}"
+)
+TORSO_POSITION = (
+    "Here qpos and qvel are observed, x included: 18 numbers. There 20, with a position of the "
+    "torso's that follows from qpos."
+)
 RAND_PARAMS = (
     "rand_param_envs (github.com/dennisl88/rand_param_envs) as in ProMP and PEARL: mass, inertia "
     "and friction times 1.5^U(-3, 3), damping times 1.3^U(-3, 3). Here: the v5 model of the robot."
@@ -98,22 +113,66 @@ LOCOMOTION = (
         source=f"{PROMP}: HalfCheetahRandVelEnv, velocities U[0, 3], horizon 100.",
     ),
     Locomotion(
+        "half-cheetah-direction-pearl",
+        "HalfCheetah-v5",
+        DIRECTION,
+        signed_speed,
+        kwargs={**CHEETAH_COST, **SEEN},
+        source=f"{PEARL}: cheetah-dir, forward or backward, horizon 200. {TORSO_POSITION}",
+    ),
+    Locomotion(
+        "half-cheetah-velocity-maml",
+        "HalfCheetah-v5",
+        velocities(2.0),
+        target_speed,
+        kwargs={**CHEETAH_COST, **SEEN},
+        source=f"{MAML}: HalfCheetahEnvRand, velocities U[0, 2], horizon 200. Here the velocity is "
+        f"the torso's, not that of the mass centre. {TORSO_POSITION}",
+    ),
+    Locomotion(
+        "half-cheetah-velocity-pearl",
+        "HalfCheetah-v5",
+        velocities(3.0),
+        target_speed,
+        kwargs={**CHEETAH_COST, **SEEN},
+        source=f"{PEARL}: cheetah-vel, velocities U[0, 3], horizon 200. {TORSO_POSITION}",
+    ),
+    Locomotion(
         "ant-direction",
         "Ant-v5",
         DIRECTION,
         signed_speed,
-        kwargs={"healthy_z_range": (0.0, 1.0)},
+        kwargs=PROMP_ANT,
         source=f"{PROMP}: AntRandDirecEnv, forward or backward. Here no reward for surviving on "
         "the step that ends the episode.",
+    ),
+    Locomotion(
+        "ant-direction-maml",
+        "Ant-v5",
+        DIRECTION,
+        signed_speed,
+        kwargs=MAML_ANT,
+        source=f"{MAML}: AntEnvRandDirec, forward or backward, a control cost of 0.005, 0.05 for "
+        f"surviving, done outside a height of 0.2 to 1 m; {TORSO} The velocity is the mean over "
+        "the step.",
     ),
     Locomotion(
         "ant-direction-2d",
         "Ant-v5",
         ParameterSpace(ANGLE),
         speed_along_angle,
-        kwargs={"healthy_z_range": (0.0, 1.0)},
+        kwargs=PROMP_ANT,
         source=f"{PROMP}: AntRandDirec2DEnv, any direction in the plane. Here no reward for "
         "surviving on the step that ends the episode.",
+    ),
+    Locomotion(
+        "ant-direction-2d-pearl",
+        "Ant-v5",
+        ParameterSpace(ANGLE),
+        speed_along_angle,
+        kwargs={"include_cfrc_ext_in_observation": False},
+        source=f"{PEARL}: ant-dir, any direction in the plane; contact forces are not observed, "
+        f"done outside a height of 0.2 to 1 m. {NO_BONUS}",
     ),
     Locomotion(
         "ant-goal",
@@ -132,24 +191,31 @@ LOCOMOTION = (
             "ctrl_cost_weight": 0.1,
             "healthy_reward": 0.0,
             "terminate_when_unhealthy": False,
-            "exclude_current_positions_from_observation": False,
+            **SEEN,
         },
         source=f"{PROMP}: AntRandGoalEnv, points uniform on a disc of radius 3 m; x and y are "
         "observed, episodes do not end early. Here the torso's position is not one substep old.",
+    ),
+    Locomotion(
+        "ant-goal-maml",
+        "Ant-v5",
+        ParameterSpace(
+            Parameter("goal", Uniform(-3.0, 3.0), "m", size=2, extrapolation=Uniform(-4.5, 4.5))
+        ),
+        distance_to_point_bonus,
+        kwargs=MAML_ANT,
+        source=f"{MAML}: AntEnvRandGoal, points uniform in a square, 4 less the L1 distance, a "
+        "control cost of 0.005, 0.05 for surviving, done outside a height of 0.2 to 1 m; "
+        f"{TORSO}",
     ),
     Locomotion(
         "ant-velocity",
         "Ant-v5",
         velocities(3.0),
         target_speed_bonus,
-        kwargs={
-            "ctrl_cost_weight": 0.005,
-            "healthy_reward": 0.05,
-            "exclude_current_positions_from_observation": False,
-        },
-        source=f"{MAML}: AntEnvRand, velocities U[0, 3], x and y observed. Here the velocity is "
-        "the mean over the step, and the torso's rotation matrix is not observed: its quaternion "
-        "is. No reward for surviving on the step that ends the episode.",
+        kwargs=MAML_ANT,
+        source=f"{MAML}: AntEnvRand, velocities U[0, 3]; {TORSO} The velocity is the mean over the "
+        "step.",
     ),
     Locomotion(
         "humanoid-direction",
