@@ -46,10 +46,6 @@ FAMILIES = (
 )
 # The robots that take hours: a few iterations on a few tasks, to see them work from end to end.
 SMOKE = (
-    "half-cheetah-direction-pearl",
-    "half-cheetah-velocity-3",
-    "half-cheetah-velocity-maml",
-    "half-cheetah-velocity-pearl",
     "ant-direction",
     "ant-direction-maml",
     "ant-direction-2d",
@@ -60,6 +56,10 @@ SMOKE = (
     "humanoid-direction",
     "walker2d-random-params",
     "hopper-random-params",
+    "half-cheetah-direction-pearl",
+    "half-cheetah-velocity-3",
+    "half-cheetah-velocity-maml",
+    "half-cheetah-velocity-pearl",
 )
 SMOKE_METAWORLD = ("metaworld-ml1-reach-v3",)
 
@@ -75,8 +75,12 @@ def outer(config: Config, **changes: Any) -> Config:
 
 
 def short(name: str) -> Config:
-    """A family's preset cut down to ten iterations of 5 tasks x 10 episodes."""
-    config = preset(name)
+    """A family's preset cut down to ten iterations of 5 tasks x 10 episodes.
+
+    So few do not move the step size to where it goes (0.36 for half-cheetah-direction): it starts
+    at 0.5.
+    """
+    config = inner(preset(name), step_size=0.5)
     data: Any = dataclasses.replace(config.data, tasks=5, episodes=10)
     return dataclasses.replace(config, iterations=10, data=data)
 
