@@ -71,8 +71,8 @@ MAML = "MAML (Finn et al. 2017), github.com/cbfinn/maml_rl"
 PEARL = "PEARL (Rakelly et al. 2019), github.com/katerakelly/oyster"
 NO_BONUS = "No reward for surviving on the step that ends the episode."
 TORSO = (
-    "x and y observed. Here the torso's rotation matrix is not observed: its quaternion is. "
-    f"{NO_BONUS}"
+    "x and y observed. Here the torso's place and velocity stand for the mass centre's, and its "
+    f"quaternion is observed, not its rotation matrix. {NO_BONUS}"
 )
 TORSO_POSITION = (
     "Here qpos and qvel are observed, x included: 18 numbers. There 20, with a position of the "
