@@ -12,6 +12,7 @@ from typing import Any
 import gymnasium as gym
 from gymnasium.envs.registration import load_env_creator
 
+from envs.constructors import argument_names, time_limit
 from envs.effects import require_effect, value_at
 from envs.family import Family
 from envs.parameters import Parameter, ParameterSpace
@@ -84,7 +85,7 @@ class GymFamily(Family):
         self._creator = self._find_creator()
         # What the constructor takes first: without it there may be no environment to look at.
         targets = [*self._settings, *(p.target or p.name for p in parameters)]
-        arguments = _argument_names(self._creator) if callable(self._creator) else []
+        arguments = argument_names(self._creator) if callable(self._creator) else []
         for target in sorted(targets, key=lambda t: t.split(".")[0] not in arguments):
             self._kinds[target] = self._kind(target, arguments)
         for p in parameters:
@@ -95,7 +96,7 @@ class GymFamily(Family):
                 )
         sample = self._build({p.name: value_at(p, 0.5) for p in parameters})
         self.id = id or (sample.spec.id if sample.spec else type(sample.unwrapped).__name__)
-        limit = _time_limit(sample)
+        limit = time_limit(sample)
         if limit is None:
             raise InputError(
                 f"environment: {self.id} has no time limit. Wrap it in "
@@ -250,29 +251,6 @@ class GymFamily(Family):
         )
 
 
-class _Borrowed(gym.Wrapper):
-    """A caller's own environment: closing it is the caller's business."""
-
-    def close(self) -> None:
-        pass
-
-
-def _argument_names(creator: Any) -> list[str]:
-    """Names a constructor or function takes, also through ``**kwargs`` to its base classes."""
-    names: list[str] = []
-    classes = creator.__mro__ if inspect.isclass(creator) else [creator]
-    for owner in classes:
-        function = owner.__dict__.get("__init__") if inspect.isclass(creator) else owner
-        if function is None:
-            continue
-        parameters = list(inspect.signature(function).parameters.values())
-        named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-        names += [p.name for p in parameters if p.kind in named and p.name != "self"]
-        if all(p.kind != inspect.Parameter.VAR_KEYWORD for p in parameters):
-            break
-    return list(dict.fromkeys(names))
-
-
 def _set_model(env: gym.Env, changes: Sequence[Change]) -> None:
     """Write MuJoCo model fields and what MuJoCo derives from them."""
     model: Any = getattr(env.unwrapped, "model", None)
@@ -282,11 +260,8 @@ def _set_model(env: gym.Env, changes: Sequence[Change]) -> None:
     change_model(model, changes)
 
 
-def _time_limit(env: gym.Env) -> int | None:
-    """The shortest of the limits in force, or the one that the environment was registered with."""
-    limits, layer = [], env
-    while isinstance(layer, gym.Wrapper):
-        if isinstance(layer, gym.wrappers.TimeLimit):
-            limits.append(layer._max_episode_steps)
-        layer = layer.env
-    return min(limits) if limits else env.spec and env.spec.max_episode_steps
+class _Borrowed(gym.Wrapper):
+    """A caller's own environment: closing it is the caller's business."""
+
+    def close(self) -> None:
+        pass

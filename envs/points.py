@@ -96,7 +96,8 @@ class PointFamily(Family):
 
     def make_env(self, task: Task) -> gym.Env:
         """One standard environment with this goal and its time limit."""
-        return gym.make(self.single.env_id, **self.check_task(task))
+        goal: Any = self.check_task(task)
+        return gym.make(self.single.env_id, **goal)
 
 
 def register_points(*kinds: type[PointEnv]) -> None:
