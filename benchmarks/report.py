@@ -85,6 +85,7 @@ def all_families(results: dict[str, Any]) -> str:
         "after 1",
         "after 3",
         "gain of 1",
+        "gain of 3",
         "random, after 3",
         "seeds x iterations",
     ]
@@ -94,9 +95,9 @@ def all_families(results: dict[str, Any]) -> str:
         scores = np.array([run["scores"] for run in runs])
         random = np.array([run["scores"] for run in result["arms"]["random initialization"]])
         cells = [interval(s) for s in (scores[:, 0], scores[:, 1], scores[:, 3])]
-        gain = interval(scores[:, 1] - scores[:, 0])
+        gains = [interval(scores[:, k] - scores[:, 0]) for k in (1, 3)]
         trained = f"{len(runs)} x {runs[0]['iterations']}"
-        rows.append([f"`{name}`", *cells, gain, interval(random[:, 3]), trained])
+        rows.append([f"`{name}`", *cells, *gains, interval(random[:, 3]), trained])
     sources = sorted({source(result) for result in results.values()})
     return table(head, rows) + "\n\n" + "\n".join(sources)
 
