@@ -98,6 +98,7 @@ PRESETS: dict[str, Config] = {
     # Finn et al. 2017, 2-D navigation: 20 tasks, 20 episodes, horizon 100, one inner step; further
     # steps at test time are shorter (theirs by a half, with a fixed first step of 0.1).
     "navigation-2d": _episodes("navigation-2d"),
+    "navigation-pearl": _episodes("navigation-pearl", episodes=40),
     "navigation-corner": _episodes("navigation-corner", action_scale=2.0),
     "navigation-semicircle": _episodes(
         "navigation-semicircle", step_size=0.5, episodes=40, action_scale=1.0
@@ -111,6 +112,7 @@ PRESETS: dict[str, Config] = {
         "pendulum", step_size=0.5, episodes=10, action_scale=2.0, gamma=0.97, gae_lambda=0.97
     ),
     "acrobot": _episodes("acrobot", step_size=1.0, episodes=5),
+    "mountain-car-energy": _episodes("mountain-car-energy", step_size=0.5, tasks=10, episodes=10),
     "mountain-car-continuous": _episodes(
         "mountain-car-continuous", step_size=1.0, tasks=10, episodes=5, action_scale=1.0
     ),
@@ -119,9 +121,15 @@ PRESETS: dict[str, Config] = {
     "half-cheetah-direction": _episodes("half-cheetah-direction", iterations=300),
     "half-cheetah-velocity": _episodes("half-cheetah-velocity", iterations=300),
     "half-cheetah-velocity-3": _episodes("half-cheetah-velocity-3", iterations=300),
+    "half-cheetah-direction-pearl": _episodes("half-cheetah-direction-pearl", iterations=300),
+    "half-cheetah-velocity-maml": _episodes("half-cheetah-velocity-maml", iterations=300),
+    "half-cheetah-velocity-pearl": _episodes("half-cheetah-velocity-pearl", iterations=300),
     "ant-direction": _episodes("ant-direction", iterations=500),
+    "ant-direction-maml": _episodes("ant-direction-maml", iterations=500),
     "ant-direction-2d": _episodes("ant-direction-2d", iterations=500),
+    "ant-direction-2d-pearl": _episodes("ant-direction-2d-pearl", iterations=500),
     "ant-goal": _episodes("ant-goal", iterations=500, steps=2),
+    "ant-goal-maml": _episodes("ant-goal-maml", iterations=500),
     "ant-velocity": _episodes("ant-velocity", iterations=500),
     "humanoid-direction": _episodes("humanoid-direction", iterations=500, hidden=(128, 128)),
     "walker2d-random-params": _episodes("walker2d-random-params", iterations=500, step_size=0.05),

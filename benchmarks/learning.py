@@ -24,7 +24,7 @@ import envs
 from benchmarks.provenance import RESULTS, write
 from meta_rl import seeds
 from meta_rl.config import Config, EpisodesConfig, ShotsConfig
-from presets import PRESETS, build
+from presets import PRESETS, build, preset
 
 NAVIGATION, CARTPOLE, SINUSOID, BANDIT, MDP = (
     PRESETS[n] for n in ("navigation-2d", "cartpole", "sinusoid", "bandit-5", "tabular-mdp")
@@ -36,12 +36,32 @@ FAMILIES = (
     "tabular-mdp",
     "navigation-corner",
     "navigation-semicircle",
+    "navigation-pearl",
     "pendulum",
     "acrobot",
+    "mountain-car-energy",
     "mountain-car-continuous",
     "half-cheetah-direction",
     "half-cheetah-velocity",
 )
+# The robots that take hours: a few iterations on a few tasks, to see them work from end to end.
+SMOKE = (
+    "ant-direction",
+    "ant-direction-maml",
+    "ant-direction-2d",
+    "ant-direction-2d-pearl",
+    "ant-goal",
+    "ant-goal-maml",
+    "ant-velocity",
+    "humanoid-direction",
+    "walker2d-random-params",
+    "hopper-random-params",
+    "half-cheetah-direction-pearl",
+    "half-cheetah-velocity-3",
+    "half-cheetah-velocity-maml",
+    "half-cheetah-velocity-pearl",
+)
+SMOKE_METAWORLD = ("metaworld-ml1-reach-v3",)
 
 
 def inner(config: Config, **changes: Any) -> Config:
@@ -52,6 +72,17 @@ def inner(config: Config, **changes: Any) -> Config:
 def outer(config: Config, **changes: Any) -> Config:
     """The same settings with another outer step."""
     return dataclasses.replace(config, outer=dataclasses.replace(config.outer, **changes))
+
+
+def short(name: str) -> Config:
+    """A family's preset cut down to ten iterations of 5 tasks x 10 episodes.
+
+    So few do not move the step size to where it goes (0.36 for half-cheetah-direction): it starts
+    at 0.5.
+    """
+    config = inner(preset(name), step_size=0.5)
+    data: Any = dataclasses.replace(config.data, tasks=5, episodes=10)
+    return dataclasses.replace(config, iterations=10, data=data)
 
 
 def step_sizes(config: Config) -> dict[str, Config]:
@@ -100,6 +131,8 @@ EXPERIMENTS: dict[str, dict[str, Config]] = {
     "step-sizes-bandit-5": step_sizes(BANDIT),
     "step-sizes-tabular-mdp": step_sizes(MDP),
     **{name: {"maml": PRESETS[name], "random initialization": PRESETS[name]} for name in FAMILIES},
+    "smoke": {name: short(name) for name in SMOKE},
+    "smoke-metaworld": {name: short(name) for name in SMOKE_METAWORLD},
     "sinusoid": {
         "10 shots": SINUSOID,
         "5 shots": shots(SINUSOID, 5),

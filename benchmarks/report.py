@@ -33,7 +33,11 @@ def main() -> None:
     if families:
         page = replaced(page, "families", all_families(families))
     for name, result in results.items():
-        makers = {"stepping": rates}
+        makers = {
+            "stepping": rates,
+            "learning-smoke": short_runs,
+            "learning-smoke-metaworld": short_runs,
+        }
         make = makers.get(name, learning if name.startswith("learning-") else timing)
         page = replaced(page, name, make(name, result) + "\n\n" + source(result))
     PAGE.write_text(page)
@@ -81,6 +85,7 @@ def all_families(results: dict[str, Any]) -> str:
         "after 1",
         "after 3",
         "gain of 1",
+        "gain of 3",
         "random, after 3",
         "seeds x iterations",
     ]
@@ -90,11 +95,22 @@ def all_families(results: dict[str, Any]) -> str:
         scores = np.array([run["scores"] for run in runs])
         random = np.array([run["scores"] for run in result["arms"]["random initialization"]])
         cells = [interval(s) for s in (scores[:, 0], scores[:, 1], scores[:, 3])]
-        gain = interval(scores[:, 1] - scores[:, 0])
+        gains = [interval(scores[:, k] - scores[:, 0]) for k in (1, 3)]
         trained = f"{len(runs)} x {runs[0]['iterations']}"
-        rows.append([f"`{name}`", *cells, gain, interval(random[:, 3]), trained])
+        rows.append([f"`{name}`", *cells, *gains, interval(random[:, 3]), trained])
     sources = sorted({source(result) for result in results.values()})
     return table(head, rows) + "\n\n" + "\n".join(sources)
+
+
+def short_runs(name: str, result: dict[str, Any]) -> str:
+    """One row per family: before and after one inner step, and the gain."""
+    rows = []
+    for family, runs in result["arms"].items():
+        scores = np.array([run["scores"] for run in runs])
+        columns = (scores[:, 0], scores[:, 1], scores[:, 1] - scores[:, 0])
+        iterations = str(runs[0]["iterations"])
+        rows.append([f"`{family}`", *map(interval, columns), iterations])
+    return table(["", "before", "after 1", "gain", "iterations"], rows)
 
 
 def interval(scores: np.ndarray) -> str:
@@ -134,15 +150,15 @@ def figure(name: str, arms: dict[str, Any]) -> None:
 
 
 def rates(name: str, result: dict[str, Any]) -> str:
-    """Median steps a second, and each as a multiple of AsyncVectorEnv in the same run."""
+    """Median steps a second, and each as a multiple of Gymnasium's two in the same run."""
     parts = []
     for work, contestants in result["steps a second"].items():
-        slowest = contestants["AsyncVectorEnv"]["median"]
-        rows = [
-            [who, f"{rate['median']:,}", f"{rate['median'] / slowest:,.1f}"]
-            for who, rate in contestants.items()
-        ]
-        parts.append(table([f"`{work}`", "steps a second", "x AsyncVectorEnv"], rows))
+        beside = ("SyncVectorEnv", "AsyncVectorEnv")
+        rows = []
+        for who, rate in contestants.items():
+            ratios = [rate["median"] / contestants[other]["median"] for other in beside]
+            rows.append([who, f"{rate['median']:,}", *(f"{ratio:,.1f}" for ratio in ratios)])
+        parts.append(table([f"`{work}`", "steps a second", *(f"x {b}" for b in beside)], rows))
     return "\n\n".join(parts)
 
 

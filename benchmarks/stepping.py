@@ -66,9 +66,17 @@ def lockstep(family: envs.Family, rows: int, env: BatchedEnv) -> Contestant:
 
 
 def gymnasium_vector(family: envs.Family, kind: type) -> Contestant:
-    """Gymnasium's vector environments, one environment a row."""
+    """Gymnasium's vector environments, one a row; the robots' are without its step checker."""
     task = family.sample_tasks(1, seed=0)[0]
     vector = kind([lambda: family.make_env(task)] * ROWS)
+    vector.reset(seed=0)
+    action = vector.action_space.sample()
+    return ROWS, lambda: vector.step(action), vector.close
+
+
+def made_by_gymnasium(env_id: str, mode: str) -> Contestant:
+    """``gymnasium.make_vec`` with its defaults: its step checker on, the robot's own reward."""
+    vector = gym.make_vec(env_id, num_envs=ROWS, vectorization_mode=mode)
     vector.reset(seed=0)
     action = vector.action_space.sample()
     return ROWS, lambda: vector.step(action), vector.close
@@ -83,12 +91,15 @@ def subprocesses(family: envs.Family) -> Contestant:
     return ROWS, lambda: vector.step(actions), vector.close
 
 
-def bare_batch(env_id: str) -> Contestant:
-    """``mujoco.batch`` stepping alone: no observation, no reward, no torch."""
+def bare_batch(env_id: str, persistent: bool = False) -> Contestant:
+    """``mujoco.batch`` stepping alone: no observation, no reward, no torch.
+
+    Persistent, as contact forces need it, it keeps an MjData for every row, not for every thread.
+    """
     from mujoco.batch import Batch  # pyright: ignore[reportMissingImports]
 
     robot: Any = gym.make(env_id).unwrapped
-    batch = Batch(robot.model, ROWS)
+    batch = Batch(robot.model, ROWS, persistent=persistent)
     control = batch.bind("ctrl")
     rng = np.random.default_rng(0)
     control[:] = rng.uniform(-1, 1, control.shape)
@@ -140,9 +151,12 @@ def locomotion(name: str, env_id: str) -> dict[str, Callable[[], Contestant]]:
     return {
         "ours": lambda: ours(family, ROWS),
         "mujoco.batch alone": lambda: bare_batch(env_id),
+        "mujoco.batch alone, persistent": lambda: bare_batch(env_id, persistent=True),
         "mj_step on all cores": lambda: bare_mj_step(env_id),
         "general backend": lambda: general(family, 0),
         "general backend, 2 workers": lambda: general(family, 2),
+        "gymnasium.make_vec, sync": lambda: made_by_gymnasium(env_id, "sync"),
+        "gymnasium.make_vec, async": lambda: made_by_gymnasium(env_id, "async"),
         "SyncVectorEnv": lambda: gymnasium_vector(family, SyncVectorEnv),
         "AsyncVectorEnv": lambda: gymnasium_vector(family, AsyncVectorEnv),
         "SubprocVecEnv": lambda: subprocesses(family),
@@ -190,6 +204,7 @@ def race(contestants: dict[str, Callable[[], Contestant]], rounds: int) -> dict[
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--only", nargs="*", help="these kinds of work, printed and not recorded")
     args = parser.parse_args()
     works = {
         "half-cheetah-direction": locomotion("half-cheetah-direction", "HalfCheetah-v5"),
@@ -200,11 +215,14 @@ def main() -> None:
     }
     result = {}
     for work, contestants in works.items():
+        if args.only and work not in args.only:
+            continue
         result[work] = race(contestants, args.rounds)
         print(work)
         for name, rate in result[work].items():
             print(f"  {name:36} {rate['median']:>12,}")
-    print(write("stepping", {"rounds": args.rounds, "rows": ROWS, "steps a second": result}))
+    if not args.only:
+        print(write("stepping", {"rounds": args.rounds, "rows": ROWS, "steps a second": result}))
 
 
 if __name__ == "__main__":

@@ -4,30 +4,27 @@ from __future__ import annotations
 
 import difflib
 
-from envs.classic import Acrobot, CartPole, MountainCar, MountainCarContinuous, Pendulum
+from envs.acrobot import Acrobot
+from envs.cartpole import CartPole
 from envs.discrete import Bandit, TabularMDP
+from envs.distributions import Choice, Exponential, LogUniform, Normal, Uniform
 from envs.examples import ImageClasses
 from envs.family import Family
 from envs.few_shot import EXAMPLES, make_examples
 from envs.general import GymVec
 from envs.gym_family import GymFamily
 from envs.image_reading import read_labelled
-from envs.locomotion import LOCOMOTION, Locomotion
+from envs.locomotion import Locomotion
 from envs.metaworld import IDS, PREFIX, make_metaworld
+from envs.mountain_car import MountainCar, MountainCarContinuous, MountainCarEnergy
 from envs.mujoco import MuJoCoVec
-from envs.navigation import Navigation2D, NavigationCorner, NavigationSemicircle
-from envs.parameters import (
-    Choice,
-    Exponential,
-    LogUniform,
-    Normal,
-    Parameter,
-    ParameterSpace,
-    Uniform,
-    parse_task,
-)
+from envs.navigation import Navigation2D, NavigationPEARL
+from envs.parameters import Parameter, ParameterSpace, parse_task
+from envs.pendulum import Pendulum
 from envs.preferences import Preferences
+from envs.robot_families import LOCOMOTION
 from envs.sinusoid import Sinusoid
+from envs.sparse_navigation import NavigationCorner, NavigationSemicircle
 from envs.tensor import TensorEnv
 from meta_rl.errors import InputError
 
@@ -35,12 +32,14 @@ FAMILIES: dict[str, Family] = {
     family.id: family
     for family in (
         Navigation2D(),
+        NavigationPEARL(),
         NavigationCorner(),
         NavigationSemicircle(),
         CartPole(),
         Pendulum(),
         Acrobot(),
         MountainCar(),
+        MountainCarEnergy(),
         MountainCarContinuous(),
         Bandit(arms=5, horizon=10),
         Bandit(arms=10, horizon=100),
@@ -66,9 +65,11 @@ __all__ = [
     "LogUniform",
     "MountainCar",
     "MountainCarContinuous",
+    "MountainCarEnergy",
     "MuJoCoVec",
     "Navigation2D",
     "NavigationCorner",
+    "NavigationPEARL",
     "NavigationSemicircle",
     "Normal",
     "Parameter",

@@ -10,8 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from envs.distributions import Exponential, Normal, Uniform
 from envs.family import Family
-from envs.parameters import Exponential, Normal, Parameter, ParameterSpace, Uniform
+from envs.parameters import Parameter, ParameterSpace
 from envs.tensor import TensorEnv
 from meta_rl.errors import require
 from meta_rl.types import Task

@@ -5,16 +5,15 @@ from __future__ import annotations
 import copy
 import difflib
 import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from itertools import zip_longest
 from typing import Any
 
 import gymnasium as gym
-import numpy as np
 from gymnasium.envs.registration import load_env_creator
 
+from envs.constructors import argument_names, time_limit
+from envs.effects import require_effect, value_at
 from envs.family import Family
 from envs.parameters import Parameter, ParameterSpace
 from envs.physics import MODEL_FIELD, Change, change_model, load_mujoco
@@ -23,7 +22,6 @@ from meta_rl.errors import InputError, require
 from meta_rl.types import Task
 
 MAKE_ARGUMENTS = ("render_mode", "max_episode_steps")  # of gymnasium.make itself
-ENTRIES_TRIED = 32  # of a vector, one by one
 
 
 class GymFamily(Family):
@@ -87,7 +85,7 @@ class GymFamily(Family):
         self._creator = self._find_creator()
         # What the constructor takes first: without it there may be no environment to look at.
         targets = [*self._settings, *(p.target or p.name for p in parameters)]
-        arguments = _argument_names(self._creator) if callable(self._creator) else []
+        arguments = argument_names(self._creator) if callable(self._creator) else []
         for target in sorted(targets, key=lambda t: t.split(".")[0] not in arguments):
             self._kinds[target] = self._kind(target, arguments)
         for p in parameters:
@@ -96,9 +94,9 @@ class GymFamily(Family):
                     f"parameter {p.name}: scale is for attributes and model fields; it is an "
                     "argument."
                 )
-        sample = self._build(self._middle())
+        sample = self._build({p.name: value_at(p, 0.5) for p in parameters})
         self.id = id or (sample.spec.id if sample.spec else type(sample.unwrapped).__name__)
-        limit = _time_limit(sample)
+        limit = time_limit(sample)
         if limit is None:
             raise InputError(
                 f"environment: {self.id} has no time limit. Wrap it in "
@@ -114,7 +112,7 @@ class GymFamily(Family):
             )
         if try_parameters:
             for parameter in parameters:
-                self._try(parameter)
+                require_effect(self, parameter)
 
     @property
     def summary(self) -> str:
@@ -252,91 +250,6 @@ class GymFamily(Family):
             f"name. The nearest it has: {near or 'none'}."
         )
 
-    def _middle(self) -> Task:
-        return {p.name: _at(p, 0.5) for p in self.space.parameters}
-
-    def _try(self, parameter: Parameter) -> None:
-        """Refuse a parameter, or an entry of one, that changes nothing in a few episodes."""
-        low, high = ({**self._middle(), parameter.name: _at(parameter, q)} for q in (0.02, 0.98))
-        self._require_reproducible(low)
-        if parameter.size is None or parameter.size > ENTRIES_TRIED:
-            others = {"": high[parameter.name]}
-        else:
-            ends: Any = (low[parameter.name], high[parameter.name])
-            others = {
-                f"[{n}]": (*ends[0][:n], ends[1][n], *ends[0][n + 1 :])
-                for n in range(parameter.size)
-            }
-        for entry, value in others.items():
-            task = {**low, parameter.name: value}
-            if not any(self._differ(low, task, seed) for seed in range(3)):
-                raise InputError(
-                    f"parameter {parameter.name}{entry}: {low[parameter.name]!r} and {value!r} "
-                    f"gave equal observations and rewards in {self.id} over 3 episodes. Check "
-                    "its target; if it acts only rarely, give try_parameters=False."
-                )
-
-    def _require_reproducible(self, task: Task) -> None:
-        if self._differ(task, task, seed=0):
-            raise InputError(
-                f"environment: {self.id} gave different episodes for one reset(seed) and equal "
-                "actions, so that no parameter's effect can be seen. Draw its random numbers from "
-                "self.np_random, or give try_parameters=False."
-            )
-
-    def _differ(self, one: Task, other: Task, seed: int) -> bool:
-        """Whether two tasks' episodes differ anywhere, under the same random actions."""
-        with closing(self.make_env(one)) as first, closing(self.make_env(other)) as second:
-            episodes = (self._episode(env, seed) for env in (first, second))
-            return any(a != b for a, b in zip_longest(*episodes))
-
-    def _episode(self, env: gym.Env, seed: int) -> Iterator[tuple[bytes, float, bool]]:
-        self.action_space.seed(seed)
-        actions = [self.action_space.sample() for _ in range(min(self.horizon, 300))]
-        try:
-            obs, _ = env.reset(seed=seed)
-            yield np.asarray(obs).tobytes(), 0.0, False
-            for action in actions:
-                obs, reward, terminated, truncated, _ = env.step(action)
-                yield np.asarray(obs).tobytes(), float(reward), bool(terminated)
-                if terminated or truncated:
-                    return
-        except InputError:
-            raise
-        except Exception as error:
-            raise InputError(
-                f"environment: {self.id} raised {type(error).__name__}: {error} while its "
-                "parameters were tried with random actions. Mend the environment."
-            ) from error
-
-
-class _Borrowed(gym.Wrapper):
-    """A caller's own environment: closing it is the caller's business."""
-
-    def close(self) -> None:
-        pass
-
-
-def _at(parameter: Parameter, quantile: float) -> Any:
-    entries = tuple(parameter.distribution.at(quantile) for _ in range(parameter.size or 1))
-    return entries[0] if parameter.size is None else entries
-
-
-def _argument_names(creator: Any) -> list[str]:
-    """Names a constructor or function takes, also through ``**kwargs`` to its base classes."""
-    names: list[str] = []
-    classes = creator.__mro__ if inspect.isclass(creator) else [creator]
-    for owner in classes:
-        function = owner.__dict__.get("__init__") if inspect.isclass(creator) else owner
-        if function is None:
-            continue
-        parameters = list(inspect.signature(function).parameters.values())
-        named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-        names += [p.name for p in parameters if p.kind in named and p.name != "self"]
-        if all(p.kind != inspect.Parameter.VAR_KEYWORD for p in parameters):
-            break
-    return list(dict.fromkeys(names))
-
 
 def _set_model(env: gym.Env, changes: Sequence[Change]) -> None:
     """Write MuJoCo model fields and what MuJoCo derives from them."""
@@ -347,11 +260,8 @@ def _set_model(env: gym.Env, changes: Sequence[Change]) -> None:
     change_model(model, changes)
 
 
-def _time_limit(env: gym.Env) -> int | None:
-    """The shortest of the limits in force, or the one that the environment was registered with."""
-    limits, layer = [], env
-    while isinstance(layer, gym.Wrapper):
-        if isinstance(layer, gym.wrappers.TimeLimit):
-            limits.append(layer._max_episode_steps)
-        layer = layer.env
-    return min(limits) if limits else env.spec and env.spec.max_episode_steps
+class _Borrowed(gym.Wrapper):
+    """A caller's own environment: closing it is the caller's business."""
+
+    def close(self) -> None:
+        pass

@@ -15,8 +15,9 @@ from typing import Any
 import gymnasium as gym
 from gymnasium.envs.registration import EnvSpec
 
+from envs.distributions import Choice
 from envs.family import Family
-from envs.parameters import Choice, Parameter, ParameterSpace
+from envs.parameters import Parameter, ParameterSpace
 from meta_rl.errors import InputError
 from meta_rl.types import Task
 

@@ -189,16 +189,18 @@ class ContactForces:
     """``cfrc_ext`` of every row as ``mj_rnePostConstraint`` gives it after a step.
 
     Gymnasium calls that function after ``mj_step``, where MuJoCo's derived fields are those of the
-    last stage of the Runge-Kutta integrator. Nothing that runs inside a step sees that stage: a
-    sensor in the model, which makes MuJoCo call the function itself, is evaluated at the first
-    stage and gives other forces. Hence one copy and one call for every row that is in contact:
-    about 11 microseconds, a twentieth of what stepping the row takes.
+    last stage of the Runge-Kutta integrator. Nothing in ``mujoco.batch`` runs it there: a sensor in
+    the model, which makes MuJoCo call the function itself, is evaluated at the first stage and
+    gives other forces; a step's ``stage`` computes anew at the state after it; contacts, which the
+    forces follow from, cannot be bound. Hence one copy of the row's data and one call for every row
+    in contact, on this thread: 5 to 11 microseconds, of which the function itself takes half a one.
     """
 
     def __init__(self, batch: Any):
         mujoco = load_mujoco()
         self._batch, self._compute = batch, mujoco.mj_rnePostConstraint
         self._data = mujoco.MjData(batch.model)
+        self._forces = self._data.cfrc_ext  # a view
         self._contacts = batch.bind("ncon")
         self.values = np.zeros((batch.nsim, batch.model.nbody, 6))
 
@@ -211,10 +213,16 @@ class ContactForces:
         stepped = slice(None) if rows is None else rows
         self.values[stepped] = 0.0
         touching = np.flatnonzero(self._contacts)
+        get, compute, model, data = (
+            self._batch.get_data,
+            self._compute,
+            self._batch.model,
+            self._data,
+        )
         for row in (touching if rows is None else np.intersect1d(touching, rows)).tolist():
-            self._batch.get_data(row, self._data)
-            self._compute(self._batch.model, self._data)
-            self.values[row] = self._data.cfrc_ext
+            get(row, data)
+            compute(model, data)
+            self.values[row] = self._forces
 
 
 def _flat(values: Array) -> Array:

@@ -9,7 +9,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from envs.parameters import Parameter, ParameterSpace, Uniform
+from envs.distributions import Uniform
+from envs.parameters import Parameter, ParameterSpace
 from meta_rl.types import Task
 
 

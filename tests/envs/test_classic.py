@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from envs import FAMILIES, Acrobot, MountainCar, MountainCarContinuous, Pendulum
+from envs import FAMILIES, Acrobot, MountainCar, MountainCarContinuous, MountainCarEnergy, Pendulum
+from envs.mountain_car import energy
 
 CPU = {"device": "cpu", "dtype": torch.float32}
-NEW = [Pendulum(), Acrobot(), MountainCar(), MountainCarContinuous()]
+NEW = [Pendulum(), Acrobot(), MountainCar(), MountainCarEnergy(), MountainCarContinuous()]
 GYMNASIUMS = {
     "pendulum": ("Pendulum-v1", {"gravity": 10.0, "mass": 1.0, "length": 1.0}),
     "acrobot": (
@@ -130,6 +131,27 @@ def test_the_mountain_cars_end_at_their_flags():
         _, step = step_from(MountainCarContinuous(), ENGINE, [position, 0.05], [action])
         assert step.terminated.item() is end
         assert step.reward.item() == pytest.approx(reward, abs=1e-5)
+
+
+def test_energy_pays_a_hundred_from_the_foot_of_the_hill_to_its_top():
+    _, step = step_from(MountainCarEnergy(), CAR, [0.0, 0.01], 2)  # to 0.0085 at a speed of 0.0085
+    gain = math.sin(3 * 0.0085) / 2 + 300 * (0.0085**2 - 0.01**2)
+    torch.testing.assert_close(step.reward, torch.tensor([[100 * gain - 1]]))
+    foot, top = (energy(math.sin(3 * x), 0.0, 0.0025) for x in (-math.pi / 6, math.pi / 6))
+    assert top - foot == pytest.approx(1.0)
+
+
+def test_energy_adds_up_to_where_the_car_ends_and_leaves_its_motion_alone():
+    family, task = MountainCarEnergy(), {**CAR, "gravity": 0.003}
+    shaped, plain = family.make_env(task), MountainCar().make_env(task)
+    total, (first, _) = 0.0, shaped.reset(seed=1)
+    plain.reset(seed=1)
+    for t in range(60):
+        (obs, reward, *_), (same, *_) = (env.step(2 * (t // 20 % 2)) for env in (shaped, plain))
+        np.testing.assert_array_equal(obs, same)
+        total += reward + 1
+    ends = [energy(math.sin(3 * float(x)), float(v), 0.003) for x, v in (first, obs)]
+    assert total == pytest.approx(100 * (ends[1] - ends[0]), abs=1e-3)
 
 
 @pytest.mark.parametrize("family", NEW, ids=lambda family: family.id)

@@ -7,18 +7,10 @@ import gymnasium as gym
 import pytest
 import torch
 
-from envs import FAMILIES, make_family
-from envs.classic import CartPole
+from envs import FAMILIES, CartPole, make_family
+from envs.distributions import Choice, Exponential, LogUniform, Normal, Uniform
 from envs.navigation import Navigation2D
-from envs.parameters import (
-    Choice,
-    Exponential,
-    LogUniform,
-    Normal,
-    Parameter,
-    ParameterSpace,
-    Uniform,
-)
+from envs.parameters import Parameter, ParameterSpace
 from envs.sinusoid import Sinusoid
 from meta_rl.errors import InputError
 

@@ -3,6 +3,7 @@
 python -m venv mw && mw/bin/pip install -e '.[test,metaworld]' && mw/bin/pytest -k metaworld
 """
 
+import dataclasses
 import functools
 import pickle
 
@@ -10,7 +11,9 @@ import numpy as np
 import pytest
 import torch
 
+import presets
 from envs import FAMILIES, make_family
+from meta_rl.config import EpisodesConfig
 from meta_rl.errors import InputError
 from tests.contract import check_family
 
@@ -176,6 +179,17 @@ def test_success_of_every_row_is_within_reach_of_an_evaluation(reach):
         succeeded |= torch.tensor(told).reshape(2, 2) > 0
     assert succeeded.tolist() == [[True, True], [False, False]]
     env.close()
+
+
+def test_ml1_trains_and_adapts_to_a_test_goal():
+    short = EpisodesConfig(tasks=2, episodes=1)
+    config = dataclasses.replace(presets.preset("metaworld-ml1-reach-v3"), data=short)
+    learner = presets.build(config)
+    learner.learn(iterations=1)
+    policy = learner.adapt({"goal": 73}, steps=1)
+    assert learner.samples == 2 * 2 * 500
+    assert len(policy.scores) == 2
+    assert min(policy.scores) > 0.0, "reach pays at every step"
 
 
 def test_workers_get_the_goals_instead_of_drawing_them_again(reach):

@@ -12,9 +12,10 @@ import pytest
 import torch
 
 from envs import FAMILIES, Locomotion
-from envs.locomotion import own_reward
-from envs.parameters import LogUniform, Parameter, ParameterSpace, Uniform
+from envs.distributions import LogUniform, Uniform
+from envs.parameters import Parameter, ParameterSpace
 from envs.physics import change_model, field_of
+from envs.rewards import own_reward
 from meta_rl.errors import InputError
 
 CPU = {"device": "cpu", "dtype": torch.float64}
@@ -189,6 +190,7 @@ UPKEEP = 1.0 - 0.25 - 0.125
         ("ant-direction", {"direction": 1.0}, 2.0),
         ("ant-direction-2d", {"angle": math.pi / 2}, 1.0),
         ("ant-goal", {"radius": 2.0, "angle": math.pi}, -2.75),
+        ("ant-goal-maml", {"goal": (2.0, -1.0)}, 4.0 - 1.5 - 0.75),
         ("ant-velocity", {"velocity": 3.0}, 0.0),
         ("humanoid-direction", {"angle": math.pi}, -2.5),
         ("walker2d-random-params", {}, 1.0),
@@ -203,9 +205,13 @@ def test_rewards_are_the_papers(name, task, progress):
     ("name", "expected"),
     [
         ("half-cheetah-direction", {"ctrl_cost_weight": 0.05}),
-        ("ant-direction", {"ctrl_cost_weight": 0.5, "contact_cost_weight": 5e-4}),
+        ("ant-direction", {"contact_cost_weight": 5e-4, "healthy_z_range": (0.0, 1.0)}),
         ("ant-goal", {"ctrl_cost_weight": 0.1, "healthy_reward": 0.0}),
         ("ant-velocity", {"ctrl_cost_weight": 0.005, "healthy_reward": 0.05}),
+        ("ant-direction-maml", {"ctrl_cost_weight": 0.005, "healthy_z_range": (0.2, 1.0)}),
+        ("ant-direction-2d-pearl", {"healthy_reward": 1.0, "healthy_z_range": (0.2, 1.0)}),
+        ("ant-goal-maml", {"healthy_reward": 0.05, "terminate_when_unhealthy": True}),
+        ("half-cheetah-velocity-pearl", {"ctrl_cost_weight": 0.05}),
         ("humanoid-direction", {"ctrl_cost_weight": 0.1, "contact_cost_weight": 5e-7}),
         ("hopper-random-params", {"ctrl_cost_weight": 1e-3, "healthy_reward": 1.0}),
     ],
@@ -214,6 +220,32 @@ def test_weights_are_the_papers(mujoco, name, expected):
     family = FAMILIES[name]
     robot = family.make_env(family.sample_tasks(1, seed=0)[0]).unwrapped
     assert {key: getattr(robot, f"_{key}") for key in expected} == expected
+
+
+def test_goals_in_a_square_are_given_to_every_row_of_their_task(mujoco):
+    family = FAMILIES["ant-goal-maml"]
+    tasks = [{"goal": (1.0, -2.0)}, {"goal": (-3.0, 0.5)}]
+    env = family.make_vec(2, 2, **CPU)
+    obs = env.reset(tasks, seed=0)
+    step = env.step(torch.zeros(2, 2, 8))
+    goals = torch.tensor([task["goal"] for task in tasks])[:, None]
+    distance = (step.obs[..., :2] - goals).abs().sum(-1)
+    contact = 5e-4 * step.obs[..., 29:].square().sum(-1)  # none of the world's
+    torch.testing.assert_close(step.reward, 4.05 - distance - contact, atol=1e-9, rtol=0)
+    assert obs.shape == (2, 2, 15 + 14 + 13 * 6)
+
+
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [
+        ("ant-direction-2d-pearl", 27),
+        ("ant-direction-maml", 107),
+        ("half-cheetah-velocity-maml", 18),
+    ],
+)
+def test_observations_are_what_the_paper_shows(mujoco, name, size):
+    assert FAMILIES[name].observation_space.shape == (size,)
+    assert FAMILIES[name].horizon == 200
 
 
 def test_half_cheetah_pays_for_its_direction(mujoco):

@@ -1,4 +1,4 @@
-"""Sparse navigation on literal numbers."""
+"""Navigation on literal numbers."""
 
 import math
 
@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from envs import NavigationCorner, NavigationSemicircle
+from envs import NavigationCorner, NavigationPEARL, NavigationSemicircle
 
 CPU = {"device": "cpu", "dtype": torch.float32}
 
@@ -80,10 +80,32 @@ def test_the_semicircle_starts_at_the_origin_and_places_the_goal_by_its_angle():
 
 
 @pytest.mark.parametrize(
-    ("name", "kwargs", "horizon"),
-    [("Corner", {"goal": (-2.0, 2.0)}, 100), ("Semicircle", {"angle": 1.0}, 20)],
+    ("start", "action", "reward"),
+    [
+        ([0.0, 0.0], [0.1, 0.0], -0.5),
+        ([0.5, 0.3], [-0.3, 5.0], -0.0),  # clipped to the goal itself, which does not end it
+    ],
 )
-def test_sparse_navigation_is_registered_with_its_time_limit(name, kwargs, horizon):
+def test_pearls_points_pay_minus_the_distance_and_go_on_at_the_goal(start, action, reward):
+    assert paid(NavigationPEARL(), {"goal": (0.4, 0.4)}, start, action) == pytest.approx(reward)
+
+
+def test_pearls_points_start_anywhere():
+    start = NavigationPEARL().make_vec(1, 4000, **CPU).reset([{"goal": (0.0, 0.0)}], seed=0)
+    assert -1.0 <= start.min() < -0.99
+    assert 0.99 < start.max() <= 1.0
+    assert start.std() == pytest.approx(3**-0.5, rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("name", "kwargs", "horizon"),
+    [
+        ("PEARL", {"goal": (0.0, 1.0)}, 20),
+        ("Corner", {"goal": (-2.0, 2.0)}, 100),
+        ("Semicircle", {"angle": 1.0}, 20),
+    ],
+)
+def test_navigation_is_registered_with_its_time_limit(name, kwargs, horizon):
     env = gym.make(f"MetaRL/Navigation{name}-v0", **kwargs)
     env.reset(seed=0)
     flags = [env.step(env.action_space.low)[2:4] for _ in range(horizon)]

@@ -16,8 +16,9 @@ import torch
 from torch.func import functional_call, grad, jacrev, vmap
 
 from agents.policies import CategoricalPolicy
+from envs.distributions import Uniform
 from envs.family import Family
-from envs.parameters import Parameter, ParameterSpace, Uniform
+from envs.parameters import Parameter, ParameterSpace
 from envs.tensor import TensorEnv
 from meta_rl import estimators, returns
 from meta_rl.config import EpisodesConfig, InnerConfig, NetworkConfig

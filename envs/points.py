@@ -1,0 +1,108 @@
+"""Points that move in the plane by their clipped actions: what all navigation families share."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import torch
+from torch import Tensor
+
+from envs.family import Family
+from envs.tensor import TensorEnv
+from meta_rl.types import Task
+
+
+def plane(bound: float) -> gym.spaces.Box:
+    """The square [-bound, bound]^2."""
+    return gym.spaces.Box(-bound, bound, (2,), np.float32)
+
+
+class PointEnv(gym.Env[np.ndarray, np.ndarray]):
+    """One point that moves by its clipped action; a subclass says what that pays.
+
+    Args:
+        goal: where to, ``(x, y)``.
+    """
+
+    env_id: str  # that it is registered under
+    reach: float  # largest move along each axis
+    horizon: int
+    start = 0.0  # episodes start uniformly in [-start, start]^2
+
+    def __init__(self, goal: Sequence[float]):
+        self.observation_space = plane(self.start + self.horizon * self.reach)
+        self.action_space = plane(self.reach)
+        self.goal = np.asarray(goal, dtype=np.float64)
+        self.position = np.zeros(2)
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[np.ndarray, dict[str, Any]]:
+        """Back to the start."""
+        super().reset(seed=seed)
+        self.position = self.np_random.uniform(-self.start, self.start, 2)
+        return self.position.astype(np.float32), {}
+
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        """Move."""
+        before = self.position
+        self.position = before + np.clip(action, -self.reach, self.reach)
+        reward, reached = self.outcome(before)
+        return self.position.astype(np.float32), reward, reached, False, {}
+
+    def outcome(self, before: np.ndarray) -> tuple[float, bool]:
+        """The reward of the move from ``before`` to here, and whether it ended the episode."""
+        raise NotImplementedError
+
+
+class PointTensorEnv(TensorEnv):
+    """The same for M x B points at once."""
+
+    single: type[PointEnv]
+    goal: Tensor  # (M, 1, 2)
+
+    def set_tasks(self, tasks: Sequence[Task]) -> None:
+        """Keep the goals."""
+        self.goal = self.column(tasks, "goal")
+
+    def initial_state(self, generator: torch.Generator) -> Tensor:
+        """Where the single environment starts."""
+        return self.uniform(-self.single.start, self.single.start, 2, generator)
+
+    def advance(self, action: Tensor) -> tuple[Tensor, Tensor]:
+        """Move by the clipped action."""
+        before = self.state
+        self.state = before + action.clamp(-self.single.reach, self.single.reach)
+        return self.outcome(before)
+
+    @abstractmethod
+    def outcome(self, before: Tensor) -> tuple[Tensor, Tensor]:
+        """Rewards of the moves from ``before`` ``(M, B, 2)`` to here; terminations."""
+
+
+class PointFamily(Family):
+    """Goals for one kind of point, whose arguments are the tasks' parameters."""
+
+    single: type[PointEnv]
+
+    def __init__(self):
+        example: Any = gym.make(self.single.env_id).unwrapped
+        self.horizon = self.single.horizon
+        self.observation_space, self.action_space = example.observation_space, example.action_space
+
+    def make_env(self, task: Task) -> gym.Env:
+        """One standard environment with this goal and its time limit."""
+        goal: Any = self.check_task(task)
+        return gym.make(self.single.env_id, **goal)
+
+
+def register_points(*kinds: type[PointEnv]) -> None:
+    """Make them known to ``gymnasium.make``, with their time limits."""
+    for kind in kinds:
+        if kind.env_id not in gym.registry:
+            entry_point = f"{kind.__module__}:{kind.__name__}"
+            gym.register(kind.env_id, entry_point, max_episode_steps=kind.horizon)

@@ -1,0 +1,119 @@
+"""Points that look for a goal in the plane and are paid only near it, or on the right way."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from envs.distributions import Choice, Uniform
+from envs.parameters import Parameter, ParameterSpace
+from envs.points import PointEnv, PointFamily, PointTensorEnv, register_points
+from meta_rl.types import Task
+
+START = 0.2  # navigation-corner: episodes start in [-0.2, 0.2]^2
+SILENT = 0.5  # navigation-corner: no reward where |x| + |y| is below
+RADIUS = 0.2  # navigation-semicircle: no reward further from the goal
+
+
+class NavigationCornerEnv(PointEnv):
+    """The reward is the progress towards the goal, but only where it is the nearest corner."""
+
+    env_id = "MetaRL/NavigationCorner-v0"
+    reach, horizon, start = 0.2, 100, START
+
+    def __init__(self, goal: Sequence[float] = (2.0, 2.0)):
+        super().__init__(goal)
+
+    def outcome(self, before: np.ndarray) -> tuple[float, bool]:
+        """Progress, or 0 near the origin and in the other corners' quadrants; never ends."""
+        corners = np.array([[-2.0, -2.0], [-2.0, 2.0], [2.0, -2.0], [2.0, 2.0]])
+        distance = np.linalg.norm(self.position - self.goal)
+        nearest = np.linalg.norm(self.position - corners, axis=1).min()
+        if np.abs(self.position).sum() < SILENT or distance > nearest:
+            return 0.0, False
+        return float(np.linalg.norm(before - self.goal) - distance), False
+
+
+class NavigationCornerTensorEnv(PointTensorEnv):
+    """The same for M x B points at once."""
+
+    single = NavigationCornerEnv
+
+    def outcome(self, before: Tensor) -> tuple[Tensor, Tensor]:
+        """Progress, or 0 near the origin and in the other corners' quadrants; never ends."""
+        progress = torch.linalg.vector_norm(before - self.goal, dim=-1)
+        progress = progress - torch.linalg.vector_norm(self.state - self.goal, dim=-1)
+        # The goal is the nearest corner exactly where no coordinate has the other sign.
+        heard = (self.state * self.goal >= 0).all(-1) & (self.state.abs().sum(-1) >= SILENT)
+        return progress * heard, torch.zeros_like(heard)
+
+
+class NavigationCorner(PointFamily):
+    """The goal is one of the corners (+-2, +-2); the reward is sparse; horizon 100.
+
+    Only a walk away from the origin tells which corner it is: what is learned is to explore.
+    """
+
+    id = "navigation-corner"
+    source = "Rothfuss et al. 2019 (ProMP); jonasrothfuss/ProMP, point_env_2d_corner"
+    single = NavigationCornerEnv
+    space = ParameterSpace(Parameter("goal", Choice(-2.0, 2.0), size=2))
+    tensor_env = NavigationCornerTensorEnv
+
+
+class NavigationSemicircleEnv(PointEnv):
+    """The reward is 1 minus the distance to a goal on the unit circle, or 0 beyond 0.2.
+
+    Args:
+        angle: of the goal, rad.
+    """
+
+    env_id = "MetaRL/NavigationSemicircle-v0"
+    reach, horizon = 0.1, 20
+
+    def __init__(self, angle: float = math.pi / 2):
+        super().__init__((math.cos(angle), math.sin(angle)))
+
+    def outcome(self, before: np.ndarray) -> tuple[float, bool]:
+        """1 minus the distance where that is at most 0.2, else 0; never ends."""
+        distance = float(np.linalg.norm(self.position - self.goal))
+        return (1.0 - distance if distance <= RADIUS else 0.0), False
+
+
+class NavigationSemicircleTensorEnv(PointTensorEnv):
+    """The same for M x B points at once."""
+
+    single = NavigationSemicircleEnv
+
+    def set_tasks(self, tasks: Sequence[Task]) -> None:
+        """Keep the goals."""
+        angle = self.column(tasks, "angle")
+        self.goal = torch.stack([angle.cos(), angle.sin()], -1)
+
+    def outcome(self, before: Tensor) -> tuple[Tensor, Tensor]:
+        """1 minus the distance where that is at most 0.2, else 0; never ends."""
+        distance = torch.linalg.vector_norm(self.state - self.goal, dim=-1)
+        near = distance <= RADIUS
+        return (1.0 - distance) * near, torch.zeros_like(near)
+
+
+class NavigationSemicircle(PointFamily):
+    """Goals on the upper half of the unit circle; the reward is sparse; horizon 20.
+
+    PEARL meta-trains on the distance and keeps this reward for adapting; here it is the only one.
+    """
+
+    id = "navigation-semicircle"
+    source = "Rakelly et al. 2019 (PEARL); katerakelly/oyster, sparse-point-robot"
+    single = NavigationSemicircleEnv
+    space = ParameterSpace(
+        Parameter("angle", Uniform(0.0, math.pi), "rad", extrapolation=Uniform(0.0, 2 * math.pi))
+    )
+    tensor_env = NavigationSemicircleTensorEnv
+
+
+register_points(NavigationCornerEnv, NavigationSemicircleEnv)
