@@ -67,8 +67,8 @@ class MetaLearner:
         logged = self.iteration == 0 or (self.iteration + 1) % config.log_every == 0
         trial = Trial(self.problem, self.inner, tasks, config.inner.steps, seed, logged)
         metrics = self.outer.iterate(trial)
-        self._stop_if_diverged("train/skipped" in metrics)
         self.iteration, self.samples = self.iteration + 1, self.samples + trial.samples
+        self._stop_if_diverged("train/skipped" in metrics)
         if trial.scores is None:
             return {}
         total = time.perf_counter() - start
@@ -223,9 +223,9 @@ class MetaLearner:
         self._skipped = self._skipped + 1 if skipped else 0
         if self._skipped >= SKIPS_ALLOWED:
             raise InputError(
-                f"training: {SKIPS_ALLOWED} outer steps in a row had gradients that are not finite "
-                f"and were skipped, up to iteration {self.iteration + 1}. Lower the outer learning "
-                "rate or the inner step size."
+                f"training: {SKIPS_ALLOWED} outer steps in a row had gradients, or members, that "
+                f"are not finite and were skipped, up to iteration {self.iteration}. Lower the "
+                "outer learning rate or the inner step size."
             )
 
     def _summary(self, scores: Tensor) -> Metrics:
