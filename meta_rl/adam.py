@@ -11,11 +11,16 @@ from torch.utils._pytree import tree_leaves
 
 from meta_rl.config import AdamConfig
 from meta_rl.core import InnerLoop
-from meta_rl.trial import Trial
+from meta_rl.outer import (
+    StepOnData,
+    load_optimizer_tensors,
+    optimizer_of,
+    optimizer_tensors,
+)
 from meta_rl.types import Meta
 
 
-class Adam:
+class Adam(StepOnData):
     """``(theta, rule) <- Adam((theta, rule), outer gradient)``.
 
     Args:
@@ -26,20 +31,9 @@ class Adam:
 
     def __init__(self, config: AdamConfig, inner: InnerLoop, meta: Meta):
         self.config, self.inner, self.meta = config, inner, meta
-        rule_rate = config.step_size_learning_rate or config.learning_rate
-        groups = [
-            {"params": list(meta.theta.values())},
-            {"params": list(meta.rule.values()), "lr": rule_rate},
-        ]
-        self._optimizer = torch.optim.Adam(
-            [group for group in groups if group["params"]], lr=config.learning_rate
-        )
+        rates = config.learning_rate, config.step_size_learning_rate
+        self._optimizer = optimizer_of(torch.optim.Adam, meta, *rates)
         self._rates = [group["lr"] for group in self._optimizer.param_groups]
-
-    def iterate(self, trial: Trial) -> dict[str, Any]:
-        """Run the trial with the current Meta and step on what it collected."""
-        *supports, query = trial.run(self.meta)
-        return self.step(supports, query)
 
     def step(self, supports: Sequence[Any], query: Any) -> dict[str, Tensor | float]:
         """Update ``meta`` in place; a non-finite gradient is skipped and counted.
@@ -79,22 +73,3 @@ class Adam:
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Restore what :meth:`state_dict` gave."""
         load_optimizer_tensors(self._optimizer, state)
-
-
-def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """What a torch optimizer remembers, as named tensors."""
-    return {
-        f"{index}.{key}": value
-        for index, state in optimizer.state_dict()["state"].items()
-        for key, value in state.items()
-        if value is not None
-    }
-
-
-def load_optimizer_tensors(optimizer: torch.optim.Optimizer, state: dict[str, Tensor]) -> None:
-    """Restore what :func:`optimizer_tensors` gave."""
-    current = optimizer.state_dict()
-    for name, value in state.items():
-        index, key = name.split(".", 1)
-        current["state"].setdefault(int(index), {})[key] = value
-    optimizer.load_state_dict(current)

@@ -13,11 +13,16 @@ from torch import Generator, Tensor
 from torch.utils._pytree import tree_leaves, tree_map
 
 from meta_rl import checkpoint, seeds
-from meta_rl.adam import load_optimizer_tensors, optimizer_tensors
 from meta_rl.config import EvolutionConfig, GeneticConfig
-from meta_rl.core import num_tasks, select
+from meta_rl.naming import under
+from meta_rl.outer import (
+    gradient_norms,
+    load_optimizer_tensors,
+    optimizer_of,
+    optimizer_tensors,
+)
+from meta_rl.tasks import num_tasks, select
 from meta_rl.trial import Trial
-from meta_rl.trpo import gradient_norms
 from meta_rl.types import Meta
 
 
@@ -40,15 +45,9 @@ class EvolutionStrategy:
 
     def __init__(self, config: EvolutionConfig, meta: Meta):
         self.config, self.meta = config, meta
-        rule_rate = config.step_size_learning_rate or config.learning_rate
-        groups = [
-            {"params": list(meta.theta.values())},
-            {"params": list(meta.rule.values()), "lr": rule_rate},
-        ]
-        optimizer = {"adam": torch.optim.Adam, "sgd": torch.optim.SGD}[config.optimizer]
-        self._optimizer = optimizer(
-            [group for group in groups if group["params"]], lr=config.learning_rate
-        )
+        kind = {"adam": torch.optim.Adam, "sgd": torch.optim.SGD}[config.optimizer]
+        rates = config.learning_rate, config.step_size_learning_rate
+        self._optimizer = optimizer_of(kind, meta, *rates)
 
     def iterate(self, trial: Trial) -> dict[str, Any]:
         """Try n antithetic pairs on the trial's tasks and ascend what they say.
@@ -149,11 +148,7 @@ class GeneticAlgorithm:
 
     def state_dict(self) -> dict[str, Tensor]:
         """The population, as named tensors with a leading P."""
-        return {
-            f"{part}.{name}": value
-            for part, tensors in self.population._asdict().items()
-            for name, value in tensors.items()
-        }
+        return under("theta", self.population.theta) | under("rule", self.population.rule)
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Restore what :meth:`state_dict` gave.

@@ -24,8 +24,8 @@ from torch import Tensor
 
 from meta_rl import seeds
 from meta_rl.config import InnerConfig
-from meta_rl.core import expand, over_tasks
 from meta_rl.rules import Rule
+from meta_rl.tasks import expand, over_tasks
 from meta_rl.types import Meta, Params, Problem, Task
 
 

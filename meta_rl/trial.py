@@ -10,9 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from meta_rl.core import InnerLoop, num_tasks
+from meta_rl.core import InnerLoop
 from meta_rl.errors import NotFiniteError
 from meta_rl.search import Probes, Search
+from meta_rl.tasks import num_tasks
 from meta_rl.types import Meta, Params, Problem, Task
 
 

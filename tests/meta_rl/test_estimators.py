@@ -21,9 +21,10 @@ from envs.parameters import Parameter, ParameterSpace, Uniform
 from envs.tensor import TensorEnv
 from meta_rl import estimators, returns
 from meta_rl.config import EpisodesConfig, InnerConfig, NetworkConfig
-from meta_rl.core import InnerLoop, over_tasks, select
+from meta_rl.core import InnerLoop
 from meta_rl.reinforcement import Reinforcement
 from meta_rl.rules import GradientDescent
+from meta_rl.tasks import over_tasks, select
 from meta_rl.types import Episodes, Meta
 
 NAMES = list(estimators.ESTIMATORS)
