@@ -5,6 +5,7 @@ import math
 
 import pytest
 import torch
+from test_checkpoint import assert_resumes_bit_for_bit
 from torch.utils._pytree import tree_leaves
 
 import presets
@@ -290,12 +291,7 @@ LEARNERS = {
 @pytest.mark.parametrize("method", ["gradient", "es", "hill-climbing"])
 def test_evolution_resumes_bit_for_bit(name, method, tmp_path):
     config = sinusoid(LEARNERS[name], method=method, queries=3)
-    whole = presets.build(config).learn(4)
-    presets.build(config).learn(2).save(tmp_path / "half")
-    resumed = presets.load(tmp_path / "half").learn(2)
-    assert resumed.samples == whole.samples
-    for one, other in zip(tree_leaves(whole.meta), tree_leaves(resumed.meta), strict=True):
-        assert torch.equal(one, other)
+    whole = assert_resumes_bit_for_bit(config, tmp_path)
     begun = presets.build(config).meta
     assert any(
         not torch.equal(a, b)
