@@ -12,7 +12,7 @@ from meta_rl.errors import InputError
 
 
 def import_families(file: Path | None) -> None:
-    """Run a person's own Python file, which registers task families.
+    """Run a person's own Python file, which registers task families or algorithms.
 
     Raises:
         InputError: if it is not there or raises.

@@ -31,7 +31,7 @@ class Train:
     algorithm: str = "maml"
     """What is done with the preset's family: one of presets.ALGORITHMS; sets the other defaults."""
     families: Path | None = None
-    """A Python file of yours that registers task families (envs.register)."""
+    """A Python file of yours with task families (envs.register) or presets.ALGORITHMS."""
     config: Annotated[Config, tyro.conf.arg(name="")]
 
 

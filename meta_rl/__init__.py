@@ -10,27 +10,40 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from meta_rl.adapted import AdaptedNetwork, AdaptedPolicy
-    from meta_rl.callbacks import ProgressBar, RunRecorder
-    from meta_rl.config import Config
+    from meta_rl.callbacks import ProgressBar, RunRecorder, StopOnSignal
+    from meta_rl.config import Config, InnerConfig, OuterConfig
     from meta_rl.core import InnerLoop
     from meta_rl.errors import InputError
     from meta_rl.learner import MetaLearner
+    from meta_rl.mixture import Mixture
+    from meta_rl.outer import OuterStep, StepOnData
     from meta_rl.reinforcement import Reinforcement
-    from meta_rl.rules import GradientDescent
+    from meta_rl.rules import GradientDescent, Rule
     from meta_rl.supervised import Supervised
+    from meta_rl.trial import Trial
+    from meta_rl.types import Meta
 
 _HOME = {
     "AdaptedNetwork": "adapted",
     "AdaptedPolicy": "adapted",
     "Config": "config",
     "GradientDescent": "rules",
+    "InnerConfig": "config",
     "InnerLoop": "core",
     "InputError": "errors",
+    "Meta": "types",
     "MetaLearner": "learner",
+    "Mixture": "mixture",
+    "OuterConfig": "config",
+    "OuterStep": "outer",
     "ProgressBar": "callbacks",
     "Reinforcement": "reinforcement",
+    "Rule": "rules",
     "RunRecorder": "callbacks",
+    "StepOnData": "outer",
+    "StopOnSignal": "callbacks",
     "Supervised": "supervised",
+    "Trial": "trial",
 }
 
 __all__ = [
@@ -38,13 +51,22 @@ __all__ = [
     "AdaptedPolicy",
     "Config",
     "GradientDescent",
+    "InnerConfig",
     "InnerLoop",
     "InputError",
+    "Meta",
     "MetaLearner",
+    "Mixture",
+    "OuterConfig",
+    "OuterStep",
     "ProgressBar",
     "Reinforcement",
+    "Rule",
     "RunRecorder",
+    "StepOnData",
+    "StopOnSignal",
     "Supervised",
+    "Trial",
 ]
 
 

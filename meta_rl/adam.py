@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,36 +11,32 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
 from meta_rl.config import AdamConfig
-from meta_rl.core import InnerLoop
-from meta_rl.trial import Trial
-from meta_rl.types import Meta
+from meta_rl.core import InnerLoop, Objective
+from meta_rl.outer import (
+    StepOnData,
+    load_optimizer_tensors,
+    optimizer_of,
+    optimizer_tensors,
+)
+from meta_rl.types import Meta, Params
 
 
-class Adam:
+class Adam(StepOnData):
     """``(theta, rule) <- Adam((theta, rule), outer gradient)``.
 
     Args:
         config: its settings.
         inner: the inner loop.
         meta: leaf tensors, changed in place by :meth:`step`.
+        iterations: of the run, over which the learning rates fall if they do.
     """
 
-    def __init__(self, config: AdamConfig, inner: InnerLoop, meta: Meta):
+    def __init__(self, config: AdamConfig, inner: InnerLoop, meta: Meta, iterations: int = 1):
         self.config, self.inner, self.meta = config, inner, meta
-        rule_rate = config.step_size_learning_rate or config.learning_rate
-        groups = [
-            {"params": list(meta.theta.values())},
-            {"params": list(meta.rule.values()), "lr": rule_rate},
-        ]
-        self._optimizer = torch.optim.Adam(
-            [group for group in groups if group["params"]], lr=config.learning_rate
-        )
+        self._iterations, self._steps = iterations, 0
+        rates = config.learning_rate, config.step_size_learning_rate
+        self._optimizer = optimizer_of(torch.optim.Adam, meta, *rates)
         self._rates = [group["lr"] for group in self._optimizer.param_groups]
-
-    def iterate(self, trial: Trial) -> dict[str, Any]:
-        """Run the trial with the current Meta and step on what it collected."""
-        *supports, query = trial.run(self.meta)
-        return self.step(supports, query)
 
     def step(self, supports: Sequence[Any], query: Any) -> dict[str, Tensor | float]:
         """Update ``meta`` in place; a non-finite gradient is skipped and counted.
@@ -47,8 +44,10 @@ class Adam:
         Returns:
             ``train/outer_loss``, gradient norms, and ``train/skipped`` where it was.
         """
-        loss, gradient = self.inner.meta_gradient(self.meta, supports, query)
-        norm = self.descend(gradient)
+        objective = self._multi_step(self._steps / max(1, self.config.multi_step_iterations))
+        loss, gradient = self.inner.meta_gradient(self.meta, supports, query, objective)
+        norm = self.descend(gradient, self._annealed(min(1.0, self._steps / self._iterations)))
+        self._steps += 1
         metrics: dict[str, Tensor | float] = {"train/outer_loss": loss, "train/grad_norm": norm}
         return metrics if torch.isfinite(norm) else metrics | {"train/skipped": 1.0}
 
@@ -73,28 +72,33 @@ class Adam:
         return norm
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Adam's moments and step counts, as named tensors."""
-        return optimizer_tensors(self._optimizer)
+        """Adam's moments and the number of steps, as named tensors."""
+        return {"steps": torch.tensor(self._steps), **optimizer_tensors(self._optimizer)}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Restore what :meth:`state_dict` gave."""
-        load_optimizer_tensors(self._optimizer, state)
+        moments = dict(state)
+        self._steps = int(moments.pop("steps"))
+        load_optimizer_tensors(self._optimizer, moments)
 
+    def _annealed(self, done: float) -> float:
+        """What the learning rates are multiplied by when this share of the run is done."""
+        if self.config.final_learning_rate is None:
+            return 1.0
+        least = self.config.final_learning_rate / self.config.learning_rate
+        return least + (1 - least) * (1 + math.cos(math.pi * done)) / 2
 
-def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """What a torch optimizer remembers, as named tensors."""
-    return {
-        f"{index}.{key}": value
-        for index, state in optimizer.state_dict()["state"].items()
-        for key, value in state.items()
-        if value is not None
-    }
+    def _multi_step(self, done: float) -> Objective | None:
+        """MAML++'s loss when this share of its iterations is done; None when all are.
 
+        ``sum_k w_k loss(phi[k], Q)`` over k = 1..K with ``w_k = (1 - done) / K`` before the last
+        and what is left to 1 for the last.
+        """
+        if done >= 1 or not self.config.multi_step_iterations:
+            return None
 
-def load_optimizer_tensors(optimizer: torch.optim.Optimizer, state: dict[str, Tensor]) -> None:
-    """Restore what :func:`optimizer_tensors` gave."""
-    current = optimizer.state_dict()
-    for name, value in state.items():
-        index, key = name.split(".", 1)
-        current["state"].setdefault(int(index), {})[key] = value
-    optimizer.load_state_dict(current)
+        def objective(path: Sequence[Params], supports: Sequence[Any], query: Any) -> Tensor:
+            losses = torch.stack([self.inner.query_loss(phi, query) for phi in path[1:] or path])
+            return done * losses[-1] + (1 - done) * losses.mean()
+
+        return objective

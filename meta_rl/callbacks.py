@@ -83,8 +83,9 @@ class RunRecorder:
     def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
         """Close the events file, and save unless an iteration was cut off in its middle.
 
-        An InputError (an environment that failed) comes while collecting, before the outer step
-        has changed anything.
+        An InputError comes between iterations: while collecting, before the outer step has
+        changed anything (an environment that failed), or once an iteration is whole and counted
+        (too many outer steps skipped in a row).
         """
         self._writer.close()
         if kind is None or issubclass(kind, InputError):

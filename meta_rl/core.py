@@ -8,7 +8,7 @@ general inner update rule. For tasks m = 1..M with support data D[m, 0..K-1] and
     outer(theta, rule) = mean_m loss(phi[m, K], Q[m])                   outer loss
 
 An objective supplies ``loss(params_of_one_task, batch_of_one_task) -> scalar`` and nothing more;
-all M tasks are one leading tensor dimension that :func:`over_tasks` walks.
+all M tasks are one leading tensor dimension (:mod:`meta_rl.tasks`).
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map
 
 from meta_rl.rules import Rule
+from meta_rl.tasks import expand, in_parts, num_tasks, over_tasks, unflatten_like
 from meta_rl.types import Meta, Params
 
 Loss = Callable[[Params, Any], Tensor]
@@ -47,10 +48,23 @@ class InnerLoop:
     first_order: bool = False
     tasks_at_once: int | None = None
 
+    def walk(self, meta: Meta, supports: Sequence[Any]) -> Iterator[Params]:
+        """One task's phi after 0..K steps."""
+        phi, state = self.rule.begin(meta.theta), self.rule.start(meta.theta)
+        yield phi
+        for k, support in enumerate(supports):
+            at = tree_map(Tensor.detach, phi) if self.first_order else phi
+            moving = {name: at[name] for name in self.rule.adapts(at)}
+            gradient, loss = torch.func.grad_and_value(
+                lambda part, at=at, support=support: self.loss({**at, **part}, support)
+            )(moving)
+            phi, state = self.rule.step(meta.rule, k, phi, gradient, loss, state)
+            yield phi
+
     def adapt(
         self, meta: Meta, supports: Sequence[Any], num_tasks: int, *, own_meta: bool = False
     ) -> Params:
-        """The adapted parameters phi after one inner step on each of the K supports.
+        """Every task's phi[K], the parameters after one inner step on each of the K supports.
 
         A pure function of its arguments, differentiable in ``meta``. Sampling, the outer gradient,
         curvature products, line searches, evaluation and deployment all call this.
@@ -68,23 +82,21 @@ class InnerLoop:
         if not supports:
             theta = self.rule.begin(meta.theta)
             return dict(theta) if own_meta else expand(theta, num_tasks)
-
-        def adapt_one(meta: Meta, supports: Sequence[Any]) -> Params:
-            *_, phi = self._walk(meta, supports)
-            return phi
-
-        in_dims = (0 if own_meta else None, 0)
-        return over_tasks(adapt_one, in_dims, self.tasks_at_once)(meta, list(supports))
+        last = self.over_tasks(lambda *one: [*self.walk(*one)][-1], 0 if own_meta else None, 0)
+        return last(meta, list(supports))
 
     def path(
         self, meta: Meta, supports: Sequence[Any], num_tasks: int, *, own_meta: bool = False
     ) -> list[Params]:
-        """Parameters after 0..K steps, where :meth:`adapt` gives the last; each ``(M, ...)``."""
+        """Every task's phi[0], ..., phi[K], where :meth:`adapt` gives the last."""
         if not supports:
             return [self.adapt(meta, supports, num_tasks, own_meta=own_meta)]
-        in_dims = (0 if own_meta else None, 0)
-        walk = over_tasks(lambda *one: list(self._walk(*one)), in_dims, self.tasks_at_once)
+        walk = self.over_tasks(lambda *one: [*self.walk(*one)], 0 if own_meta else None, 0)
         return walk(meta, list(supports))
+
+    def query_loss(self, phi: Params, query: Any) -> Tensor:
+        """One task's outer loss of given parameters; a scalar."""
+        return (self.outer_loss or self.loss)(phi, query)
 
     def outer_losses(
         self, meta: Meta, supports: Sequence[Any], query: Any, objective: Objective | None = None
@@ -92,21 +104,18 @@ class InnerLoop:
         """Each task's outer loss, ``(M,)``: that of phi[K] on its query data, or an objective's."""
         if objective:
             path = self.path(meta, supports, num_tasks(query))
-            every = over_tasks(objective, (0, 0, 0), self.tasks_at_once)
-            return every(path, list(supports), query)
+            return self.over_tasks(objective, 0, 0, 0)(path, list(supports), query)
         phi = self.adapt(meta, supports, num_tasks(query))
-        losses = over_tasks(self.outer_loss or self.loss, (0, 0), self.tasks_at_once)(phi, query)
+        losses = self.over_tasks(self.query_loss, 0, 0)(phi, query)
         return losses + self.exploration_losses(meta, supports, query)
 
     def exploration_losses(self, meta: Meta, supports: Sequence[Any], query: Any) -> Tensor | float:
         """What each task's loss owes to how supports were sampled: ``(M,)``, or 0 if unasked."""
         if self.exploration_loss is None:
             return 0.0
-        of_step = over_tasks(self.exploration_loss, (0, 0, 0), self.tasks_at_once)
+        of_step = self.over_tasks(self.exploration_loss, 0, 0, 0)
         phis = self.path(meta, supports[:-1], num_tasks(query))
-        return sum(
-            of_step(phi, support, query) for phi, support in zip(phis, supports, strict=True)
-        )
+        return sum(of_step(phi, data, query) for phi, data in zip(phis, supports, strict=True))
 
     def meta_gradient(
         self, meta: Meta, supports: Sequence[Any], query: Any, objective: Objective | None = None
@@ -118,79 +127,15 @@ class InnerLoop:
         """
         leaves = [leaf.detach().requires_grad_() for leaf in tree_leaves(meta)]
         learned = unflatten_like(meta, leaves)
-        total_tasks = num_tasks(query)
-        size = self.tasks_at_once or total_tasks
-        loss, gradient = torch.zeros(()), None
-        for start in range(0, total_tasks, size):
-            part = [select(batch, slice(start, start + size)) for batch in (*supports, query)]
-            losses = self.outer_losses(learned, part[:-1], part[-1], objective)
-            part_loss = losses.sum() / total_tasks
-            part_gradient = torch.autograd.grad(
-                part_loss, leaves, allow_unused=True, materialize_grads=True
-            )
-            loss = loss.to(part_loss) + part_loss.detach()
-            gradient = part_gradient if gradient is None else _sum(gradient, part_gradient)
-        return loss, unflatten_like(meta, gradient or ())
+        loss, gradient = leaves[0].new_zeros(()), [torch.zeros_like(leaf) for leaf in leaves]
+        for *part, part_query in in_parts((*supports, query), self.tasks_at_once):
+            losses = self.outer_losses(learned, part, part_query, objective)
+            share = losses.sum() / num_tasks(query)
+            more = torch.autograd.grad(share, leaves, allow_unused=True, materialize_grads=True)
+            loss = loss + share.detach()
+            gradient = [so_far + g for so_far, g in zip(gradient, more, strict=True)]
+        return loss, unflatten_like(meta, gradient)
 
-    def _walk(self, meta: Meta, supports: Sequence[Any]) -> Iterator[Params]:
-        """One task's phi after 0..K steps."""
-        phi, state = self.rule.begin(meta.theta), self.rule.start(meta.theta)
-        yield phi
-        for k, support in enumerate(supports):
-            at = tree_map(Tensor.detach, phi) if self.first_order else phi
-            moving = {name: at[name] for name in self.rule.adapts(at)}
-            gradient, loss = torch.func.grad_and_value(
-                lambda part, at=at, support=support: self.loss({**at, **part}, support)
-            )(moving)
-            phi, state = self.rule.step(meta.rule, k, phi, gradient, loss, state)
-            yield phi
-
-
-def over_tasks(function: Callable, in_dims: tuple, tasks_at_once: int | None) -> Callable:
-    """Map a function of one task over all tasks.
-
-    Args:
-        function: of one task's arguments.
-        in_dims: 0 for an argument with a leading M, None for one shared by all tasks.
-        tasks_at_once: all in one ``vmap`` (None), so many per ``vmap``, or 1 for a plain loop
-            without vmap. Which is fastest depends on model and device: vmap wins several times
-            over on small dense networks and loses to the loop on CPU convolutions.
-    """
-    if tasks_at_once != 1:
-        return torch.vmap(function, in_dims=in_dims, chunk_size=tasks_at_once)
-
-    def loop(*arguments: Any) -> Any:
-        pairs = list(zip(arguments, in_dims, strict=True))
-        count = next(num_tasks(value) for value, dim in pairs if dim == 0)
-        results = [
-            function(*(value if dim is None else select(value, m) for value, dim in pairs))
-            for m in range(count)
-        ]
-        return tree_map(lambda *each: torch.stack(each), *results)
-
-    return loop
-
-
-def expand(theta: Params, num_tasks: int) -> Params:
-    """Theta as the parameters of M tasks: every tensor viewed as ``(M, ...)``."""
-    return {name: value.expand(num_tasks, *value.shape) for name, value in theta.items()}
-
-
-def num_tasks(batch: Any) -> int:
-    """M, the length of the batch's leading dimension."""
-    return tree_leaves(batch)[0].shape[0]
-
-
-def select(batch: Any, tasks: int | slice) -> Any:
-    """One task's part of a batch, or a slice of its tasks."""
-    return tree_map(lambda value: value[tasks], batch)
-
-
-def unflatten_like(meta: Meta, leaves: Sequence[Tensor]) -> Meta:
-    """Tensors in the order of ``tree_leaves(meta)`` as a Meta of the same names."""
-    remaining = iter(leaves)
-    return tree_map(lambda _: next(remaining), meta)
-
-
-def _sum(left: Sequence[Tensor], right: Sequence[Tensor]) -> list[Tensor]:
-    return [a + b for a, b in zip(left, right, strict=True)]
+    def over_tasks(self, function: Callable, *in_dims: int | None) -> Callable:
+        """A function of one task as one of all, walked as ``tasks_at_once`` says."""
+        return over_tasks(function, in_dims, self.tasks_at_once)

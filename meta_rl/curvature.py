@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
 
-from meta_rl.core import InnerLoop, num_tasks, over_tasks, unflatten_like
+from meta_rl.core import InnerLoop
+from meta_rl.tasks import num_tasks, unflatten_like
 from meta_rl.types import Distribution, Episodes, Meta, Params
 
 Vector = Sequence[Tensor]
@@ -54,7 +55,7 @@ class KLCurvature:
 
         self._phi_leaves = [value.detach().requires_grad_() for value in self._phi]
         phi = dict(zip(adapted, self._phi_leaves, strict=True))
-        policy = over_tasks(distribution, (0, 0), inner.tasks_at_once)(phi, query)
+        policy = inner.over_tasks(distribution, 0, 0)(phi, query)
         self._outputs, self._structure = tree_flatten(policy)
         self._policy = tree_unflatten([o.detach() for o in self._outputs], self._structure)
         self._network_tangent = _linear_map(self._outputs, self._phi_leaves)

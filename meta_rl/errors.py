@@ -3,11 +3,25 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 
 class InputError(ValueError):
     """What a person gave cannot be used; the message says what, expected, got, and what to do."""
+
+
+class NotFiniteError(InputError):
+    """Parameters or data of some tasks are not finite.
+
+    Args:
+        message: what, expected, got, and what to do.
+        rows: which of the tasks, as positions along M.
+    """
+
+    def __init__(self, message: str, rows: Sequence[int]):
+        super().__init__(message)
+        self.rows = list(rows)
 
 
 def require(condition: bool, what: str, expected: str, got: Any) -> None:

@@ -13,11 +13,16 @@ from torch import Generator, Tensor
 from torch.utils._pytree import tree_leaves, tree_map
 
 from meta_rl import checkpoint, seeds
-from meta_rl.adam import load_optimizer_tensors, optimizer_tensors
 from meta_rl.config import EvolutionConfig, GeneticConfig
-from meta_rl.core import num_tasks, select
+from meta_rl.naming import under
+from meta_rl.outer import (
+    gradient_norms,
+    load_optimizer_tensors,
+    optimizer_of,
+    optimizer_tensors,
+)
+from meta_rl.tasks import num_tasks, select
 from meta_rl.trial import Trial
-from meta_rl.trpo import gradient_norms
 from meta_rl.types import Meta
 
 
@@ -40,20 +45,17 @@ class EvolutionStrategy:
 
     def __init__(self, config: EvolutionConfig, meta: Meta):
         self.config, self.meta = config, meta
-        rule_rate = config.step_size_learning_rate or config.learning_rate
-        groups = [
-            {"params": list(meta.theta.values())},
-            {"params": list(meta.rule.values()), "lr": rule_rate},
-        ]
-        optimizer = {"adam": torch.optim.Adam, "sgd": torch.optim.SGD}[config.optimizer]
-        self._optimizer = optimizer(
-            [group for group in groups if group["params"]], lr=config.learning_rate
-        )
+        kind = {"adam": torch.optim.Adam, "sgd": torch.optim.SGD}[config.optimizer]
+        rates = config.learning_rate, config.step_size_learning_rate
+        self._optimizer = optimizer_of(kind, meta, *rates)
 
     def iterate(self, trial: Trial) -> dict[str, Any]:
-        """Try n antithetic pairs on the trial's tasks and ascend what they say."""
-        if trial.scored:
-            trial.run(self.meta)
+        """Try n antithetic pairs on the trial's tasks and ascend what they say.
+
+        Members whose fitness is not finite count as the worst, and in
+        ``train/members_not_finite``; where all are, the step is skipped.
+        """
+        trial.watch(self.meta)
         config = self.config
         generator = _generator(self.meta, seeds.derive(trial.seed, seeds.POPULATION, 0))
         noise = gaussian(self.meta, config.population, generator)
@@ -63,6 +65,8 @@ class EvolutionStrategy:
                 for sign in (1, -1)
             ]
         )
+        if not torch.isfinite(fitness).any():
+            return _statistics(fitness) | {"train/skipped": 1.0}
         gradient = es_gradient(noise, shape(fitness, config.shaping), config.sigma)
         return _statistics(fitness) | self.step(gradient)
 
@@ -120,27 +124,31 @@ class GeneticAlgorithm:
 
     @torch.no_grad()
     def iterate(self, trial: Trial) -> dict[str, Any]:
-        """Try every member on the trial's tasks, keep the best as ``meta``, and breed."""
-        if trial.scored:
-            trial.run(self.meta)
+        """Try every member on the trial's tasks, keep the best as ``meta``, and breed.
+
+        Members whose fitness is not finite count as the worst, and in
+        ``train/members_not_finite``; where all are, the step is skipped.
+        """
+        trial.watch(self.meta)
         fitness = evaluate(trial, self.population, self.config)
-        spread = diversity(self.population)
-        best = int(worst_if_nan(fitness).argmax())
+        metrics = {
+            **_statistics(fitness),
+            "train/population_diversity": float(diversity(self.population)),
+        }
+        if not torch.isfinite(fitness).any():
+            return metrics | {"train/skipped": 1.0}
+        best = int(or_worst(fitness).argmax())
         for leaf, member in zip(
             tree_leaves(self.meta), tree_leaves(select(self.population, best)), strict=True
         ):
             leaf.copy_(member)
         generator = _generator(self.meta, seeds.derive(trial.seed, seeds.POPULATION, 0))
         self.population = breed(self.population, fitness, self.config, generator)
-        return _statistics(fitness) | {"train/population_diversity": float(spread)}
+        return metrics
 
     def state_dict(self) -> dict[str, Tensor]:
         """The population, as named tensors with a leading P."""
-        return {
-            f"{part}.{name}": value
-            for part, tensors in self.population._asdict().items()
-            for name, value in tensors.items()
-        }
+        return under("theta", self.population.theta) | under("rule", self.population.rule)
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Restore what :meth:`state_dict` gave.
@@ -183,10 +191,12 @@ def shape(fitness: Tensor, shaping: str) -> Tensor:
     """Fitness, of any shape, as what the gradient is taken of.
 
     ``rank``: :func:`centred_ranks`. ``standardize``: mean 0 and standard deviation 1.
-    ``none``: as it is.
+    ``none``: as it is. What is not finite counts as the worst of what is.
     """
     if shaping == "rank":
         return centred_ranks(fitness)
+    finite = torch.isfinite(fitness)
+    fitness = torch.where(finite, fitness, fitness[finite].min())
     if shaping == "standardize":
         return (fitness - fitness.mean()) / fitness.std(correction=0).clamp(min=1e-8)
     return fitness
@@ -196,23 +206,23 @@ def centred_ranks(fitness: Tensor) -> Tensor:
     """Ranks scaled to [-0.5, 0.5], of any shape (Salimans et al. 2017, section 2.1).
 
     Equal values share the mean of their ranks, so that a constant fitness has no gradient. Values
-    that are not numbers rank last.
+    that are not finite rank last.
     """
-    flat = worst_if_nan(fitness).flatten()
+    flat = or_worst(fitness).flatten()
     below = (flat[:, None] > flat).sum(1)
     equal = (flat[:, None] == flat).sum(1)
     rank = below + (equal - 1) / 2
     return (rank / max(1, len(flat) - 1) - 0.5).to(fitness).view_as(fitness)
 
 
-def worst_if_nan(fitness: Tensor) -> Tensor:
-    """Fitness with minus infinity where it is not a number: that member adapted to nonsense."""
-    return torch.where(fitness.isnan(), -torch.inf, fitness)
+def or_worst(fitness: Tensor) -> Tensor:
+    """Fitness with minus infinity where it is not finite: that member adapted to nonsense."""
+    return torch.where(torch.isfinite(fitness), fitness, -torch.inf)
 
 
 def breed(population: Meta, fitness: Tensor, config: GeneticConfig, generator: Generator) -> Meta:
     """The next generation, as many as before: the elites unchanged, then children."""
-    fitness = worst_if_nan(fitness)
+    fitness = or_worst(fitness)
     elites = fitness.argsort(descending=True, stable=True)[: config.elites]
     children = len(fitness) - config.elites
     if config.selection == "truncation":
@@ -296,9 +306,11 @@ def _generator(meta: Meta, seed: int) -> Generator:
 
 
 def _statistics(fitness: Tensor) -> dict[str, float]:
-    values = worst_if_nan(fitness)
+    finite = fitness[torch.isfinite(fitness)]
+    known = finite if len(finite) else fitness.new_full((1,), torch.nan)
     return {
-        "train/fitness_mean": float(values.mean()),
-        "train/fitness_best": float(values.max()),
-        "train/fitness_std": float(values.std(correction=0)),
+        "train/fitness_mean": float(known.mean()),
+        "train/fitness_best": float(known.max()),
+        "train/fitness_std": float(known.std(correction=0)),
+        "train/members_not_finite": float(fitness.numel() - len(finite)),
     }

@@ -15,8 +15,7 @@ from meta_rl.adapted import AdaptedNetwork, AdaptedPolicy
 from meta_rl.config import Config, to_dict
 from meta_rl.core import InnerLoop
 from meta_rl.errors import InputError, require
-from meta_rl.mixture import make_rule
-from meta_rl.outer import make_outer_step
+from meta_rl.naming import part_of, under
 from meta_rl.search import Search
 from meta_rl.trial import Trial, collect, met, score
 from meta_rl.types import Meta, Params, Problem, Task
@@ -41,7 +40,7 @@ class MetaLearner:
 
     def __init__(self, problem: Problem, config: Config):
         self.problem, self.config = problem, config
-        rule = make_rule(config.inner, seeds.derive(config.seed, seeds.INITIAL, 1))
+        rule = config.inner.make_rule(seeds.derive(config.seed, seeds.INITIAL, 1))
         differentiable = InnerLoop(
             loss=problem.inner_loss,
             outer_loss=problem.loss,
@@ -54,7 +53,7 @@ class MetaLearner:
         self.inner = differentiable if by_gradient else Search(rule=rule, config=config.inner)
         theta = problem.initial_parameters()
         self.meta = Meta(theta, rule.init(theta))
-        self.outer = make_outer_step(config, differentiable, self.meta, problem)
+        self.outer = config.outer.make(differentiable, self.meta, problem, config)
         self.iteration = 0
         self.samples = 0
         self._skipped = 0  # outer steps in a row
@@ -67,8 +66,8 @@ class MetaLearner:
         logged = self.iteration == 0 or (self.iteration + 1) % config.log_every == 0
         trial = Trial(self.problem, self.inner, tasks, config.inner.steps, seed, logged)
         metrics = self.outer.iterate(trial)
-        self._stop_if_diverged("train/skipped" in metrics)
         self.iteration, self.samples = self.iteration + 1, self.samples + trial.samples
+        self._stop_if_diverged("train/skipped" in metrics)
         if trial.scores is None:
             return {}
         total = time.perf_counter() - start
@@ -217,10 +216,10 @@ class MetaLearner:
                 f"checkpoint: expected {self.problem.describe()}, got {manifest['problem']}. "
                 "It was trained on another family or other spaces."
             )
-        outer = {n: value for n, value in tensors.items() if n.startswith("outer.")}
         own = {n: value for n, value in self._tensors().items() if not n.startswith("outer.")}
-        checkpoint.match_tensors(own, {n: v for n, v in tensors.items() if n not in outer})
-        self.outer.load_state_dict({n.removeprefix("outer."): v for n, v in outer.items()})
+        kept = {n: value for n, value in tensors.items() if not n.startswith("outer.")}
+        checkpoint.match_tensors(own, kept)
+        self.outer.load_state_dict(part_of("outer", tensors))
         for name, value in own.items():
             value.copy_(tensors[name])
         self.iteration, self.samples = manifest["iteration"], manifest["samples"]
@@ -228,19 +227,16 @@ class MetaLearner:
 
     def _tensors(self) -> dict[str, Tensor]:
         parts = {"theta": self.meta.theta, "rule": self.meta.rule, "outer": self.outer.state_dict()}
-        return {
-            f"{part}.{name}": value.detach()
-            for part, tensors in parts.items()
-            for name, value in tensors.items()
-        }
+        named = [under(part, tensors) for part, tensors in parts.items()]
+        return {name: value.detach() for part in named for name, value in part.items()}
 
     def _stop_if_diverged(self, skipped: bool) -> None:
         self._skipped = self._skipped + 1 if skipped else 0
         if self._skipped >= SKIPS_ALLOWED:
             raise InputError(
-                f"training: {SKIPS_ALLOWED} outer steps in a row had gradients that are not finite "
-                f"and were skipped, up to iteration {self.iteration + 1}. Lower the outer learning "
-                "rate or the inner step size."
+                f"training: {SKIPS_ALLOWED} outer steps in a row had gradients, or members, that "
+                f"are not finite and were skipped, up to iteration {self.iteration}. Lower the "
+                "outer learning rate or the inner step size."
             )
 
     def _summary(self, scores: Tensor) -> Metrics:

@@ -1,4 +1,4 @@
-"""Learned choice of the inner optimizer, and the rule that a config asks for."""
+"""Learned choice of the inner optimizer."""
 
 from __future__ import annotations
 
@@ -10,19 +10,10 @@ import torch
 from torch import Tensor
 
 from meta_rl.config import InnerConfig
+from meta_rl.naming import part_of, under
 from meta_rl.optimizers import ADAPTIVE, OPTIMIZERS
-from meta_rl.rules import GradientDescent, Rule
+from meta_rl.rules import GradientDescent
 from meta_rl.types import Params
-
-
-def make_rule(config: InnerConfig, seed: int = 0) -> Rule:
-    """The update rule of these settings.
-
-    Args:
-        config: the inner loop's.
-        seed: of a learned schedule's first weights.
-    """
-    return (Mixture if config.optimizer == "mixture" else GradientDescent)(config, seed)
 
 
 @dataclass(frozen=True)
@@ -51,7 +42,7 @@ class Mixture:
         """``choice`` (4,), and every rule's tensors under ``NAME.``, such as ``adam.step_size``."""
         learned = {"choice": next(iter(theta.values())).new_zeros(len(OPTIMIZERS))}
         for name, rule in self._rules().items():
-            learned |= {f"{name}.{key}": value for key, value in rule.init(theta).items()}
+            learned |= under(name, rule.init(theta))
         return learned
 
     def begin(self, theta: Params) -> Params:
@@ -71,7 +62,7 @@ class Mixture:
     ) -> tuple[Params, Any]:
         """The weighted mean of where the four rules go."""
         steps = {
-            name: rule.step(_part(learned, name), k, phi, gradient, loss, state[name])
+            name: rule.step(part_of(name, learned), k, phi, gradient, loss, state[name])
             for name, rule in self._rules().items()
         }
         weights = dict(zip(steps, torch.softmax(learned["choice"], -1), strict=True))
@@ -95,8 +86,7 @@ class Mixture:
         weights = torch.softmax(learned["choice"], -1)
         shown = {f"choice.{name}": weights[i] for i, name in enumerate(OPTIMIZERS)}
         for name, rule in self._rules().items():
-            sizes = rule.step_sizes(_part(learned, name), theta)
-            shown |= {f"{name}.{key}": value for key, value in sizes.items()}
+            shown |= under(name, rule.step_sizes(part_of(name, learned), theta))
         return shown
 
     def harden(self, learned: Params) -> Params:
@@ -119,12 +109,3 @@ class Mixture:
             config = dataclasses.replace(self.config, optimizer=name, step_size=size)
             rules[name] = GradientDescent(config, self.seed + i)
         return rules
-
-
-def _part(learned: Params, name: str) -> Params:
-    """One rule's own tensors."""
-    return {
-        key.removeprefix(f"{name}."): value
-        for key, value in learned.items()
-        if key.startswith(f"{name}.")
-    }

@@ -1,26 +1,16 @@
-"""Outer steps: what each is asked, and which one the settings choose."""
+"""What an outer step is asked, and what several of them share."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
+import torch
 from torch import Tensor
 
-from meta_rl.adam import Adam
-from meta_rl.config import (
-    AdamConfig,
-    Config,
-    EvolutionConfig,
-    ProMPConfig,
-    ReptileConfig,
-    TRPOConfig,
-)
-from meta_rl.core import InnerLoop
-from meta_rl.evolution import EvolutionStrategy, GeneticAlgorithm
-from meta_rl.promp import ProMP
-from meta_rl.reptile import Reptile
+from meta_rl import checkpoint
 from meta_rl.trial import Trial
-from meta_rl.trpo import TRPO
 from meta_rl.types import Meta
 
 
@@ -28,7 +18,10 @@ class OuterStep(Protocol):
     """Changes the Meta it was made with, in place, once per iteration."""
 
     def iterate(self, trial: Trial) -> dict[str, Any]:
-        """Try the Meta (or others) on the trial's tasks, and step; returns metrics."""
+        """Try the Meta (or others) on the trial's tasks, and step; returns metrics.
+
+        ``train/skipped`` among them says that nothing was changed, for want of finite numbers.
+        """
         ...
 
     def state_dict(self) -> dict[str, Tensor]:
@@ -40,18 +33,82 @@ class OuterStep(Protocol):
         ...
 
 
-def make_outer_step(config: Config, inner: InnerLoop, meta: Meta, problem: Any) -> OuterStep:
-    """The outer step of these settings. TRPO and ProMP need a problem with ``distribution``."""
-    match config.outer:
-        case TRPOConfig() as outer:
-            return TRPO(outer, inner, meta, problem.distribution)
-        case AdamConfig() as outer:
-            return Adam(outer, inner, meta)
-        case ProMPConfig() as outer:
-            return ProMP(outer, inner, meta, problem.distribution, config.inner.steps)
-        case ReptileConfig() as outer:
-            return Reptile(outer, inner, meta, config.iterations)
-        case EvolutionConfig() as outer:
-            return EvolutionStrategy(outer, meta)
-        case outer:
-            return GeneticAlgorithm(outer, meta, config.seed)
+class StepOnData(ABC):
+    """An outer step that needs nothing but the data collected with its Meta.
+
+    It has a ``meta`` and a :meth:`step`; one that remembers something between steps has its own
+    :meth:`state_dict` and :meth:`load_state_dict`.
+    """
+
+    meta: Meta
+
+    def iterate(self, trial: Trial) -> dict[str, Any]:
+        """Run the trial with the current Meta and step on what it collected."""
+        *supports, query = trial.run(self.meta)
+        return self.step(supports, query)
+
+    @abstractmethod
+    def step(self, supports: Sequence[Any], query: Any) -> dict[str, Any]:
+        """Update ``meta`` in place; returns metrics.
+
+        Args:
+            supports: K batches, leaves ``(M, ...)``.
+            query: a batch of the same tasks, collected after adapting to them.
+        """
+        ...
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Nothing is remembered between steps."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Refuse what another outer step remembered."""
+        checkpoint.match_tensors({}, state)
+
+
+def optimizer_of(
+    kind: Callable[..., torch.optim.Optimizer], meta: Meta, rate: float, rule_rate: float | None
+) -> torch.optim.Optimizer:
+    """A torch optimizer of theta and the rule.
+
+    Args:
+        kind: a class of ``torch.optim``.
+        meta: leaf tensors.
+        rate: learning rate of theta.
+        rule_rate: that of the rule; the same when None.
+    """
+    groups = [
+        {"params": list(meta.theta.values())},
+        {"params": list(meta.rule.values()), "lr": rule_rate or rate},
+    ]
+    return kind([group for group in groups if group["params"]], lr=rate)
+
+
+def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """What a torch optimizer remembers, as named tensors."""
+    return {
+        f"{index}.{key}": value
+        for index, state in optimizer.state_dict()["state"].items()
+        for key, value in state.items()
+        if value is not None
+    }
+
+
+def load_optimizer_tensors(optimizer: torch.optim.Optimizer, state: dict[str, Tensor]) -> None:
+    """Restore what :func:`optimizer_tensors` gave."""
+    current = optimizer.state_dict()
+    for name, value in state.items():
+        index, key = name.split(".", 1)
+        current["state"].setdefault(int(index), {})[key] = value
+    optimizer.load_state_dict(current)
+
+
+def gradient_norms(gradient: Meta) -> dict[str, float]:
+    """Euclidean norms of the meta-gradient, of theta's part and of the rule's part."""
+    norms = {}
+    for part, tensors in zip(gradient._fields, gradient, strict=True):
+        if tensors:
+            norms[f"train/grad_norm_{part}"] = float(
+                torch.stack([t.norm() for t in tensors.values()]).norm()
+            )
+    return norms

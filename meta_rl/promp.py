@@ -6,16 +6,17 @@ Rothfuss et al. 2019, "ProMP: Proximal Meta-Policy Search", equations 13 to 15 a
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from meta_rl.adam import Adam
 from meta_rl.config import AdamConfig, ProMPConfig
-from meta_rl.core import InnerLoop, num_tasks, over_tasks
-from meta_rl.trial import Trial
-from meta_rl.trpo import gradient_norms
+from meta_rl.core import InnerLoop
+from meta_rl.naming import part_of, under
+from meta_rl.outer import StepOnData, gradient_norms
+from meta_rl.tasks import num_tasks
 from meta_rl.types import Distribution, Episodes, Meta, Params
 
 RANGE = 2.0**20
@@ -31,7 +32,7 @@ class Measures(NamedTuple):
     clip_fraction: Tensor  # (), share of the query's ratios outside 1 - clip, 1 + clip
 
 
-class ProMP:
+class ProMP(StepOnData):
     """Epochs of Adam on the clipped ratio, with a penalty on how far the inner policies move.
 
         for each of the epochs, on the data of one iteration:
@@ -72,11 +73,6 @@ class ProMP:
             max_grad_norm=config.max_grad_norm,
         )
         self._adam = Adam(adam, inner, meta)
-
-    def iterate(self, trial: Trial) -> dict[str, Any]:
-        """Run the trial with the current Meta and step on what it collected."""
-        *supports, query = trial.run(self.meta)
-        return self.step(supports, query)
 
     def step(self, supports: Sequence[Episodes], query: Episodes) -> dict[str, Tensor | float]:
         """Update ``meta`` in place; epochs from the first non-finite gradient on are skipped.
@@ -123,19 +119,17 @@ class ProMP:
     def measure(self, supports: Sequence[Episodes], query: Episodes) -> Measures:
         """Every task's measures at the current Meta, with a leading M."""
         path = self.inner.path(self.meta, supports, num_tasks(query))
-        every = over_tasks(self._measure, (0, 0, 0), self.inner.tasks_at_once)
+        every = self.inner.over_tasks(self._measure, 0, 0, 0)
         return every(path, list(supports), query)
 
     def state_dict(self) -> dict[str, Tensor]:
         """Adam's moments and eta."""
-        moments = {f"adam.{name}": value for name, value in self._adam.state_dict().items()}
-        return {"kl_coefficient": self.kl_coefficient, **moments}
+        return {"kl_coefficient": self.kl_coefficient, **under("adam", self._adam.state_dict())}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Restore what :meth:`state_dict` gave."""
         self.kl_coefficient = state["kl_coefficient"].to(self.kl_coefficient)
-        moments = {name: value for name, value in state.items() if name.startswith("adam.")}
-        self._adam.load_state_dict({n.removeprefix("adam."): v for n, v in moments.items()})
+        self._adam.load_state_dict(part_of("adam", state))
 
     def _measure(
         self, path: Sequence[Params], supports: Sequence[Episodes], query: Episodes

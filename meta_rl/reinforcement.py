@@ -16,7 +16,7 @@ from meta_rl import estimators, returns, seeds
 from meta_rl.adapted import AdaptedPolicy
 from meta_rl.checkpoint import describe_space
 from meta_rl.config import EpisodesConfig
-from meta_rl.errors import InputError
+from meta_rl.errors import InputError, NotFiniteError
 from meta_rl.types import BatchedEnv, Distribution, Episodes, Params, Policy, Task, TaskFamily
 
 
@@ -112,7 +112,8 @@ class Reinforcement:
         See :class:`meta_rl.types.Problem`. Support and query episodes are sampled alike.
 
         Raises:
-            InputError: if adapting gave parameters that are not finite, or the environment fails.
+            NotFiniteError: if adapting gave parameters, or the environment rewards or observations,
+                that are not finite.
         """
         stream, phi = seeds.derive(seed, len(batches)), adapted()
         _check_parameters(phi, len(batches))
@@ -135,7 +136,12 @@ class Reinforcement:
             phi = {name: v[:, start : start + size] for name, v in candidates.items()}
             rows = [task for task in tasks for _ in range(size)]
             flat = {name: v.flatten(0, 1) for name, v in phi.items()}
-            rollout = self.rollout(rows, flat, self.config.episodes, seeds.derive(stream, start))
+            try:
+                rollout = self.rollout(
+                    rows, flat, self.config.episodes, seeds.derive(stream, start)
+                )
+            except NotFiniteError as error:
+                raise NotFiniteError(str(error), [row // size for row in error.rows]) from error
             rollouts.append(
                 tree_map(lambda v, size=size: v.unflatten(0, (len(tasks), size)), rollout)
             )
@@ -168,7 +174,7 @@ class Reinforcement:
         """``episodes`` whole episodes of every task, as many in lockstep as the family can have.
 
         Raises:
-            InputError: when the environment returns a reward or observation that is not finite.
+            NotFiniteError: when the environment returns a reward or observation that is not finite.
         """
         size = self.family.episodes_at_once or episodes
         return _join(
@@ -303,10 +309,13 @@ def _join(parts: Sequence[Rollout]) -> Rollout:
 
 
 def _check_parameters(params: Params, steps: int) -> None:
-    if not all(torch.isfinite(value).all() for value in params.values()):
-        raise InputError(
+    finite = [torch.isfinite(v).reshape(len(v), -1).all(1) for v in params.values()]
+    bad = ~torch.stack(finite).all(0)
+    if bad.any():
+        raise NotFiniteError(
             f"policy: the parameters after {steps} inner steps are not finite. Take "
-            "fewer inner steps, a smaller step size or more episodes."
+            "fewer inner steps, a smaller step size or more episodes.",
+            bad.nonzero()[:, 0].tolist(),
         )
 
 
@@ -319,7 +328,8 @@ def _check_finite(tasks: Sequence[Task], rollout: Rollout) -> None:
     ):
         if bad.any():
             m, _, t = (int(i) for i in bad.nonzero()[0])
-            raise InputError(
+            raise NotFiniteError(
                 f"environment: expected a finite {what}, got NaN or infinity at step {t} of task "
-                f"{dict(tasks[m])}. Mend the environment or narrow its parameter ranges."
+                f"{dict(tasks[m])}. Mend the environment or narrow its parameter ranges.",
+                bad.flatten(1).any(1).nonzero()[:, 0].tolist(),
             )

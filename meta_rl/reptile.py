@@ -13,12 +13,14 @@ from torch import Tensor
 
 from meta_rl.adam import Adam
 from meta_rl.config import AdamConfig, ReptileConfig
-from meta_rl.core import InnerLoop, num_tasks, over_tasks
-from meta_rl.trial import Trial
+from meta_rl.core import InnerLoop
+from meta_rl.naming import part_of, under
+from meta_rl.outer import StepOnData
+from meta_rl.tasks import num_tasks
 from meta_rl.types import Meta
 
 
-class Reptile:
+class Reptile(StepOnData):
     """A step from theta towards the mean of the parameters adapted to M tasks.
 
         phi[m, K] = adapt(theta, rule, supports[m])
@@ -41,11 +43,6 @@ class Reptile:
         adam = AdamConfig(learning_rate=config.learning_rate)
         self._adam = Adam(adam, inner, meta) if config.optimizer == "adam" else None
 
-    def iterate(self, trial: Trial) -> dict[str, Any]:
-        """Run the trial with the current Meta and step on what it collected."""
-        *supports, query = trial.run(self.meta)
-        return self.step(supports, query)
-
     @torch.no_grad()
     def step(self, supports: Sequence[Any], query: Any) -> dict[str, Tensor | float]:
         """Update theta in place; a step that is not finite is skipped and counted.
@@ -55,9 +52,7 @@ class Reptile:
             theta - mean phi, ``train/outer_learning_rate``, and ``train/skipped`` where it was.
         """
         phi = self.inner.adapt(self.meta, supports, num_tasks(query))
-        loss = over_tasks(
-            self.inner.outer_loss or self.inner.loss, (0, 0), self.inner.tasks_at_once
-        )
+        loss = self.inner.over_tasks(self.inner.query_loss, 0, 0)
         away = {name: value - phi[name].mean(0) for name, value in self.meta.theta.items()}
         norm = torch.stack([value.norm() for value in away.values()]).norm()
         decay = max(0.0, 1 - self._steps / self._iterations) if self.config.linear_decay else 1.0
@@ -81,14 +76,10 @@ class Reptile:
     def state_dict(self) -> dict[str, Tensor]:
         """The number of steps taken, and Adam's moments where it is used."""
         moments = self._adam.state_dict() if self._adam else {}
-        return {
-            "steps": torch.tensor(self._steps),
-            **{f"adam.{name}": value for name, value in moments.items()},
-        }
+        return {"steps": torch.tensor(self._steps), **under("adam", moments)}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Restore what :meth:`state_dict` gave."""
         self._steps = int(state["steps"])
         if self._adam:
-            moments = {name: value for name, value in state.items() if name.startswith("adam.")}
-            self._adam.load_state_dict({n.removeprefix("adam."): v for n, v in moments.items()})
+            self._adam.load_state_dict(part_of("adam", state))

@@ -15,7 +15,7 @@ Unlike there, phi is tried anew in each step, so that one lucky score does not s
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -24,8 +24,8 @@ from torch import Tensor
 
 from meta_rl import seeds
 from meta_rl.config import InnerConfig
-from meta_rl.core import expand, over_tasks
 from meta_rl.rules import Rule
+from meta_rl.tasks import expand, over_tasks
 from meta_rl.types import Meta, Params, Problem, Task
 
 
@@ -106,10 +106,14 @@ class Search:
         tasks: Sequence[Task],
         batches: Sequence[Probes],
         seed: int,
+        stand_in: Callable[[Params], Params],
         *,
         own_meta: bool = False,
     ) -> Probes:
-        """Try parameters near every task's phi after ``len(batches)`` inner steps."""
+        """Try parameters near every task's phi after ``len(batches)`` inner steps.
+
+        What ``stand_in`` makes of them is tried: it may replace those of some tasks.
+        """
         k, count = len(batches), len(tasks)
         phi = self.adapt(meta, batches, count, own_meta=own_meta)
         generator = seeds.generator(seeds.derive(seed, seeds.SEARCH, k), problem.device)
@@ -128,7 +132,8 @@ class Search:
             self.config.tasks_at_once,
         )
         met = [probes.batch for probes in batches]
-        return Probes(noise, *problem.probe(tasks, met, walk(meta, phi, noise), seed))
+        candidates = stand_in(walk(meta, phi, noise))
+        return Probes(noise, *problem.probe(tasks, met, candidates, seed))
 
 
 def ascent(noise: Params, fitness: Tensor, sigma: float) -> Params:

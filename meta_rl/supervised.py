@@ -15,9 +15,9 @@ from torch.nn import functional as F
 from meta_rl import seeds
 from meta_rl.adapted import AdaptedNetwork
 from meta_rl.config import ShotsConfig
-from meta_rl.core import over_tasks, select
 from meta_rl.errors import InputError
 from meta_rl.pictures import episode_figure
+from meta_rl.tasks import over_tasks, select
 from meta_rl.types import Params, Task
 
 

@@ -3,16 +3,54 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache, partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from meta_rl.core import InnerLoop, num_tasks
+from meta_rl.core import InnerLoop
+from meta_rl.errors import NotFiniteError
 from meta_rl.search import Probes, Search
+from meta_rl.tasks import num_tasks
 from meta_rl.types import Meta, Params, Problem, Task
+
+
+class Lost:
+    """Tasks whose parameters or data stopped being finite, of a population that goes on without.
+
+    Zeros stand in for their parameters, and their scores are not numbers from there on.
+
+    Args:
+        steps: K.
+        tasks: M, or P x M of a population.
+        device: where the scores are.
+    """
+
+    def __init__(self, steps: int, tasks: int, device: torch.device):
+        self.after = torch.zeros(steps + 1, tasks, dtype=torch.bool, device=device)
+
+    def attempt(self, k: int, do: Callable[[], Any]) -> Any:
+        """What ``do`` returns, once the tasks that it fails for after k inner steps are lost.
+
+        Raises:
+            NotFiniteError: if it fails for tasks that are lost already: zeros are no better.
+        """
+        while True:
+            try:
+                return do()
+            except NotFiniteError as error:
+                if self.after[k, error.rows].all():
+                    raise
+                self.after[k:, error.rows] = True
+
+    def stand_in(self, k: int, params: Params) -> Params:
+        """Parameters with a leading M, zero for the tasks that are lost after k inner steps."""
+        lost = self.after[k]
+        if not lost.any():
+            return params
+        return {n: v.masked_fill(lost.view(-1, *(1,) * (v.ndim - 1)), 0) for n, v in params.items()}
 
 
 class Trial:
@@ -42,14 +80,24 @@ class Trial:
         self.batches: list[Any] = []  # of the last :meth:`run`
         self.scores: Tensor | None = None  # of the last :meth:`run`, (K + 1, M)
 
-    def run(self, meta: Meta) -> list[Any]:
-        """K support batches and the query batch of every task, leaves ``(M, ...)``."""
+    def run(self, meta: Meta, lost: Lost | None = None) -> list[Any]:
+        """K support batches and the query batch of every task, leaves ``(M, ...)``.
+
+        Raises:
+            NotFiniteError: if adapting fails for a task, and there is no ``lost`` to enter it in.
+        """
         start = time.perf_counter()
-        self.batches = collect(self.problem, self.inner, meta, self.tasks, self.steps, self.seed)
+        given = (self.problem, self.inner, meta)
+        self.batches = collect(*given, self.tasks, self.steps, self.seed, lost=lost)
         if self.scored:
-            self.scores = score(self.problem, self.inner, meta, self.batches)
+            self.scores = score(*given, self.batches, lost=lost)
         self._account(self.batches, start)
         return self.batches
+
+    def watch(self, meta: Meta) -> None:
+        """Where scores are wanted, those of a Meta that no population member is."""
+        if self.scored:
+            self.run(meta, self._lost(len(self.tasks)))
 
     def fitness(self, population: Meta, members: int) -> Tensor:
         """How good every member of a population is on every task after K inner steps.
@@ -59,7 +107,7 @@ class Trial:
             members: P; P x M tasks are walked as one dimension.
 
         Returns:
-            ``(P, M)``, higher is better.
+            ``(P, M)``, higher is better; not a number where adapting came to no finite end.
         """
         start, count = time.perf_counter(), len(self.tasks)
         own = Meta(
@@ -69,12 +117,14 @@ class Trial:
             )
         )
         tasks = [*self.tasks] * members
-        batches = collect(
-            self.problem, self.inner, own, tasks, self.steps, self.seed, own_meta=True
-        )
-        last = score(self.problem, self.inner, own, batches, own_meta=True)[-1]
+        given, lost = (self.problem, self.inner, own), self._lost(len(tasks))
+        batches = collect(*given, tasks, self.steps, self.seed, own_meta=True, lost=lost)
+        last = score(*given, batches, own_meta=True, lost=lost)[-1]
         self._account(batches, start)
         return last.view(members, count) * (1 if self.problem.maximizes else -1)
+
+    def _lost(self, tasks: int) -> Lost:
+        return Lost(self.steps, tasks, self.problem.device)
 
     def _account(self, batches: Sequence[Any], start: float) -> None:
         self.samples += self.problem.samples(met(batches))
@@ -92,18 +142,28 @@ def collect(
     seed: int,
     *,
     own_meta: bool = False,
+    lost: Lost | None = None,
 ) -> list[Any]:
     """K support batches of every task and the query batch, collected while adapting to them.
 
-    Supports are :class:`meta_rl.search.Probes` where adapting takes no gradients.
+    Supports are :class:`meta_rl.search.Probes` where adapting takes no gradients. Tasks that fail
+    are entered in ``lost``, where it is given.
+
+    Raises:
+        NotFiniteError: if adapting fails for a task, and there is no ``lost``.
     """
     batches: list[Any] = []
-    for k in range(steps + 1):
+
+    def next_batch() -> Any:
+        k = len(batches)
+        stand_in = partial(lost.stand_in, k) if lost else _unchanged
         if isinstance(inner, Search) and k < steps:
-            batches.append(inner.probe(problem, meta, tasks, batches, seed, own_meta=own_meta))
-            continue
-        adapted = partial(inner.adapt, meta, list(batches), len(tasks), own_meta=own_meta)
-        batches.append(problem.collect(tasks, met(batches), adapted, seed, k == steps))
+            return inner.probe(problem, meta, tasks, batches, seed, stand_in, own_meta=own_meta)
+        adapt = partial(inner.adapt, meta, list(batches), len(tasks), own_meta=own_meta)
+        return problem.collect(tasks, met(batches), lambda: stand_in(adapt()), seed, k == steps)
+
+    for k in range(steps + 1):
+        batches.append(lost.attempt(k, next_batch) if lost else next_batch())
     return batches
 
 
@@ -120,12 +180,18 @@ def score(
     batches: Sequence[Any],
     *,
     own_meta: bool = False,
+    lost: Lost | None = None,
 ) -> Tensor:
-    """The score of every task after 0..K inner steps, ``(K + 1, M)``."""
+    """The score of every task after 0..K inner steps, ``(K + 1, M)``; NaN where it was lost."""
 
     @cache
     def path() -> list[Params]:
         return inner.path(meta, batches[:-1], num_tasks(batches[-1]), own_meta=own_meta)
 
-    scores = [problem.score(met(batches), k, lambda k=k: path()[k]) for k in range(len(batches))]
-    return torch.stack(scores)
+    each = [problem.score(met(batches), k, lambda k=k: path()[k]) for k in range(len(batches))]
+    scores = torch.stack(each)
+    return scores.masked_fill(lost.after, torch.nan) if lost else scores
+
+
+def _unchanged(params: Params) -> Params:
+    return params

@@ -6,20 +6,20 @@ Schulman et al. 2015, "Trust Region Policy Optimization"; Finn et al. 2017, sect
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map
 
 from meta_rl.config import TRPOConfig
-from meta_rl.core import InnerLoop, num_tasks, over_tasks, unflatten_like
+from meta_rl.core import InnerLoop
 from meta_rl.curvature import KLCurvature
-from meta_rl.trial import Trial
+from meta_rl.outer import StepOnData, gradient_norms
+from meta_rl.tasks import num_tasks, unflatten_like
 from meta_rl.types import Distribution, Episodes, Meta, Params
 
 
-class TRPO:
+class TRPO(StepOnData):
     """One natural-gradient step on the outer loss, held within a KL trust region.
 
         g = outer gradient;  H = J^T F J, the Hessian of the adapted policies' mean KL
@@ -47,11 +47,6 @@ class TRPO:
         self.config, self.inner, self.meta = config, inner, meta
         self.distribution = distribution
 
-    def iterate(self, trial: Trial) -> dict[str, Any]:
-        """Run the trial with the current Meta and step on what it collected."""
-        *supports, query = trial.run(self.meta)
-        return self.step(supports, query)
-
     def step(self, supports: Sequence[Episodes], query: Episodes) -> dict[str, float]:
         """Update ``meta`` in place, or leave it where the line search finds nothing better.
 
@@ -72,13 +67,6 @@ class TRPO:
         scale = (2 * self.config.max_kl / max(quadratic, 1e-12)) ** 0.5
         full_step = [scale * d for d in direction]
         return metrics | self._line_search(full_step, float(loss), supports, query)
-
-    def state_dict(self) -> dict[str, Tensor]:
-        """TRPO remembers nothing between steps."""
-        return {}
-
-    def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Nothing to restore."""
 
     def _curvature(self, supports: Sequence[Episodes], query: Episodes) -> Callable:
         kept = max(1, round(self.config.curvature_fraction * query.mask.shape[1]))
@@ -111,10 +99,10 @@ class TRPO:
         def of_task(params: Params, episodes: Episodes) -> tuple[Tensor, Tensor]:
             kl = episodes.behaviour.kl(self.distribution(params, episodes))
             mean_kl = (kl * episodes.mask).sum() / episodes.mask.sum().clamp(min=1.0)
-            return (self.inner.outer_loss or self.inner.loss)(params, episodes), mean_kl
+            return self.inner.query_loss(params, episodes), mean_kl
 
         phi = self.inner.adapt(meta, supports, num_tasks(query))
-        losses, kls = over_tasks(of_task, (0, 0), self.inner.tasks_at_once)(phi, query)
+        losses, kls = self.inner.over_tasks(of_task, 0, 0)(phi, query)
         losses = losses + self.inner.exploration_losses(meta, supports, query)
         return float(losses.mean()), float(kls.mean())
 
@@ -149,17 +137,6 @@ def conjugate_gradient(
         beta = squared / previous
         direction = [r + beta * d for r, d in zip(residual, direction, strict=True)]
     return solution
-
-
-def gradient_norms(gradient: Meta) -> dict[str, float]:
-    """Euclidean norms of the meta-gradient, of theta's part and of the rule's part."""
-    norms = {}
-    for part, tensors in zip(gradient._fields, gradient, strict=True):
-        if tensors:
-            norms[f"train/grad_norm_{part}"] = float(
-                torch.stack([t.norm() for t in tensors.values()]).norm()
-            )
-    return norms
 
 
 def _dot(left: Sequence[Tensor], right: Sequence[Tensor]) -> Tensor:

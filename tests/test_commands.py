@@ -260,7 +260,7 @@ def test_a_learner_is_never_recorded_into_another_run(trained):
 
 def test_training_that_diverges_stops_and_says_so(tmp_path):
     settings = ["--outer.learning-rate", "1e30", "--iterations", "100", "--eval.every", "0"]
-    with pytest.raises(InputError, match="10 outer steps in a row had gradients that are not fin"):
+    with pytest.raises(InputError, match="10 outer steps in a row had gradients, or members"):
         train.main(["sinusoid", *settings, "--device", "cpu", "--log-dir", str(tmp_path)])
 
 

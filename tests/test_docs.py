@@ -8,8 +8,14 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
+import adapt
+import presets
+import train
 from envs import FAMILIES, GymFamily
+from meta_rl.config import from_dict, to_dict
+from meta_rl.errors import InputError
 from tests.contract import check_family
 
 # What a page mentions: the package that it then needs.
@@ -33,10 +39,40 @@ def test_python_blocks_run(name, tmp_path, monkeypatch):
     scope = {}
     with monkeypatch.context() as patch:
         patch.setattr("envs.FAMILIES", dict(FAMILIES))
+        patch.setattr("presets.ALGORITHMS", dict(presets.ALGORITHMS))
         for block in blocks:
             exec(compile(block, name, "exec"), scope)
     for own in {v.id: v for v in scope.values() if isinstance(v, GymFamily)}.values():
         check_family(own)
+
+
+def test_the_commands_know_the_algorithm_of_the_page(tmp_path, monkeypatch, capsys):
+    """The page's file, trained with, refused without, resumed to the same bits, and adapted."""
+    monkeypatch.setattr("presets.ALGORITHMS", dict(presets.ALGORITHMS))
+    file = tmp_path / "mine.py"
+    file.write_text(python_blocks(ROOT / "docs" / "add-an-algorithm.md")[0])
+    given = ["--families", str(file)]
+    small = ["--data.tasks", "2", "--data.episodes", "2", "--eval.tasks", "2", "--device", "cpu"]
+    options = ["--algorithm", "signs", "--outer.learning-rate", "0.004", *small]
+    for logs, iterations in (("whole", "2"), ("half", "1")):
+        logs = ["--iterations", iterations, "--log-dir", str(tmp_path / logs)]
+        train.main(["cartpole", *given, *options, *logs])
+    whole, half = (tmp_path / logs / "cartpole-signs_1" for logs in ("whole", "half"))
+    train.main([*given, "--resume", str(half), "--iterations", "2"])
+    one, other = (presets.load(run) for run in (whole, half))
+    assert type(one.outer).__name__ == "SignDescent"
+    assert one.config.outer.learning_rate == 0.004
+    assert type(one.inner.rule).__name__ == "Cosine"
+    assert all(torch.equal(one.meta.theta[n], other.meta.theta[n]) for n in one.meta.theta)
+    adapt.main([str(half), *given, "--device", "cpu"])
+    assert "return" in capsys.readouterr().out
+
+
+def test_a_checkpoint_whose_classes_are_unknown_says_where_to_get_them():
+    values = to_dict(presets.preset("cartpole"))
+    values["outer"]["type"] = "NobodysConfig"
+    with pytest.raises(InputError, match=r"got 'NobodysConfig'. A class of your own\? Give --fam"):
+        from_dict(values)
 
 
 @pytest.mark.parametrize("name", NAMES)

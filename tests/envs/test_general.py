@@ -11,9 +11,9 @@ import presets
 from agents import LinearFeatureBaseline, make_policy
 from envs import CartPole, GymFamily
 from meta_rl.config import EpisodesConfig, NetworkConfig
-from meta_rl.core import expand
 from meta_rl.errors import InputError
 from meta_rl.reinforcement import Reinforcement
+from meta_rl.tasks import expand
 from presets import PRESETS
 
 CPU = {"device": "cpu", "dtype": torch.float64}

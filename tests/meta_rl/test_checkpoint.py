@@ -65,13 +65,14 @@ LEARNERS = {
 
 @pytest.mark.parametrize("name", LEARNERS)
 def test_training_2n_equals_training_n_then_n_more_bit_for_bit(name, tmp_path):
-    whole = presets.build(LEARNERS[name])
-    whole.learn(4)
-    first = presets.build(LEARNERS[name])
-    first.learn(2)
-    first.save(tmp_path / "half")
-    resumed = presets.load(tmp_path / "half")
-    resumed.learn(2)
+    assert_resumes_bit_for_bit(LEARNERS[name], tmp_path)
+
+
+def assert_resumes_bit_for_bit(config, folder):
+    """Four iterations equal two, a stop, and two more; returns the learner after four."""
+    whole = presets.build(config).learn(4)
+    presets.build(config).learn(2).save(folder / "half")
+    resumed = presets.load(folder / "half").learn(2)
     assert (resumed.iteration, resumed.samples) == (4, whole.samples)
     for part, other in zip(whole.meta, resumed.meta, strict=True):
         assert part.keys() == other.keys()
@@ -79,6 +80,7 @@ def test_training_2n_equals_training_n_then_n_more_bit_for_bit(name, tmp_path):
     kept, restored = whole.outer.state_dict(), resumed.outer.state_dict()
     assert kept.keys() == restored.keys()
     assert all(torch.equal(kept[key], restored[key]) for key in kept)
+    return whole
 
 
 def test_the_same_seed_gives_the_same_bits_and_another_seed_others():

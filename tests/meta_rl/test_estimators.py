@@ -10,6 +10,8 @@ Advantages are plain undiscounted rewards-to-go, neither normalized nor less a b
 test says so: only then does "the" gradient have one exact value.
 """
 
+import dataclasses
+
 import gymnasium as gym
 import pytest
 import torch
@@ -22,9 +24,10 @@ from envs.parameters import Parameter, ParameterSpace
 from envs.tensor import TensorEnv
 from meta_rl import estimators, returns
 from meta_rl.config import EpisodesConfig, InnerConfig, NetworkConfig
-from meta_rl.core import InnerLoop, over_tasks, select
+from meta_rl.core import InnerLoop
 from meta_rl.reinforcement import Reinforcement
 from meta_rl.rules import GradientDescent
+from meta_rl.tasks import over_tasks, select
 from meta_rl.types import Episodes, Meta
 
 NAMES = list(estimators.ESTIMATORS)
@@ -307,19 +310,21 @@ def exact_batches(inner, meta, steps):
     return batches
 
 
-def adapted_objective(name, vector, alphas, reward):
+def adapted_objective(name, vector, alphas, reward, first_order=False):
     """J after exact inner steps, whose derivatives are the estimator's idea of them."""
     for alpha in alphas:
         step = grad(objective, argnums=1)(name, vector, reward, vector.detach())
-        vector = vector + alpha * step
+        vector = vector + alpha * (step.detach() if first_order else step)
     return expected_return(vector, reward)
 
 
 @pytest.mark.parametrize("steps", [1, 3])
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [*NAMES, "first-order"])
 def test_the_meta_gradient_is_exact_for_dice_and_each_others_own(name, steps):
     """Through theta and a learned step size for each of the steps."""
-    inner = inner_loop(name, steps=steps, per_step=True, positive="none")
+    first_order = name == "first-order"
+    inner = inner_loop("dice" if first_order else name, steps=steps, per_step=True, positive="none")
+    inner = dataclasses.replace(inner, first_order=first_order)
     meta = Meta(named(THETA), inner.rule.init(named(THETA)))
     *supports, query = exact_batches(inner, meta, steps)
     _, gradient = inner.meta_gradient(meta, supports, query)
@@ -328,7 +333,8 @@ def test_the_meta_gradient_is_exact_for_dice_and_each_others_own(name, steps):
     def derivative(of):
         leaves = [THETA.clone().requires_grad_(), constant(steps)]
         leaves[1].requires_grad_()
-        total = torch.stack([adapted_objective(of, *leaves, reward) for reward in REWARDS]).mean()
+        way = ("dice", True) if of == "first-order" else (of, False)
+        total = torch.stack([adapted_objective(way[0], *leaves, r, way[1]) for r in REWARDS]).mean()
         return -torch.cat(torch.autograd.grad(total, leaves))
 
     close(ours, derivative(name))

@@ -1,13 +1,15 @@
 """Evolution: estimates against closed forms, literal populations, learning without a gradient."""
 
 import dataclasses
+import math
 
 import pytest
 import torch
+from test_checkpoint import assert_resumes_bit_for_bit
 from torch.utils._pytree import tree_leaves
 
 import presets
-from meta_rl import evolution, seeds
+from meta_rl import evolution, seeds, trial
 from meta_rl.config import AdamConfig, EvolutionConfig, GeneticConfig, InnerConfig
 from meta_rl.errors import InputError
 from meta_rl.evolution import EvolutionStrategy, GeneticAlgorithm
@@ -25,7 +27,10 @@ class Trial:
     """Stands in for a trial: a fitness of (x, step_size) in closed form, on TASKS tasks."""
 
     def __init__(self, fitness, seed=0):
-        self.of, self.seed, self.scored, self.calls = fitness, seed, False, []
+        self.of, self.seed, self.calls = fitness, seed, []
+
+    def watch(self, meta):
+        """Nothing is logged."""
 
     def fitness(self, population, members):
         self.calls.append(members)
@@ -84,9 +89,7 @@ def test_pairs_cancel_a_constant_fitness_exactly(shaping):
     meta = start()
     config = EvolutionConfig(shaping=shaping, optimizer="sgd", population=3)
     EvolutionStrategy(config, meta).iterate(Trial(lambda x, alpha: torch.full_like(alpha, 0.1)))
-    assert all(
-        torch.equal(a, b) for a, b in zip(tree_leaves(meta), tree_leaves(start()), strict=True)
-    )
+    assert unchanged(meta)
 
 
 def test_centred_ranks_have_their_literal_values():
@@ -142,17 +145,52 @@ def test_the_strategy_climbs_a_quadratic_step_size_included(optimizer):
     )
 
 
-def test_a_fitness_that_is_not_a_number_is_skipped_and_said_or_ranked_last():
+def unchanged(meta):
+    return all(
+        torch.equal(a, b) for a, b in zip(tree_leaves(meta), tree_leaves(start()), strict=True)
+    )
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
+@pytest.mark.parametrize("shaping", ["rank", "standardize", "none"])
+def test_a_member_whose_fitness_is_not_finite_counts_as_the_worst_and_is_counted(shaping, value):
     def broken(x, alpha):
-        return torch.where(x[:, 0] > -1, torch.nan, quadratic(x, alpha))
+        return torch.where(x[:, 0] > -1, value, quadratic(x, alpha))
 
     meta = start()
-    metrics = EvolutionStrategy(EvolutionConfig(shaping="none"), meta).iterate(Trial(broken))
-    assert metrics["train/skipped"] == 1
-    assert torch.equal(meta.theta["x"], start().theta["x"])
-    metrics = EvolutionStrategy(EvolutionConfig(), meta).iterate(Trial(broken))
+    config = EvolutionConfig(shaping=shaping, optimizer="sgd", population=30)
+    metrics = EvolutionStrategy(config, meta).iterate(Trial(broken))
     assert "train/skipped" not in metrics
-    assert meta.theta["x"][0] < -1
+    assert 0 < metrics["train/members_not_finite"] < 60
+    assert metrics["train/fitness_best"] < 0
+    assert all(torch.isfinite(leaf).all() for leaf in tree_leaves(meta))
+    assert meta.theta["x"][0] < -1, "away from where it breaks"
+
+
+def test_the_worst_is_the_lowest_finite_fitness_or_below_it_in_rank():
+    fitness = torch.tensor([[3.0, torch.nan], [-torch.inf, 1.0]])
+    shaped = evolution.shape(fitness, "none")
+    assert shaped.tolist() == [[3.0, 1.0], [1.0, 1.0]]
+    expected = evolution.shape(shaped, "standardize")
+    assert torch.equal(evolution.shape(fitness, "standardize"), expected)
+    ranks = torch.tensor([[0.5, -1 / 3], [-1 / 3, 1 / 6]])
+    torch.testing.assert_close(evolution.shape(fitness, "rank"), ranks)
+
+
+@pytest.mark.parametrize("name", ["strategy", "genetic"])
+def test_a_generation_without_a_finite_fitness_is_skipped_and_said(name):
+    meta = start()
+    make = {
+        "strategy": lambda: EvolutionStrategy(EvolutionConfig(population=3), meta),
+        "genetic": lambda: GeneticAlgorithm(GeneticConfig(population=6, parents=2), meta, 0),
+    }
+    outer = make[name]()
+    before = {key: value.clone() for key, value in outer.state_dict().items()}
+    metrics = outer.iterate(Trial(lambda x, alpha: torch.full_like(alpha, torch.nan)))
+    assert metrics["train/skipped"] == 1
+    assert metrics["train/members_not_finite"] == 6
+    assert unchanged(meta)
+    assert all(torch.equal(value, before[key]) for key, value in outer.state_dict().items())
 
 
 def literal(*values):
@@ -253,12 +291,7 @@ LEARNERS = {
 @pytest.mark.parametrize("method", ["gradient", "es", "hill-climbing"])
 def test_evolution_resumes_bit_for_bit(name, method, tmp_path):
     config = sinusoid(LEARNERS[name], method=method, queries=3)
-    whole = presets.build(config).learn(4)
-    presets.build(config).learn(2).save(tmp_path / "half")
-    resumed = presets.load(tmp_path / "half").learn(2)
-    assert resumed.samples == whole.samples
-    for one, other in zip(tree_leaves(whole.meta), tree_leaves(resumed.meta), strict=True):
-        assert torch.equal(one, other)
+    whole = assert_resumes_bit_for_bit(config, tmp_path)
     begun = presets.build(config).meta
     assert any(
         not torch.equal(a, b)
@@ -285,6 +318,68 @@ def test_reinforcement_learning_needs_no_gradient(name):
     assert metrics["train/fitness_best"] >= metrics["train/fitness_mean"]
     assert {"meta/return_pre", "meta/return_post"} <= metrics.keys()
     assert not any(leaf.requires_grad for leaf in tree_leaves(learner.meta))
+
+
+def navigation(outer, **inner):
+    config = presets.PRESETS["navigation-2d"]
+    return dataclasses.replace(
+        config,
+        outer=outer,
+        inner=dataclasses.replace(config.inner, **inner),
+        data=dataclasses.replace(config.data, tasks=2, episodes=2),
+        network=dataclasses.replace(config.network, hidden=(8,)),
+    )
+
+
+@pytest.mark.parametrize(
+    ("make", "method"),
+    [
+        (navigation, "gradient"),
+        (navigation, "es"),
+        (navigation, "hill-climbing"),
+        (sinusoid, "gradient"),
+        (sinusoid, "es"),  # climbing a loss simply never goes there
+    ],
+)
+def test_a_member_that_adapts_to_infinity_is_lost_and_the_others_do_not_notice(make, method):
+    learner = presets.build(make(LEARNERS["genetic"], method=method, queries=2, steps=2))
+    tasks = learner.problem.sample_tasks(2, 0)
+
+    def fitness():
+        tried = trial.Trial(learner.problem, learner.inner, tasks, 2, 0, False)
+        return tried.fitness(learner.outer.population, 6)
+
+    before = fitness()
+    learner.outer.population.rule["step_size"][2] = 200.0  # its exponential is infinite
+    after = fitness()
+    assert torch.isfinite(before).all()
+    assert after[2].isnan().all()
+    others = torch.tensor([0, 1, 3, 4, 5])
+    torch.testing.assert_close(after[others], before[others], rtol=0, atol=0)
+    assert learner.iterate()["train/members_not_finite"] == 1
+    assert all(torch.isfinite(leaf).all() for leaf in tree_leaves(learner.meta))
+
+
+@pytest.mark.parametrize("make", [navigation, sinusoid])
+def test_a_run_goes_on_where_perturbed_step_sizes_overflow(make):
+    """A sigma of 100 makes about half of the step sizes overflow, and many adapt to infinity."""
+    learner = presets.build(make(EvolutionConfig(population=6, sigma=100.0), steps=2))
+    lost = [learner.iterate()["train/members_not_finite"] for _ in range(2)]
+    assert 0 < max(lost) < 12
+    assert learner.iteration == 2
+    assert all(torch.isfinite(leaf).all() for leaf in tree_leaves(learner.meta))
+
+
+def test_a_meta_that_adapts_to_infinity_is_logged_so_and_evolves_on():
+    learner = presets.build(navigation(EvolutionConfig(population=4, sigma=0.01)))
+    learner.meta.rule["step_size"].fill_(200.0)
+    metrics = learner.iterate()
+    assert math.isfinite(metrics["meta/return_pre"])
+    assert math.isnan(metrics["meta/return_post"])
+    assert metrics["train/skipped"] == 1
+    with pytest.raises(InputError, match=r"10 outer steps in a row .* up to iteration 10"):
+        learner.learn(20)
+    assert learner.iteration == 10
 
 
 def test_the_log_changes_nothing():

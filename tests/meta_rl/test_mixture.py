@@ -9,7 +9,6 @@ import presets
 from meta_rl.adam import Adam
 from meta_rl.config import AdamConfig, InnerConfig
 from meta_rl.core import InnerLoop
-from meta_rl.mixture import make_rule
 from meta_rl.optimizers import OPTIMIZERS
 from meta_rl.types import Meta
 
@@ -27,10 +26,10 @@ def one_hot(learned, name):
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_all_weight_on_one_rule_is_exactly_that_rule(name):
     config = InnerConfig(steps=3, optimizer="mixture", gradient_scale=SCALE, schedule="exponential")
-    mixture = make_rule(config)
+    mixture = config.make_rule()
     learned = one_hot(mixture.init(THETA), name)
     own = {k.removeprefix(f"{name}."): v for k, v in learned.items() if k.startswith(name)}
-    single = make_rule(dataclasses.replace(config, optimizer=name))
+    single = dataclasses.replace(config, optimizer=name).make_rule()
     phi, state = THETA, mixture.start(THETA)
     other, other_state = THETA, single.start(THETA)
     generator = torch.Generator().manual_seed(0)
@@ -43,7 +42,7 @@ def test_all_weight_on_one_rule_is_exactly_that_rule(name):
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_the_four_start_with_first_steps_of_equal_length(name):
-    rule = make_rule(InnerConfig(step_size=0.1, optimizer="mixture", gradient_scale=SCALE))
+    rule = InnerConfig(step_size=0.1, optimizer="mixture", gradient_scale=SCALE).make_rule()
     gradient = {n: torch.full_like(v, SCALE) for n, v in THETA.items()}
     learned = one_hot(rule.init(THETA), name)
     phi, _ = rule.step(learned, 0, THETA, gradient, LOSS, rule.start(THETA))
@@ -51,14 +50,14 @@ def test_the_four_start_with_first_steps_of_equal_length(name):
 
 
 def test_a_rule_without_weight_has_no_say_even_at_infinity():
-    rule = make_rule(InnerConfig(optimizer="mixture"))
+    rule = InnerConfig(optimizer="mixture").make_rule()
     learned = one_hot(rule.init(THETA), "adam") | {"sgd.step_size": torch.tensor(1e4).double()}
     phi, _ = rule.step(learned, 0, THETA, THETA, LOSS, rule.start(THETA))
     assert torch.isfinite(phi["w"]).all()
 
 
 def test_hardening_keeps_the_most_likely_rule():
-    rule = make_rule(InnerConfig(optimizer="mixture"))
+    rule = InnerConfig(optimizer="mixture").make_rule()
     learned = rule.init(THETA) | {"choice": torch.tensor([0.1, 0.3, 0.2, 0.25]).double()}
     hard = rule.harden(learned)
     weights = rule.step_sizes(hard, THETA)
@@ -88,7 +87,7 @@ def test_the_outer_loop_finds_the_rule_that_wins(kind, size, gradient_scale, win
     config = InnerConfig(
         steps=3, step_size=size, optimizer="mixture", gradient_scale=gradient_scale
     )
-    rule = make_rule(config)
+    rule = config.make_rule()
 
     def loss(params, batch):
         scale, centre = batch

@@ -4,6 +4,7 @@ import dataclasses
 
 import pytest
 import torch
+from test_core import ALPHA, D, quadratic, tasks
 
 import presets
 from meta_rl import seeds
@@ -13,20 +14,7 @@ from meta_rl.reptile import Reptile
 from meta_rl.rules import GradientDescent
 from meta_rl.types import Meta
 
-M, D, ALPHA, EPSILON = 5, 4, 0.1, 0.25
-
-
-def quadratic(params, batch):
-    """0.5 (x - c)^T A (x - c), whose gradient is A (x - c)."""
-    matrix, centre = batch
-    offset = params["x"] - centre
-    return 0.5 * offset @ matrix @ offset
-
-
-def tasks(seed):
-    g = torch.Generator().manual_seed(seed)
-    root = torch.randn(M, D, D, generator=g, dtype=torch.float64)
-    return root @ root.mT / D, torch.randn(M, D, generator=g, dtype=torch.float64)
+EPSILON = 0.25
 
 
 def make(steps, iterations=10, **outer):

@@ -8,7 +8,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 import presets
 from meta_rl.config import AdamConfig, ProMPConfig, TRPOConfig
-from meta_rl.core import over_tasks, unflatten_like
+from meta_rl.tasks import over_tasks, unflatten_like
 from meta_rl.trial import collect
 from meta_rl.trpo import conjugate_gradient
 

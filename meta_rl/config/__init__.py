@@ -1,0 +1,35 @@
+"""Every setting of a training run, as frozen dataclasses that import nothing heavy.
+
+``train.py --help`` must answer before torch has been imported, so the settings live here rather
+than beside the code they configure. Invalid settings are refused when they are made.
+"""
+
+from meta_rl.config.data import EpisodesConfig, EvalConfig, NetworkConfig, ShotsConfig
+from meta_rl.config.evolution import EvolutionConfig, GeneticConfig
+from meta_rl.config.inner import InnerConfig
+from meta_rl.config.outer import (
+    AdamConfig,
+    OuterConfig,
+    ProMPConfig,
+    ReptileConfig,
+    TRPOConfig,
+)
+from meta_rl.config.run import Config, from_dict, to_dict
+
+__all__ = [
+    "AdamConfig",
+    "Config",
+    "EpisodesConfig",
+    "EvalConfig",
+    "EvolutionConfig",
+    "GeneticConfig",
+    "InnerConfig",
+    "NetworkConfig",
+    "OuterConfig",
+    "ProMPConfig",
+    "ReptileConfig",
+    "ShotsConfig",
+    "TRPOConfig",
+    "from_dict",
+    "to_dict",
+]

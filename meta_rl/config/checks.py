@@ -1,0 +1,47 @@
+"""What every settings class checks when it is made."""
+
+from __future__ import annotations
+
+import types
+import typing
+from typing import Any, Literal
+
+from meta_rl.errors import require
+
+
+def require_types(config: Any, prefix: str) -> None:
+    """Refuse settings whose type is not the declared one.
+
+    Raises:
+        InputError: naming the setting, what it may be and what it is.
+    """
+    for name, hint in typing.get_type_hints(type(config)).items():
+        value = getattr(config, name)
+        if not _fits(value, hint):
+            literal = typing.get_origin(hint) is Literal
+            one_of = "one of " + ", ".join(map(repr, typing.get_args(hint)))
+            expected = one_of if literal else getattr(hint, "__name__", str(hint))
+            require(False, f"{prefix}.{name}".lstrip("."), expected, value)
+
+
+def require_if_given(what: str, expected: str, got: float | None) -> None:
+    """Refuse a number that is given and not above 0.
+
+    Raises:
+        InputError: naming the setting, what it expects and what it got.
+    """
+    require(got is None or got > 0, what, expected, got)
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    origin, options = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Literal:
+        return value in options
+    if isinstance(hint, types.UnionType):
+        return any(_fits(value, option) for option in options)
+    if origin is tuple:
+        return isinstance(value, tuple) and all(_fits(entry, options[0]) for entry in value)
+    if hint in (int, float):
+        allowed = int if hint is int else (int, float)
+        return isinstance(value, allowed) and not isinstance(value, bool)
+    return isinstance(value, hint)

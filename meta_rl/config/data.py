@@ -1,0 +1,124 @@
+"""Settings of what is learned from, by which network, and how it is evaluated."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from meta_rl.config.checks import require_if_given, require_types
+from meta_rl.errors import InputError, require
+
+
+@dataclass(frozen=True, kw_only=True)
+class EpisodesConfig:
+    """Reinforcement learning: what one meta-batch samples and how it is valued."""
+
+    tasks: int = 20
+    """M, tasks in a meta-batch."""
+    episodes: int = 20
+    """B, episodes per task before each inner step and after the last."""
+    gamma: float = 0.99
+    """Discount per step."""
+    gae_lambda: float = 1.0
+    """Lambda of generalized advantage estimation; 1 is the Monte-Carlo return."""
+    estimator: Literal["likelihood-ratio", "dice", "log-likelihood"] = "likelihood-ratio"
+    """What is differentiated twice: little variance (LVC), no bias (DiCE), or neither (parity)."""
+    exploration: float = 0.0
+    """Weight of E-MAML's term: support data are credited with the return after adapting to them."""
+    init_std: float = 1.0
+    """Initial standard deviation of a Gaussian policy, in its own action units."""
+    action_scale: float = 10.0
+    """A Gaussian policy's [-scale, scale] is mapped linearly onto the environment's action box."""
+    workers: int = 0
+    """Processes that step single environments; 0 steps them in this one. Families with a batched
+    backend need none."""
+
+    def __post_init__(self):
+        require_types(self, "data")
+        require(self.workers >= 0, "data.workers", "0 or more", self.workers)
+        require(self.tasks > 0, "data.tasks", "1 or more", self.tasks)
+        require(self.episodes > 0, "data.episodes", "1 or more", self.episodes)
+        require(0 <= self.gamma <= 1, "data.gamma", "between 0 and 1", self.gamma)
+        require(0 <= self.gae_lambda <= 1, "data.gae_lambda", "between 0 and 1", self.gae_lambda)
+        require(self.exploration >= 0, "data.exploration", "0 or more", self.exploration)
+        if self.exploration > 0 and self.estimator != "log-likelihood":
+            raise InputError(
+                f"data.exploration: expected 0 with --data.estimator {self.estimator}, got "
+                f"{self.exploration}. That estimator credits the support data by itself, and the "
+                "term would count it twice. Use --data.estimator log-likelihood (E-MAML)."
+            )
+        require(self.init_std > 0, "data.init_std", "above 0", self.init_std)
+        require(self.action_scale > 0, "data.action_scale", "above 0", self.action_scale)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShotsConfig:
+    """Supervised few-shot learning: what one meta-batch draws."""
+
+    tasks: int = 25
+    """M, tasks in a meta-batch."""
+    shots: int = 10
+    """S, labelled examples each task adapts on, of every class where there are classes."""
+    queries: int = 10
+    """Examples each task's outer loss is taken on, of every class where there are classes."""
+    ways: int = 5
+    """N, classes of a task, where there are classes."""
+    rotations: bool = False
+    """Whether a class of images turned by 90, 180 and 270 degrees makes three further classes."""
+    folder: str | None = None
+    """Where the data are, for families that read files."""
+
+    def __post_init__(self):
+        require_types(self, "data")
+        require(self.ways > 1, "data.ways", "2 or more", self.ways)
+        require(self.tasks > 0, "data.tasks", "1 or more", self.tasks)
+        require(self.shots > 0, "data.shots", "1 or more", self.shots)
+        require(self.queries > 0, "data.queries", "1 or more", self.queries)
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkConfig:
+    """The network whose parameters are adapted."""
+
+    kind: Literal["mlp", "convolutional"] = "mlp"
+    """A multi-layer perceptron, or four convolution blocks and a linear layer, for images."""
+    hidden: tuple[int, ...] = (64, 64)
+    """Units of each hidden layer of a perceptron."""
+    activation: Literal["tanh", "relu"] = "tanh"
+    context: int = 0
+    """Size of the context vector beside the input, for --inner.adapts context; 0 for none."""
+    channels: int = 64
+    """Channels of each block of a convolutional network."""
+
+    def __post_init__(self):
+        require_types(self, "network")
+        require(self.channels > 0, "network.channels", "1 or more", self.channels)
+        if self.kind == "convolutional" and self.context:
+            raise InputError(
+                f"network.context: expected 0 with a convolutional network, got {self.context}. It "
+                "has no input to put a vector beside. Give --network.kind mlp."
+            )
+        require(all(h > 0 for h in self.hidden), "network.hidden", "sizes above 0", self.hidden)
+        require(self.context >= 0, "network.context", "0 or more", self.context)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvalConfig:
+    """Evaluation on held-out tasks while training; off when ``every`` is 0."""
+
+    every: int = 25
+    """Iterations between evaluations."""
+    tasks: int = 40
+    """Held-out tasks, the same at every evaluation."""
+    steps: int = 3
+    """Inner steps taken on each."""
+    test_tasks: int | None = None
+    """Further tasks scored when training ends; if not given, the held-out ones are. Families with
+    class splits take their test classes for these, and their validation classes before."""
+
+    def __post_init__(self):
+        require_types(self, "eval")
+        require_if_given("eval.test_tasks", "1 or more", self.test_tasks)
+        require(self.every >= 0, "eval.every", "0 or more", self.every)
+        require(self.tasks > 0, "eval.tasks", "1 or more", self.tasks)
+        require(self.steps >= 0, "eval.steps", "0 or more", self.steps)

@@ -1,0 +1,84 @@
+"""Settings of the inner loop."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from meta_rl.config.checks import require_if_given, require_types
+from meta_rl.errors import require
+
+if TYPE_CHECKING:
+    from meta_rl.rules import Rule
+
+
+@dataclass(frozen=True, kw_only=True)
+class InnerConfig:
+    """The inner loop: K steps of an update rule whose own numbers may be meta-learned."""
+
+    method: Literal["gradient", "es", "hill-climbing"] = "gradient"
+    """What an inner step follows: the loss's gradient, the gradient an evolution strategy
+    estimates from scores, or the best of random neighbours. The latter two need an outer step that
+    takes no gradient either."""
+
+    steps: int = 1
+    """K, gradient steps taken when adapting to a task during meta-training."""
+    step_size: float = 0.1
+    """alpha, its value at the start of meta-training."""
+    learn_step_size: bool = True
+    """Whether the outer loop learns the step sizes, and the optimizer's coefficients, too;
+    otherwise they stay as given."""
+    form: Literal["scalar", "tensor", "parameter"] = "scalar"
+    """One step size in all, one per tensor, or one per parameter (Meta-SGD)."""
+    per_step: bool = False
+    """Separate step sizes for each of the K steps (LSLR)."""
+    extra_step_scale: float = 1.0
+    """Steps beyond the K trained ones take the last step size times this."""
+    positive: Literal["exp", "softplus", "none"] = "exp"
+    """What keeps a learned step size above zero; ``none`` lets it change sign, as in Meta-SGD."""
+    optimizer: Literal["sgd", "momentum", "rmsprop", "adam", "mixture"] = "sgd"
+    """Direction of a step. ``mixture`` learns which of the four to take."""
+    gradient_scale: float = 0.01
+    """Mixture: root mean square of a gradient's entries expected at the start, for which the first
+    steps of all four are equally long. About 0.005 in our environments, 0.17 for the sinusoid."""
+    schedule: Literal["constant", "inverse-sqrt", "exponential", "learned"] = "constant"
+    """What step k (from 0) multiplies the step size by: 1, 1/sqrt(k+1), decay^k, or a small network
+    of the step, loss, gradient and value, which decays parameters too (ALFA)."""
+    decay: float = 0.5
+    """Of the exponential schedule."""
+    adapts: Literal["all", "head", "context"] = "all"
+    """What inner steps move: everything, the last layer and a policy's log-std (ANIL), or a context
+    vector beside the network's input (CAVIA; give --network.context its size)."""
+    first_order: bool = False
+    """Treat the inner gradients as constants in the outer gradient (FOMAML)."""
+    queries: int = 20
+    """Q, for es and hill-climbing: directions tried in an inner step."""
+    sigma: float = 0.1
+    """For es: how far along a direction parameters are tried."""
+    tasks_at_once: int | None = None
+    """Tasks walked together by vmap: all (none given), so many at a time, or 1 for a loop."""
+
+    def __post_init__(self):
+        require_types(self, "inner")
+        require(self.steps >= 0, "inner.steps", "0 or more", self.steps)
+        positive = self.step_size > 0 or self.positive == "none"
+        require(positive, "inner.step_size", "above 0 (or --inner.positive none)", self.step_size)
+        require(
+            self.extra_step_scale > 0, "inner.extra_step_scale", "above 0", self.extra_step_scale
+        )
+        require(self.gradient_scale > 0, "inner.gradient_scale", "above 0", self.gradient_scale)
+        require(0 < self.decay <= 1, "inner.decay", "above 0, at most 1", self.decay)
+        require(self.queries > 0, "inner.queries", "1 or more", self.queries)
+        require(self.sigma > 0, "inner.sigma", "above 0", self.sigma)
+        require_if_given("inner.tasks_at_once", "1 or more", self.tasks_at_once)
+
+    def make_rule(self, seed: int = 0) -> Rule:
+        """The update rule of these settings. A rule of your own is made by a subclass of this.
+
+        Args:
+            seed: of a learned schedule's first weights.
+        """
+        from meta_rl.mixture import Mixture
+        from meta_rl.rules import GradientDescent
+
+        return (Mixture if self.optimizer == "mixture" else GradientDescent)(self, seed)

@@ -1,0 +1,265 @@
+"""Settings of the outer steps, each of which makes its step and says what it does not fit.
+
+A step of your own has a subclass of :class:`OuterConfig` or of one of the others.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from meta_rl.config.checks import require_if_given, require_types
+from meta_rl.config.data import EpisodesConfig, ShotsConfig
+from meta_rl.errors import InputError, require
+
+if TYPE_CHECKING:
+    from meta_rl.config.run import Config
+    from meta_rl.core import InnerLoop
+    from meta_rl.outer import OuterStep
+    from meta_rl.types import Meta
+
+
+@dataclass(frozen=True, kw_only=True)
+class OuterConfig(ABC):
+    """Settings of an outer step."""
+
+    def __post_init__(self):
+        require_types(self, "outer")
+
+    @abstractmethod
+    def make(self, inner: InnerLoop, meta: Meta, problem: Any, run: Config) -> OuterStep:
+        """The outer step of these settings, which changes ``meta`` in place.
+
+        Args:
+            inner: the inner loop.
+            meta: leaf tensors.
+            problem: a :class:`meta_rl.types.Problem`; of reinforcement learning where
+                :meth:`refuse` asks for a policy, which has a ``distribution`` too.
+            run: all settings of the run.
+        """
+        ...
+
+    def refuse(self, run: Config) -> None:
+        """Refuse what does not fit: unless this is overridden, adapting without a gradient.
+
+        Raises:
+            InputError: with the reason, and what to do.
+        """
+        if run.inner.method != "gradient":
+            raise InputError(
+                f"inner.method: {run.inner.method} adapts without a gradient, so "
+                f"{type(self).__name__} has nothing to differentiate through. Use "
+                "EvolutionConfig or GeneticConfig as the outer step, or --inner.method gradient."
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TRPOConfig(OuterConfig):
+    """Outer step within a KL trust region (Schulman et al. 2015; Finn et al. 2017)."""
+
+    max_kl: float = 0.01
+    """Trust region: mean KL of the adapted policies, in nats."""
+    cg_iterations: int = 10
+    """Conjugate-gradient iterations for the natural gradient."""
+    damping: float = 1e-5
+    """Added to the curvature's diagonal."""
+    backtrack_ratio: float = 0.8
+    """Each rejected line-search trial shrinks the step by this."""
+    backtracks: int = 15
+    """Line-search trials before the step is given up."""
+    curvature_fraction: float = 1.0
+    """Share of each task's episodes used for curvature products (never for the gradient)."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        require(self.max_kl > 0, "outer.max_kl", "above 0", self.max_kl)
+        require(self.cg_iterations > 0, "outer.cg_iterations", "1 or more", self.cg_iterations)
+        require(self.damping >= 0, "outer.damping", "0 or more", self.damping)
+        ratio = self.backtrack_ratio
+        require(0 < ratio < 1, "outer.backtrack_ratio", "between 0 and 1", ratio)
+        require(self.backtracks > 0, "outer.backtracks", "1 or more", self.backtracks)
+        share = self.curvature_fraction
+        require(0 < share <= 1, "outer.curvature_fraction", "above 0, at most 1", share)
+
+    def make(self, inner: InnerLoop, meta: Meta, problem: Any, run: Config) -> OuterStep:
+        """:class:`meta_rl.trpo.TRPO`."""
+        from meta_rl.trpo import TRPO
+
+        return TRPO(self, inner, meta, problem.distribution)
+
+    def refuse(self, run: Config) -> None:
+        """It needs a policy.
+
+        Raises:
+            InputError: with the reason, and what to do.
+        """
+        super().refuse(run)
+        _refuse_without_policy(self, run)
+
+
+@dataclass(frozen=True, kw_only=True)
+class GradientConfig(OuterConfig):
+    """What the outer steps that descend a gradient by Adam have in common."""
+
+    learning_rate: float = 1e-3
+    """For the initialization theta."""
+    step_size_learning_rate: float | None = None
+    """For the inner rule's own parameters; the same as for theta when not given."""
+    max_grad_norm: float | None = None
+    """Meta-gradients longer than this are scaled down to it."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        require(self.learning_rate > 0, "outer.learning_rate", "above 0", self.learning_rate)
+        require_if_given("outer.step_size_learning_rate", "above 0", self.step_size_learning_rate)
+        require_if_given("outer.max_grad_norm", "above 0", self.max_grad_norm)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdamConfig(GradientConfig):
+    """Outer step by Adam on the meta-gradient; with what MAML++ adds, if wanted."""
+
+    final_learning_rate: float | None = None
+    """Where the learning rates end, falling along a cosine over the run; constant if none."""
+    multi_step_iterations: int = 0
+    """Iterations in which the losses after all inner steps count, evenly at first, and the last
+    one's alone in the end (Antoniou et al. 2019). For supervised families."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        require_if_given("outer.final_learning_rate", "above 0", self.final_learning_rate)
+        count = self.multi_step_iterations
+        require(count >= 0, "outer.multi_step_iterations", "0 or more", count)
+
+    def make(self, inner: InnerLoop, meta: Meta, problem: Any, run: Config) -> OuterStep:
+        """:class:`meta_rl.adam.Adam`."""
+        from meta_rl.adam import Adam
+
+        return Adam(self, inner, meta, run.iterations)
+
+    def refuse(self, run: Config) -> None:
+        """The losses after earlier inner steps need query data that fit them.
+
+        Raises:
+            InputError: with the reason, and what to do.
+        """
+        super().refuse(run)
+        if self.multi_step_iterations and isinstance(run.data, EpisodesConfig):
+            raise InputError(
+                "outer.multi_step_iterations: expected 0 with environments, got "
+                f"{self.multi_step_iterations}. The query episodes are those of the last inner "
+                "step's policy and say nothing of the earlier ones."
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProMPConfig(GradientConfig):
+    """Outer steps by Adam on a clipped ratio with a KL penalty (Rothfuss et al. 2019)."""
+
+    epochs: int = 5
+    """Steps of Adam on the data of one iteration; adaptation is recomputed in each."""
+    clip: float = 0.3
+    """Ratios of the adapted policies to the stored ones gain nothing beyond 1 - clip, 1 + clip."""
+    kl_coefficient: float = 5e-4
+    """eta, weight of the KL from the stored policy of each inner step to the recomputed one."""
+    kl_target: float | None = None
+    """Double eta where that KL is above 1.5 times this, halve it below 1 / 1.5; fixed if none."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        require(self.epochs > 0, "outer.epochs", "1 or more", self.epochs)
+        require(0 < self.clip < 1, "outer.clip", "between 0 and 1", self.clip)
+        target, eta = self.kl_target, self.kl_coefficient
+        require_if_given("outer.kl_target", "above 0", target)
+        grows = eta > 0 or (eta == 0 and target is None)
+        expected = "0 or more (above 0 with outer.kl_target: 0 cannot be doubled)"
+        require(grows, "outer.kl_coefficient", expected, eta)
+
+    def make(self, inner: InnerLoop, meta: Meta, problem: Any, run: Config) -> OuterStep:
+        """:class:`meta_rl.promp.ProMP`."""
+        from meta_rl.promp import ProMP
+
+        return ProMP(self, inner, meta, problem.distribution, run.inner.steps)
+
+    def refuse(self, run: Config) -> None:
+        """It needs a policy, inner steps, and the likelihood ratio to the stored policy.
+
+        Raises:
+            InputError: with the reason, and what to do.
+        """
+        super().refuse(run)
+        _refuse_without_policy(self, run)
+        _refuse_without_steps(self, run)
+        data = run.data
+        if isinstance(data, EpisodesConfig) and (
+            data.estimator != "likelihood-ratio" or data.exploration
+        ):
+            raise InputError(
+                "data.estimator: ProMP's epochs need the likelihood ratio to the stored "
+                f"policy and no exploration term; got {data.estimator!r} and "
+                f"{data.exploration}. Use TRPOConfig or AdamConfig."
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReptileConfig(OuterConfig):
+    """Outer step towards the mean of the adapted parameters (Nichol et al. 2018)."""
+
+    learning_rate: float = 0.1
+    """epsilon, the share of the way to go; or Adam's learning rate."""
+    optimizer: Literal["sgd", "adam"] = "sgd"
+    """Go that share of the way, or give theta - mean phi to Adam as a gradient."""
+    linear_decay: bool = False
+    """Lower the learning rate linearly to 0 over the run's iterations."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        require(self.learning_rate > 0, "outer.learning_rate", "above 0", self.learning_rate)
+
+    def make(self, inner: InnerLoop, meta: Meta, problem: Any, run: Config) -> OuterStep:
+        """:class:`meta_rl.reptile.Reptile`."""
+        from meta_rl.reptile import Reptile
+
+        return Reptile(self, inner, meta, run.iterations)
+
+    def refuse(self, run: Config) -> None:
+        """It needs inner steps, and a rule that learns nothing.
+
+        Raises:
+            InputError: with the reason, and what to do.
+        """
+        super().refuse(run)
+        _refuse_without_steps(self, run)
+        learned = run.inner.optimizer == "mixture" or run.inner.schedule == "learned"
+        if learned or run.inner.adapts != "all":
+            raise InputError(
+                "inner: Reptile learns only what adapts, and no rule: expected a fixed optimizer "
+                "and schedule and adapts 'all'. Use AdamConfig."
+            )
+        if run.inner.learn_step_size:
+            raise InputError(
+                "inner.learn_step_size: expected False with Reptile, got True. Reptile has no "
+                "outer gradient that step sizes could descend. Give --inner.no-learn-step-size, "
+                "or use AdamConfig."
+            )
+
+
+def _name(outer: OuterConfig) -> str:
+    return type(outer).__name__.removesuffix("Config")
+
+
+def _refuse_without_policy(outer: OuterConfig, run: Config) -> None:
+    if isinstance(run.data, ShotsConfig):
+        raise InputError(
+            f"outer: {_name(outer)} needs a policy's action distribution; supervised families have "
+            "none. Use AdamConfig or ReptileConfig."
+        )
+
+
+def _refuse_without_steps(outer: OuterConfig, run: Config) -> None:
+    if run.inner.steps == 0:
+        raise InputError(
+            f"inner.steps: expected 1 or more with {_name(outer)}, got 0. Its outer step is made "
+            "from the inner steps. Use TRPOConfig or AdamConfig to learn without adapting."
+        )

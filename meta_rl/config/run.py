@@ -1,0 +1,98 @@
+"""All settings of one training run, and their JSON."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import inspect
+import types
+import typing
+from dataclasses import dataclass, field
+from typing import Any
+
+from meta_rl.config.checks import require_types
+from meta_rl.config.data import EpisodesConfig, EvalConfig, NetworkConfig, ShotsConfig
+from meta_rl.config.inner import InnerConfig
+from meta_rl.config.outer import OuterConfig, TRPOConfig
+from meta_rl.errors import InputError, require
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """One training run. Equal configs on one machine and CPU give equal parameters, bit for bit."""
+
+    family: str
+    """Task family to meta-train on."""
+    iterations: int = 100
+    """Outer steps in all."""
+    seed: int = 0
+    """Everything random derives from it."""
+    log_every: int = 1
+    """Iterations between TensorBoard points."""
+    checkpoint_every: int = 25
+    """Iterations between checkpoints; the last iteration is always kept."""
+    inner: InnerConfig = field(default_factory=InnerConfig)
+    outer: OuterConfig = field(default_factory=TRPOConfig)
+    data: EpisodesConfig | ShotsConfig = field(default_factory=EpisodesConfig)
+    network: NetworkConfig = field(default_factory=NetworkConfig)
+    eval: EvalConfig = field(default_factory=EvalConfig)
+
+    def __post_init__(self):
+        require_types(self, "")
+        require(self.iterations > 0, "iterations", "1 or more", self.iterations)
+        require(self.seed >= 0, "seed", "0 or more", self.seed)
+        require(self.log_every > 0, "log_every", "1 or more", self.log_every)
+        require(self.checkpoint_every > 0, "checkpoint_every", "1 or more", self.checkpoint_every)
+        if (self.inner.adapts == "context") != (self.network.context > 0):
+            raise InputError(
+                "network.context: expected a size above 0 with inner.adapts 'context' and 0 "
+                f"otherwise, got {self.network.context} with {self.inner.adapts!r}."
+            )
+        self.outer.refuse(self)
+
+
+def to_dict(config: Any) -> Any:
+    """A config as JSON values; each dataclass carries its class name under ``type``."""
+    if dataclasses.is_dataclass(config):
+        values = {f.name: to_dict(getattr(config, f.name)) for f in dataclasses.fields(config)}
+        return {"type": type(config).__name__, **values}
+    return list(config) if isinstance(config, tuple) else config
+
+
+def from_dict(values: dict[str, Any], expected: Any = Config) -> Any:
+    """The config :func:`to_dict` wrote.
+
+    Raises:
+        InputError: on a class or key that does not belong there.
+    """
+    union = isinstance(expected, types.UnionType)
+    declared = typing.get_args(expected) if union else (expected,)
+    choices = {c.__name__: c for one in declared for c in _kinds(one)}
+    name = values.get("type")
+    if name not in choices:
+        raise InputError(
+            f"config: expected type {' or '.join(choices)}, got {name!r}. "
+            "A class of your own? Give --families FILE.py, or import it first."
+        )
+    cls = choices[name]
+    hints = typing.get_type_hints(cls)
+    keys = {f.name for f in dataclasses.fields(cls)}
+    given = {key: value for key, value in values.items() if key != "type"}
+    for key in sorted(given.keys() - keys):
+        near = difflib.get_close_matches(key, keys, 1)
+        raise InputError(
+            f"config: {name} has no setting {key!r}."
+            + (f" Did you mean {near[0]!r}?" if near else f" It has {', '.join(sorted(keys))}.")
+        )
+    built = {}
+    for key, value in given.items():
+        if isinstance(value, dict):
+            value = from_dict(value, hints[key])
+        built[key] = tuple(value) if isinstance(value, list) else value
+    return cls(**built)
+
+
+def _kinds(cls: type) -> list[type]:
+    """The class, unless it is abstract, and those derived from it, of other people's too."""
+    own = [] if inspect.isabstract(cls) else [cls]
+    return own + [kind for derived in cls.__subclasses__() for kind in _kinds(derived)]
