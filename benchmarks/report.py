@@ -33,7 +33,7 @@ def main() -> None:
     if families:
         page = replaced(page, "families", all_families(families))
     for name, result in results.items():
-        makers = {"stepping": rates}
+        makers = {"stepping": rates, "optimizer-choice": choices}
         make = makers.get(name, learning if name.startswith("learning-") else timing)
         page = replaced(page, name, make(name, result) + "\n\n" + source(result))
     PAGE.write_text(page)
@@ -149,6 +149,24 @@ def rates(name: str, result: dict[str, Any]) -> str:
         ]
         parts.append(table([f"`{work}`", "steps a second", "x AsyncVectorEnv"], rows))
     return "\n\n".join(parts)
+
+
+def choices(name: str, result: dict[str, Any]) -> str:
+    """Per family: the loss of each rule alone, and what the mixture chose, over seeds."""
+    rows, rules = [], []
+    for family, runs in result["families"].items():
+        rules = list(runs[0]["alone"])
+        alone = [spread([run["alone"][rule] for run in runs]) for rule in rules]
+        weights = spread([run["weights"][run["chosen"]] for run in runs])
+        hardened = spread([run["mixture, hardened"] for run in runs])
+        rows.append([family, *alone, ", ".join(run["chosen"] for run in runs), weights, hardened])
+    head = ["", *(f"{rule} alone" for rule in rules), "chosen", "its weight", "loss with it"]
+    return table(head, rows)
+
+
+def spread(values: list[float]) -> str:
+    """Smallest to largest."""
+    return f"{min(values):.2g} to {max(values):.2g}"
 
 
 def timing(name: str, result: dict[str, Any]) -> str:
