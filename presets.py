@@ -180,10 +180,13 @@ def _inner(config: Config, **changes: Any) -> Config:
 
 def _reptile(config: Config) -> Config:
     """Several inner steps, because one alone would be joint training; Adam where rewards are."""
-    config = _inner(config, steps=max(3, config.inner.steps), learn_step_size=False)
-    episodes = isinstance(config.data, EpisodesConfig)
-    by_adam = ReptileConfig(optimizer="adam", learning_rate=0.01)
-    return replace(config, outer=by_adam if episodes else ReptileConfig())
+    if isinstance(config.data, ShotsConfig):
+        config = _inner(config, steps=max(3, config.inner.steps), learn_step_size=False)
+        return replace(config, outer=ReptileConfig())
+    # Each inner step costs episodes, and nobody learns its size: fewer and longer ones.
+    steps, size = max(2, config.inner.steps), 3 * config.inner.step_size
+    config = _inner(config, steps=steps, step_size=size, learn_step_size=False)
+    return replace(config, outer=ReptileConfig(optimizer="adam", learning_rate=0.01))
 
 
 def _cavia(config: Config) -> Config:
@@ -222,13 +225,16 @@ ALGORITHMS: dict[str, Callable[[Config], Config]] = {
     "lslr": lambda config: _inner(config, form="tensor", per_step=True),
     "alfa": lambda config: _inner(config, schedule="learned"),
     "learned-optimizer": _learned_optimizer,
-    "promp": lambda config: replace(config, outer=ProMPConfig()),
+    # Ten times the authors' learning rate: they have a thousand iterations, the presets a hundred.
+    "promp": lambda config: replace(
+        config, outer=ProMPConfig(learning_rate=0.01, step_size_learning_rate=0.05)
+    ),
     "e-maml": _emaml,
     "es-maml": lambda config: _population(
-        config, EvolutionConfig(population=20, sigma=0.1, learning_rate=0.02)
+        config, EvolutionConfig(population=10, sigma=0.1, learning_rate=0.05)
     ),
     "ga-maml": lambda config: _population(
-        config, GeneticConfig(population=40, sigma=0.05, parents=10)
+        config, GeneticConfig(population=20, sigma=0.05, parents=5)
     ),
 }
 

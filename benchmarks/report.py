@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from benchmarks.learning import FAMILIES
+from benchmarks.experiments import FAMILIES
 from benchmarks.provenance import RESULTS
 
 PAGE = Path(__file__).parent.parent / "docs" / "benchmarks.md"
@@ -35,6 +35,7 @@ def main() -> None:
     for name, result in results.items():
         makers = {
             "stepping": rates,
+            "optimizer-choice": choices,
             "learning-smoke": short_runs,
             "learning-smoke-metaworld": short_runs,
         }
@@ -54,8 +55,11 @@ def replaced(page: str, name: str, text: str) -> str:
 def source(result: dict[str, Any]) -> str:
     """One line: commit, day, versions, hardware."""
     p = result["provenance"]
+    runs = [run for arm in result.get("arms", {}).values() for run in arm]
+    commits = dict.fromkeys(run.get("commit", p["commit"]) for run in runs) or [p["commit"]]
     return (
-        f"Commit `{p['commit']}`, {p['date']}; torch {p['torch']}, Python {p['python']}; "
+        f"Commit {', '.join(f'`{commit}`' for commit in commits)}, {p['date']}; "
+        f"torch {p['torch']}, Python {p['python']}; "
         f"{p['gpu'] or p['cpu']}, {p['cores']} cores, {p['threads']} threads."
     )
 
@@ -73,7 +77,7 @@ def learning(name: str, result: dict[str, Any]) -> str:
         seconds = np.median([run["seconds"] for run in runs])
         trained = f"{len(runs)} x {runs[0]['iterations']}"
         rows.append([arm, *cells, trained, f"{seconds:.0f}" if runs[0]["iterations"] else "-"])
-    figure(name, arms)
+    figure(name, arms, result["settings"].get("samples"))
     return table(head, rows) + f"\n\n![{name}](images/{name}.png)"
 
 
@@ -125,7 +129,7 @@ def interval(scores: np.ndarray) -> str:
     return f"{scores.mean():.3g} [{low:.3g}, {high:.3g}]"
 
 
-def figure(name: str, arms: dict[str, Any]) -> None:
+def figure(name: str, arms: dict[str, Any], budget: int | None) -> None:
     """Score after adaptation and the step sizes while training; seeds as thin lines."""
     figure = Figure(figsize=(10, 4), layout="constrained")
     left, right = figure.subplots(1, 2)
@@ -135,15 +139,17 @@ def figure(name: str, arms: dict[str, Any]) -> None:
                 continue
             style = {"color": f"C{number}", "linewidth": 0.9}
             label = arm if seed == 0 else None
-            iterations = [point["iteration"] for point in run["curve"]]
+            # With a budget in samples, arms differ in how many an iteration takes.
+            spent = [point["samples" if budget else "iteration"] for point in run["curve"]]
             post = next(k for k in run["curve"][0] if k.endswith("_post"))
-            left.plot(iterations, [p[post] for p in run["curve"]], label=label, **style)
+            left.plot(spent, [p[post] for p in run["curve"]], label=label, **style)
             for key in (k for k in run["curve"][0] if k.startswith("rule/")):
-                right.plot(iterations, [p[key] for p in run["curve"]], label=label, **style)
+                right.plot(spent, [p[key] for p in run["curve"]], label=label, **style)
                 label = None
-    left.set(xlabel="iteration", ylabel="score after adaptation, training tasks")
-    right.set(xlabel="iteration", ylabel="mean step size")
-    if name == "learning-sinusoid":
+    across = "environment steps or labelled examples" if budget else "iteration"
+    left.set(xlabel=across, ylabel="score after adaptation, training tasks")
+    right.set(xlabel=across, ylabel="mean step size")
+    if name.endswith("-sinusoid"):
         left.set_yscale("log")
     left.legend()
     figure.savefig(IMAGES / f"{name}.png", dpi=100)
@@ -160,6 +166,24 @@ def rates(name: str, result: dict[str, Any]) -> str:
             rows.append([who, f"{rate['median']:,}", *(f"{ratio:,.1f}" for ratio in ratios)])
         parts.append(table([f"`{work}`", "steps a second", *(f"x {b}" for b in beside)], rows))
     return "\n\n".join(parts)
+
+
+def choices(name: str, result: dict[str, Any]) -> str:
+    """Per family: the loss of each rule alone, and what the mixture chose, over seeds."""
+    rows, rules = [], []
+    for family, runs in result["families"].items():
+        rules = list(runs[0]["alone"])
+        alone = [spread([run["alone"][rule] for run in runs]) for rule in rules]
+        weights = spread([run["weights"][run["chosen"]] for run in runs])
+        hardened = spread([run["mixture, hardened"] for run in runs])
+        rows.append([family, *alone, ", ".join(run["chosen"] for run in runs), weights, hardened])
+    head = ["", *(f"{rule} alone" for rule in rules), "chosen", "its weight", "loss with it"]
+    return table(head, rows)
+
+
+def spread(values: list[float]) -> str:
+    """Smallest to largest."""
+    return f"{min(values):.2g} to {max(values):.2g}"
 
 
 def timing(name: str, result: dict[str, Any]) -> str:

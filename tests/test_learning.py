@@ -6,6 +6,7 @@ import pytest
 import torch
 
 import presets
+from benchmarks import optimizer_choice
 from meta_rl import seeds
 
 
@@ -54,3 +55,18 @@ def test_cartpole_balances_after_one_step_whichever_way_it_is_wired():
     scores = held_out(learner, 1, tasks=40)
     assert scores[0] < 100
     assert scores[1] > 150
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize(
+    ("name", "winner"), [("one curvature", "sgd"), ("curvatures 1, 0.1, 0.01", "rmsprop")]
+)
+def test_the_mixture_chooses_the_rule_that_wins_and_says_so(name, winner, seed):
+    family = optimizer_choice.FAMILIES[name]
+    learner = optimizer_choice.train(family, "mixture", seed)
+    other = {"sgd": "rmsprop", "rmsprop": "sgd"}[winner]
+    alone = optimizer_choice.train(family, other, seed)
+    loss = optimizer_choice.held_out_loss
+    assert optimizer_choice.chosen(learner, family) == winner
+    assert loss(learner, family) < 0.3 * loss(alone, family)

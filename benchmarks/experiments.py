@@ -1,0 +1,138 @@
+"""What is compared: experiments as data, each a name and its arms' settings."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from typing import Any
+
+from meta_rl.config import Config, ShotsConfig
+from meta_rl.errors import InputError
+from presets import ALGORITHMS, PRESETS, algorithm, preset
+
+NAVIGATION, CARTPOLE, SINUSOID, BANDIT, MDP = (
+    PRESETS[n] for n in ("navigation-2d", "cartpole", "sinusoid", "bandit-5", "tabular-mdp")
+)
+# Does a family meta-train at all: the preset after training, and without.
+FAMILIES = (
+    "bandit-5",
+    "bandit-10",
+    "tabular-mdp",
+    "navigation-corner",
+    "navigation-semicircle",
+    "navigation-pearl",
+    "pendulum",
+    "acrobot",
+    "mountain-car-energy",
+    "mountain-car-continuous",
+    "half-cheetah-direction",
+    "half-cheetah-velocity",
+)
+# The robots that take hours: a few iterations on a few tasks, to see them work from end to end.
+SMOKE = (
+    "ant-direction",
+    "ant-direction-maml",
+    "ant-direction-2d",
+    "ant-direction-2d-pearl",
+    "ant-goal",
+    "ant-goal-maml",
+    "ant-velocity",
+    "humanoid-direction",
+    "walker2d-random-params",
+    "hopper-random-params",
+    "half-cheetah-direction-pearl",
+    "half-cheetah-velocity-3",
+    "half-cheetah-velocity-maml",
+    "half-cheetah-velocity-pearl",
+)
+SMOKE_METAWORLD = ("metaworld-ml1-reach-v3",)
+
+
+def inner(config: Config, **changes: Any) -> Config:
+    """The same settings with another inner loop."""
+    return dataclasses.replace(config, inner=dataclasses.replace(config.inner, **changes))
+
+
+def outer(config: Config, **changes: Any) -> Config:
+    """The same settings with another outer step."""
+    return dataclasses.replace(config, outer=dataclasses.replace(config.outer, **changes))
+
+
+def short(name: str) -> Config:
+    """A family's preset cut down to ten iterations of 5 tasks x 10 episodes.
+
+    So few do not move the step size to where it goes (0.36 for half-cheetah-direction): it starts
+    at 0.5.
+    """
+    config = inner(preset(name), step_size=0.5)
+    data: Any = dataclasses.replace(config.data, tasks=5, episodes=10)
+    return dataclasses.replace(config, iterations=10, data=data)
+
+
+def step_sizes(config: Config) -> dict[str, Config]:
+    """Learned against fixed ones, from the value most papers take and from the preset's."""
+    return {
+        f"{'learned, from' if learned else 'fixed at'} {size:g}": inner(
+            config, step_size=size, learn_step_size=learned
+        )
+        for size in (0.1, config.inner.step_size)
+        for learned in (True, False)
+    }
+
+
+def shots(config: Config, shots: int) -> Config:
+    """The same settings with another number of shots."""
+    data = dataclasses.replace(config.data, shots=shots)
+    assert isinstance(data, ShotsConfig)
+    return dataclasses.replace(config, data=data)
+
+
+def algorithms(config: Config) -> dict[str, Config]:
+    """Every algorithm but those that the preset refuses, and what each must beat."""
+    arms = {}
+    for name in ALGORITHMS:
+        with contextlib.suppress(InputError):
+            arms[name] = algorithm(name, config)
+    return {**arms, "pretrained": inner(config, steps=0), UNTRAINED: config}
+
+
+# "pretrained" trains one policy on all tasks without any inner step and is then adapted with the
+# same rule; UNTRAINED is adapted without having been trained; FROM_SCRATCH has one
+# stable-baselines3 PPO for every held-out task, on as many environment steps as adaptation takes.
+UNTRAINED = "random initialization"
+FROM_SCRATCH = "PPO from scratch"
+EXPERIMENTS: dict[str, dict[str, Config]] = {
+    "navigation-2d": {
+        "maml": NAVIGATION,
+        "maml, 3 inner steps": inner(NAVIGATION, steps=3, per_step=True),
+        "fixed step size": inner(NAVIGATION, learn_step_size=False),
+        "pretrained": inner(NAVIGATION, steps=0, per_step=False),
+        UNTRAINED: NAVIGATION,
+        FROM_SCRATCH: NAVIGATION,
+    },
+    "curvature-fraction": {
+        f"{fraction:g} of the episodes": outer(NAVIGATION, curvature_fraction=fraction)
+        for fraction in (1.0, 0.25)
+    },
+    "cartpole": {
+        "maml": CARTPOLE,
+        "pretrained": inner(CARTPOLE, steps=0, per_step=False),
+        UNTRAINED: CARTPOLE,
+        FROM_SCRATCH: CARTPOLE,
+    },
+    "step-sizes-bandit-5": step_sizes(BANDIT),
+    "step-sizes-tabular-mdp": step_sizes(MDP),
+    **{name: {"maml": PRESETS[name], UNTRAINED: PRESETS[name]} for name in FAMILIES},
+    "smoke": {name: short(name) for name in SMOKE},
+    "smoke-metaworld": {name: short(name) for name in SMOKE_METAWORLD},
+    **{
+        f"algorithms-{config.family}": algorithms(config)
+        for config in (NAVIGATION, CARTPOLE, SINUSOID)
+    },
+    "sinusoid": {
+        "10 shots": SINUSOID,
+        "5 shots": shots(SINUSOID, 5),
+        "10 shots, fixed step size": inner(SINUSOID, learn_step_size=False),
+        "10 shots, Meta-SGD": inner(SINUSOID, form="parameter", positive="none"),
+    },
+}
