@@ -31,8 +31,15 @@ class Examples(NamedTuple):
 class ExampleFamily(Protocol):
     """A distribution over supervised tasks."""
 
-    id: str
-    output_size: int  # numbers to predict, or N classes of a task
+    @property
+    def id(self) -> str:
+        """Its name."""
+        ...
+
+    @property
+    def output_size(self) -> int:
+        """Numbers to predict, or N classes of a task."""
+        ...
 
     @property
     def kind(self) -> Literal["regression", "classification"]:
@@ -84,7 +91,7 @@ class Supervised:
             :func:`meta_rl.core.over_tasks`.
     """
 
-    exploration_loss = None  # examples do not depend on the parameters
+    exploration_loss: Callable[..., Tensor] | None = None  # examples depend on no parameters
 
     def __init__(
         self,
@@ -98,7 +105,7 @@ class Supervised:
         self.device = next(network.parameters()).device
         self.maximizes = family.kind == "classification"
         self.score_name = "accuracy" if self.maximizes else "loss"
-        self.evaluated_at_once = config.tasks
+        self.evaluated_at_once: int | None = config.tasks
 
     def initial_parameters(self) -> Params:
         """The network's own parameters."""
@@ -112,12 +119,12 @@ class Supervised:
         """Draw n tasks of the split for evaluation while training, or for the test at its end."""
         return self.family.sample_tasks(n, seed, self.family.splits[2 if final else 1])
 
-    def loss(self, params: Params, examples: Examples) -> Tensor:
+    def loss(self, params: Params, batch: Examples) -> Tensor:
         """Mean squared error, or cross-entropy in nats, of one task."""
-        output = functional_call(self.network, params, (examples.x,))
+        output = functional_call(self.network, params, (batch.x,))
         if self.maximizes:
-            return F.cross_entropy(output, examples.y)
-        return F.mse_loss(output, examples.y)
+            return F.cross_entropy(output, batch.y)
+        return F.mse_loss(output, batch.y)
 
     inner_loss = loss
 
@@ -163,7 +170,7 @@ class Supervised:
         output = functional_call(self.network, params, (examples.x,))
         return (output.argmax(-1) == examples.y).float().mean()
 
-    def statistics(self, examples: Examples) -> dict[str, Tensor | float]:
+    def statistics(self, batch: Examples) -> dict[str, Tensor | float]:
         """Nothing about a labelled set changes while training."""
         return {}
 
