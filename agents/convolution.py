@@ -9,6 +9,7 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
+from agents.image_functions import convolve, max_pool, standardize
 from meta_rl.errors import require
 
 
@@ -82,8 +83,8 @@ class Block(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """``(S, C, H, W)`` to ``(S, channels, H // 2, W // 2)``."""
-        maps = F.conv2d(images, self.weight, padding=1)
-        variance, mean = torch.var_mean(maps, (0, 2, 3), correction=0, keepdim=True)
-        factor = self.scale.view(-1, 1, 1) * (variance + self.epsilon).rsqrt()
-        maps = F.relu((maps - mean) * factor + self.shift.view(-1, 1, 1))
-        return F.max_pool2d(maps, 2)
+        sign = torch.where(self.scale < 0, -1.0, 1.0).to(self.scale)
+        weight = self.weight * sign.view(-1, 1, 1, 1)
+        maps = convolve(images.permute(0, 2, 3, 1), weight)
+        maps = max_pool(standardize(maps, self.epsilon))
+        return F.relu(maps * (self.scale * sign) + self.shift).permute(0, 3, 1, 2)
