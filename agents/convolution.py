@@ -9,7 +9,7 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
-from agents.image_functions import convolve, max_pool, standardize
+from agents.image_functions import convolve, convolve_and_pool, max_pool, patch_moments, standardize
 from meta_rl.errors import require
 
 
@@ -76,6 +76,7 @@ class Block(nn.Module):
     ):
         super().__init__()
         self.epsilon = epsilon
+        self.few = 9 * in_channels < channels
         self.weight = nn.Parameter(torch.empty(channels, in_channels, 3, 3))
         nn.init.xavier_uniform_(self.weight, generator=generator)
         self.scale = nn.Parameter(torch.ones(channels))
@@ -85,6 +86,16 @@ class Block(nn.Module):
         """``(S, C, H, W)`` to ``(S, channels, H // 2, W // 2)``."""
         sign = torch.where(self.scale < 0, -1.0, 1.0).to(self.scale)
         weight = self.weight * sign.view(-1, 1, 1, 1)
-        maps = convolve(images.permute(0, 2, 3, 1), weight)
-        maps = max_pool(standardize(maps, self.epsilon))
+        maps = images.permute(0, 2, 3, 1)
+        maps = self._first(maps, weight) if self.few else self._later(maps, weight)
         return F.relu(maps * (self.scale * sign) + self.shift).permute(0, 3, 1, 2)
+
+    def _later(self, images: Tensor, weight: Tensor) -> Tensor:
+        return max_pool(standardize(convolve(images, weight), self.epsilon))
+
+    def _first(self, images: Tensor, weight: Tensor) -> Tensor:
+        mean, covariance = patch_moments(images)
+        flat = weight.flatten(1)
+        variance = ((flat @ covariance) * flat).sum(1)
+        pooled = convolve_and_pool(images, weight)
+        return (pooled - flat @ mean) * (variance + self.epsilon).rsqrt()

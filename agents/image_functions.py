@@ -15,17 +15,23 @@ Images are ``(M, S, H, W, C)``, weights ``(M, outputs, C, 3, 3)``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.autograd import Function
+from torch.nn import functional as F
 from torch.utils._pytree import tree_map
 
 aten: Any = torch.ops.aten
 
 IMAGES, WEIGHT, MAPS = range(3)
+
+
+class _How(NamedTuple):
+    size: tuple[int, int]  # height and width of the images
+    stride: int
 
 
 def convolve(images: Tensor, weight: Tensor, stride: int = 1) -> Tensor:
@@ -39,8 +45,28 @@ def convolve(images: Tensor, weight: Tensor, stride: int = 1) -> Tensor:
     Returns:
         ``(S, H', W', outputs)`` with ``H' = ceil(H / stride)``.
     """
-    size = (images.shape[1], images.shape[2])
-    return _Convolution.apply(MAPS, size, stride, images[None], weight[None]).squeeze(0)
+    how = _How((images.shape[1], images.shape[2]), stride)
+    return _Convolution.apply(MAPS, how, None, images[None], weight[None]).squeeze(0)
+
+
+def convolve_and_pool(images: Tensor, weight: Tensor) -> Tensor:
+    """``max_pool(convolve(images, weight))``, a few images at a time: little memory."""
+    return _PooledConvolution.apply(images[None], weight[None])[0].squeeze(0)
+
+
+def patch_moments(images: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean ``(9 C,)`` and covariance ``(9 C, 9 C)`` of the 3x3 patches that a convolution sees.
+
+    They give the mean ``w @ mean`` and the variance ``w @ covariance @ w`` of its every channel
+    without the channel.
+
+    Args:
+        images: of one task, ``(S, H, W, C)``.
+    """
+    patches = F.unfold(images.permute(0, 3, 1, 2), 3, padding=1).transpose(1, 2).flatten(0, 1)
+    mean = patches.mean(0)
+    centered = patches - mean
+    return mean, centered.T @ centered / len(patches)
 
 
 def standardize(maps: Tensor, epsilon: float) -> Tensor:
@@ -76,42 +102,74 @@ class _Convolution(_TaskByTask):
 
     That form is linear in each argument: its gradient in ``maps`` is the convolution, those in
     the other two are the convolution's derivatives, and the derivatives of all three are gradients
-    of the same form again.
+    of the same form again. With ``where``, maps are the pooled ones: those that pooling took there.
     """
 
     @staticmethod
-    def forward(wanted: int, size: tuple, stride: int, first: Tensor, second: Tensor) -> Tensor:
+    def forward(
+        wanted: int, how: _How, where: Tensor | None, first: Tensor, second: Tensor
+    ) -> Tensor:
         """``first`` and ``second`` are the two arguments not wanted, in their order."""
         one = {IMAGES: _grad_images, WEIGHT: _grad_weight, MAPS: _convolution}[wanted]
-        return _stack(one(a, b, size, stride) for a, b in zip(first, second, strict=True))
+        places = [None] * len(first) if where is None else where
+        return _stack(one(*task, how) for task in zip(first, second, places, strict=True))
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple, output: Any) -> None:
-        ctx.wanted, ctx.size, ctx.stride, *others = inputs
-        ctx.save_for_backward(*others)
+        ctx.wanted, ctx.how, *tensors = inputs
+        ctx.save_for_backward(*tensors)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Any:
-        others = [slot for slot in (IMAGES, WEIGHT, MAPS) if slot != ctx.wanted]
-        values = {ctx.wanted: gradient, **dict(zip(others, ctx.saved_tensors, strict=True))}
-        gradients: list[Tensor | None] = []
-        for slot, needed in zip(others, ctx.needs_input_grad[3:], strict=True):
-            rest = [values[other] for other in (IMAGES, WEIGHT, MAPS) if other != slot]
-            gradients.append(
-                _Convolution.apply(slot, ctx.size, ctx.stride, *rest) if needed else None
-            )
-        return None, None, None, *gradients
+        where, *values = ctx.saved_tensors
+        values.insert(ctx.wanted, gradient)
+        needed = list(ctx.needs_input_grad[3:])
+        needed.insert(ctx.wanted, False)
+        gradients = [
+            _Convolution.apply(slot, ctx.how, where, *values[:slot], *values[slot + 1 :])
+            if needed[slot]
+            else None
+            for slot in (IMAGES, WEIGHT, MAPS)
+        ]
+        return None, None, None, *gradients[: ctx.wanted], *gradients[ctx.wanted + 1 :]
 
     @classmethod
     def vmap(cls, info: Any, in_dims: tuple, *arguments: Any) -> tuple[Any, Any]:
-        """With a weight that is the same for all, the B values join the S images instead."""
-        wanted, size, stride, *values = arguments
-        at = {IMAGES: 0, MAPS: 1}.get(wanted)  # where the weight is among the values
-        if at is None or in_dims[3 + at] is not None:
+        """With a weight that is the same for all, more images of one task; else more tasks."""
+        at = {IMAGES: 3, MAPS: 4}.get(arguments[0])  # where the weight is
+        if at is None or in_dims[at] is not None:
             return super().vmap(info, in_dims, *arguments)
-        values[1 - at] = values[1 - at].movedim(in_dims[4 - at], 1).flatten(1, 2)
-        result = cls.apply(wanted, size, stride, *values)
-        return result.unflatten(1, (info.batch_size, -1)), 1
+        return _one_weight(cls, info, in_dims, arguments, at)
+
+
+class _PooledConvolution(_TaskByTask):
+    """The convolution's largest value in each 2x2 window, and where in its image it is."""
+
+    @staticmethod
+    def forward(images: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+        pairs = [_pooled(*task) for task in zip(images, weight, strict=True)]
+        return _stack(pair[0] for pair in pairs), _stack(pair[1] for pair in pairs)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple, output: Any) -> None:
+        ctx.mark_non_differentiable(output[1])
+        ctx.save_for_backward(*inputs, output[1])
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor, _: Any) -> Any:
+        images, weight, where = ctx.saved_tensors
+        how, needed = _How(images.shape[2:4], 1), ctx.needs_input_grad
+        return (
+            _Convolution.apply(IMAGES, how, where, weight, gradient) if needed[0] else None,
+            _Convolution.apply(WEIGHT, how, where, images, gradient) if needed[1] else None,
+        )
+
+    @classmethod
+    def vmap(cls, info: Any, in_dims: tuple, *arguments: Any) -> tuple[Any, Any]:
+        """As for :class:`_Convolution`."""
+        if in_dims[1] is not None:
+            return super().vmap(info, in_dims, *arguments)
+        return _one_weight(cls, info, in_dims, arguments, 1)
 
 
 class _Standardization(_TaskByTask):
@@ -195,12 +253,8 @@ class _Unpooling(_TaskByTask):
 
     @staticmethod
     def forward(pooled: Tensor, where: Tensor, size: tuple[int, int]) -> Tensor:
-        shape = (*pooled.shape[:2], *size, pooled.shape[-1])
-        like = _first(pooled.new_empty(shape).flatten(0, 1))
-        window = [2, 2], [2, 2], [0, 0], [1, 1], False
-        flat = (_first(value.flatten(0, 1)) for value in (pooled, where))
-        maps = aten.max_pool2d_with_indices_backward(next(flat), like, *window, next(flat))
-        return _last(maps).unflatten(0, pooled.shape[:2])
+        maps = _unpooled(pooled.flatten(0, 1), where.flatten(0, 1), size)
+        return maps.unflatten(0, pooled.shape[:2])
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple, output: Any) -> None:
@@ -213,18 +267,70 @@ class _Unpooling(_TaskByTask):
         return taken.view(where.shape), None, None
 
 
-def _convolution(images: Tensor, weight: Tensor, size: tuple, stride: int) -> Tensor:
-    return _last(torch.conv2d(_first(images), weight, stride=stride, padding=1))
+def _one_weight(
+    function: Any, info: Any, in_dims: tuple, arguments: tuple, at: int
+) -> tuple[Any, Any]:
+    """The B values of the new dimension join the S images, argument ``at`` being one for all."""
+
+    def joined(value: Any, dim: int | None) -> Any:
+        if not isinstance(value, Tensor):
+            return value
+        if dim is None:
+            value, dim = value.expand(info.batch_size, *value.shape), 0
+        return value.movedim(dim, 1).flatten(1, 2)
+
+    results = function.apply(
+        *(
+            value if number == at else joined(value, dim)
+            for number, (value, dim) in enumerate(zip(arguments, in_dims, strict=True))
+        )
+    )
+    results = tree_map(lambda value: value.unflatten(1, (info.batch_size, -1)), results)
+    return results, tree_map(lambda _: 1, results)
 
 
-def _grad_images(weight: Tensor, maps: Tensor, size: tuple, stride: int) -> Tensor:
-    images = _first(maps.new_empty(maps.shape[0], *size, weight.shape[1]))
-    return _last(_backward(maps, images, weight, stride, [True, False, False])[0])
+def _pooled(images: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Few images at a time, so that what is pooled stays in the cache."""
+    parts = [
+        aten.max_pool2d_with_indices(torch.conv2d(_first(few), weight, padding=1), [2, 2])
+        for few in images.split(_few(images, weight.shape[0]))
+    ]
+    values, where = zip(*parts, strict=True)
+    return _last(torch.cat(values)), _last(torch.cat(where))
 
 
-def _grad_weight(images: Tensor, maps: Tensor, size: tuple, stride: int) -> Tensor:
+def _convolution(images: Tensor, weight: Tensor, where: Tensor | None, how: _How) -> Tensor:
+    if where is None:
+        return _last(torch.conv2d(_first(images), weight, stride=how.stride, padding=1))
+    size = _few(images, weight.shape[0])
+    parts = [
+        _gather(_last(torch.conv2d(_first(few), weight, padding=1)), places)
+        for few, places in zip(images.split(size), where.split(size), strict=True)
+    ]
+    return torch.cat(parts)
+
+
+def _grad_images(weight: Tensor, maps: Tensor, where: Tensor | None, how: _How) -> Tensor:
+    if where is not None:
+        maps = _unpooled(maps, where, how.size)
+    images = _first(maps.new_empty(maps.shape[0], *how.size, weight.shape[1]))
+    return _last(_backward(maps, images, weight, how.stride, [True, False, False])[0])
+
+
+def _grad_weight(images: Tensor, maps: Tensor, where: Tensor | None, how: _How) -> Tensor:
     weight = maps.new_empty(maps.shape[-1], images.shape[-1], 3, 3)
-    return _backward(maps, _first(images), weight, stride, [False, True, False])[1].contiguous()
+    mask = [False, True, False]
+    if where is None:
+        gradient = _backward(maps, _first(images), weight, how.stride, mask)[1]
+        return gradient.contiguous()
+    size = _few(images, maps.shape[-1])
+    parts = zip(images.split(size), maps.split(size), where.split(size), strict=True)
+    return torch.stack(
+        [
+            _backward(_unpooled(m, at, how.size), _first(few), weight, 1, mask)[1]
+            for few, m, at in parts
+        ]
+    ).sum(0)
 
 
 def _backward(maps: Tensor, images: Tensor, weight: Tensor, stride: int, mask: list) -> Any:
@@ -232,9 +338,29 @@ def _backward(maps: Tensor, images: Tensor, weight: Tensor, stride: int, mask: l
     return aten.convolution_backward(_first(maps), images, weight, None, *window, mask)
 
 
+def _unpooled(pooled: Tensor, where: Tensor, size: tuple[int, int]) -> Tensor:
+    like = _first(pooled.new_empty(pooled.shape[0], *size, pooled.shape[-1]))
+    window = [2, 2], [2, 2], [0, 0], [1, 1], False
+    maps = aten.max_pool2d_with_indices_backward(_first(pooled), like, *window, _first(where))
+    return _last(maps)
+
+
+def _gather(maps: Tensor, where: Tensor) -> Tensor:
+    """``(S, H, W, C)`` at indices ``(S, H', W', C)`` into each image's H x W."""
+    return maps.flatten(1, 2).gather(1, where.flatten(1, 2)).view(where.shape)
+
+
+def _few(images: Tensor, channels: int) -> int:
+    """How many images at a time have maps of 2 MB in single precision."""
+    return max(1, 2**19 // (images.shape[1] * images.shape[2] * channels))
+
+
 def _first(maps: Tensor) -> Tensor:
-    """Channels first in the order of dimensions, last in memory."""
-    return maps.contiguous().permute(0, 3, 1, 2)
+    """Channels first in the order of dimensions, last in memory.
+
+    By way of a flat view: else one channel keeps strides by which torch takes it for channels first.
+    """
+    return maps.reshape(-1).view(maps.shape).permute(0, 3, 1, 2)
 
 
 def _last(maps: Tensor) -> Tensor:
