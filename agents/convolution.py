@@ -9,7 +9,13 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
-from agents.image_functions import convolve, convolve_and_pool, max_pool, patch_moments, standardize
+from agents.image_functions import (
+    convolve,
+    convolve_and_pool,
+    max_pool,
+    channel_moments,
+    standardize,
+)
 from meta_rl.errors import require
 
 
@@ -87,15 +93,12 @@ class Block(nn.Module):
         sign = torch.where(self.scale < 0, -1.0, 1.0).to(self.scale)
         weight = self.weight * sign.view(-1, 1, 1, 1)
         maps = images.permute(0, 2, 3, 1)
-        maps = self._first(maps, weight) if self.few else self._later(maps, weight)
-        return F.relu(maps * (self.scale * sign) + self.shift).permute(0, 3, 1, 2)
-
-    def _later(self, images: Tensor, weight: Tensor) -> Tensor:
-        return max_pool(standardize(convolve(images, weight), self.epsilon))
-
-    def _first(self, images: Tensor, weight: Tensor) -> Tensor:
-        mean, covariance = patch_moments(images)
-        flat = weight.flatten(1)
-        variance = ((flat @ covariance) * flat).sum(1)
-        pooled = convolve_and_pool(images, weight)
-        return (pooled - flat @ mean) * (variance + self.epsilon).rsqrt()
+        if self.few:
+            mean, variance = channel_moments(maps, weight)
+            maps = convolve_and_pool(maps, weight)
+            factor = self.scale * sign * (variance + self.epsilon).rsqrt()
+            offset = self.shift - mean * factor
+        else:
+            maps = max_pool(standardize(convolve(maps, weight), self.epsilon))
+            factor, offset = self.scale * sign, self.shift
+        return torch.addcmul(offset, maps, factor).relu_().permute(0, 3, 1, 2)

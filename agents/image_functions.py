@@ -54,19 +54,22 @@ def convolve_and_pool(images: Tensor, weight: Tensor) -> Tensor:
     return _PooledConvolution.apply(images[None], weight[None])[0].squeeze(0)
 
 
-def patch_moments(images: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean ``(9 C,)`` and covariance ``(9 C, 9 C)`` of the 3x3 patches that a convolution sees.
+def channel_moments(images: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and variance of each channel of a convolution, from those of the patches it sees.
 
-    They give the mean ``w @ mean`` and the variance ``w @ covariance @ w`` of its every channel
-    without the channel.
+    With the mean m and the covariance C of the 3x3 patches (9 x channels numbers each) they are
+    w m and w C w: for images of few channels much less work than the maps themselves.
 
     Args:
         images: of one task, ``(S, H, W, C)``.
+        weight: ``(outputs, C, 3, 3)``.
     """
-    patches = F.unfold(images.permute(0, 3, 1, 2), 3, padding=1).transpose(1, 2).flatten(0, 1)
-    mean = patches.mean(0)
+    patches = F.unfold(images.permute(0, 3, 1, 2), 3, padding=1).transpose(0, 1).flatten(1)
+    mean = patches.mean(1, keepdim=True)
     centered = patches - mean
-    return mean, centered.T @ centered / len(patches)
+    flat = weight.flatten(1)
+    covariance = centered @ centered.T / patches.shape[1]
+    return (flat @ mean).squeeze(1), ((flat @ covariance) * flat).sum(1)
 
 
 def standardize(maps: Tensor, epsilon: float) -> Tensor:
