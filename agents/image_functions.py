@@ -1,4 +1,4 @@
-"""Convolution, normalization and pooling of the images of M tasks, differentiable as often as wanted.
+"""Convolution, normalization and pooling of M tasks' images, differentiable any number of times.
 
 What these compute is what ``F.conv2d``, ``F.batch_norm`` and ``F.max_pool2d`` compute. They exist
 because a vmapped convolution with weights of its own for every task becomes a grouped one, whose
@@ -192,13 +192,15 @@ class _Standardization(_TaskByTask):
         ctx.save_for_backward(*output)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor, of_inverse: Tensor | None) -> Any:
+    def backward(ctx: Any, gradient: Tensor | None, of_inverse: Tensor | None) -> Any:
         standard, inverse = ctx.saved_tensors
-        of_maps = _Projection.apply(gradient, standard, inverse)
-        if of_inverse is None:
-            return of_maps, None
-        factor = inverse.square() * of_inverse / standard[0, ..., 0].numel()
-        return of_maps - _wide(factor) * standard, None
+        parts = []
+        if gradient is not None:
+            parts.append(_Projection.apply(gradient, standard, inverse))
+        if of_inverse is not None:
+            factor = inverse.square() * of_inverse / standard[0, ..., 0].numel()
+            parts.append(-_wide(factor) * standard)
+        return sum(parts[1:], parts[0]) if parts else None, None
 
 
 class _Projection(_TaskByTask):
@@ -361,7 +363,7 @@ def _few(images: Tensor, channels: int) -> int:
 def _first(maps: Tensor) -> Tensor:
     """Channels first in the order of dimensions, last in memory.
 
-    By way of a flat view: else one channel keeps strides by which torch takes it for channels first.
+    By way of a flat view: else torch takes a single channel's strides for channels first.
     """
     return maps.reshape(-1).view(maps.shape).permute(0, 3, 1, 2)
 
