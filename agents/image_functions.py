@@ -85,8 +85,11 @@ def max_pool(maps: Tensor) -> Tensor:
 class _TaskByTask(Function):
     """A function of tensors ``(M, ...)``, where ``vmap`` only makes M larger."""
 
+    # A class method where torch has a static one: called alike, and each subclass is told itself.
     @classmethod
-    def vmap(cls, info: Any, in_dims: tuple, *arguments: Any) -> tuple[Any, Any]:
+    def vmap(  # pyright: ignore[reportIncompatibleMethodOverride]
+        cls, info: Any, in_dims: tuple, *arguments: Any
+    ) -> tuple[Any, Any]:
         """The B values of the new dimension join the M tasks."""
 
         def joined(value: Any, dim: int | None) -> Any:
@@ -123,18 +126,19 @@ class _Convolution(_TaskByTask):
         ctx.save_for_backward(*tensors)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Any:
+    def backward(ctx: Any, *gradients: Any) -> Any:
+        (gradient,) = gradients
         where, *values = ctx.saved_tensors
         values.insert(ctx.wanted, gradient)
         needed = list(ctx.needs_input_grad[3:])
         needed.insert(ctx.wanted, False)
-        gradients = [
+        results = [
             _Convolution.apply(slot, ctx.how, where, *values[:slot], *values[slot + 1 :])
             if needed[slot]
             else None
             for slot in (IMAGES, WEIGHT, MAPS)
         ]
-        return None, None, None, *gradients[: ctx.wanted], *gradients[ctx.wanted + 1 :]
+        return None, None, None, *results[: ctx.wanted], *results[ctx.wanted + 1 :]
 
     @classmethod
     def vmap(cls, info: Any, in_dims: tuple, *arguments: Any) -> tuple[Any, Any]:
@@ -159,7 +163,8 @@ class _PooledConvolution(_TaskByTask):
         ctx.save_for_backward(*inputs, output[1])
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor, _: Any) -> Any:
+    def backward(ctx: Any, *gradients: Any) -> Any:
+        gradient, _ = gradients
         images, weight, where = ctx.saved_tensors
         how, needed = _How(images.shape[2:4], 1), ctx.needs_input_grad
         return (
@@ -192,7 +197,8 @@ class _Standardization(_TaskByTask):
         ctx.save_for_backward(*output)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor | None, of_inverse: Tensor | None) -> Any:
+    def backward(ctx: Any, *gradients: Any) -> Any:
+        gradient, of_inverse = gradients
         standard, inverse = ctx.saved_tensors
         parts = []
         if gradient is not None:
@@ -226,7 +232,8 @@ class _Projection(_TaskByTask):
         ctx.save_for_backward(*inputs, output)
 
     @staticmethod
-    def backward(ctx: Any, h: Tensor) -> Any:
+    def backward(ctx: Any, *gradients: Any) -> Any:
+        (h,) = gradients
         g, x, inverse, output = ctx.saved_tensors
         mean_gx, mean_hx = _mean(g * x) * inverse, _mean(h * x) * inverse
         of_x = -(_wide(mean_gx) * h + _wide(mean_hx) * g)
@@ -240,7 +247,8 @@ class _Pooling(_TaskByTask):
     @staticmethod
     def forward(maps: Tensor) -> tuple[Tensor, Tensor]:
         pooled, where = aten.max_pool2d_with_indices(_first(maps.flatten(0, 1)), [2, 2])
-        return tuple(_last(value).unflatten(0, maps.shape[:2]) for value in (pooled, where))
+        tasks = maps.shape[:2]
+        return _last(pooled).unflatten(0, tasks), _last(where).unflatten(0, tasks)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple, output: Any) -> None:
@@ -249,7 +257,8 @@ class _Pooling(_TaskByTask):
         ctx.save_for_backward(output[1])
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor, _: Any) -> Any:
+    def backward(ctx: Any, *gradients: Any) -> Any:
+        gradient, _ = gradients
         return _Unpooling.apply(gradient, ctx.saved_tensors[0], ctx.size)
 
 
@@ -266,7 +275,8 @@ class _Unpooling(_TaskByTask):
         ctx.save_for_backward(inputs[1])
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Any:
+    def backward(ctx: Any, *gradients: Any) -> Any:
+        (gradient,) = gradients
         where = ctx.saved_tensors[0]
         taken = gradient.flatten(2, 3).gather(2, where.flatten(2, 3))
         return taken.view(where.shape), None, None
