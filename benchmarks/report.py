@@ -33,7 +33,7 @@ def main() -> None:
     if families:
         page = replaced(page, "families", all_families(families))
     for name, result in results.items():
-        makers = {"stepping": rates}
+        makers = {"stepping": rates, "few-shot-speed": few_shot}
         make = makers.get(name, learning if name.startswith("learning-") else timing)
         page = replaced(page, name, make(name, result) + "\n\n" + source(result))
     PAGE.write_text(page)
@@ -143,6 +143,25 @@ def rates(name: str, result: dict[str, Any]) -> str:
             for who, rate in contestants.items()
         ]
         parts.append(table([f"`{work}`", "steps a second", "x AsyncVectorEnv"], rows))
+    return "\n\n".join(parts)
+
+
+def few_shot(name: str, result: dict[str, Any]) -> str:
+    """Medians of an arm's seconds, its speed as a multiple of the loop's, and peak memory."""
+    parts = []
+    for work, arms in result["work"].items():
+        processor = {arm: np.median(values["processor_seconds"]) for arm, values in arms.items()}
+        rows = [
+            [
+                arm,
+                f"{np.median(values['seconds']):.2f}",
+                f"{processor[arm]:.2f}",
+                f"{processor['loop, autograd'] / processor[arm]:.2f}",
+                f"{values['peak_mb']:,}",
+            ]
+            for arm, values in arms.items()
+        ]
+        parts.append(table([work, "seconds", "processor seconds", "x loop", "peak MB"], rows))
     return "\n\n".join(parts)
 
 
