@@ -154,8 +154,11 @@ class _PooledConvolution(_TaskByTask):
 
     @staticmethod
     def forward(images: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-        pairs = [_pooled(*task) for task in zip(images, weight, strict=True)]
-        return _stack(pair[0] for pair in pairs), _stack(pair[1] for pair in pairs)
+        shape = (*images.shape[:2], images.shape[2] // 2, images.shape[3] // 2, weight.shape[1])
+        values, where = images.new_empty(shape), images.new_empty(shape, dtype=torch.int64)
+        for task in zip(images, weight, values, where, strict=True):
+            _pool_into(*task)
+        return values, where
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple, output: Any) -> None:
@@ -185,11 +188,12 @@ class _Standardization(_TaskByTask):
 
     @staticmethod
     def forward(maps: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:
-        pairs = [
-            aten.native_batch_norm(_first(one), None, None, None, None, True, 0.0, epsilon)
-            for one in maps
-        ]
-        return _stack(_last(pair[0]) for pair in pairs), _stack(pair[2] for pair in pairs)
+        standard, inverse = maps.new_empty(maps.shape), maps.new_empty(len(maps), maps.shape[-1])
+        mean = torch.empty_like(inverse)
+        for one, out, average, factor in zip(maps, standard, mean, inverse, strict=True):
+            into = {"out": _first(out), "save_mean": average, "save_invstd": factor}
+            aten.native_batch_norm(_first(one), None, None, None, None, True, 0.0, epsilon, **into)
+        return standard, inverse
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple, output: Any) -> None:
@@ -304,14 +308,14 @@ def _one_weight(
     return results, tree_map(lambda _: 1, results)
 
 
-def _pooled(images: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+def _pool_into(images: Tensor, weight: Tensor, values: Tensor, where: Tensor) -> None:
     """Few images at a time, so that what is pooled stays in the cache."""
-    parts = [
-        aten.max_pool2d_with_indices(torch.conv2d(_first(few), weight, padding=1), [2, 2])
-        for few in images.split(_few(images, weight.shape[0]))
-    ]
-    values, where = zip(*parts, strict=True)
-    return _last(torch.cat(values)), _last(torch.cat(where))
+    size = _few(images, weight.shape[0])
+    parts = zip(*(tensor.split(size) for tensor in (images, values, where)), strict=True)
+    for few, some_values, places in parts:
+        maps = torch.conv2d(_first(few), weight, padding=1)
+        into, indices = _first(some_values), _first(places)
+        aten.max_pool2d_with_indices(maps, [2, 2], out=into, indices=indices)
 
 
 def _convolution(images: Tensor, weight: Tensor, where: Tensor | None, how: _How) -> Tensor:
