@@ -7,8 +7,14 @@ from typing import Any
 
 import torch
 from torch import Generator, Tensor, nn
-from torch.nn import functional as F
 
+from agents.image_functions import (
+    channel_moments,
+    convolve,
+    convolve_and_pool,
+    max_pool,
+    standardize,
+)
 from meta_rl.errors import require
 
 
@@ -19,6 +25,7 @@ def convolutional(
     *,
     channels: int = 64,
     blocks: int = 4,
+    strided: bool = False,
 ) -> nn.Sequential:
     """Convolution blocks and a linear layer: ``(S, C, H, W) -> (S, outputs)``.
 
@@ -27,8 +34,8 @@ def convolutional(
     last one leaves is flattened. Weights are Xavier-uniform (Glorot and Bengio 2010), as MAML's,
     shifts zero, scales one. No global generator is touched.
 
-    Batches are normalized by their own statistics, query sets too (transductive,
-    as in MAML): a prediction depends on the other images of its batch.
+    Batches are normalized by their own statistics, query sets too (transductive, as in MAML): a
+    prediction depends on the other images of its batch.
 
     Args:
         input_shape: channels, height and width of an image.
@@ -36,54 +43,81 @@ def convolutional(
         generator: of the initial weights.
         channels: of every block.
         blocks: how many.
+        strided: halve by convolutions of stride 2 in place of pooling, rounding up, and average
+            what the last block leaves: MAML's own network for Omniglot.
 
     Raises:
         InputError: if the images are too small to be halved that often.
     """
     in_channels, height, width = input_shape
     sizes = [in_channels, *[channels] * blocks]
-    rows, columns = height >> blocks, width >> blocks
+    rows, columns = (1, 1) if strided else (height >> blocks, width >> blocks)
     require(
-        blocks > 0 and min(*sizes, rows, columns) > 0,
-        "input_shape, channels, blocks",
+        blocks > 0 and min(*sizes, height, width, rows, columns, outputs) > 0,
+        "input_shape, outputs, channels, blocks",
         f"sizes above 0 and images of at least {2**blocks} x {2**blocks} for {blocks} blocks",
-        (input_shape, channels, blocks),
+        (input_shape, outputs, channels, blocks),
     )
     layers: list[nn.Module] = [
-        Block(size_in, size_out, generator) for size_in, size_out in pairwise(sizes)
+        Block(size_in, size_out, generator, strided) for size_in, size_out in pairwise(sizes)
     ]
     head: Any = nn.utils.skip_init(nn.Linear, channels * rows * columns, outputs)
     nn.init.xavier_uniform_(head.weight, generator=generator)
     nn.init.zeros_(head.bias)
-    return nn.Sequential(*layers, nn.Flatten(), head)
+    return nn.Sequential(*layers, Average() if strided else nn.Flatten(), head)
+
+
+class Average(nn.Module):
+    """Mean over height and width: ``(S, C, H, W)`` to ``(S, C)``."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Each channel's mean."""
+        return images.mean((2, 3))
 
 
 class Block(nn.Module):
-    """3x3 convolution, batch normalization, ReLU, 2x2 max pooling: ``(S, C, H, W)`` halved.
+    """3x3 convolution, batch normalization, 2x2 max pooling, ReLU: ``(S, C, H, W)`` halved.
 
-    The convolution has no bias: normalization would take it away again.
+    The convolution has no bias: normalization would take it away again. A channel with a negative
+    scale changes its weight's sign instead, so that the largest value before scaling is the largest
+    after it, and scale, shift and ReLU follow pooling, on a quarter of the values.
 
     Args:
         in_channels: C of the input.
         channels: C of the output.
         generator: of the initial weight.
+        strided: convolve with stride 2 and do not pool.
         epsilon: added to the variance.
     """
 
     def __init__(
-        self, in_channels: int, channels: int, generator: Generator, epsilon: float = 1e-5
+        self,
+        in_channels: int,
+        channels: int,
+        generator: Generator,
+        strided: bool = False,
+        epsilon: float = 1e-5,
     ):
         super().__init__()
-        self.epsilon = epsilon
+        self.strided, self.epsilon = strided, epsilon
+        self.from_patches = not strided and 9 * in_channels < channels
         self.weight = nn.Parameter(torch.empty(channels, in_channels, 3, 3))
         nn.init.xavier_uniform_(self.weight, generator=generator)
         self.scale = nn.Parameter(torch.ones(channels))
         self.shift = nn.Parameter(torch.zeros(channels))
 
     def forward(self, images: Tensor) -> Tensor:
-        """``(S, C, H, W)`` to ``(S, channels, H // 2, W // 2)``."""
-        maps = F.conv2d(images, self.weight, padding=1)
-        variance, mean = torch.var_mean(maps, (0, 2, 3), correction=0, keepdim=True)
-        factor = self.scale.view(-1, 1, 1) * (variance + self.epsilon).rsqrt()
-        maps = F.relu((maps - mean) * factor + self.shift.view(-1, 1, 1))
-        return F.max_pool2d(maps, 2)
+        """``(S, C, H, W)`` to ``(S, channels, H // 2, W // 2)``; strided, both rounded up."""
+        sign = torch.where(self.scale < 0, -1.0, 1.0).to(self.scale)
+        weight = self.weight * sign.view(-1, 1, 1, 1)
+        maps, offset, factor = images.permute(0, 2, 3, 1), self.shift, self.scale * sign
+        if self.from_patches:
+            mean, variance = channel_moments(maps, weight)
+            factor = factor * (variance + self.epsilon).rsqrt()
+            offset = offset - mean * factor
+            maps = convolve_and_pool(maps, weight)
+        elif self.strided:
+            maps = standardize(convolve(maps, weight, stride=2), self.epsilon)
+        else:
+            maps = max_pool(standardize(convolve(maps, weight), self.epsilon))
+        return torch.addcmul(offset, maps, factor).relu_().permute(0, 3, 1, 2)

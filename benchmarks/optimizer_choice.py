@@ -93,7 +93,7 @@ def train(family: Quadratics, optimizer: Any, seed: int, iterations: int = 150) 
         data=data,
     )
     network = nn.utils.skip_init(nn.Linear, dimensions, 1, bias=False)
-    nn.init.zeros_(network.weight)
+    network.weight.data.zero_()
     return MetaLearner(Supervised(family, network, data), config).learn()
 
 

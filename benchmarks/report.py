@@ -35,6 +35,7 @@ def main() -> None:
     for name, result in results.items():
         makers = {
             "stepping": rates,
+            "few-shot-speed": few_shot,
             "optimizer-choice": choices,
             "learning-smoke": short_runs,
             "learning-smoke-metaworld": short_runs,
@@ -184,6 +185,25 @@ def choices(name: str, result: dict[str, Any]) -> str:
 def spread(values: list[float]) -> str:
     """Smallest to largest."""
     return f"{min(values):.2g} to {max(values):.2g}"
+
+
+def few_shot(name: str, result: dict[str, Any]) -> str:
+    """Medians of an arm's seconds, its speed as a multiple of the loop's, and peak memory."""
+    parts = []
+    for work, arms in result["work"].items():
+        processor = {arm: np.median(values["processor_seconds"]) for arm, values in arms.items()}
+        rows = [
+            [
+                arm,
+                f"{np.median(values['seconds']):.2f}",
+                f"{processor[arm]:.2f}",
+                f"{processor['loop, autograd'] / processor[arm]:.2f}",
+                f"{values['peak_mb']:,}",
+            ]
+            for arm, values in arms.items()
+        ]
+        parts.append(table([work, "seconds", "processor seconds", "x loop", "peak MB"], rows))
+    return "\n\n".join(parts)
 
 
 def timing(name: str, result: dict[str, Any]) -> str:

@@ -1,0 +1,401 @@
+"""Convolution, normalization and pooling of M tasks' images, differentiable any number of times.
+
+What these compute is what ``F.conv2d``, ``F.batch_norm`` and ``F.max_pool2d`` compute. They exist
+because a vmapped convolution with weights of its own for every task becomes a grouped one, whose
+derivatives, the second above all, are several times slower than a loop over tasks. Here
+
+- the derivatives are closed forms in the same few kernels (:class:`_Convolution`, ``_Projection``);
+- under ``vmap`` each kernel runs task by task on the plain, ungrouped form, but everything around
+  it (graph, elementwise operations) runs once for all; a weight that all tasks share makes it one
+  kernel over all tasks' images;
+- channels come last in memory, where the CPU's kernels are fastest.
+
+Images are ``(M, S, H, W, C)``, weights ``(M, outputs, C, 3, 3)``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+from torch.nn import functional as F
+from torch.utils._pytree import tree_map
+
+aten: Any = torch.ops.aten
+
+IMAGES, WEIGHT, MAPS = range(3)
+
+
+class _How(NamedTuple):
+    size: tuple[int, int]  # height and width of the images
+    stride: int
+
+
+def convolve(images: Tensor, weight: Tensor, stride: int = 1) -> Tensor:
+    """3x3 convolution of one task's images, padded by 1.
+
+    Args:
+        images: ``(S, H, W, C)``.
+        weight: ``(outputs, C, 3, 3)``.
+        stride: rows and columns from one output to the next.
+
+    Returns:
+        ``(S, H', W', outputs)`` with ``H' = ceil(H / stride)``.
+    """
+    how = _How((images.shape[1], images.shape[2]), stride)
+    return _Convolution.apply(MAPS, how, None, images[None], weight[None]).squeeze(0)
+
+
+def convolve_and_pool(images: Tensor, weight: Tensor) -> Tensor:
+    """``max_pool(convolve(images, weight))``, a few images at a time: little memory."""
+    return _PooledConvolution.apply(images[None], weight[None])[0].squeeze(0)
+
+
+def channel_moments(images: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and variance of each channel of a convolution, from those of the patches it sees.
+
+    With the mean m and the covariance C of the 3x3 patches (9 x channels numbers each) they are
+    w m and w C w: for images of few channels much less work than the maps themselves.
+
+    Args:
+        images: of one task, ``(S, H, W, C)``.
+        weight: ``(outputs, C, 3, 3)``.
+    """
+    patches = F.unfold(images.permute(0, 3, 1, 2), 3, padding=1).transpose(0, 1).flatten(1)
+    mean = patches.mean(1, keepdim=True)
+    centered = patches - mean
+    flat = weight.flatten(1)
+    covariance = centered @ centered.T / patches.shape[1]
+    return (flat @ mean).squeeze(1), ((flat @ covariance) * flat).sum(1)
+
+
+def standardize(maps: Tensor, epsilon: float) -> Tensor:
+    """One task's maps ``(S, H, W, C)``, each channel with mean 0 and variance 1 over S, H and W."""
+    return _Standardization.apply(maps[None], epsilon)[0].squeeze(0)
+
+
+def max_pool(maps: Tensor) -> Tensor:
+    """Largest value of each 2x2 window: ``(S, H, W, C)`` to ``(S, H // 2, W // 2, C)``."""
+    return _Pooling.apply(maps[None])[0].squeeze(0)
+
+
+class _TaskByTask(Function):
+    """A function of tensors ``(M, ...)``, where ``vmap`` only makes M larger."""
+
+    # A class method where torch has a static one: called alike, and each subclass is told itself.
+    @classmethod
+    def vmap(  # pyright: ignore[reportIncompatibleMethodOverride]
+        cls, info: Any, in_dims: tuple, *arguments: Any
+    ) -> tuple[Any, Any]:
+        """The B values of the new dimension join the M tasks."""
+
+        def joined(value: Any, dim: int | None) -> Any:
+            if not isinstance(value, Tensor):
+                return value
+            value = value.expand(info.batch_size, *value.shape) if dim is None else value
+            return value.movedim(dim or 0, 0).flatten(0, 1)
+
+        results = cls.apply(*(joined(*pair) for pair in zip(arguments, in_dims, strict=True)))
+        results = tree_map(lambda value: value.unflatten(0, (info.batch_size, -1)), results)
+        return results, tree_map(lambda _: 0, results)
+
+
+class _Convolution(_TaskByTask):
+    """The gradient in one of three arguments of ``sum(maps * convolution(images, weight))``.
+
+    That form is linear in each argument: its gradient in ``maps`` is the convolution, those in
+    the other two are the convolution's derivatives, and the derivatives of all three are gradients
+    of the same form again. With ``where``, maps are the pooled ones: those that pooling took there.
+    """
+
+    @staticmethod
+    def forward(
+        wanted: int, how: _How, where: Tensor | None, first: Tensor, second: Tensor
+    ) -> Tensor:
+        """``first`` and ``second`` are the two arguments not wanted, in their order."""
+        one = {IMAGES: _grad_images, WEIGHT: _grad_weight, MAPS: _convolution}[wanted]
+        places = [None] * len(first) if where is None else where
+        return _stack(one(*task, how) for task in zip(first, second, places, strict=True))
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple, output: Any) -> None:
+        ctx.wanted, ctx.how, *tensors = inputs
+        ctx.save_for_backward(*tensors)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> Any:
+        (gradient,) = gradients
+        where, *values = ctx.saved_tensors
+        values.insert(ctx.wanted, gradient)
+        needed = list(ctx.needs_input_grad[3:])
+        needed.insert(ctx.wanted, False)
+        results = [
+            _Convolution.apply(slot, ctx.how, where, *values[:slot], *values[slot + 1 :])
+            if needed[slot]
+            else None
+            for slot in (IMAGES, WEIGHT, MAPS)
+        ]
+        return None, None, None, *results[: ctx.wanted], *results[ctx.wanted + 1 :]
+
+    @classmethod
+    def vmap(cls, info: Any, in_dims: tuple, *arguments: Any) -> tuple[Any, Any]:
+        """With a weight that is the same for all, more images of one task; else more tasks."""
+        at = {IMAGES: 3, MAPS: 4}.get(arguments[0])  # where the weight is
+        if at is None or in_dims[at] is not None:
+            return super().vmap(info, in_dims, *arguments)
+        return _one_weight(cls, info, in_dims, arguments, at)
+
+
+class _PooledConvolution(_TaskByTask):
+    """The convolution's largest value in each 2x2 window, and where in its image it is."""
+
+    @staticmethod
+    def forward(images: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+        shape = (*images.shape[:2], images.shape[2] // 2, images.shape[3] // 2, weight.shape[1])
+        values, where = images.new_empty(shape), images.new_empty(shape, dtype=torch.int64)
+        for task in zip(images, weight, values, where, strict=True):
+            _pool_into(*task)
+        return values, where
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple, output: Any) -> None:
+        ctx.mark_non_differentiable(output[1])
+        ctx.save_for_backward(*inputs, output[1])
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> Any:
+        gradient, _ = gradients
+        images, weight, where = ctx.saved_tensors
+        how, needed = _How(images.shape[2:4], 1), ctx.needs_input_grad
+        return (
+            _Convolution.apply(IMAGES, how, where, weight, gradient) if needed[0] else None,
+            _Convolution.apply(WEIGHT, how, where, images, gradient) if needed[1] else None,
+        )
+
+    @classmethod
+    def vmap(cls, info: Any, in_dims: tuple, *arguments: Any) -> tuple[Any, Any]:
+        """As for :class:`_Convolution`."""
+        if in_dims[1] is not None:
+            return super().vmap(info, in_dims, *arguments)
+        return _one_weight(cls, info, in_dims, arguments, 1)
+
+
+class _Standardization(_TaskByTask):
+    """``(maps - mean) * inverse`` and inverse, that of the standard deviation: ``(M, C)``."""
+
+    @staticmethod
+    def forward(maps: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:
+        standard, inverse = maps.new_empty(maps.shape), maps.new_empty(len(maps), maps.shape[-1])
+        mean = torch.empty_like(inverse)
+        for one, out, average, factor in zip(maps, standard, mean, inverse, strict=True):
+            into = {"out": _first(out), "save_mean": average, "save_invstd": factor}
+            aten.native_batch_norm(_first(one), None, None, None, None, True, 0.0, epsilon, **into)
+        return standard, inverse
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple, output: Any) -> None:
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(*output)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> Any:
+        gradient, of_inverse = gradients
+        standard, inverse = ctx.saved_tensors
+        parts = []
+        if gradient is not None:
+            parts.append(_Projection.apply(gradient, standard, inverse))
+        if of_inverse is not None:
+            factor = inverse.square() * of_inverse / standard[0, ..., 0].numel()
+            parts.append(-_wide(factor) * standard)
+        return sum(parts[1:], parts[0]) if parts else None, None
+
+
+class _Projection(_TaskByTask):
+    """``inverse * P(g)`` with ``P(g) = g - mean(g) - x mean(g x)``, x the standardized maps.
+
+    The derivative of standardization; P is symmetric, so that its own derivative has it again.
+    """
+
+    @staticmethod
+    def forward(gradient: Tensor, standard: Tensor, inverse: Tensor) -> Tensor:
+        zero, one = torch.zeros_like(inverse[0]), torch.ones_like(inverse[0])
+        return _stack(
+            _last(
+                aten.native_batch_norm_backward(
+                    _first(g), _first(x), scale, None, None, zero, one, True, 0.0, [True] * 3
+                )[0]
+            )
+            for g, x, scale in zip(gradient, standard, inverse, strict=True)
+        )
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple, output: Any) -> None:
+        ctx.save_for_backward(*inputs, output)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> Any:
+        (h,) = gradients
+        g, x, inverse, output = ctx.saved_tensors
+        mean_gx, mean_hx = _mean(g * x) * inverse, _mean(h * x) * inverse
+        of_x = -(_wide(mean_gx) * h + _wide(mean_hx) * g)
+        of_inverse = _mean(h * output) * x[0, ..., 0].numel() / inverse
+        return _Projection.apply(h, x, inverse), of_x, of_inverse
+
+
+class _Pooling(_TaskByTask):
+    """Largest value of each window, and where in its image it is (the first of equals)."""
+
+    @staticmethod
+    def forward(maps: Tensor) -> tuple[Tensor, Tensor]:
+        pooled, where = aten.max_pool2d_with_indices(_first(maps.flatten(0, 1)), [2, 2])
+        tasks = maps.shape[:2]
+        return _last(pooled).unflatten(0, tasks), _last(where).unflatten(0, tasks)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple, output: Any) -> None:
+        ctx.size = inputs[0].shape[2:4]
+        ctx.mark_non_differentiable(output[1])
+        ctx.save_for_backward(output[1])
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> Any:
+        gradient, _ = gradients
+        return _Unpooling.apply(gradient, ctx.saved_tensors[0], ctx.size)
+
+
+class _Unpooling(_TaskByTask):
+    """Puts each pooled value where it came from, zeros elsewhere."""
+
+    @staticmethod
+    def forward(pooled: Tensor, where: Tensor, size: tuple[int, int]) -> Tensor:
+        maps = _unpooled(pooled.flatten(0, 1), where.flatten(0, 1), size)
+        return maps.unflatten(0, pooled.shape[:2])
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple, output: Any) -> None:
+        ctx.save_for_backward(inputs[1])
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> Any:
+        (gradient,) = gradients
+        where = ctx.saved_tensors[0]
+        taken = gradient.flatten(2, 3).gather(2, where.flatten(2, 3))
+        return taken.view(where.shape), None, None
+
+
+def _one_weight(
+    function: Any, info: Any, in_dims: tuple, arguments: tuple, at: int
+) -> tuple[Any, Any]:
+    """The B values of the new dimension join the S images, argument ``at`` being one for all."""
+
+    def joined(value: Any, dim: int | None) -> Any:
+        if not isinstance(value, Tensor):
+            return value
+        if dim is None:
+            value, dim = value.expand(info.batch_size, *value.shape), 0
+        return value.movedim(dim, 1).flatten(1, 2)
+
+    results = function.apply(
+        *(
+            value if number == at else joined(value, dim)
+            for number, (value, dim) in enumerate(zip(arguments, in_dims, strict=True))
+        )
+    )
+    results = tree_map(lambda value: value.unflatten(1, (info.batch_size, -1)), results)
+    return results, tree_map(lambda _: 1, results)
+
+
+def _pool_into(images: Tensor, weight: Tensor, values: Tensor, where: Tensor) -> None:
+    """Few images at a time, so that what is pooled stays in the cache."""
+    size = _few(images, weight.shape[0])
+    parts = zip(*(tensor.split(size) for tensor in (images, values, where)), strict=True)
+    for few, some_values, places in parts:
+        maps = torch.conv2d(_first(few), weight, padding=1)
+        into, indices = _first(some_values), _first(places)
+        aten.max_pool2d_with_indices(maps, [2, 2], out=into, indices=indices)
+
+
+def _convolution(images: Tensor, weight: Tensor, where: Tensor | None, how: _How) -> Tensor:
+    if where is None:
+        return _last(torch.conv2d(_first(images), weight, stride=how.stride, padding=1))
+    size = _few(images, weight.shape[0])
+    parts = [
+        _gather(_last(torch.conv2d(_first(few), weight, padding=1)), places)
+        for few, places in zip(images.split(size), where.split(size), strict=True)
+    ]
+    return torch.cat(parts)
+
+
+def _grad_images(weight: Tensor, maps: Tensor, where: Tensor | None, how: _How) -> Tensor:
+    if where is not None:
+        maps = _unpooled(maps, where, how.size)
+    images = _first(maps.new_empty(maps.shape[0], *how.size, weight.shape[1]))
+    return _last(_backward(maps, images, weight, how.stride, [True, False, False])[0])
+
+
+def _grad_weight(images: Tensor, maps: Tensor, where: Tensor | None, how: _How) -> Tensor:
+    weight = maps.new_empty(maps.shape[-1], images.shape[-1], 3, 3)
+    mask = [False, True, False]
+    if where is None:
+        gradient = _backward(maps, _first(images), weight, how.stride, mask)[1]
+        return gradient.contiguous()
+    size = _few(images, maps.shape[-1])
+    parts = zip(images.split(size), maps.split(size), where.split(size), strict=True)
+    return torch.stack(
+        [
+            _backward(_unpooled(m, at, how.size), _first(few), weight, 1, mask)[1]
+            for few, m, at in parts
+        ]
+    ).sum(0)
+
+
+def _backward(maps: Tensor, images: Tensor, weight: Tensor, stride: int, mask: list) -> Any:
+    window = [stride] * 2, [1, 1], [1, 1], False, [0, 0], 1
+    return aten.convolution_backward(_first(maps), images, weight, None, *window, mask)
+
+
+def _unpooled(pooled: Tensor, where: Tensor, size: tuple[int, int]) -> Tensor:
+    like = _first(pooled.new_empty(pooled.shape[0], *size, pooled.shape[-1]))
+    window = [2, 2], [2, 2], [0, 0], [1, 1], False
+    maps = aten.max_pool2d_with_indices_backward(_first(pooled), like, *window, _first(where))
+    return _last(maps)
+
+
+def _gather(maps: Tensor, where: Tensor) -> Tensor:
+    """``(S, H, W, C)`` at indices ``(S, H', W', C)`` into each image's H x W."""
+    return maps.flatten(1, 2).gather(1, where.flatten(1, 2)).view(where.shape)
+
+
+def _few(images: Tensor, channels: int) -> int:
+    """How many images at a time have maps of 2 MB in single precision."""
+    return max(1, 2**19 // (images.shape[1] * images.shape[2] * channels))
+
+
+def _first(maps: Tensor) -> Tensor:
+    """Channels first in the order of dimensions, last in memory.
+
+    By way of a flat view: else torch takes a single channel's strides for channels first.
+    """
+    return maps.reshape(-1).view(maps.shape).permute(0, 3, 1, 2)
+
+
+def _last(maps: Tensor) -> Tensor:
+    return maps.permute(0, 2, 3, 1).contiguous()
+
+
+def _stack(each: Iterable[Tensor]) -> Tensor:
+    tensors = list(each)
+    return torch.stack(tensors) if len(tensors) > 1 else tensors[0][None]
+
+
+def _mean(maps: Tensor) -> Tensor:
+    """Over all of a task's images: ``(M, C)``."""
+    return maps.flatten(1, -2).mean(1)
+
+
+def _wide(value: Tensor) -> Tensor:
+    """``(M, C)`` beside ``(M, S, H, W, C)``."""
+    return value[:, None, None, None]

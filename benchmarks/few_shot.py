@@ -1,0 +1,173 @@
+"""Seconds and memory of a meta-iteration of the convolutional network, beside a loop and a vmap.
+
+    python -m benchmarks.few_shot --rounds 5
+
+5-way 1-shot on 28 x 28 images, 4 blocks of 64 channels, 15 queries a class, meta-batch 32. Arms:
+our network on the core, walking so many tasks at once; the same computation as a Python loop over
+tasks with autograd and torch's own layers; those layers under one vmap over all tasks. They take
+turns in one process, so that what else the machine does falls on all alike; memory is the peak of a
+fresh process each. Beside wall time there is the processor's, which waiting for a busy machine
+does not lengthen. Writes ``benchmarks/results/few-shot-speed.json``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Generator, Tensor, nn
+from torch.func import functional_call
+from torch.nn import functional as F
+
+from agents import convolutional
+from benchmarks.provenance import write
+from meta_rl.config import InnerConfig
+from meta_rl.core import InnerLoop
+from meta_rl.rules import GradientDescent
+from meta_rl.types import Meta, Params
+
+TASKS, WAYS, QUERIES, ALPHA = 32, 5, 15, 0.4
+LOOP, VMAP = "loop, autograd", "vmap, torch's layers"
+OURS = {"ours, 1 task": 1, "ours, 4 tasks": 4, "ours, 8 tasks": 8, "ours, all": None}
+ARMS = (*OURS, LOOP, VMAP)
+WORKS = {  # name: inner steps, whether first-order
+    "1 step, second order": (1, False),
+    "5 steps, second order": (5, False),
+    "1 step, first order": (1, True),
+    "5 steps, first order": (5, True),
+}
+
+
+def layers() -> nn.Sequential:
+    """The same network in torch's own layers, with the current batch's statistics."""
+    sizes = [(1, 64), (64, 64), (64, 64), (64, 64)]
+    blocks = [
+        nn.Sequential(
+            nn.Conv2d(size_in, size_out, 3, padding=1, bias=False),
+            nn.BatchNorm2d(size_out, track_running_stats=False),
+            nn.ReLU(),
+            nn.MaxPool2d(2),
+        )
+        for size_in, size_out in sizes
+    ]
+    return nn.Sequential(*blocks, nn.Flatten(), nn.Linear(64, WAYS))
+
+
+def batches() -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+    """Support and query set: images ``(M, S, 1, 28, 28)``, labels ``(M, S)``."""
+    generator = Generator().manual_seed(0)
+    images = torch.rand(TASKS, WAYS * (1 + QUERIES), 1, 28, 28, generator=generator)
+    labels = torch.arange(WAYS).repeat(1 + QUERIES).expand(TASKS, -1)
+    return (images[:, :WAYS], labels[:, :WAYS]), (images[:, WAYS:], labels[:, WAYS:])
+
+
+def meta_iteration(arm: str, steps: int, first_order: bool) -> Callable[[], Tensor]:
+    """One meta-gradient of the arm, flat."""
+    network = convolutional((1, 28, 28), WAYS, Generator().manual_seed(0))
+    theta = {name: value.detach() for name, value in network.named_parameters()}
+    if arm not in OURS:
+        network = layers()
+        names = [name for name, _ in network.named_parameters()]
+        theta = dict(zip(names, theta.values(), strict=True))
+    support, query = batches()
+
+    def loss(params: Params, batch: tuple[Tensor, Tensor]) -> Tensor:
+        return F.cross_entropy(functional_call(network, params, (batch[0],)), batch[1])
+
+    if arm == LOOP:
+        return lambda: looped(loss, theta, support, query, steps, first_order)
+    rule = GradientDescent(InnerConfig(steps=steps, step_size=ALPHA, learn_step_size=False))
+    inner = InnerLoop(loss=loss, rule=rule, first_order=first_order, tasks_at_once=OURS.get(arm))
+    meta = Meta(theta, {})
+    return lambda: flat(inner.meta_gradient(meta, [support] * steps, query)[1].theta.values())
+
+
+def looped(
+    loss: Any, theta: Params, support: Any, query: Any, steps: int, first_order: bool
+) -> Tensor:
+    """MAML as it is usually written: one task after the other, gradients accumulated."""
+    theta = {name: value.clone().requires_grad_() for name, value in theta.items()}
+    for m in range(TASKS):
+        phi = theta
+        for _ in range(steps):
+            inner_loss = loss(phi, (support[0][m], support[1][m]))
+            gradients = torch.autograd.grad(
+                inner_loss, list(phi.values()), create_graph=not first_order
+            )
+            phi = {n: p - ALPHA * g for (n, p), g in zip(phi.items(), gradients, strict=True)}
+        (loss(phi, (query[0][m], query[1][m])) / TASKS).backward()
+    return flat(value.grad for value in theta.values())
+
+
+def flat(tensors: Any) -> Tensor:
+    return torch.cat([tensor.flatten() for tensor in tensors])
+
+
+def timed(work: str, arms: list[str], rounds: int) -> dict[str, Any]:
+    """Seconds of each arm in each round, after one round to warm up; all take turns."""
+    calls = {arm: meta_iteration(arm, *WORKS[work]) for arm in arms}
+    wall: dict[str, list[float]] = {arm: [] for arm in arms}
+    processor: dict[str, list[float]] = {arm: [] for arm in arms}
+    for _ in range(rounds + 1):
+        for arm, call in calls.items():
+            start, used = time.perf_counter(), time.process_time()
+            call()
+            wall[arm].append(time.perf_counter() - start)
+            processor[arm].append(time.process_time() - used)
+    return {
+        arm: {"seconds": wall[arm][1:], "processor_seconds": processor[arm][1:]} for arm in arms
+    }
+
+
+def megabytes(arm: str, work: str) -> int:
+    """Peak memory of a process that runs the arm once, less what it has before."""
+    command = [sys.executable, "-m", "benchmarks.few_shot", "--memory-of", arm, "--works", work]
+    output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    return int(output)
+
+
+def print_memory(arm: str, work: str) -> None:
+    call = meta_iteration(arm, *WORKS[work])
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    call()
+    print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--works", nargs="+", default=list(WORKS), choices=WORKS)
+    parser.add_argument("--arms", nargs="+", default=list(ARMS), choices=ARMS)
+    parser.add_argument("--memory-of", choices=ARMS, help="print one arm's peak MB and stop")
+    args = parser.parse_args()
+    if args.memory_of:
+        return print_memory(args.memory_of, args.works[0])
+    results: dict[str, Any] = {}
+    for work in args.works:
+        memory = {arm: megabytes(arm, work) for arm in args.arms}
+        for threads in args.threads:
+            torch.set_num_threads(threads)
+            key = f"{work}, {threads} thread{'s' if threads > 1 else ''}"
+            results[key] = timed(work, args.arms, args.rounds)
+            for arm, values in results[key].items():
+                values["peak_mb"] = memory[arm]
+                print(key, "|", arm, summary(values), flush=True)
+    print(write("few-shot-speed", {"rounds": args.rounds, "work": results}))
+    return None
+
+
+def summary(values: dict[str, Any]) -> str:
+    wall, processor = (statistics.median(values[k]) for k in ("seconds", "processor_seconds"))
+    return f"{wall:.2f} s, processor {processor:.2f} s, {values['peak_mb']} MB"
+
+
+if __name__ == "__main__":
+    main()
