@@ -201,6 +201,20 @@ def _emaml(config: Config) -> Config:
     return replace(config, data=replace(config.data, estimator="log-likelihood", exploration=1.0))
 
 
+def _mamlpp(config: Config) -> Config:
+    """Antoniou et al. 2019, with five steps, whose losses all count in the first tenth of the run."""
+    if not isinstance(config.outer, AdamConfig):
+        raise InputError(
+            "algorithm: maml++ takes the losses of one query set after every inner step; "
+            "environments have another query for each."
+        )
+    outer = replace(
+        config.outer, final_learning_rate=1e-5, multi_step_iterations=config.iterations // 10
+    )
+    steps = max(5, config.inner.steps)
+    return replace(_inner(config, form="tensor", per_step=True, steps=steps), outer=outer)
+
+
 def _learned_optimizer(config: Config) -> Config:
     """The root mean square of gradients decides where the four rules start alike."""
     scale = 0.01 if isinstance(config.data, EpisodesConfig) else 0.2
@@ -223,6 +237,7 @@ ALGORITHMS: dict[str, Callable[[Config], Config]] = {
     "cavia": _cavia,
     "meta-sgd": lambda config: _inner(config, form="parameter", positive="none"),
     "lslr": lambda config: _inner(config, form="tensor", per_step=True),
+    "maml++": _mamlpp,
     "alfa": lambda config: _inner(config, schedule="learned"),
     "learned-optimizer": _learned_optimizer,
     # Ten times the authors' learning rate: they have a thousand iterations, the presets a hundred.

@@ -92,8 +92,8 @@ def train(family: Quadratics, optimizer: Any, seed: int, iterations: int = 150) 
         outer=AdamConfig(learning_rate=0.03, step_size_learning_rate=0.1),
         data=data,
     )
-    network = nn.utils.skip_init(nn.Linear, dimensions, 1, bias=False)
-    network.weight.data.zero_()
+    network = nn.Linear(dimensions, 1, bias=False)
+    nn.init.zeros_(network.weight)
     return MetaLearner(Supervised(family, network, data), config).learn()
 
 

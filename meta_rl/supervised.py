@@ -13,6 +13,7 @@ from torch.func import functional_call
 from torch.nn import functional as F
 
 from meta_rl import seeds
+from meta_rl.adaptable import check_adaptable
 from meta_rl.adapted import AdaptedNetwork
 from meta_rl.config import ShotsConfig
 from meta_rl.errors import InputError
@@ -102,7 +103,9 @@ class Supervised:
     ):
         self.family, self.network, self.config = family, network, config
         self.tasks_at_once = tasks_at_once
-        self.device = next(network.parameters()).device
+        parameter = next(network.parameters())
+        check_adaptable(network, parameter.new_zeros(2, *family.input_shape))
+        self.device = parameter.device
         self.maximizes = family.kind == "classification"
         self.score_name = "accuracy" if self.maximizes else "loss"
         self.evaluated_at_once: int | None = config.tasks

@@ -10,7 +10,7 @@ from PIL import Image
 from envs import idx, image_files
 from envs.image_reading import read_image, read_labelled
 from meta_rl.errors import InputError
-from tests.envs.conftest import paint, write_idx
+from tests.conftest import paint, write_idx
 from tests.examples_contract import check_examples
 
 

@@ -1,0 +1,146 @@
+"""Few-shot by the commands: trained, tested on new classes, adapted to pictures of one's own."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+import adapt
+import presets
+import train
+from meta_rl.errors import InputError
+
+TINY = ["--data.tasks", "2", "--data.queries", "2", "--network.channels", "4", "--device", "cpu"]
+TINY += ["--eval.tasks", "2", "--eval.test-tasks", "3", "--eval.steps", "2"]
+
+
+@pytest.fixture(scope="module")
+def trained(few_glyphs, tmp_path_factory):
+    """The folder of a tiny run on glyphs, 3 ways."""
+    runs = tmp_path_factory.mktemp("runs")
+    ways = ["--data.ways", "3", "--iterations", "2", "--eval.every", "1"]
+    train.main(["glyphs-5way-1shot", *TINY, *ways, "--log-dir", str(runs)])
+    return runs / "glyphs-5way-1shot_1"
+
+
+@pytest.fixture
+def own(tmp_path):
+    """Pictures of a person: two of each of three classes, and two to classify."""
+    generator = np.random.default_rng(0)
+    for number, name in enumerate(("ash", "birch", "cedar")):
+        for index in range(2):
+            picture = np.full((40, 30), 250, np.uint8)
+            picture[10 * number : 10 * number + 8] = generator.integers(0, 90, (8, 30))
+            path = tmp_path / "trees" / name / f"{index}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(picture).save(path)
+            Image.fromarray(picture).save(tmp_path / "trees" / f"{name}-again.png")
+    return tmp_path / "trees"
+
+
+def test_accuracy_on_new_classes_and_a_picture_are_recorded(trained):
+    events = EventAccumulator(str(trained), size_guidance={"scalars": 0, "images": 0})
+    events.Reload()
+    tags = events.Tags()
+    assert {f"meta/accuracy_step_{k}" for k in (0, 1)} <= set(tags["scalars"])
+    assert {f"{part}/accuracy_step_2" for part in ("eval", "test")} <= set(tags["scalars"])
+    assert {"eval/task", "test/task", "eval/adaptation"} <= set(tags["images"])
+    assert len(events.Images("eval/task")) == 2
+    values = [event.value for event in events.Scalars("eval/accuracy_step_2")]
+    assert all(0 <= value <= 1 for value in values)
+
+
+def test_a_run_resumes_bit_for_bit(few_glyphs, trained, tmp_path):
+    ways = ["--data.ways", "3", "--iterations", "1", "--eval.every", "1"]
+    train.main(["glyphs-5way-1shot", *TINY, *ways, "--log-dir", str(tmp_path)])
+    run = tmp_path / "glyphs-5way-1shot_1"
+    train.main(["--resume", str(run), "--iterations", "2"])
+    one, other = (presets.load(folder).meta for folder in (trained, run))
+    for name, value in one.theta.items():
+        assert (value == other.theta[name]).all()
+        assert (one.rule["step_size"] == other.rule["step_size"]).all()
+
+
+def test_a_model_adapts_to_a_persons_own_pictures_and_classifies_the_rest(trained, own, capsys):
+    adapt.main([str(trained), "--data", str(own), "--steps", "5"])
+    printed = capsys.readouterr().out
+    assert "accuracy on 6 pictures of your own (ash, birch, cedar)" in printed
+    folder = trained / "adapted/own-images"
+    rows = list(csv.reader((folder / "predictions.csv").read_text().splitlines()))
+    assert rows[0] == ["file", "class", "ash", "birch", "cedar"]
+    assert [row[0].rpartition("/")[2] for row in rows[1:]] == [
+        f"{name}-again.png" for name in ("ash", "birch", "cedar")
+    ]
+    for row in rows[1:]:
+        shares = [float(value) for value in row[2:]]
+        assert sum(shares) == pytest.approx(1, abs=1e-3)
+        assert row[1] == rows[0][2 + int(np.argmax(shares))]
+    again = presets.load_adapted(folder)
+    assert again.predict(np.zeros((2, 1, 28, 28), np.float32)).shape == (2, 3)
+    assert json.loads((folder / "manifest.json").read_text())["kind"] == "adapted"
+
+
+def test_fewer_classes_than_ways_will_do_and_more_will_not(trained, own):
+    for picture in (own / "cedar").iterdir():
+        picture.unlink()
+    (own / "cedar").rmdir()
+    adapt.main([str(trained), "--data", str(own), "--steps", "1"])
+    for name in ("elm", "fir"):
+        (own / name).mkdir()
+        Image.new("L", (9, 9)).save(own / name / "0.png")
+    with pytest.raises(InputError, match=r"classes from 0 to 2.*--data\.ways"):
+        adapt.main([str(trained), "--data", str(own)])
+
+
+@pytest.mark.parametrize("algorithm", presets.ALGORITHMS)
+def test_every_algorithm_trains_on_images_or_says_why_not(few_glyphs, algorithm, tmp_path):
+    refused = {
+        "promp": "needs a policy's action distribution",
+        "e-maml": "credits exploration",
+        "cavia": "no input to put a vector beside",
+    }
+    options = ["--algorithm", algorithm, "--iterations", "1", *TINY, "--log-dir", str(tmp_path)]
+    if algorithm == "es-maml":
+        options += ["--outer.population", "2"]
+    if algorithm == "ga-maml":
+        options += ["--outer.population", "4", "--outer.parents", "2"]
+    if algorithm in refused:
+        with pytest.raises(InputError, match=refused[algorithm]):
+            train.main(["glyphs-5way-1shot", *options])
+        return
+    train.main(["glyphs-5way-1shot", *options])
+    (run,) = tmp_path.iterdir()
+    assert presets.load(run).iteration == 1
+
+
+def test_data_is_short_for_the_folder_of_the_data(omniglot_folder, tmp_path):
+    options = [*TINY, "--iterations", "1", "--data.ways", "2", "--log-dir", str(tmp_path)]
+    train.main(["omniglot-5way-1shot", "--data", str(omniglot_folder), *options])
+    learner = presets.load(tmp_path / "omniglot-5way-1shot_1")
+    assert learner.config.data.folder == str(omniglot_folder)
+    assert learner.config.data.rotations
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["omniglot-5way-1shot"], "images_background"),
+        (["mini-imagenet-5way-1shot", "--data", "nowhere"], "nowhere"),
+        (["preferences", "--network.kind", "convolutional"], "needs images"),
+        (["glyphs"], "Did you mean 'glyphs-"),
+    ],
+)
+def test_what_cannot_be_trained_on_is_refused(few_glyphs, arguments, message, tmp_path):
+    with pytest.raises(InputError, match=message):
+        train.main([*arguments, "--log-dir", str(tmp_path)])
+
+
+def test_ratings_are_learned_from_a_few_of_a_users_own(tmp_path, capsys):
+    settings = ["--data.tasks", "2", "--eval.tasks", "2", "--eval.test-tasks", "2"]
+    run = ["preferences", "--iterations", "1", *settings, "--log-dir", str(tmp_path)]
+    train.main([*run, "--device", "cpu"])
+    adapt.main([str(tmp_path / "preferences_1"), "--task", "user=3", "--steps", "2"])
+    assert "loss on preferences user=3" in capsys.readouterr().out
