@@ -103,7 +103,7 @@ def test_adapt_prints_every_step_and_saves_a_policy_that_predicts(trained, capsy
     policy = presets.load_adapted(folder)
     assert len(policy.scores) == 3
     action, _ = policy.predict(np.zeros(2, np.float32), deterministic=True)
-    assert Navigation2D.action_space.contains(action)
+    assert Navigation2D().action_space.contains(action)
     assert "adapt/return_step_2" in scalars(folder).Tags()["scalars"]
     assert sorted((trained / "checkpoints").iterdir()) == before
 

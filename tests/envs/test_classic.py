@@ -133,6 +133,16 @@ def test_the_mountain_cars_end_at_their_flags():
         assert step.reward.item() == pytest.approx(reward, abs=1e-5)
 
 
+def test_chance_never_reaches_the_mountain_cars_flag():
+    env = MountainCar().make_vec(40, 50, **CPU)
+    env.reset(MountainCar().sample_tasks(40, seed=0), seed=0)
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(MountainCar.horizon):
+        step = env.step(torch.randint(3, (40, 50), generator=generator))
+        assert not step.terminated.any()
+    assert step.truncated.all()
+
+
 def test_energy_pays_a_hundred_from_the_foot_of_the_hill_to_its_top():
     _, step = step_from(MountainCarEnergy(), CAR, [0.0, 0.01], 2)  # to 0.0085 at a speed of 0.0085
     gain = math.sin(3 * 0.0085) / 2 + 300 * (0.0085**2 - 0.01**2)
