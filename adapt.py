@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -37,6 +38,8 @@ class Adapt:
     """Of the episodes adapted on."""
     device: str = "auto"
     """auto (CUDA where there is one), cpu or cuda."""
+    export_sb3: Path | None = None
+    """Also write the adapted policy as this zip of a stable-baselines3 PPO, to learn on with."""
 
 
 def main(arguments: list[str]) -> None:
@@ -51,12 +54,16 @@ def main(arguments: list[str]) -> None:
     run = command.run or _newest_run()
     learner = presets.load(run, presets.resolve_device(command.device))
     variant, label, described = _variant(command, learner)
+    export = _exporter(command.export_sb3, learner, variant) if command.export_sb3 else None
     model = learner.adapt(
         variant, steps=command.steps, episodes=command.episodes, seed=command.seed
     )
     folder = _save(run, learner, model, label, described)
     _report(learner.problem.score_name, described, model.scores)
     print(f"adapted model: {folder}")
+    if export:
+        export(model)
+        print(f"stable-baselines3: PPO.load({str(command.export_sb3)!r}, env=...)")
 
 
 def _check(command: Adapt) -> None:
@@ -97,6 +104,22 @@ def _variant(command: Adapt, learner: Any) -> tuple[Any, str, str]:
     # A task of many numbers makes no name for a folder.
     short = label if len(label) <= 100 else f"task-{zlib.crc32(label.encode()):08x}"
     return task, short, f"{family.id} {' '.join(parts)}"
+
+
+def _exporter(file: Path, learner: Any, variant: Any) -> Callable[[Any], None]:
+    """What writes the model as a zip; whatever would be in its way is refused now."""
+    from agents import sb3
+    from meta_rl import Reinforcement
+
+    if not isinstance(learner.problem, Reinforcement):
+        raise InputError(
+            f"export_sb3: {learner.config.family} is supervised; only policies become a PPO."
+        )
+    problem, task = learner.problem.variant(variant, None)
+    env = problem.family.make_env(task)
+    sb3.check_file(file)
+    sb3.check_exportable(problem.policy, env)
+    return lambda model: sb3.save_ppo(sb3.to_ppo(model, env), file)
 
 
 def _save(run: Path, learner: Any, model: Any, label: str, described: str) -> Path:
