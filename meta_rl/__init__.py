@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from meta_rl.config import Config
     from meta_rl.core import InnerLoop
     from meta_rl.errors import InputError
+    from meta_rl.events import CheckpointCallback, EvalCallback, StopTrainingOnRewardThreshold
     from meta_rl.learner import MetaLearner
     from meta_rl.reinforcement import Reinforcement
     from meta_rl.rules import GradientDescent
@@ -22,7 +23,9 @@ if TYPE_CHECKING:
 _HOME = {
     "AdaptedNetwork": "adapted",
     "AdaptedPolicy": "adapted",
+    "CheckpointCallback": "events",
     "Config": "config",
+    "EvalCallback": "events",
     "GradientDescent": "rules",
     "InnerLoop": "core",
     "InputError": "errors",
@@ -30,13 +33,16 @@ _HOME = {
     "ProgressBar": "callbacks",
     "Reinforcement": "reinforcement",
     "RunRecorder": "callbacks",
+    "StopTrainingOnRewardThreshold": "events",
     "Supervised": "supervised",
 }
 
 __all__ = [
     "AdaptedNetwork",
     "AdaptedPolicy",
+    "CheckpointCallback",
     "Config",
+    "EvalCallback",
     "GradientDescent",
     "InnerLoop",
     "InputError",
@@ -44,6 +50,7 @@ __all__ = [
     "ProgressBar",
     "Reinforcement",
     "RunRecorder",
+    "StopTrainingOnRewardThreshold",
     "Supervised",
 ]
 
