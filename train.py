@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -121,6 +122,8 @@ def _train(name: str, command: Train) -> None:
         f"{config.family} on {learner.problem.device}: {config.iterations} iterations -> {folder}"
     )
     with RunRecorder(folder, learner) as recorder, StopOnSignal() as stop:
+        if command.init_sb3:
+            shutil.copyfile(command.init_sb3, folder / "init_sb3.zip")
         progress = ProgressBar(learner)
         learner.learn(callbacks=[recorder, progress, stop])
         progress.close()

@@ -50,6 +50,7 @@ def test_meta_training_starts_at_the_saved_actor(zipped, trained):
         sum((theta[n] - other[n]).norm() for n in theta)
         for other in (learner.meta.theta, at_random)
     )
+    assert (trained / "init_sb3.zip").read_bytes() == zipped.read_bytes()
     assert 0 < near < 0.2 * far  # one outer step away from the zip, and not from random weights
 
 
