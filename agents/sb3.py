@@ -2,7 +2,7 @@
 
 Both sides compute the same function. Theirs, in the units of the action space, and ours:
 
-    clip(W h(obs) + b),                            std exp(log_std)
+    clip(W h(obs) + b),                                    std exp(log_std)
     clip(centre + half_width / scale * (W' h(obs) + b')),  std half_width / scale * exp(log_std')
 
 The scaling is linear, so it goes into the last layer and the log-std; the context of a
@@ -16,7 +16,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -27,7 +27,7 @@ from torch import Tensor, nn
 
 from agents.networks import ACTIVATIONS, ContextNetwork
 from agents.policies import MIN_LOG_STD, CategoricalPolicy, GaussianPolicy, make_policy
-from agents.sb3_zip import Saved, read_actor
+from agents.sb3_zip import Actor, read_actor
 from meta_rl import seeds
 from meta_rl.adapted import AdaptedPolicy
 from meta_rl.config import NetworkConfig
@@ -95,8 +95,13 @@ def check_exportable(policy: nn.Module, env: gym.Env) -> None:
             "stable-baselines3: expected actions with finite bounds, as PPO does, got "
             f"{env.action_space}."
         )
-    if is_image_space(env.observation_space):
-        raise InputError("stable-baselines3: expected vectors as observations, got images.")
+    inputs = _in_action_units(policy, dict(policy.named_parameters())).layers[0][0].shape[1]
+    space = env.observation_space
+    box = isinstance(space, gym.spaces.Box) and not is_image_space(space)
+    if not box or gym.spaces.flatdim(space) != inputs:
+        raise InputError(
+            f"observation space: expected a Box of {inputs} numbers, no image, got {space}."
+        )
     layer = env
     while isinstance(layer, gym.Wrapper):
         if isinstance(layer, gym.wrappers.NormalizeObservation):
@@ -147,8 +152,9 @@ def read_parameters(file: str | Path, policy: Policy) -> Params:
         InputError: if the file is not what :func:`read_actor` reads, or its layers, activation or
             actions differ from the policy's.
     """
-    saved, policy = read_actor(file), _of_ours(policy)
-    _check_actions(policy, saved.action_space)
+    policy = _of_ours(policy)
+    saved, action_space = read_actor(file)
+    _check_actions(policy, action_space)
     own = _in_action_units(policy, dict(policy.named_parameters()))
     ours, theirs = ([list(w.shape) for w, _ in a.layers] for a in (own, saved))
     if ours != theirs or own.activation != saved.activation:
@@ -171,7 +177,7 @@ def load_expert(file: str | Path, env: gym.Env) -> AdaptedPolicy:
     Raises:
         InputError: as :func:`read_parameters`.
     """
-    saved = read_actor(file)
+    saved, _ = read_actor(file)
     hidden = tuple(len(bias) for _, bias in saved.layers[:-1])
     policy = make_policy(
         env.observation_space,
@@ -183,15 +189,9 @@ def load_expert(file: str | Path, env: gym.Env) -> AdaptedPolicy:
     return AdaptedPolicy(policy, params, env.observation_space.shape or (), (), {})
 
 
-class _Actor(NamedTuple):
-    layers: list[tuple[Tensor, Tensor]]
-    log_std: Tensor | None
-    activation: str
-
-
 def _in_action_units(
     policy: GaussianPolicy | CategoricalPolicy, params: Mapping[str, Any]
-) -> _Actor:
+) -> Actor:
     """The layers, float64, that map observations to the action space itself."""
     name, network = _network(policy)
     values = {key: value.detach().double().cpu() for key, value in params.items()}
@@ -206,23 +206,23 @@ def _in_action_units(
     ]
     activation = activations[0] if activations else "tanh"
     if isinstance(policy, CategoricalPolicy):
-        return _Actor(layers, None, activation)
+        return Actor(layers, None, activation)
     (weight, bias), factor = layers[-1], _factor(policy)
     layers[-1] = factor[:, None] * weight, policy.centre.double().cpu() + factor * bias
     log_std = values["log_std"].clamp(min=MIN_LOG_STD) + factor.log()
-    return _Actor(layers, log_std, activation)
+    return Actor(layers, log_std, activation)
 
 
-def _in_policy_units(saved: Saved, policy: GaussianPolicy | CategoricalPolicy) -> Params:
+def _in_policy_units(actor: Actor, policy: GaussianPolicy | CategoricalPolicy) -> Params:
     """The inverse of :func:`_in_action_units`, as the policy's own parameters."""
     name, network = _network(policy)
-    layers = list(saved.layers)
+    layers = list(actor.layers)
     own = {key: value.detach().clone() for key, value in policy.named_parameters()}
     values: dict[str, Tensor] = {}
-    if isinstance(policy, GaussianPolicy) and saved.log_std is not None:
+    if isinstance(policy, GaussianPolicy) and actor.log_std is not None:
         (weight, bias), factor = layers[-1], _factor(policy)
         layers[-1] = weight / factor[:, None], (bias - policy.centre.double().cpu()) / factor
-        values["log_std"] = saved.log_std - factor.log()
+        values["log_std"] = actor.log_std - factor.log()
     if isinstance(network, ContextNetwork):
         weight, bias = layers[0]
         beside = own[f"{name}.0.weight"][:, weight.shape[1] :].double().cpu()

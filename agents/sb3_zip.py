@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import io
 import json
-import pickle
 import warnings
 import zipfile
 from pathlib import Path
@@ -26,17 +25,16 @@ ACTIVATIONS = {
 }
 
 
-class Saved(NamedTuple):
-    """A saved PPO's or A2C's actor; all numbers in the units of its own action space."""
+class Actor(NamedTuple):
+    """The layers of an actor, from the observation to the action space itself; float64."""
 
-    layers: list[tuple[Tensor, Tensor]]  # weight (out, in) and bias (out,), float64, first to last
+    layers: list[tuple[Tensor, Tensor]]  # weight (out, in) and bias (out,), first to last
     log_std: Tensor | None  # (A,), or None for discrete actions
     activation: str
-    action_space: dict[str, Any]  # its attributes, as text
 
 
-def read_actor(file: str | Path) -> Saved:
-    """The actor in a zip that ``PPO.save`` or ``A2C.save`` wrote; nothing is unpickled.
+def read_actor(file: str | Path) -> tuple[Actor, dict[str, Any]]:
+    """The actor in a zip that ``PPO.save`` or ``A2C.save`` wrote, and its action space as text.
 
     Raises:
         InputError: if it is no such zip, or the actor is more than layers of one activation on the
@@ -58,12 +56,9 @@ def read_actor(file: str | Path) -> Saved:
     bad = [n for n in sorted(tensors) if not torch.isfinite(tensors[n]).all()]
     if bad:
         raise InputError(f"stable-baselines3: expected finite weights, got others in {bad[0]}.")
-    return Saved(
-        layers=[(tensors[f"{m}.weight"].double(), tensors[f"{m}.bias"].double()) for m in modules],
-        log_std=tensors["log_std"].double() if "log_std" in tensors else None,
-        activation=_activation(data),
-        action_space=_attributes(data, "action_space"),
-    )
+    layers = [(tensors[f"{m}.weight"].double(), tensors[f"{m}.bias"].double()) for m in modules]
+    log_std = tensors["log_std"].double() if "log_std" in tensors else None
+    return Actor(layers, log_std, _activation(data)), _attributes(data, "action_space")
 
 
 def _open(file: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -75,8 +70,7 @@ def _open(file: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of pickles by others than torch.save; refused below
             tensors = torch.load(raw, map_location="cpu", weights_only=True)
-    except (OSError, KeyError, ValueError, RuntimeError, EOFError,
-            zipfile.BadZipFile, pickle.UnpicklingError) as error:  # fmt: skip
+    except Exception as error:  # whatever a damaged or hostile file makes the readers raise
         reason = str(error).split("\n")[0] or type(error).__name__
         raise InputError(
             f"stable-baselines3: expected a zip that PPO.save wrote, got {file}: {reason}"

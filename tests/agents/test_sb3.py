@@ -49,6 +49,18 @@ class Still(gym.Env):
         return self.observation_space.sample(), reward, False, self.t == 10, {}
 
 
+class FlattenedImage(Still):
+    """Of three numbers, but what stable-baselines3 takes for an image."""
+
+    observation_space = gym.spaces.Box(0, 255, (1, 1, 3), np.uint8)
+
+
+class Sighted(Still):
+    """Sees more."""
+
+    observation_space = gym.spaces.Box(-1.0, 1.0, (4,))
+
+
 def adapted(action_space, network=SMALL, scale=1.0, observation_space=Still.observation_space):
     """A policy with every parameter moved away from its initial value, the log-std included."""
     generator = torch.Generator().manual_seed(0)
@@ -164,6 +176,9 @@ def test_exporting_leaves_the_global_generator_alone_and_repeats():
         (gym.spaces.Discrete(3, start=1), Still(gym.spaces.Discrete(3, start=1)), "from 0, got fr"),
         (gym.spaces.Discrete(3), Still(gym.spaces.Discrete(4)), "action space: expected {'n': 3"),
         (OFFSET, Still(UNBOUNDED), "action space: expected {'low'"),
+        (OFFSET, Navigation2D().make_env({"goal": (0, 0)}), "action space: expected"),
+        (OFFSET, FlattenedImage(OFFSET), r"observation space: expected a Box of 3 numbers, no im"),
+        (OFFSET, Sighted(OFFSET), r"observation space: expected a Box of 3 numbers, no image, got"),
         (UNBOUNDED, Still(UNBOUNDED), "expected actions with finite bounds, as PPO does"),
         (OFFSET, Still(gym.spaces.Discrete(4)), "action space: expected {'low'"),
         (OFFSET, NormalizeObservation(Still(OFFSET)), "got NormalizeObservation, whose statistics"),
@@ -314,6 +329,29 @@ def _torch_bomb(proof):
     buffer = io.BytesIO()
     torch.save({"action_net.weight": Bomb(proof)}, buffer)
     return buffer.getvalue()
+
+
+def test_a_damaged_zip_is_refused_or_read_and_never_worse(tmp_path):
+    rng, good = np.random.default_rng(0), saved(tmp_path, Still(OFFSET))
+    with zipfile.ZipFile(good) as archive:
+        entries = {name: archive.read(name) for name in ("data", "policy.pth")}
+    refused, file = 0, tmp_path / "damaged.zip"
+    for trial in range(60):
+        name = "policy.pth" if trial % 3 else "data"
+        content = bytearray(entries[name])
+        for at in rng.integers(len(content), size=20):
+            content[at] = rng.integers(256)
+        with zipfile.ZipFile(file, "w") as archive:
+            for key, whole in {
+                **entries,
+                name: bytes(content[: rng.integers(len(content) + 1)]),
+            }.items():
+                archive.writestr(key, whole)
+        try:
+            load_expert(file, Still(OFFSET))
+        except InputError:
+            refused += 1
+    assert refused > 50
 
 
 def test_only_policies_of_environments_cross_the_bridge(tmp_path):
