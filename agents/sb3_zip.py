@@ -12,25 +12,18 @@ import json
 import warnings
 import zipfile
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from agents.sb3_actor import Actor
 from meta_rl.errors import InputError
 
 ACTIVATIONS = {
     "<class 'torch.nn.modules.activation.Tanh'>": "tanh",
     "<class 'torch.nn.modules.activation.ReLU'>": "relu",
 }
-
-
-class Actor(NamedTuple):
-    """The layers of an actor, from the observation to the action space itself; float64."""
-
-    layers: list[tuple[Tensor, Tensor]]  # weight (out, in) and bias (out,), first to last
-    log_std: Tensor | None  # (A,), or None for discrete actions
-    activation: str
 
 
 def read_actor(file: str | Path) -> tuple[Actor, dict[str, Any]]:
