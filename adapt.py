@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -44,6 +45,8 @@ class Adapt:
     """Of the episodes adapted on."""
     device: str = "auto"
     """auto (CUDA where there is one), cpu or cuda."""
+    export_sb3: Path | None = None
+    """Also write the adapted policy as this zip of a stable-baselines3 PPO, to learn on with."""
 
 
 def main(arguments: list[str]) -> None:
@@ -59,6 +62,7 @@ def main(arguments: list[str]) -> None:
     learner = presets.load(run, presets.resolve_device(command.device))
     labelled = _labelled(command.data, learner) if command.data else None
     variant, label, described = _own(labelled) if labelled else _variant(command, learner)
+    export = _exporter(command.export_sb3, learner, variant) if command.export_sb3 else None
     model = learner.adapt(
         variant, steps=command.steps, episodes=command.episodes, seed=command.seed
     )
@@ -67,6 +71,9 @@ def main(arguments: list[str]) -> None:
     if labelled:
         _classify(model, labelled, folder)
     print(f"adapted model: {folder}")
+    if export:
+        export(model)
+        print(f"stable-baselines3: PPO.load({str(command.export_sb3)!r}, env=...)")
 
 
 def _check(command: Adapt) -> None:
@@ -148,6 +155,22 @@ def _classify(model: Any, labelled: Labelled, folder: Path) -> None:
             table.writerow([path, chosen, *(f"{value:.4f}" for value in share)])
             print(f"  {path.name}: {chosen} ({share.max():.0%})")
     print(f"probabilities: {folder / 'predictions.csv'}")
+
+
+def _exporter(file: Path, learner: Any, variant: Any) -> Callable[[Any], None]:
+    """What writes the model as a zip; whatever would be in its way is refused now."""
+    from agents import sb3
+    from meta_rl import Reinforcement
+
+    if not isinstance(learner.problem, Reinforcement):
+        raise InputError(
+            f"export_sb3: {learner.config.family} is supervised; only policies become a PPO."
+        )
+    problem, task = learner.problem.variant(variant, None)
+    env = problem.family.make_env(task)
+    sb3.check_file(file)
+    sb3.check_exportable(problem.policy, env)
+    return lambda model: sb3.save_ppo(sb3.to_ppo(model, env), file)
 
 
 def _save(run: Path, learner: Any, model: Any, label: str, described: str) -> Path:

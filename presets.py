@@ -202,7 +202,7 @@ def _emaml(config: Config) -> Config:
 
 
 def _mamlpp(config: Config) -> Config:
-    """Antoniou et al. 2019, with five steps, whose losses all count in the first tenth of the run."""
+    """Antoniou et al. 2019: five steps, whose losses all count in the first tenth of the run."""
     if not isinstance(config.outer, AdamConfig):
         raise InputError(
             "algorithm: maml++ takes the losses of one query set after every inner step; "
@@ -291,19 +291,28 @@ def preset(name: str) -> Config:
     raise InputError(f"preset: expected one of {', '.join(known)}, got {name!r}. {hint}")
 
 
-def build(config: Config, device: str = "cpu") -> MetaLearner:
+def build(config: Config, device: str = "cpu", init_sb3: str | Path | None = None) -> MetaLearner:
     """A learner at the start of meta-training.
 
     Args:
         config: what to train.
         device: ``cpu``, ``cuda``, or ``auto`` for CUDA where there is one.
+        init_sb3: zip of a stable-baselines3 PPO or A2C, whose actor is where theta starts instead
+            of at random. Nothing in it is unpickled.
 
     Raises:
-        InputError: if the family is unknown or the device is not there.
+        InputError: if the family is unknown, the device is not there, or the zip does not fit.
     """
     from meta_rl import MetaLearner
 
-    return MetaLearner(_problem(config, resolve_device(device)), config)
+    problem = _problem(config, resolve_device(device))
+    if init_sb3 is not None:
+        from agents.sb3 import read_parameters
+
+        if not isinstance(config.data, EpisodesConfig):
+            raise InputError(f"init_sb3: {config.family} is supervised; a PPO cannot start it.")
+        problem.policy.load_state_dict(read_parameters(init_sb3, problem.policy))
+    return MetaLearner(problem, config)
 
 
 def load(run: str | Path, device: str = "cpu") -> MetaLearner:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -32,6 +33,8 @@ class Train:
     """What is done with the preset's family: one of presets.ALGORITHMS; sets the other defaults."""
     families: Path | None = None
     """A Python file of yours with task families (envs.register) or presets.ALGORITHMS."""
+    init_sb3: Path | None = None
+    """Zip of a stable-baselines3 PPO or A2C to start from instead of random weights."""
     config: Annotated[Config, tyro.conf.arg(name="")]
 
 
@@ -61,7 +64,7 @@ def main(arguments: list[str]) -> None:
     )
     if resumed:
         same = replace(command.config, iterations=1) == replace(resumed.config, iterations=1)
-        if not same or command.log_dir != default.log_dir:
+        if not same or command.log_dir != default.log_dir or command.init_sb3:
             raise InputError("resume: a run keeps its own settings; only --iterations may change.")
     _train(name or DEFAULT, command)
 
@@ -99,7 +102,7 @@ def _train(name: str, command: Train) -> None:
     from meta_rl.callbacks import ProgressBar, RunRecorder, StopOnSignal
 
     config = command.config
-    learner = build(config, resolve_device(command.device))
+    learner = build(config, resolve_device(command.device), command.init_sb3)
     folder = command.resume
     if folder:
         _, manifest, tensors, damaged = checkpoint.load_newest(folder)
@@ -121,6 +124,8 @@ def _train(name: str, command: Train) -> None:
         f"{config.family} on {learner.problem.device}: {config.iterations} iterations -> {folder}"
     )
     with RunRecorder(folder, learner) as recorder, StopOnSignal() as stop:
+        if command.init_sb3:
+            shutil.copyfile(command.init_sb3, folder / "init_sb3.zip")
         progress = ProgressBar(learner)
         learner.learn(callbacks=[recorder, progress, stop])
         progress.close()

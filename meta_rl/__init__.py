@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from meta_rl.config import Config, InnerConfig, OuterConfig
     from meta_rl.core import InnerLoop
     from meta_rl.errors import InputError
+    from meta_rl.events import CheckpointCallback, EvalCallback, StopTrainingOnRewardThreshold
     from meta_rl.learner import MetaLearner
     from meta_rl.mixture import Mixture
     from meta_rl.outer import OuterStep, StepOnData
@@ -26,7 +27,9 @@ if TYPE_CHECKING:
 _HOME = {
     "AdaptedNetwork": "adapted",
     "AdaptedPolicy": "adapted",
+    "CheckpointCallback": "events",
     "Config": "config",
+    "EvalCallback": "events",
     "GradientDescent": "rules",
     "InnerConfig": "config",
     "InnerLoop": "core",
@@ -42,6 +45,7 @@ _HOME = {
     "RunRecorder": "callbacks",
     "StepOnData": "outer",
     "StopOnSignal": "callbacks",
+    "StopTrainingOnRewardThreshold": "events",
     "Supervised": "supervised",
     "Trial": "trial",
 }
@@ -49,7 +53,9 @@ _HOME = {
 __all__ = [
     "AdaptedNetwork",
     "AdaptedPolicy",
+    "CheckpointCallback",
     "Config",
+    "EvalCallback",
     "GradientDescent",
     "InnerConfig",
     "InnerLoop",
@@ -65,6 +71,7 @@ __all__ = [
     "RunRecorder",
     "StepOnData",
     "StopOnSignal",
+    "StopTrainingOnRewardThreshold",
     "Supervised",
     "Trial",
 ]

@@ -134,5 +134,7 @@ class AdaptedNetwork:
 
 
 def _save(model: AdaptedPolicy | AdaptedNetwork, folder: str | Path) -> Path:
+    if "config" not in model.manifest:
+        raise InputError("save: expected a model that a learner adapted, got one without a config.")
     manifest = {"kind": "adapted", **model.manifest, "scores": list(model.scores)}
     return checkpoint.save(Path(folder), manifest, model.params)

@@ -93,7 +93,16 @@ class MetaLearner:
             iterations: how many more; up to the config's number when None.
             callbacks: called after every iteration with the learner and its metrics (empty where
                 this iteration is not logged); the run stops after one returns False.
+
+        Raises:
+            InputError: if a callback cannot be called, as stable-baselines3's own cannot.
         """
+        for callback in callbacks:
+            if not callable(callback):
+                raise InputError(
+                    "callbacks: expected functions of (learner, metrics), got a "
+                    f"{type(callback).__name__}. Those of meta_rl have the same names."
+                )
         last = self.config.iterations if iterations is None else self.iteration + iterations
         while self.iteration < last:
             metrics = self.iterate()

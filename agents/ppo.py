@@ -1,0 +1,114 @@
+"""What adapting has to beat: stable-baselines3's PPO, from scratch or pretrained on the family.
+
+Scores are mean undiscounted returns of fresh episodes with sampled actions, as the scores of
+adaptation are. Box actions are rescaled to [-1, 1], as PPO's initial standard deviation of 1
+expects. stable-baselines3 seeds and uses the global generators of torch and numpy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from stable_baselines3 import PPO
+from stable_baselines3.common.evaluation import evaluate_policy
+from stable_baselines3.common.monitor import Monitor
+
+from agents.trials import DrawTask, RandomTaskEnv, with_unit_actions
+from meta_rl.errors import require
+
+BATCH, LONGEST_ROLLOUT = 64, 2048  # stable-baselines3's defaults
+
+
+def from_scratch(
+    make_env: Callable[[], gym.Env], budgets: Sequence[int], *, episodes: int = 20, seed: int = 0
+) -> list[float]:
+    """Scores of one PPO, learning on one environment, after each budget.
+
+    Args:
+        make_env: makes the environment, once to learn on and once to be scored on.
+        budgets: environment steps to learn on in all, rising; 0 for the untrained policy. PPO
+            learns from rollouts of multiples of 64 steps: it takes as many whole ones as a budget
+            holds, and never more steps than that.
+        episodes: to score on; they are not counted.
+        seed: of weights, actions and episodes.
+
+    Raises:
+        InputError: if the budgets do not rise, or a positive one is too small for a mini-batch.
+    """
+    return _learn(_ppo(make_env(), _rollout(budgets), seed), make_env, budgets, episodes)
+
+
+def pretrain(draw: DrawTask, steps: int, *, seed: int = 0) -> PPO:
+    """One PPO on the whole family: another task in each episode (domain randomization).
+
+    Args:
+        draw: see :data:`~agents.trials.DrawTask`.
+        steps: environment steps to learn on, in whole rollouts as in :func:`from_scratch`.
+        seed: of weights, actions, tasks and episodes.
+
+    Raises:
+        InputError: if the steps are too few for a mini-batch.
+    """
+    rollout = _rollout([steps])
+    model = _ppo(RandomTaskEnv(draw), rollout, seed)
+    return model.learn(steps // rollout * rollout)
+
+
+def fine_tune(
+    pretrained: PPO,
+    make_env: Callable[[], gym.Env],
+    budgets: Sequence[int],
+    *,
+    episodes: int = 20,
+    seed: int = 0,
+) -> list[float]:
+    """Scores of a pretrained PPO, learning on one environment, after each budget.
+
+    The pretrained model itself stays as it is; what was given to its optimizer goes on. Arguments
+    and errors as for :func:`from_scratch`.
+    """
+    model = _ppo(make_env(), _rollout(budgets), seed)
+    parameters: Any = pretrained.get_parameters()
+    model.set_parameters(parameters, device="cpu")
+    return _learn(model, make_env, budgets, episodes)
+
+
+def _learn(
+    model: PPO, make_env: Callable[[], gym.Env], budgets: Sequence[int], episodes: int
+) -> list[float]:
+    env, scores = Monitor(with_unit_actions(make_env())), []
+    env.reset(seed=model.seed)
+    for budget in budgets:
+        more = budget // model.n_steps * model.n_steps - model.num_timesteps
+        if more > 0:
+            model.learn(more, reset_num_timesteps=False)
+        mean, _ = evaluate_policy(model, env, episodes, deterministic=False)
+        scores.append(float(np.mean(mean)))
+    env.close()
+    if (learned_on := model.get_env()) is not None:
+        learned_on.close()
+    return scores
+
+
+def _ppo(env: gym.Env, rollout: int, seed: int) -> PPO:
+    return PPO(
+        "MlpPolicy",
+        with_unit_actions(env),
+        n_steps=rollout,
+        batch_size=BATCH,
+        seed=seed,
+        device="cpu",
+    )
+
+
+def _rollout(budgets: Sequence[int]) -> int:
+    """The longest multiple of a mini-batch that goes into the smallest budget whole times."""
+    rising = all(one < other for one, other in pairwise(budgets))
+    require(len(budgets) > 0 and rising, "budgets", "rising numbers of steps", list(budgets))
+    least = min((b for b in budgets if b > 0), default=LONGEST_ROLLOUT)
+    require(least >= BATCH, "budgets", f"{BATCH} steps (a mini-batch) or more", least)
+    return least // -(-least // LONGEST_ROLLOUT) // BATCH * BATCH

@@ -1,0 +1,181 @@
+"""The bridge to stable-baselines3: a policy becomes a ``PPO``, a saved actor becomes a policy.
+
+See :mod:`agents.sb3_actor` for why both are exact, :mod:`agents.sb3_zip` for how a zip is read.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import gymnasium as gym
+import torch
+from stable_baselines3 import PPO
+from stable_baselines3.common.preprocessing import is_image_space
+from torch import nn
+
+from agents.networks import ACTIVATIONS
+from agents.policies import make_policy
+from agents.sb3_actor import Actor, check_actions, in_action_units, in_policy_units, of_ours
+from agents.sb3_zip import read_actor
+from meta_rl import seeds
+from meta_rl.adapted import AdaptedPolicy
+from meta_rl.config import NetworkConfig
+from meta_rl.errors import InputError
+from meta_rl.types import Params, Policy
+
+
+def to_ppo(model: AdaptedPolicy, env: gym.Env, *, seed: int = 0) -> PPO:
+    """A stable-baselines3 ``PPO`` that acts as the policy does, ready to ``learn`` on ``env``.
+
+    Actor, standard deviations and discount are the policy's. Our value baseline is fitted anew to
+    every batch and has no counterpart in PPO: the critic starts fresh, with the actor's sizes.
+    Everything else is stable-baselines3's default.
+
+    Args:
+        model: an adapted policy; a meta-policy is one adapted with ``steps=0``.
+        env: where it is to act, with the spaces it was trained with.
+        seed: of the critic's weights.
+
+    Raises:
+        InputError: if PPO could not act as the policy does; see :func:`check_exportable`.
+    """
+    check_exportable(model.policy, env)
+    actor = in_action_units(of_ours(model.policy), model.params)
+    sizes = [len(bias) for _, bias in actor.layers[:-1]]
+    data = model.manifest.get("config", {}).get("data", {})
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        ppo = PPO(
+            "MlpPolicy",
+            env,
+            gamma=data.get("gamma", 0.99),
+            policy_kwargs={
+                "net_arch": {"pi": sizes, "vf": sizes},
+                "activation_fn": ACTIVATIONS[actor.activation],
+            },
+            device="cpu",
+        )
+    state = ppo.policy.state_dict()
+    modules = [*(f"mlp_extractor.policy_net.{2 * i}" for i in range(len(sizes))), "action_net"]
+    for name, (weight, bias) in zip(modules, actor.layers, strict=True):
+        state |= {f"{name}.weight": weight.float(), f"{name}.bias": bias.float()}
+    if actor.log_std is not None:
+        state["log_std"] = actor.log_std.float()
+    ppo.policy.load_state_dict(state)
+    return ppo
+
+
+def check_exportable(policy: nn.Module, env: gym.Env) -> None:
+    """Refuse what PPO's ``MlpPolicy`` could not compute.
+
+    Raises:
+        InputError: for another module than our policies, other actions than the environment's,
+            actions not counted from 0 or without a finite range, images, or an environment that
+            normalizes observations by statistics which the zip would not hold.
+    """
+    policy = of_ours(policy)
+    check_actions(policy, vars(env.action_space))
+    if isinstance(env.action_space, gym.spaces.Box) and not env.action_space.is_bounded():
+        raise InputError(
+            "stable-baselines3: expected actions with finite bounds, as PPO does, got "
+            f"{env.action_space}."
+        )
+    inputs = in_action_units(policy, dict(policy.named_parameters())).layers[0][0].shape[1]
+    space = env.observation_space
+    box = isinstance(space, gym.spaces.Box) and not is_image_space(space)
+    if not box or gym.spaces.flatdim(space) != inputs:
+        raise InputError(
+            f"observation space: expected a Box of {inputs} numbers, no image, got {space}."
+        )
+    layer = env
+    while isinstance(layer, gym.Wrapper):
+        if isinstance(layer, gym.wrappers.NormalizeObservation):
+            raise InputError(
+                "stable-baselines3: expected raw observations, got NormalizeObservation, whose "
+                "statistics live in the environment and would not be in the zip."
+            )
+        layer = layer.env
+
+
+def save_ppo(ppo: PPO, file: Path) -> None:
+    """``PPO.save``, whole or not at all.
+
+    Raises:
+        InputError: if it cannot be written; see :func:`check_file`.
+    """
+    check_file(file)
+    temporary = file.with_name(f".{file.name}.{os.getpid()}.zip")
+    try:
+        ppo.save(temporary)
+        temporary.rename(file)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise InputError(f"stable-baselines3: cannot write {file}: {error}.") from error
+
+
+def check_file(file: Path) -> None:
+    """Refuse a name that stable-baselines3 would change, a file that is there, or no folder.
+
+    Raises:
+        InputError: saying which.
+    """
+    if file.suffix != ".zip":
+        raise InputError(f"stable-baselines3: expected a name ending in .zip, got {file}.")
+    if file.exists():
+        raise InputError(f"stable-baselines3: {file} exists already; nothing was overwritten.")
+    if not file.parent.is_dir():
+        raise InputError(f"stable-baselines3: expected a folder to write to, got {file.parent}.")
+
+
+def read_parameters(file: str | Path, policy: Policy) -> Params:
+    """A saved PPO's or A2C's actor as parameters of a policy of ours, without unpickling anything.
+
+    The policy then acts as the saved one does, with its standard deviations. A context is left
+    as it is: zero, until it is adapted.
+
+    Raises:
+        InputError: if the file is not what :func:`read_actor` reads, or its layers, activation or
+            actions differ from the policy's.
+    """
+    policy = of_ours(policy)
+    saved, action_space = read_actor(file)
+    check_actions(policy, action_space)
+    own = in_action_units(policy, dict(policy.named_parameters()))
+    ours, theirs = _shapes(own), _shapes(saved)
+    if ours != theirs or own.activation != saved.activation:
+        hidden = " ".join(str(len(bias)) for _, bias in saved.layers[:-1])
+        raise InputError(
+            f"stable-baselines3: expected shapes {ours} with {own.activation}, got {theirs} with "
+            f"{saved.activation} in {file}. Give --network.hidden {hidden} "
+            f"--network.activation {saved.activation}, and a family with the same spaces."
+        )
+    return in_policy_units(saved, policy)
+
+
+def load_expert(file: str | Path, env: gym.Env) -> AdaptedPolicy:
+    """A saved PPO's or A2C's actor as a policy with ``predict``, without unpickling anything.
+
+    Args:
+        file: the zip.
+        env: the environment it was trained on, or one with the same spaces.
+
+    Raises:
+        InputError: as :func:`read_parameters`.
+    """
+    saved, _ = read_actor(file)
+    hidden = tuple(len(bias) for _, bias in saved.layers[:-1])
+    policy = make_policy(
+        env.observation_space,
+        env.action_space,
+        NetworkConfig(hidden=hidden, activation=saved.activation),  # type: ignore[arg-type]
+        seeds.generator(0),
+    )
+    params = read_parameters(file, policy)
+    return AdaptedPolicy(policy, params, env.observation_space.shape or (), (), {})
+
+
+def _shapes(actor: Actor) -> list[list[int]]:
+    """Of weights and biases in turn, and of the log-std."""
+    tensors = [tensor for layer in actor.layers for tensor in layer]
+    return [list(t.shape) for t in (*tensors, actor.log_std) if t is not None]

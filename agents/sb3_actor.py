@@ -1,0 +1,138 @@
+"""Our policies' layers in the units of stable-baselines3's ``MlpPolicy``, and back.
+
+Both compute the same function. Theirs, in the units of the action space, and ours:
+
+    clip(W h(obs) + b),                                    std exp(log_std)
+    clip(centre + half_width / scale * (W' h(obs) + b')),  std half_width / scale * exp(log_std')
+
+The scaling is linear, so it goes into the last layer and the log-std; the context of a
+:class:`~agents.networks.ContextNetwork` is a constant input, so it goes into the first bias. Both
+are computed in float64: where a policy has neither, weights are copied bit for bit, elsewhere
+predictions agree to float32's rounding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from agents.networks import ACTIVATIONS, ContextNetwork
+from agents.policies import MIN_LOG_STD, CategoricalPolicy, GaussianPolicy
+from meta_rl.errors import InputError
+from meta_rl.types import Params
+
+
+class Actor(NamedTuple):
+    """The layers of an actor, from the observation to the action space itself; float64."""
+
+    layers: list[tuple[Tensor, Tensor]]  # weight (out, in) and bias (out,), first to last
+    log_std: Tensor | None  # (A,), or None for discrete actions
+    activation: str
+
+
+def of_ours(policy: nn.Module) -> GaussianPolicy | CategoricalPolicy:
+    """The policy, if it is one that ``MlpPolicy`` can be equal to.
+
+    Raises:
+        InputError: if it is not.
+    """
+    if not isinstance(policy, GaussianPolicy | CategoricalPolicy):
+        raise InputError(
+            "stable-baselines3: expected a GaussianPolicy or CategoricalPolicy, got a "
+            f"{type(policy).__name__}."
+        )
+    return policy
+
+
+def check_actions(policy: GaussianPolicy | CategoricalPolicy, theirs: Mapping[str, Any]) -> None:
+    """Refuse actions that mean something else, though there may be as many of them.
+
+    Args:
+        policy: ours.
+        theirs: attributes of the other action space: numbers, or numpy's text for them.
+
+    Raises:
+        InputError: if they differ, have no range, or are not counted from 0 (stable-baselines3
+            does not add a Discrete space's start).
+    """
+    if isinstance(policy, GaussianPolicy):
+        ours = {"low": policy.low.cpu().numpy(), "high": policy.high.cpu().numpy()}
+        if bool((policy.half_width == 0).any()):
+            raise InputError(f"action space: expected actions with a range, got {ours}.")
+    else:
+        ours = {"n": policy.logits[-1].out_features, "start": policy.start}
+        if policy.start != 0:
+            raise InputError(f"action space: expected actions counted from 0, got {ours}.")
+    got = {key: theirs[key] for key in ("low", "high", "n", "start") if key in theirs}
+    if got.keys() != ours.keys() or not all(_same(ours[key], got[key]) for key in ours):
+        raise InputError(
+            f"action space: expected {ours}, got {got}. The two must mean the same by an action; "
+            "train on the environment as the family makes it, without RescaleAction around it."
+        )
+
+
+def in_action_units(policy: GaussianPolicy | CategoricalPolicy, params: Mapping[str, Any]) -> Actor:
+    """The layers, float64, that map observations to the action space itself."""
+    name, network = _network(policy)
+    values = {key: value.detach().double().cpu() for key, value in params.items()}
+    indices = [i for i, layer in enumerate(network) if isinstance(layer, nn.Linear)]
+    layers = [(values[f"{name}.{i}.weight"], values[f"{name}.{i}.bias"]) for i in indices]
+    if isinstance(network, ContextNetwork):
+        (weight, bias), context = layers[0], values[f"{name}.context"]
+        inputs = weight.shape[1] - len(context)
+        layers[0] = weight[:, :inputs], bias + weight[:, inputs:] @ context
+    activations = [
+        key for key, kind in ACTIVATIONS.items() if any(type(m) is kind for m in network)
+    ]
+    activation = activations[0] if activations else "tanh"
+    if isinstance(policy, CategoricalPolicy):
+        return Actor(layers, None, activation)
+    (weight, bias), factor = layers[-1], _factor(policy)
+    layers[-1] = factor[:, None] * weight, policy.centre.double().cpu() + factor * bias
+    log_std = values["log_std"].clamp(min=MIN_LOG_STD) + factor.log()
+    return Actor(layers, log_std, activation)
+
+
+def in_policy_units(actor: Actor, policy: GaussianPolicy | CategoricalPolicy) -> Params:
+    """The inverse of :func:`in_action_units`, as the policy's own parameters."""
+    name, network = _network(policy)
+    layers = list(actor.layers)
+    own = {key: value.detach().clone() for key, value in policy.named_parameters()}
+    values: dict[str, Tensor] = {}
+    if isinstance(policy, GaussianPolicy) and actor.log_std is not None:
+        (weight, bias), factor = layers[-1], _factor(policy)
+        layers[-1] = weight / factor[:, None], (bias - policy.centre.double().cpu()) / factor
+        values["log_std"] = actor.log_std - factor.log()
+    if isinstance(network, ContextNetwork):
+        weight, bias = layers[0]
+        beside = own[f"{name}.0.weight"][:, weight.shape[1] :].double().cpu()
+        layers[0] = torch.cat([weight, beside], 1), bias
+    for i, (weight, bias) in enumerate(layers):
+        values |= {f"{name}.{2 * i}.weight": weight, f"{name}.{2 * i}.bias": bias}
+    return {key: values[key].to(like) if key in values else like for key, like in own.items()}
+
+
+def _network(policy: GaussianPolicy | CategoricalPolicy) -> tuple[str, nn.Sequential]:
+    if isinstance(policy, GaussianPolicy):
+        return "mean", policy.mean
+    return "logits", policy.logits
+
+
+def _factor(policy: GaussianPolicy) -> Tensor:
+    """Action units per policy unit, (A,)."""
+    return policy.half_width.double().cpu() / policy.action_scale
+
+
+def _same(ours: Any, theirs: Any) -> bool:
+    """Whether numbers agree to float32's rounding; theirs may be numpy's text, as "[-2. 2.]"."""
+    if isinstance(theirs, str):
+        try:
+            theirs = [float(word) for word in theirs.strip("[]").split()]
+        except ValueError:
+            return False
+    ours, theirs = np.atleast_1d(ours), np.atleast_1d(theirs)
+    return ours.shape == theirs.shape and bool(np.allclose(ours, theirs, rtol=1e-6, atol=0))

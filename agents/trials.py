@@ -1,0 +1,120 @@
+"""Environments whose task is drawn anew: each episode, or each trial of several episodes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+
+from meta_rl.errors import InputError, require
+
+DrawTask = Callable[[int], gym.Env]
+"""An environment of a random task from a seed, such as
+``lambda seed: family.make_env(family.sample_tasks(1, seed)[0])``."""
+
+
+def with_unit_actions(env: gym.Env) -> gym.Env:
+    """The environment with its Box actions rescaled to [-1, 1], if they are bounded.
+
+    PPO starts with a standard deviation of 1 in the action space's units, whatever they are.
+    """
+    space = env.action_space
+    if isinstance(space, gym.spaces.Box) and space.is_bounded():
+        return gym.wrappers.RescaleAction(env, np.float32(-1.0), np.float32(1.0))
+    return env
+
+
+class RandomTaskEnv(gym.Env):
+    """Another task of the family in each episode; the observation does not tell which.
+
+    Args:
+        draw: see :data:`DrawTask`. What it made before is closed.
+    """
+
+    def __init__(self, draw: DrawTask):
+        self._draw, self._env = draw, draw(0)
+        self.observation_space = self._env.observation_space
+        self.action_space = self._env.action_space
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
+        """Draw a task and start its episode."""
+        super().reset(seed=seed)
+        self._env.close()
+        self._env = self._draw(self._seed())
+        return self._env.reset(seed=self._seed())
+
+    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+        """As the task's environment."""
+        return self._env.step(action)
+
+    def close(self) -> None:
+        """Close the task's environment."""
+        self._env.close()
+
+    def _seed(self) -> int:
+        return int(self.np_random.integers(2**31))
+
+
+class TrialEnv(RandomTaskEnv):
+    """Several episodes of one task in a row, seen as one: what an RL2 policy learns in.
+
+    Duan et al. 2016 ("RL2"), figure 1. The observation is ``(observation, previous action, previous
+    reward, done)``, flat: discrete actions as one-hot vectors, all zeros at the start of a trial;
+    done is 1 on the first observation of each later episode. A recurrent policy thus keeps its
+    state over the episodes of a trial and loses it between trials, where the task changes. A trial
+    *terminates* after its last episode: nothing comes after it that could be bootstrapped.
+    ``info["returns"]`` has the returns of the episodes ended so far.
+
+    Args:
+        draw: see :data:`DrawTask`.
+        episodes: of one trial.
+
+    Raises:
+        InputError: if episodes is below 1, or observations are no Box or actions neither Box nor
+            Discrete.
+    """
+
+    def __init__(self, draw: DrawTask, episodes: int):
+        require(episodes >= 1, "episodes", "1 or more", episodes)
+        super().__init__(draw)
+        self.episodes = episodes
+        inner = self._env.observation_space
+        if not isinstance(inner, gym.spaces.Box):
+            raise InputError(f"trial: expected Box observations, got {inner}.")
+        if not isinstance(self.action_space, gym.spaces.Box | gym.spaces.Discrete):
+            raise InputError(f"trial: expected Box or Discrete actions, got {self.action_space}.")
+        self._actions = gym.spaces.flatdim(self.action_space)
+        size = gym.spaces.flatdim(inner) + self._actions + 2
+        self.observation_space = gym.spaces.Box(-np.inf, np.inf, (size,), np.float32)
+        self._returns: list[float] = []
+        self._return = 0.0
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[np.ndarray, dict[str, Any]]:
+        """Draw a task and start its first episode."""
+        obs, info = super().reset(seed=seed)
+        self._returns, self._return = [], 0.0
+        return self._observe(obs, np.zeros(self._actions), 0.0, False), info
+
+    def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        """One step; an episode that ends is followed by the next one's first observation."""
+        obs, reward, terminated, truncated, info = self._env.step(action)
+        self._return += float(reward)
+        done = terminated or truncated
+        if done:
+            self._returns.append(self._return)
+            self._return = 0.0
+        over = len(self._returns) == self.episodes
+        if done and not over:
+            obs, _ = self._env.reset(seed=self._seed())
+        previous = gym.spaces.flatten(self.action_space, action)
+        seen = self._observe(obs, previous, float(reward), done)
+        return seen, float(reward), over, False, {**info, "returns": list(self._returns)}
+
+    def _observe(self, obs: Any, action: Any, reward: float, done: bool) -> np.ndarray:
+        return np.concatenate([np.ravel(obs), action, [reward, done]]).astype(np.float32)
