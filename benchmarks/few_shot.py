@@ -160,7 +160,7 @@ def main() -> None:
             for arm, values in results[key].items():
                 values["peak_mb"] = memory[arm]
                 print(key, "|", arm, summary(values), flush=True)
-    print(write("few-shot-speed", {"rounds": args.rounds, "work": results}))
+        print(write("few-shot-speed", {"rounds": args.rounds, "work": results}))
     return None
 
 
