@@ -16,7 +16,7 @@ Images are ``(M, S, H, W, C)``, weights ``(M, outputs, C, 3, 3)``.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -24,14 +24,19 @@ from torch.autograd import Function
 from torch.nn import functional as F
 from torch.utils._pytree import tree_map
 
-aten: Any = torch.ops.aten
+from agents.image_kernels import (
+    How,
+    aten,
+    channels_first,
+    channels_last,
+    convolution,
+    grad_images,
+    grad_weight,
+    pool_into,
+    unpooled,
+)
 
 IMAGES, WEIGHT, MAPS = range(3)
-
-
-class _How(NamedTuple):
-    size: tuple[int, int]  # height and width of the images
-    stride: int
 
 
 def convolve(images: Tensor, weight: Tensor, stride: int = 1) -> Tensor:
@@ -45,7 +50,7 @@ def convolve(images: Tensor, weight: Tensor, stride: int = 1) -> Tensor:
     Returns:
         ``(S, H', W', outputs)`` with ``H' = ceil(H / stride)``.
     """
-    how = _How((images.shape[1], images.shape[2]), stride)
+    how = How((images.shape[1], images.shape[2]), stride)
     return _Convolution.apply(MAPS, how, None, images[None], weight[None]).squeeze(0)
 
 
@@ -113,10 +118,10 @@ class _Convolution(_TaskByTask):
 
     @staticmethod
     def forward(
-        wanted: int, how: _How, where: Tensor | None, first: Tensor, second: Tensor
+        wanted: int, how: How, where: Tensor | None, first: Tensor, second: Tensor
     ) -> Tensor:
         """``first`` and ``second`` are the two arguments not wanted, in their order."""
-        one = {IMAGES: _grad_images, WEIGHT: _grad_weight, MAPS: _convolution}[wanted]
+        one = {IMAGES: grad_images, WEIGHT: grad_weight, MAPS: convolution}[wanted]
         places = [None] * len(first) if where is None else where
         return _stack(one(*task, how) for task in zip(first, second, places, strict=True))
 
@@ -157,7 +162,7 @@ class _PooledConvolution(_TaskByTask):
         shape = (*images.shape[:2], images.shape[2] // 2, images.shape[3] // 2, weight.shape[1])
         values, where = images.new_empty(shape), images.new_empty(shape, dtype=torch.int64)
         for task in zip(images, weight, values, where, strict=True):
-            _pool_into(*task)
+            pool_into(*task)
         return values, where
 
     @staticmethod
@@ -169,7 +174,7 @@ class _PooledConvolution(_TaskByTask):
     def backward(ctx: Any, *gradients: Any) -> Any:
         gradient, _ = gradients
         images, weight, where = ctx.saved_tensors
-        how, needed = _How(images.shape[2:4], 1), ctx.needs_input_grad
+        how, needed = How(images.shape[2:4], 1), ctx.needs_input_grad
         return (
             _Convolution.apply(IMAGES, how, where, weight, gradient) if needed[0] else None,
             _Convolution.apply(WEIGHT, how, where, images, gradient) if needed[1] else None,
@@ -191,8 +196,10 @@ class _Standardization(_TaskByTask):
         standard, inverse = maps.new_empty(maps.shape), maps.new_empty(len(maps), maps.shape[-1])
         mean = torch.empty_like(inverse)
         for one, out, average, factor in zip(maps, standard, mean, inverse, strict=True):
-            into = {"out": _first(out), "save_mean": average, "save_invstd": factor}
-            aten.native_batch_norm(_first(one), None, None, None, None, True, 0.0, epsilon, **into)
+            into = {"out": channels_first(out), "save_mean": average, "save_invstd": factor}
+            aten.native_batch_norm(
+                channels_first(one), None, None, None, None, True, 0.0, epsilon, **into
+            )
         return standard, inverse
 
     @staticmethod
@@ -223,9 +230,18 @@ class _Projection(_TaskByTask):
     def forward(gradient: Tensor, standard: Tensor, inverse: Tensor) -> Tensor:
         zero, one = torch.zeros_like(inverse[0]), torch.ones_like(inverse[0])
         return _stack(
-            _last(
+            channels_last(
                 aten.native_batch_norm_backward(
-                    _first(g), _first(x), scale, None, None, zero, one, True, 0.0, [True] * 3
+                    channels_first(g),
+                    channels_first(x),
+                    scale,
+                    None,
+                    None,
+                    zero,
+                    one,
+                    True,
+                    0.0,
+                    [True] * 3,
                 )[0]
             )
             for g, x, scale in zip(gradient, standard, inverse, strict=True)
@@ -250,9 +266,9 @@ class _Pooling(_TaskByTask):
 
     @staticmethod
     def forward(maps: Tensor) -> tuple[Tensor, Tensor]:
-        pooled, where = aten.max_pool2d_with_indices(_first(maps.flatten(0, 1)), [2, 2])
+        pooled, where = aten.max_pool2d_with_indices(channels_first(maps.flatten(0, 1)), [2, 2])
         tasks = maps.shape[:2]
-        return _last(pooled).unflatten(0, tasks), _last(where).unflatten(0, tasks)
+        return channels_last(pooled).unflatten(0, tasks), channels_last(where).unflatten(0, tasks)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple, output: Any) -> None:
@@ -271,7 +287,7 @@ class _Unpooling(_TaskByTask):
 
     @staticmethod
     def forward(pooled: Tensor, where: Tensor, size: tuple[int, int]) -> Tensor:
-        maps = _unpooled(pooled.flatten(0, 1), where.flatten(0, 1), size)
+        maps = unpooled(pooled.flatten(0, 1), where.flatten(0, 1), size)
         return maps.unflatten(0, pooled.shape[:2])
 
     @staticmethod
@@ -306,84 +322,6 @@ def _one_weight(
     )
     results = tree_map(lambda value: value.unflatten(1, (info.batch_size, -1)), results)
     return results, tree_map(lambda _: 1, results)
-
-
-def _pool_into(images: Tensor, weight: Tensor, values: Tensor, where: Tensor) -> None:
-    """Few images at a time, so that what is pooled stays in the cache."""
-    size = _few(images, weight.shape[0])
-    parts = zip(*(tensor.split(size) for tensor in (images, values, where)), strict=True)
-    for few, some_values, places in parts:
-        maps = torch.conv2d(_first(few), weight, padding=1)
-        into, indices = _first(some_values), _first(places)
-        aten.max_pool2d_with_indices(maps, [2, 2], out=into, indices=indices)
-
-
-def _convolution(images: Tensor, weight: Tensor, where: Tensor | None, how: _How) -> Tensor:
-    if where is None:
-        return _last(torch.conv2d(_first(images), weight, stride=how.stride, padding=1))
-    size = _few(images, weight.shape[0])
-    parts = [
-        _gather(_last(torch.conv2d(_first(few), weight, padding=1)), places)
-        for few, places in zip(images.split(size), where.split(size), strict=True)
-    ]
-    return torch.cat(parts)
-
-
-def _grad_images(weight: Tensor, maps: Tensor, where: Tensor | None, how: _How) -> Tensor:
-    if where is not None:
-        maps = _unpooled(maps, where, how.size)
-    images = _first(maps.new_empty(maps.shape[0], *how.size, weight.shape[1]))
-    return _last(_backward(maps, images, weight, how.stride, [True, False, False])[0])
-
-
-def _grad_weight(images: Tensor, maps: Tensor, where: Tensor | None, how: _How) -> Tensor:
-    weight = maps.new_empty(maps.shape[-1], images.shape[-1], 3, 3)
-    mask = [False, True, False]
-    if where is None:
-        gradient = _backward(maps, _first(images), weight, how.stride, mask)[1]
-        return gradient.contiguous()
-    size = _few(images, maps.shape[-1])
-    parts = zip(images.split(size), maps.split(size), where.split(size), strict=True)
-    return torch.stack(
-        [
-            _backward(_unpooled(m, at, how.size), _first(few), weight, 1, mask)[1]
-            for few, m, at in parts
-        ]
-    ).sum(0)
-
-
-def _backward(maps: Tensor, images: Tensor, weight: Tensor, stride: int, mask: list) -> Any:
-    window = [stride] * 2, [1, 1], [1, 1], False, [0, 0], 1
-    return aten.convolution_backward(_first(maps), images, weight, None, *window, mask)
-
-
-def _unpooled(pooled: Tensor, where: Tensor, size: tuple[int, int]) -> Tensor:
-    like = _first(pooled.new_empty(pooled.shape[0], *size, pooled.shape[-1]))
-    window = [2, 2], [2, 2], [0, 0], [1, 1], False
-    maps = aten.max_pool2d_with_indices_backward(_first(pooled), like, *window, _first(where))
-    return _last(maps)
-
-
-def _gather(maps: Tensor, where: Tensor) -> Tensor:
-    """``(S, H, W, C)`` at indices ``(S, H', W', C)`` into each image's H x W."""
-    return maps.flatten(1, 2).gather(1, where.flatten(1, 2)).view(where.shape)
-
-
-def _few(images: Tensor, channels: int) -> int:
-    """How many images at a time have maps of 2 MB in single precision."""
-    return max(1, 2**19 // (images.shape[1] * images.shape[2] * channels))
-
-
-def _first(maps: Tensor) -> Tensor:
-    """Channels first in the order of dimensions, last in memory.
-
-    By way of a flat view: else torch takes a single channel's strides for channels first.
-    """
-    return maps.reshape(-1).view(maps.shape).permute(0, 3, 1, 2)
-
-
-def _last(maps: Tensor) -> Tensor:
-    return maps.permute(0, 2, 3, 1).contiguous()
 
 
 def _stack(each: Iterable[Tensor]) -> Tensor:

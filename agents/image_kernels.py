@@ -1,0 +1,112 @@
+"""What :mod:`agents.image_functions` computes, for one task and undifferentiated, on torch kernels.
+
+Images are ``(S, H, W, C)``, with channels last in memory; ``where`` are the places in each image
+that 2x2 pooling took its values from. Where it is given, the full-size maps of a convolution exist
+for a few images at a time only.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+aten: Any = torch.ops.aten
+
+
+class How(NamedTuple):
+    """Of a convolution: the size of its images, and its stride."""
+
+    size: tuple[int, int]  # height and width of the images
+    stride: int
+
+
+def pool_into(images: Tensor, weight: Tensor, values: Tensor, where: Tensor) -> None:
+    """The largest map values of each window, and their places, written into the last two.
+
+    Few images at a time, so that what is pooled stays in the cache.
+    """
+    size = _few(images, weight.shape[0])
+    parts = zip(*(tensor.split(size) for tensor in (images, values, where)), strict=True)
+    for few, some_values, places in parts:
+        maps = torch.conv2d(channels_first(few), weight, padding=1)
+        into, indices = channels_first(some_values), channels_first(places)
+        aten.max_pool2d_with_indices(maps, [2, 2], out=into, indices=indices)
+
+
+def convolution(images: Tensor, weight: Tensor, where: Tensor | None, how: How) -> Tensor:
+    """The maps of the images; with ``where``, those at these places."""
+    if where is None:
+        return channels_last(
+            torch.conv2d(channels_first(images), weight, stride=how.stride, padding=1)
+        )
+    size = _few(images, weight.shape[0])
+    parts = [
+        _gather(channels_last(torch.conv2d(channels_first(few), weight, padding=1)), places)
+        for few, places in zip(images.split(size), where.split(size), strict=True)
+    ]
+    return torch.cat(parts)
+
+
+def grad_images(weight: Tensor, maps: Tensor, where: Tensor | None, how: How) -> Tensor:
+    """Gradient in the images of ``sum(maps * convolution)``."""
+    if where is not None:
+        maps = unpooled(maps, where, how.size)
+    images = channels_first(maps.new_empty(maps.shape[0], *how.size, weight.shape[1]))
+    return channels_last(_backward(maps, images, weight, how.stride, [True, False, False])[0])
+
+
+def grad_weight(images: Tensor, maps: Tensor, where: Tensor | None, how: How) -> Tensor:
+    """Gradient in the weight of ``sum(maps * convolution)``."""
+    weight = maps.new_empty(maps.shape[-1], images.shape[-1], 3, 3)
+    mask = [False, True, False]
+    if where is None:
+        gradient = _backward(maps, channels_first(images), weight, how.stride, mask)[1]
+        return gradient.contiguous()
+    size = _few(images, maps.shape[-1])
+    parts = zip(images.split(size), maps.split(size), where.split(size), strict=True)
+    return torch.stack(
+        [
+            _backward(unpooled(m, at, how.size), channels_first(few), weight, 1, mask)[1]
+            for few, m, at in parts
+        ]
+    ).sum(0)
+
+
+def _backward(maps: Tensor, images: Tensor, weight: Tensor, stride: int, mask: list) -> Any:
+    window = [stride] * 2, [1, 1], [1, 1], False, [0, 0], 1
+    return aten.convolution_backward(channels_first(maps), images, weight, None, *window, mask)
+
+
+def unpooled(pooled: Tensor, where: Tensor, size: tuple[int, int]) -> Tensor:
+    """Each pooled value where it came from, zeros elsewhere."""
+    like = channels_first(pooled.new_empty(pooled.shape[0], *size, pooled.shape[-1]))
+    window = [2, 2], [2, 2], [0, 0], [1, 1], False
+    maps = aten.max_pool2d_with_indices_backward(
+        channels_first(pooled), like, *window, channels_first(where)
+    )
+    return channels_last(maps)
+
+
+def _gather(maps: Tensor, where: Tensor) -> Tensor:
+    """``(S, H, W, C)`` at indices ``(S, H', W', C)`` into each image's H x W."""
+    return maps.flatten(1, 2).gather(1, where.flatten(1, 2)).view(where.shape)
+
+
+def _few(images: Tensor, channels: int) -> int:
+    """How many images at a time have maps of 2 MB in single precision."""
+    return max(1, 2**19 // (images.shape[1] * images.shape[2] * channels))
+
+
+def channels_first(maps: Tensor) -> Tensor:
+    """Channels first in the order of dimensions, last in memory.
+
+    By way of a flat view: else torch takes a single channel's strides for channels first.
+    """
+    return maps.reshape(-1).view(maps.shape).permute(0, 3, 1, 2)
+
+
+def channels_last(maps: Tensor) -> Tensor:
+    """Back again from :func:`channels_first`."""
+    return maps.permute(0, 2, 3, 1).contiguous()
