@@ -65,7 +65,8 @@ def learned(
         values: parameters, those in ``gradient`` among them.
         gradient: of the tensors that adapt.
     """
-    when = torch.full_like(loss, k / steps)
+    # Steps beyond the trained ones are taken as the last: the network has seen no later one.
+    when = torch.full_like(loss, min(k, steps - 1) / steps)
     features = torch.stack(
         [
             torch.stack([when, torch.asinh(loss), _log_size(g), _log_size(values[name])])

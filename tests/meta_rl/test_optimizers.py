@@ -133,7 +133,7 @@ def test_schedules_have_their_factors(schedule, factors):
 
 
 def test_the_learned_schedule_scales_the_step_and_decays_the_value():
-    rule = make_rule(InnerConfig(step_size=0.1, schedule="learned"), seed=3)
+    rule = make_rule(InnerConfig(steps=2, step_size=0.1, schedule="learned"), seed=3)
     theta = {"w": START, "b": START[:1]}
     learned = rule.init(theta)
     learned["schedule.1.bias"] = torch.tensor([math.log(2), 0.25], dtype=torch.float64)
@@ -144,10 +144,13 @@ def test_the_learned_schedule_scales_the_step_and_decays_the_value():
     small = {name: 1e-3 * g for name, g in gradient.items()}
     moved = [
         (rule.step(learned, k, theta, g, loss, {})[0]["w"] - START) / g["w"][0]
-        for k, g, loss in ((0, gradient, LOSS), (1, gradient, LOSS), (0, small, LOSS))
-    ]
+        for k, g, loss in (
+            (0, gradient, LOSS), (1, gradient, LOSS), (0, small, LOSS), (2, gradient, LOSS)
+        )
+    ]  # fmt: skip
     assert not torch.allclose(moved[0], moved[1]), "the step is a feature"
     assert not torch.allclose(moved[0], moved[2]), "so is the gradient"
+    assert torch.equal(moved[1], moved[3]), "a step that was not trained counts as the last"
 
 
 def test_the_learned_schedule_starts_from_its_seed_alone():
