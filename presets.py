@@ -141,11 +141,15 @@ def _emaml(config: Config) -> Config:
 
 
 def _learned_optimizer(config: Config) -> Config:
-    """The root mean square of gradients decides where the four rules start alike."""
+    """Logits that move fast: a choice still soft at the end of a run loses when hardened.
+
+    The root mean square of gradients decides where the four rules start alike. With one inner step
+    gradient descent and momentum are the same rule, and so are the other two.
+    """
     if isinstance(config.data, EpisodesConfig):
-        return _inner(config, optimizer="mixture", gradient_scale=0.01)
-    # With one step, gradient descent and momentum are the same, and so are the other two. Soft
-    # choices lose when hardened: they have to be made within the run.
+        config = _inner(config, optimizer="mixture", gradient_scale=0.005)
+        by_promp = ProMPConfig(learning_rate=0.01, step_size_learning_rate=0.1)
+        return replace(config, outer=by_promp)
     steps = max(3, config.inner.steps)
     config = _inner(config, optimizer="mixture", gradient_scale=0.2, steps=steps)
     return replace(config, outer=AdamConfig(learning_rate=1e-3, step_size_learning_rate=0.1))
