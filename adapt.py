@@ -68,6 +68,8 @@ def main(arguments: list[str]) -> None:
     )
     folder = _save(run, learner, model, label, described)
     _report(learner.problem.score_name, described, model.scores)
+    if learner.config.inner.optimizer == "mixture":
+        print(f"optimizer chosen while meta-training: {model.manifest['optimizer']}")
     if labelled:
         _classify(model, labelled, folder)
     print(f"adapted model: {folder}")

@@ -181,12 +181,25 @@ def _inner(config: Config, **changes: Any) -> Config:
 def _reptile(config: Config) -> Config:
     """Several inner steps, because one alone would be joint training; Adam where rewards are."""
     if isinstance(config.data, ShotsConfig):
-        config = _inner(config, steps=max(3, config.inner.steps), learn_step_size=False)
-        return replace(config, outer=ReptileConfig())
+        steps, size = max(5, config.inner.steps), 2 * config.inner.step_size
+        config = _inner(config, steps=steps, step_size=size, learn_step_size=False)
+        return replace(config, outer=ReptileConfig(learning_rate=1.0))
     # Each inner step costs episodes, and nobody learns its size: fewer and longer ones.
     steps, size = max(2, config.inner.steps), 3 * config.inner.step_size
     config = _inner(config, steps=steps, step_size=size, learn_step_size=False)
     return replace(config, outer=ReptileConfig(optimizer="adam", learning_rate=0.01))
+
+
+def _anil(config: Config) -> Config:
+    """One layer alone needs longer steps; in our environments its step size grows fast enough."""
+    longer = 10 if isinstance(config.data, ShotsConfig) else 1
+    return _inner(config, adapts="head", step_size=longer * config.inner.step_size)
+
+
+def _alfa(config: Config) -> Config:
+    """Examples are there for several steps, which the schedule can tell apart; episodes cost."""
+    several = 3 if isinstance(config.data, ShotsConfig) else 1
+    return _inner(config, schedule="learned", steps=max(several, config.inner.steps))
 
 
 def _cavia(config: Config) -> Config:
@@ -216,9 +229,31 @@ def _mamlpp(config: Config) -> Config:
 
 
 def _learned_optimizer(config: Config) -> Config:
-    """The root mean square of gradients decides where the four rules start alike."""
-    scale = 0.01 if isinstance(config.data, EpisodesConfig) else 0.2
-    return _inner(config, optimizer="mixture", gradient_scale=scale)
+    """Logits that move fast: a choice still soft at the end of a run loses when hardened.
+
+    The root mean square of gradients decides where the four rules start alike. With one inner step
+    gradient descent and momentum are the same rule, and so are the other two.
+    """
+    if isinstance(config.data, EpisodesConfig):
+        config = _inner(config, optimizer="mixture", gradient_scale=0.005)
+        by_promp = ProMPConfig(learning_rate=0.01, step_size_learning_rate=0.1)
+        return replace(config, outer=by_promp)
+    steps = max(3, config.inner.steps)
+    config = _inner(config, optimizer="mixture", gradient_scale=0.2, steps=steps)
+    return replace(config, outer=AdamConfig(learning_rate=1e-3, step_size_learning_rate=0.1))
+
+
+def _es_maml(config: Config) -> Config:
+    """Few members and many generations; examples score without noise, so shorter ways do."""
+    episodes = isinstance(config.data, EpisodesConfig)
+    sigma, rate = (0.1, 0.05) if episodes else (0.05, 0.02)
+    return _population(config, EvolutionConfig(population=10, sigma=sigma, learning_rate=rate))
+
+
+def _ga_maml(config: Config) -> Config:
+    """As for the evolution strategy."""
+    sigma = 0.05 if isinstance(config.data, EpisodesConfig) else 0.02
+    return _population(config, GeneticConfig(population=20, sigma=sigma, parents=5))
 
 
 def _population(config: Config, outer: EvolutionConfig | GeneticConfig) -> Config:
@@ -233,24 +268,20 @@ ALGORITHMS: dict[str, Callable[[Config], Config]] = {
     "maml": lambda config: config,
     "fomaml": lambda config: _inner(config, first_order=True),
     "reptile": _reptile,
-    "anil": lambda config: _inner(config, adapts="head"),
+    "anil": _anil,
     "cavia": _cavia,
     "meta-sgd": lambda config: _inner(config, form="parameter", positive="none"),
     "lslr": lambda config: _inner(config, form="tensor", per_step=True),
     "maml++": _mamlpp,
-    "alfa": lambda config: _inner(config, schedule="learned"),
+    "alfa": _alfa,
     "learned-optimizer": _learned_optimizer,
     # Ten times the authors' learning rate: they have a thousand iterations, the presets a hundred.
     "promp": lambda config: replace(
         config, outer=ProMPConfig(learning_rate=0.01, step_size_learning_rate=0.05)
     ),
     "e-maml": _emaml,
-    "es-maml": lambda config: _population(
-        config, EvolutionConfig(population=10, sigma=0.1, learning_rate=0.05)
-    ),
-    "ga-maml": lambda config: _population(
-        config, GeneticConfig(population=20, sigma=0.05, parents=5)
-    ),
+    "es-maml": _es_maml,
+    "ga-maml": _ga_maml,
 }
 
 

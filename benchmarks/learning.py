@@ -25,7 +25,7 @@ import envs
 from benchmarks.experiments import EXPERIMENTS, FROM_SCRATCH, UNTRAINED
 from benchmarks.provenance import RESULTS, provenance, write
 from meta_rl import seeds
-from meta_rl.config import Config, EpisodesConfig
+from meta_rl.config import Config, EpisodesConfig, ShotsConfig
 from presets import build
 
 HELD_OUT = 2017  # seed of the evaluation tasks: no run, and no choice of settings, has seen them
@@ -36,7 +36,7 @@ def measure(config: Config, args: argparse.Namespace, seed: int, trained: bool) 
     iterations = sys.maxsize if args.samples else args.iterations or config.iterations
     learner = build(dataclasses.replace(config, seed=seed, iterations=iterations))
     curve: list[dict[str, float]] = []
-    start = time.perf_counter()
+    start = time.process_time()
 
     def keep(learner: Any, metrics: dict[str, float]) -> bool:
         spent = learner.samples / args.samples if args.samples else learner.iteration / iterations
@@ -50,10 +50,15 @@ def measure(config: Config, args: argparse.Namespace, seed: int, trained: bool) 
 
     if trained:
         learner.learn(callbacks=[keep])
-    seconds = time.perf_counter() - start
+    seconds = time.process_time() - start
     if args.episodes:
         learner.problem = learner.problem.variant(learner.held_out_tasks(1)[0], args.episodes)[0]
-    tasks = learner.problem.sample_tasks(args.tasks, seeds.derive(HELD_OUT, seeds.EVALUATION))
+    seed_of_tasks = seeds.derive(HELD_OUT, seeds.EVALUATION)
+    # The test classes of few-shot families; of environments, tasks like those trained on.
+    if isinstance(config.data, ShotsConfig):
+        tasks = learner.problem.held_out_tasks(args.tasks, seed_of_tasks, final=True)
+    else:
+        tasks = learner.problem.sample_tasks(args.tasks, seed_of_tasks)
     scores = learner.evaluate(tasks, args.steps, seeds.derive(seed, seeds.EVALUATION, 1))
     return {
         "seed": seed,

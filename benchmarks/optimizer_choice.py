@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
@@ -27,7 +26,6 @@ from meta_rl.types import Task
 HELD_OUT = 2017  # seed of the evaluation tasks
 
 
-@dataclass(frozen=True)
 class Quadratics:
     """Losses ``sum_i h_i (phi_i - optimum_i)^2``, as regression on inputs of different sizes.
 
@@ -37,19 +35,20 @@ class Quadratics:
     With one curvature and distances that differ a hundredfold, gradient descent with
     ``alpha = 1 / (2 h)`` is exact for all, and no rule whose steps have one length is. With
     curvatures that differ a hundredfold no one alpha suits all dimensions, but normalized steps do.
+
+    Args:
+        name: its id.
+        curvature: h.
+        spread: 1 or more.
     """
 
-    id: str
-    curvature: tuple[float, ...]
-    spread: float = 1.0
     kind: Literal["regression"] = "regression"
-    splits: tuple[str, ...] = ("all", "all", "all")
+    splits = ("all", "all", "all")
     output_size = 1
 
-    @property
-    def input_shape(self) -> tuple[int, ...]:
-        """As many as dimensions."""
-        return (len(self.curvature),)
+    def __init__(self, name: str, curvature: tuple[float, ...], spread: float = 1.0):
+        self.id, self.curvature, self.spread = name, curvature, spread
+        self.input_shape = (len(curvature),)
 
     def sample_tasks(self, n: int, seed: int, split: str = "all") -> list[Task]:
         """Draw n tasks."""
@@ -94,7 +93,8 @@ def train(family: Quadratics, optimizer: Any, seed: int, iterations: int = 150) 
     )
     network = nn.Linear(dimensions, 1, bias=False)
     nn.init.zeros_(network.weight)
-    return MetaLearner(Supervised(family, network, data), config).learn()
+    problem: Any = Supervised(family, network, data)
+    return MetaLearner(problem, config).learn()
 
 
 def held_out_loss(learner: MetaLearner, family: Quadratics) -> float:

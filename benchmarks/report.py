@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.figure import Figure
 
 from benchmarks.experiments import FAMILIES
@@ -77,7 +78,10 @@ def learning(name: str, result: dict[str, Any]) -> str:
         cells = [interval(scores[:, k]) for k in shown]
         seconds = np.median([run["seconds"] for run in runs])
         trained = f"{len(runs)} x {runs[0]['iterations']}"
-        rows.append([arm, *cells, trained, f"{seconds:.0f}" if runs[0]["iterations"] else "-"])
+        shown_as = arm
+        if arm == "learned-optimizer":
+            shown_as += f" ({', '.join(run['optimizer'] for run in runs)})"
+        rows.append([shown_as, *cells, trained, f"{seconds:.0f}" if runs[0]["iterations"] else "-"])
     figure(name, arms, result["settings"].get("samples"))
     return table(head, rows) + f"\n\n![{name}](images/{name}.png)"
 
@@ -131,28 +135,32 @@ def interval(scores: np.ndarray) -> str:
 
 
 def figure(name: str, arms: dict[str, Any], budget: int | None) -> None:
-    """Score after adaptation and the step sizes while training; seeds as thin lines."""
+    """Score after adaptation and the step sizes while training; seeds as thin lines.
+
+    With a budget in samples, many algorithms are compared, which differ in how many an iteration
+    takes and in what their step sizes mean: then these are left out.
+    """
     figure = Figure(figsize=(10, 4), layout="constrained")
-    left, right = figure.subplots(1, 2)
+    axes = np.atleast_1d(figure.subplots(1, 1 if budget else 2))
+    across = "samples" if budget else "iteration"
     for number, (arm, runs) in enumerate(arms.items()):
         for seed, run in enumerate(runs):
             if not run["curve"]:
                 continue
-            style = {"color": f"C{number}", "linewidth": 0.9}
+            style = {"color": colormaps["tab20" if budget else "tab10"](number), "linewidth": 0.9}
             label = arm if seed == 0 else None
-            # With a budget in samples, arms differ in how many an iteration takes.
-            spent = [point["samples" if budget else "iteration"] for point in run["curve"]]
+            spent = [point[across] for point in run["curve"]]
             post = next(k for k in run["curve"][0] if k.endswith("_post"))
-            left.plot(spent, [p[post] for p in run["curve"]], label=label, **style)
-            for key in (k for k in run["curve"][0] if k.startswith("rule/")):
-                right.plot(spent, [p[key] for p in run["curve"]], label=label, **style)
+            axes[0].plot(spent, [p[post] for p in run["curve"]], label=label, **style)
+            for key in (k for k in run["curve"][0] if k.startswith("rule/") and not budget):
+                axes[1].plot(spent, [p[key] for p in run["curve"]], label=label, **style)
                 label = None
-    across = "environment steps or labelled examples" if budget else "iteration"
-    left.set(xlabel=across, ylabel="score after adaptation, training tasks")
-    right.set(xlabel=across, ylabel="mean step size")
+    axes[0].set(xlabel=across, ylabel="score after adaptation, training tasks")
+    for ax in axes[1:]:
+        ax.set(xlabel=across, ylabel="mean step size")
     if name.endswith("-sinusoid"):
-        left.set_yscale("log")
-    left.legend()
+        axes[0].set_yscale("log")
+    axes[0].legend(fontsize="small" if budget else None, ncols=2 if budget else 1)
     figure.savefig(IMAGES / f"{name}.png", dpi=100)
 
 

@@ -308,6 +308,18 @@ def test_every_algorithm_trains_resumes_and_adapts(name, algorithm, tmp_path):
     assert all(np.isfinite(model.scores))
 
 
+def test_adapting_says_which_optimizer_the_mixture_chose(tmp_path, capsys):
+    options = ["--iterations", "1", "--eval.tasks", "2", "--device", "cpu"]
+    chosen = ["sinusoid", "--algorithm", "learned-optimizer", "--data.tasks", "2"]
+    train.main([*chosen, *options, "--log-dir", str(tmp_path)])
+    run_folder = tmp_path / "sinusoid-learned-optimizer_1"
+    learner = presets.load(run_folder)
+    learner.meta.rule["choice"].copy_(torch.tensor([0.0, 2.0, 0.0, 1.0]))
+    other = learner.save(tmp_path / "changed")
+    adapt.main([str(other), "--task", "amplitude=2,phase=1", "--device", "cpu"])
+    assert "optimizer chosen while meta-training: momentum" in capsys.readouterr().out
+
+
 def test_a_family_of_ones_own_is_trained_and_adapted_to(tmp_path, capsys):
     file = tmp_path / "mine.py"
     file.write_text(
