@@ -147,7 +147,7 @@ def test_a_cartpole_never_in_the_family_is_adapted_to_by_id(tmp_path, monkeypatc
     made = []
     build = GymFamily._build
     monkeypatch.setattr(
-        GymFamily, "_build", lambda self, task: made.append(build(self, task)) or made[-1]
+        GymFamily, "_build", lambda self, *given: made.append(build(self, *given)) or made[-1]
     )
     adapt.main([str(run_folder), "--env-id", "CartPole-v1", *kwargs, "--steps", "1"])
     policy = presets.load_adapted(run_folder / "adapted" / "CartPole-v1")
