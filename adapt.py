@@ -45,6 +45,9 @@ class Adapt:
     """Of the episodes adapted on."""
     device: str = "auto"
     """auto (CUDA where there is one), cpu or cuda."""
+    pictures: bool = True
+    """Draw what adapting did, beside the adapted model: pictures, and a roll-out before and after
+    where the environment can be rendered."""
     export_sb3: Path | None = None
     """Also write the adapted policy as this zip of a stable-baselines3 PPO, to learn on with."""
 
@@ -64,7 +67,11 @@ def main(arguments: list[str]) -> None:
     variant, label, described = _own(labelled) if labelled else _variant(command, learner)
     export = _exporter(command.export_sb3, learner, variant) if command.export_sb3 else None
     model = learner.adapt(
-        variant, steps=command.steps, episodes=command.episodes, seed=command.seed
+        variant,
+        steps=command.steps,
+        episodes=command.episodes,
+        seed=command.seed,
+        pictures=command.pictures,
     )
     folder = _save(run, learner, model, label, described)
     _report(learner.problem.score_name, described, model.scores)
@@ -73,6 +80,8 @@ def main(arguments: list[str]) -> None:
     if labelled:
         _classify(model, labelled, folder)
     print(f"adapted model: {folder}")
+    for file in sorted((*folder.glob("*.png"), *folder.glob("*.gif"))):
+        print(f"picture: {file}")
     if export:
         export(model)
         print(f"stable-baselines3: PPO.load({str(command.export_sb3)!r}, env=...)")
@@ -179,6 +188,7 @@ def _save(run: Path, learner: Any, model: Any, label: str, described: str) -> Pa
     """Write the adapted model and its TensorBoard events beside the run's own."""
     import torch
 
+    from meta_rl.film import Animation
     from meta_rl.tensorboard import RunWriter
 
     if run.parent.name == "checkpoints":
@@ -191,6 +201,12 @@ def _save(run: Path, learner: Any, model: Any, label: str, described: str) -> Pa
     model.save(folder)
     writer = RunWriter(folder, learner.problem.score_name)
     writer.adaptation_curve(torch.tensor(model.scores)[:, None], "adapt", 0)
+    for name, picture in model.pictures.items():
+        writer.picture(f"adapt/{name}", picture, 0)
+        if isinstance(picture, Animation):
+            (folder / f"{name}.gif").write_bytes(picture.gif())
+        else:
+            picture.savefig(folder / f"{name}.png", dpi=120)
     writer.close()
     return folder
 

@@ -16,6 +16,7 @@ import gymnasium as gym
 from envs.distributions import Choice
 from envs.family import Family
 from envs.parameters import Parameter
+from envs.rendering import prepare_pygame
 from meta_rl.types import Task
 
 DIRECTION = Parameter("direction", Choice(-1.0, 1.0))
@@ -26,10 +27,12 @@ class ClassicControl(Family):
 
     env_id: str  # Gymnasium's
 
-    def make_env(self, task: Task) -> gym.Env:
+    def make_env(self, task: Task, render_mode: str | None = None) -> gym.Env:
         """Gymnasium's own environment with this task's physics."""
         values = self.check_task(task)
-        env = gym.make(self.env_id, max_episode_steps=self.horizon)
+        if render_mode == "rgb_array":
+            prepare_pygame()
+        env = gym.make(self.env_id, max_episode_steps=self.horizon, render_mode=render_mode)
         self.set_physics(env.unwrapped, values)
         return env
 

@@ -83,7 +83,7 @@ class Bandit(Family):
         self.action_space = gym.spaces.Discrete(arms)
         self.space = ParameterSpace(Parameter("means", Uniform(0.0, 1.0), size=arms))
 
-    def make_env(self, task: Task) -> gym.Env:
+    def make_env(self, task: Task, render_mode: str | None = None) -> gym.Env:
         """One standard environment with these arms and its number of pulls."""
         means = self.check_task(task)["means"]
         return gym.make("MetaRL/Bandit-v0", means=means, max_episode_steps=self.horizon)
@@ -191,7 +191,7 @@ class TabularMDP(Family):
         require(bool((sums > 0).all()), "task parameter transition", what, sums.min())
         return checked
 
-    def make_env(self, task: Task) -> gym.Env:
+    def make_env(self, task: Task, render_mode: str | None = None) -> gym.Env:
         """One standard environment with these tables and its time limit."""
         tables: Any = self.check_task(task)
         return gym.make("MetaRL/TabularMDP-v0", **tables)

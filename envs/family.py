@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import gymnasium as gym
 import torch
@@ -13,7 +13,10 @@ import torch
 from envs.general import GymVec
 from envs.parameters import ParameterSpace
 from envs.tensor import TensorEnv
-from meta_rl.types import BatchedEnv, Task
+from meta_rl.types import BatchedEnv, Task, Trajectory
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 class Family(ABC):
@@ -57,8 +60,19 @@ class Family(ABC):
         return self.space.check(task)
 
     @abstractmethod
-    def make_env(self, task: Task) -> gym.Env:
-        """One standard Gymnasium environment of this task, with its time limit."""
+    def make_env(self, task: Task, render_mode: str | None = None) -> gym.Env:
+        """One standard Gymnasium environment of this task, with its time limit.
+
+        Args:
+            task: of the family.
+            render_mode: Gymnasium's; a family without pictures ignores it.
+        """
+
+    def picture(
+        self, task: Task, before: Sequence[Trajectory], after: Sequence[Trajectory]
+    ) -> Figure | None:
+        """Episodes before and after adapting, drawn; None unless overridden."""
+        return None
 
     def make_vec(
         self,

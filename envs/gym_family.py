@@ -18,6 +18,7 @@ from envs.family import Family
 from envs.parameters import Parameter, ParameterSpace
 from envs.physics import MODEL_FIELD, Change, change_model, load_mujoco
 from envs.pinned import pinned_class
+from envs.rendering import prepare_rendering
 from meta_rl.errors import InputError, require
 from meta_rl.types import Task
 
@@ -81,11 +82,14 @@ class GymFamily(Family):
         self.episodes_at_once = 1 if isinstance(env, gym.Env) else None
         self._env, self._wrappers = env, tuple(wrappers)
         self._settings, self._kinds = dict(settings or {}), {}
+        self._render_modes: Sequence[str] = ()  # known once there is one to look at
         self._limit, self._spec, self._own = horizon, None, set()
         self._creator = self._find_creator()
         # What the constructor takes first: without it there may be no environment to look at.
         targets = [*self._settings, *(p.target or p.name for p in parameters)]
         arguments = argument_names(self._creator) if callable(self._creator) else []
+        if "render_mode" in arguments:
+            self._kinds["render_mode"] = "argument"
         for target in sorted(targets, key=lambda t: t.split(".")[0] not in arguments):
             self._kinds[target] = self._kind(target, arguments)
         for p in parameters:
@@ -104,6 +108,7 @@ class GymFamily(Family):
             )
         self.horizon = int(limit)
         self.observation_space, self.action_space = sample.observation_space, sample.action_space
+        self._render_modes = sample.metadata.get("render_modes") or ()
         sample.close()
         if not isinstance(self.observation_space, gym.spaces.Box):
             raise InputError(
@@ -119,13 +124,17 @@ class GymFamily(Family):
         """Whose environment it is."""
         return f"{self._name()}, with parameters"
 
-    def make_env(self, task: Task) -> gym.Env:
+    def make_env(self, task: Task, render_mode: str | None = None) -> gym.Env:
         """A new environment of this task, or the one given.
+
+        Args:
+            task: of the family.
+            render_mode: Gymnasium's; ignored by environments that do not have it.
 
         Raises:
             InputError: if the task does not fit, or changes the spaces.
         """
-        env = self._build(self.check_task(task))
+        env = self._build(self.check_task(task), render_mode)
         same = env.action_space == self.action_space
         if not same or env.observation_space.shape != self.observation_space.shape:
             raise InputError(
@@ -135,12 +144,15 @@ class GymFamily(Family):
             )
         return env
 
-    def _build(self, task: Task) -> gym.Env:
+    def _build(self, task: Task, render_mode: str | None = None) -> gym.Env:
         env: Any
         changes = [Change(target, value) for target, value in self._settings.items()]
         changes += [
             Change(p.target or p.name, task[p.name], p.scale) for p in self.space.parameters
         ]
+        if render_mode in self._render_modes and "render_mode" not in self._settings:
+            prepare_rendering()
+            changes.append(Change("render_mode", str(render_mode)))
         env = _Borrowed(self._env) if isinstance(self._env, gym.Env) else self._make(changes)
         if not isinstance(env, gym.Env):
             raise InputError(

@@ -18,6 +18,7 @@ from gymnasium.envs.registration import EnvSpec
 from envs.distributions import Choice
 from envs.family import Family
 from envs.parameters import Parameter, ParameterSpace
+from envs.rendering import prepare_mujoco
 from meta_rl.errors import InputError
 from meta_rl.types import Task
 
@@ -56,11 +57,16 @@ class MetaWorld(Family):
         self.observation_space, self.action_space = sample.observation_space, sample.action_space
         sample.close()
 
-    def make_env(self, task: Task) -> gym.Env:
+    def make_env(self, task: Task, render_mode: str | None = None) -> gym.Env:
         """Meta-World's environment, with its goal; ``info["success"]`` tells at every step."""
         values = self.check_task(task)
         name = values.get("task") or next(iter(self._settings))
-        make: Any = partial(_make_env, name, self._settings[name][values["goal"]])  # type: ignore[index]
+        make: Any = partial(
+            _make_env,
+            name,
+            self._settings[name][values["goal"]],  # type: ignore[index]
+            render_mode,
+        )
         spec = EnvSpec(f"MetaRL/{name}", make, max_episode_steps=self.horizon)
         return gym.make(spec, disable_env_checker=True)
 
@@ -132,10 +138,14 @@ def _compiled(path: str) -> Any:
     return model
 
 
-def _make_env(name: str, setting: Any) -> gym.Env:
+def _make_env(name: Any, setting: Any, render_mode: str | None) -> gym.Env:
+    if render_mode == "rgb_array":
+        prepare_mujoco()
     env_class = _package().ALL_V3_ENVIRONMENTS[name]
     # Under its own name, by which Meta-World's functions recognize it.
-    env = type(env_class.__name__, (_Mended, env_class), {})(reward_function_version="v2")
+    env = type(env_class.__name__, (_Mended, env_class), {})(
+        reward_function_version="v2", render_mode=render_mode
+    )
     # Not by Meta-World's Gymnasium ids: "ML1-train" of 3.1.1 serves the test split. The setting
     # also hides the goal from observations.
     env.set_task(setting)

@@ -114,9 +114,9 @@ class MountainCarEnergy(MountainCar):
     source = "Moore 1990; Gymnasium's MountainCar-v0, reward shaped as described"
     tensor_env = MountainCarEnergyTensorEnv
 
-    def make_env(self, task: Task) -> gym.Env:
+    def make_env(self, task: Task, render_mode: str | None = None) -> gym.Env:
         """Gymnasium's own MountainCar-v0 with this physics, and the gain in energy paid."""
-        return EnergyReward(super().make_env(task))
+        return EnergyReward(super().make_env(task, render_mode))
 
 
 def energy(sine: Any, speed: Any, gravity: Any) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gymnasium as gym
 import numpy as np
@@ -13,7 +13,10 @@ from torch import Tensor
 
 from envs.family import Family
 from envs.tensor import TensorEnv
-from meta_rl.types import Task
+from meta_rl.types import Task, Trajectory
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 def plane(bound: float) -> gym.spaces.Box:
@@ -94,10 +97,19 @@ class PointFamily(Family):
         self.horizon = self.single.horizon
         self.observation_space, self.action_space = example.observation_space, example.action_space
 
-    def make_env(self, task: Task) -> gym.Env:
+    def make_env(self, task: Task, render_mode: str | None = None) -> gym.Env:
         """One standard environment with this goal and its time limit."""
         goal: Any = self.check_task(task)
         return gym.make(self.single.env_id, **goal)
+
+    def picture(
+        self, task: Task, before: Sequence[Trajectory], after: Sequence[Trajectory]
+    ) -> Figure:
+        """The points' ways before and after adapting, and the goal."""
+        from envs.paths import paths_figure  # matplotlib takes a while to import
+
+        point: Any = self.make_env(task).unwrapped
+        return paths_figure(point.goal, before, after, point.reach)
 
 
 def register_points(*kinds: type[PointEnv]) -> None:

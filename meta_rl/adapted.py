@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -14,9 +14,16 @@ from meta_rl import checkpoint, seeds
 from meta_rl.errors import InputError
 from meta_rl.types import Params, Policy
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from meta_rl.film import Animation
+
 
 class AdaptedPolicy:
     """A policy adapted to one task, with stable-baselines3's ``predict``.
+
+    ``pictures`` holds what adapting did, by name, if the learner was asked to draw it.
 
     Args:
         policy: the module.
@@ -38,6 +45,7 @@ class AdaptedPolicy:
     ):
         self.policy, self.params, self.scores, self.manifest = policy, params, scores, manifest
         self._obs_shape = obs_shape
+        self.pictures: dict[str, Figure | Animation] = {}
         self._like = next(iter(params.values()))
         self._generator = seeds.generator(seed, self._like.device)
 
@@ -86,7 +94,7 @@ class AdaptedPolicy:
 
 
 class AdaptedNetwork:
-    """A network adapted to one supervised task.
+    """A network adapted to one supervised task; ``pictures`` as in :class:`AdaptedPolicy`.
 
     Args:
         network: the module.
@@ -106,6 +114,7 @@ class AdaptedNetwork:
     ):
         self.network, self.params, self.scores, self.manifest = network, params, scores, manifest
         self.classifies = classifies
+        self.pictures: dict[str, Figure | Animation] = {}
 
     @torch.no_grad()
     def predict(self, x: np.ndarray) -> np.ndarray:

@@ -70,7 +70,7 @@ class RunRecorder:
         config, iteration = learner.config, learner.iteration
         if metrics:
             self._writer.scalars(metrics, iteration)
-            self._writer.step_sizes(learner.step_sizes(), iteration)
+            self._writer.step_sizes(learner.step_sizes(), config.inner, iteration)
         if config.eval.every and iteration % config.eval.every == 0:
             self.evaluate()
         if iteration % config.checkpoint_every == 0:
@@ -111,9 +111,10 @@ class RunRecorder:
         steps, iteration = self.learner.config.eval.steps, self.learner.iteration
         scores = self.learner.evaluate(tasks, steps, seed)
         self._writer.adaptation_curve(scores, tag, iteration)
-        picture = self.learner.picture(tasks[0], steps, seed)
-        if picture is not None:
-            self._writer.picture(f"{tag}/task", picture, iteration)
+        if self.learner.config.eval.pictures:
+            self._writer.rule(self.learner.config.inner, self.learner.meta.rule, iteration)
+            for name, picture in self.learner.pictures(tasks[0], steps, seed).items():
+                self._writer.picture(f"{tag}/{name}", picture, iteration)
         return scores
 
     def save(self) -> None:

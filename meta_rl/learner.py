@@ -8,13 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from matplotlib.figure import Figure
 from torch import Tensor
+from tqdm import tqdm
 
 from meta_rl import checkpoint, seeds
 from meta_rl.adapted import AdaptedNetwork, AdaptedPolicy
 from meta_rl.config import Config, to_dict
 from meta_rl.core import InnerLoop
 from meta_rl.errors import InputError, require
+from meta_rl.film import Animation
 from meta_rl.naming import part_of, under
 from meta_rl.search import Search
 from meta_rl.trial import Trial, collect, met, score
@@ -123,7 +126,8 @@ class MetaLearner:
         """
         meta, size = self.deployed, self.problem.evaluated_at_once or len(tasks)
         scores = []
-        for start in range(0, len(tasks), size):
+        parts = range(0, len(tasks), size)
+        for start in tqdm(parts, desc="evaluating", delay=2, leave=False, disable=None):
             group, stream = (
                 tasks[start : start + size],
                 seeds.derive(seed, start) if start else seed,
@@ -133,11 +137,11 @@ class MetaLearner:
         return torch.cat(scores, 1).cpu()
 
     @torch.no_grad()
-    def picture(self, task: Task, steps: int, seed: int) -> Any:
-        """What adapting does to one task, as a matplotlib figure; None if it has no picture."""
+    def pictures(self, task: Task, steps: int, seed: int) -> dict[str, Figure | Animation]:
+        """What adapting does to one task of the family, to look at; see ``Problem.pictures``."""
         batches = collect(self.problem, self.inner, self.deployed, [task], steps, seed)
         path = self.inner.path(self.deployed, batches[:-1], 1)
-        return self.problem.picture(met(batches), path)
+        return self.problem.pictures(task, met(batches), path)
 
     def adapt(
         self,
@@ -146,6 +150,7 @@ class MetaLearner:
         steps: int | None = None,
         episodes: int | None = None,
         seed: int = 0,
+        pictures: bool = False,
     ) -> AdaptedPolicy | AdaptedNetwork:
         """A policy (or network) adapted to one variant; the learner itself stays as it is.
 
@@ -156,6 +161,8 @@ class MetaLearner:
             steps: inner steps; as in meta-training when None.
             episodes: B (or shots) per step; as in meta-training when None.
             seed: of the episodes it adapts on.
+            pictures: whether the model gets ``pictures`` of before and after, by name. A roll-out
+                is two episodes more, of environments that can be rendered.
 
         Returns:
             The model, with ``predict``, ``save``, and its ``scores`` after 0..steps inner steps.
@@ -173,17 +180,20 @@ class MetaLearner:
         try:
             batches = collect(problem, self.inner, meta, [task], steps, seed)
             scores = score(problem, self.inner, meta, batches)
+            with torch.no_grad():
+                path = self.inner.path(meta, batches[:-1], 1)
+                shown = problem.pictures(task, met(batches), path) if pictures else {}
         finally:
             problem.close()
-        with torch.no_grad():
-            phi = self.inner.adapt(meta, batches[:-1], 1)
-        params = {name: value[0].detach().clone() for name, value in phi.items()}
+        params = {name: value[0].detach().clone() for name, value in path[-1].items()}
         manifest = {
             "config": to_dict(self.config),
             "problem": self.problem.describe(),
             "optimizer": self.inner.rule.optimizer(self.meta.rule),
         }
-        return problem.deploy(params, tuple(scores[:, 0].tolist()), manifest)
+        model = problem.deploy(params, tuple(scores[:, 0].tolist()), manifest)
+        model.pictures = shown
+        return model
 
     def held_out_tasks(self, n: int, final: bool = False) -> list[Task]:
         """N tasks from a stream that meta-training never draws from; final: for the last test."""

@@ -67,6 +67,34 @@ def episode_figure(
     return figure
 
 
+def regression_figure(
+    support: tuple[Tensor, Tensor],
+    query: tuple[Tensor, Tensor],
+    x: Tensor,
+    before: Tensor,
+    after: Tensor,
+) -> Figure:
+    """A function of one number: examples, and what is predicted before and after adapting.
+
+    Args:
+        support: ``(S, 1)`` and ``(S, 1)``, those adapted on.
+        query: others.
+        x: where predictions are, ``(n, 1)``.
+        before: predicted without adapting, ``(n, 1)``.
+        after: predicted after the last inner step.
+    """
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    axes = figure.add_subplot()
+    at = x[:, 0].cpu()
+    axes.plot(at, before[:, 0].cpu(), color="0.6", label="before adapting")
+    axes.plot(at, after[:, 0].cpu(), color="tab:blue", label="after adapting")
+    axes.plot(*(v[:, 0].cpu() for v in query), "x", color="0.2", label="query")
+    axes.plot(*(v[:, 0].cpu() for v in support), "o", color="tab:red", label="support")
+    axes.set(xlabel="x", ylabel="y")
+    axes.legend(loc="best", fontsize=8)
+    return figure
+
+
 def _show(axes: Axes, image: Tensor, frame: str = "none") -> None:
     axes.imshow(image.float().cpu().permute(1, 2, 0).numpy(), cmap="gray_r", vmin=0, vmax=1)
     axes.set(xticks=[], yticks=[])

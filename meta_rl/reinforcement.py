@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple, Protocol
 
 import gymnasium as gym
 import torch
+from matplotlib.figure import Figure
 from torch import Tensor
 from torch.func import functional_call
 from torch.utils._pytree import tree_map
@@ -17,7 +19,18 @@ from meta_rl.adapted import AdaptedPolicy
 from meta_rl.checkpoint import describe_space
 from meta_rl.config import EpisodesConfig
 from meta_rl.errors import InputError, NotFiniteError
-from meta_rl.types import BatchedEnv, Distribution, Episodes, Params, Policy, Task, TaskFamily
+from meta_rl.film import FRAMES, Animation, film
+from meta_rl.tasks import select
+from meta_rl.types import (
+    BatchedEnv,
+    Distribution,
+    Episodes,
+    Params,
+    Policy,
+    Task,
+    TaskFamily,
+    Trajectory,
+)
 
 
 class Baseline(Protocol):
@@ -74,6 +87,7 @@ class Reinforcement:
         self.device, self.dtype = parameter.device, parameter.dtype
         self.exploration_loss = self._explored if config.exploration else None
         self._envs: dict[tuple[int, int], BatchedEnv] = {}
+        self._renders = True  # until it has failed
 
     def initial_parameters(self) -> Params:
         """The policy's own parameters."""
@@ -203,9 +217,22 @@ class Reinforcement:
         shape = self.family.observation_space.shape or ()
         return AdaptedPolicy(self.policy, params, shape, scores, manifest)
 
-    def picture(self, batches: Sequence[Episodes], path: Sequence[Params]) -> None:
-        """Returns are in the adaptation curve already."""
-        return
+    def pictures(
+        self, task: Task, batches: Sequence[Episodes], path: Sequence[Params]
+    ) -> dict[str, Figure | Animation]:
+        """``trajectories``, where the family draws them, and ``rollout``, where it can be rendered.
+
+        The trajectories are those that were adapted on, and the query's; the roll-out is one
+        further episode of each policy. A machine that cannot render is told once, in a warning.
+        """
+        found: dict[str, Figure | Animation] = {}
+        episodes = [self._trajectories(batch) for batch in (batches[0], batches[-1])]
+        if (figure := self.family.picture(task, *episodes)) is not None:
+            found["trajectories"] = figure
+        longest = max(len(episode.obs) for group in episodes for episode in group)
+        if (animation := self._film(task, path, max(1, -(-longest // FRAMES)))) is not None:
+            found["rollout"] = animation
+        return found
 
     def describe(self) -> dict[str, Any]:
         """Family and spaces."""
@@ -220,6 +247,29 @@ class Reinforcement:
         for env in self._envs.values():
             env.close()
         self._envs.clear()
+
+    def _trajectories(self, episodes: Episodes) -> list[Trajectory]:
+        """The first task's episodes, without padding."""
+        actions = self.policy.env_action(episodes.action[0])
+        return [
+            Trajectory(obs[mask > 0].cpu().numpy(), action[mask > 0].cpu().numpy())
+            for obs, action, mask in zip(episodes.obs[0], actions, episodes.mask[0], strict=True)
+        ]
+
+    def _film(self, task: Task, path: Sequence[Params], every: int) -> Animation | None:
+        if not self._renders:
+            return None
+        policies = [self.deploy(select(phi, 0), (), {}) for phi in (path[0], path[-1])]
+        try:
+            return film(self.family, task, *policies, seed=0, every=every)
+        except Exception as error:  # whatever a graphics library raises: a run is not to end of it
+            self._renders = False
+            warnings.warn(
+                f"pictures: no roll-outs of {self.family.id}, it cannot be rendered here: "
+                f"{type(error).__name__}: {error}",
+                stacklevel=2,
+            )
+            return None
 
     def _surrogate(self, estimator: Callable, params: Params, episodes: Episodes) -> Tensor:
         log_prob = self.distribution(params, episodes).log_prob(episodes.action)

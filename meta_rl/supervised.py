@@ -17,7 +17,8 @@ from meta_rl.adaptable import check_adaptable
 from meta_rl.adapted import AdaptedNetwork
 from meta_rl.config import ShotsConfig
 from meta_rl.errors import InputError
-from meta_rl.pictures import episode_figure
+from meta_rl.film import Animation
+from meta_rl.pictures import episode_figure, regression_figure
 from meta_rl.tasks import over_tasks, select
 from meta_rl.types import Params, Task
 
@@ -183,19 +184,33 @@ class Supervised:
         return sum(batch.y.shape[0] * batch.y.shape[1] for batch in different)
 
     @torch.no_grad()
-    def picture(self, batches: Sequence[Examples], path: Sequence[Params]) -> Figure | None:
-        """The first task's support, and its query as predicted before and after adaptation.
+    def pictures(
+        self, task: Task, batches: Sequence[Examples], path: Sequence[Params]
+    ) -> dict[str, Figure | Animation]:
+        """``task``: its support, and its query as predicted before and after adapting.
 
-        Of images alone; see ``Problem``.
+        Of classes of images, and of regression from one number to one; see ``Problem``.
         """
-        if not self.maximizes or len(self.family.input_shape) != 3:
-            return None
         support, query = (select(batch, 0) for batch in (batches[0], batches[-1]))
+        if not self.maximizes:
+            if self.family.input_shape != (1,) or self.family.output_size != 1:
+                return {}
+            return {"task": self._regression(support, query, path)}
+        if len(self.family.input_shape) != 3:
+            return {}
         predicted = [
             functional_call(self.network, select(phi, 0), (query.x,)).argmax(-1)
             for phi in (path[0], path[-1])
         ]
-        return episode_figure(support, query, *predicted)
+        return {"task": episode_figure(support, query, *predicted)}
+
+    def _regression(self, support: Examples, query: Examples, path: Sequence[Params]) -> Figure:
+        ends = torch.cat([support.x, query.x])
+        x = torch.linspace(float(ends.min()), float(ends.max()), 200).to(ends)[:, None]
+        curves = [
+            functional_call(self.network, select(phi, 0), (x,)) for phi in (path[0], path[-1])
+        ]
+        return regression_figure(support, query, x, *curves)
 
     def variant(self, variant: Any, episodes: int | None) -> tuple[Supervised, Task]:
         """This problem for a task of the family, or for labelled examples of a person's own.

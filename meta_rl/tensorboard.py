@@ -6,10 +6,16 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
+from tensorboard.compat.proto.summary_pb2 import (
+    Summary,  # pyright: ignore[reportAttributeAccessIssue] - generated
+)
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
+from meta_rl.config import InnerConfig
+from meta_rl.film import Animation
 from meta_rl.pictures import adaptation_figure
+from meta_rl.rule_pictures import means, rule_figure
 from meta_rl.types import Params
 
 
@@ -25,6 +31,7 @@ class RunWriter:
     def __init__(self, folder: Path, score_name: str, resumed_at: int | None = None):
         self._writer = SummaryWriter(str(folder), purge_step=resumed_at)
         self._score_name = score_name
+        self._history: list[tuple[int, dict[str, np.ndarray]]] = []  # of the rule
 
     def layout(self) -> None:
         """Make the Custom Scalars page show the curves that matter, first."""
@@ -35,8 +42,9 @@ class RunWriter:
         for name, value in metrics.items():
             self._writer.add_scalar(name, value, iteration)
 
-    def step_sizes(self, step_sizes: Params, iteration: int) -> None:
+    def step_sizes(self, step_sizes: Params, config: InnerConfig, iteration: int) -> None:
         """The mean of each of the rule's numbers, and one histogram of all step sizes."""
+        self._history.append((iteration, means(step_sizes, config)))
         for name, value in step_sizes.items():
             flat = value.flatten().cpu()
             self._writer.add_scalar(f"rule/{name}", flat.mean(), iteration)
@@ -57,9 +65,26 @@ class RunWriter:
         self._writer.add_figure(f"{tag}/adaptation", figure, iteration)
         self._writer.flush()
 
-    def picture(self, tag: str, figure: Figure, iteration: int) -> None:
-        """A figure under the Images tab."""
-        self._writer.add_figure(tag, figure, iteration)
+    def rule(self, config: InnerConfig, learned: Params, iteration: int) -> None:
+        """A figure of all :meth:`step_sizes` so far, and of what else the rule has learned."""
+        if self._history and any("step_size" in name for name in self._history[-1][1]):
+            figure = rule_figure(self._history, config, learned)
+            self._writer.add_figure("rule/picture", figure, iteration)
+
+    def picture(self, tag: str, picture: Figure | Animation, iteration: int) -> None:
+        """A figure, or an animation that plays, under the Images tab.
+
+        ``SummaryWriter.add_video`` writes nothing, silently, with moviepy 2; and the Images tab
+        shows whatever a browser does, GIF files too.
+        """
+        if isinstance(picture, Figure):
+            self._writer.add_figure(tag, picture, iteration)
+            return
+        _, height, width, _ = picture.frames.shape
+        image = Summary.Image(height=height, width=width, colorspace=3)
+        image.encoded_image_string = picture.gif()
+        summary = Summary(value=[Summary.Value(tag=tag, image=image)])
+        self._writer._get_file_writer().add_summary(summary, iteration)
 
     def close(self) -> None:
         """Flush and close the file."""

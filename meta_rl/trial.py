@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 from meta_rl.core import InnerLoop
 from meta_rl.errors import NotFiniteError
@@ -162,7 +163,8 @@ def collect(
         adapt = partial(inner.adapt, meta, list(batches), len(tasks), own_meta=own_meta)
         return problem.collect(tasks, met(batches), lambda: stand_in(adapt()), seed, k == steps)
 
-    for k in range(steps + 1):
+    shown = tqdm(range(steps + 1), desc="inner steps", delay=5, leave=False, disable=None)
+    for k in shown:
         batches.append(lost.attempt(k, next_batch) if lost else next_batch())
     return batches
 

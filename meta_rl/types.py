@@ -13,13 +13,19 @@ leading M. ``support`` is data adapted on, ``query`` the data the outer loss is 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import gymnasium as gym
+import numpy as np
 import torch
 from torch import Generator, Tensor, nn
 
 from meta_rl.errors import InputError as InputError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from meta_rl.film import Animation
 
 Params = dict[str, Tensor]
 """Named tensors of one network, or with a leading M, of M networks."""
@@ -102,6 +108,13 @@ class Step(NamedTuple):
     truncated: Tensor  # (M, B) bool: the horizon ended it
 
 
+class Trajectory(NamedTuple):
+    """One episode, for looking at."""
+
+    obs: np.ndarray  # (T, O)
+    action: np.ndarray  # (T, A) or (T,), in the environment's units
+
+
 class BatchedEnv(Protocol):
     """Steps M tasks x B episodes in lockstep; every row runs one episode per :meth:`reset`.
 
@@ -140,8 +153,20 @@ class TaskFamily(Protocol):
         """The task with its numbers normalized; InputError on an unknown or out-of-range one."""
         ...
 
-    def make_env(self, task: Task) -> gym.Env:
-        """One standard Gymnasium environment of this task, with its time limit."""
+    def make_env(self, task: Task, render_mode: str | None = None) -> gym.Env:
+        """One standard Gymnasium environment of this task, with its time limit.
+
+        Args:
+            task: of the family.
+            render_mode: Gymnasium's, such as ``rgb_array``; environments that have no pictures, and
+                those of a person's own that exist already, stay as they are.
+        """
+        ...
+
+    def picture(
+        self, task: Task, before: Sequence[Trajectory], after: Sequence[Trajectory]
+    ) -> Figure | None:
+        """Episodes before and after adapting to the task, drawn; None where that shows nothing."""
         ...
 
     def make_vec(
@@ -240,12 +265,15 @@ class Problem(Protocol):
         """Numbers worth watching about the query batch."""
         ...
 
-    def picture(self, batches: Sequence[Any], path: Sequence[Params]) -> Any:
-        """What adapting does to the first task, as a matplotlib figure; None if there is none.
+    def pictures(
+        self, task: Task, batches: Sequence[Any], path: Sequence[Params]
+    ) -> dict[str, Figure | Animation]:
+        """What adapting does to one task, to look at; by name, and empty if there is nothing.
 
         Args:
-            batches: K supports and the query.
-            path: phi after 0..K inner steps.
+            task: the one.
+            batches: its K supports and its query, leaves ``(1, ...)``.
+            path: its phi after 0..K inner steps, tensors ``(1, ...)``.
         """
         ...
 

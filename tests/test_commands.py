@@ -69,7 +69,7 @@ def test_tensorboard_has_the_curves_that_matter(trained):
     assert expected <= set(tags["scalars"])
     assert [e.step for e in events.Scalars("meta/gain")] == [1, 2, 3, 4]
     assert "rule/step_sizes" in tags["histograms"]
-    assert "eval/adaptation" in tags["images"]
+    assert {"eval/adaptation", "eval/trajectories", "rule/picture"} <= set(tags["images"])
     assert "custom_scalars__config__" in tags["tensors"]
     gains = [e.value for e in events.Scalars("meta/gain")]
     posts = [e.value for e in events.Scalars("meta/return_post")]
@@ -105,6 +105,9 @@ def test_adapt_prints_every_step_and_saves_a_policy_that_predicts(trained, capsy
     action, _ = policy.predict(np.zeros(2, np.float32), deterministic=True)
     assert Navigation2D().action_space.contains(action)
     assert "adapt/return_step_2" in scalars(folder).Tags()["scalars"]
+    assert "adapt/trajectories" in scalars(folder).Tags()["images"]
+    assert f"picture: {folder / 'trajectories.png'}" in out
+    assert (folder / "trajectories.png").read_bytes().startswith(b"\x89PNG")
     assert sorted((trained / "checkpoints").iterdir()) == before
 
 
@@ -144,12 +147,14 @@ def test_a_cartpole_never_in_the_family_is_adapted_to_by_id(tmp_path, monkeypatc
     made = []
     build = GymFamily._build
     monkeypatch.setattr(
-        GymFamily, "_build", lambda self, task: made.append(build(self, task)) or made[-1]
+        GymFamily, "_build", lambda self, *given: made.append(build(self, *given)) or made[-1]
     )
     adapt.main([str(run_folder), "--env-id", "CartPole-v1", *kwargs, "--steps", "1"])
     policy = presets.load_adapted(run_folder / "adapted" / "CartPole-v1")
     carts = [env.unwrapped for env in made]
     assert {(cart.gravity, cart.masscart, cart.total_mass) for cart in carts} == {(40.0, 3.0, 3.1)}
+    rollout = run_folder / "adapted" / "CartPole-v1" / "rollout.gif"
+    assert rollout.read_bytes().startswith(b"GIF89a")
     env = gym.make("CartPole-v1")
     assert env.action_space.contains(policy.predict(env.reset(seed=0)[0])[0])
 

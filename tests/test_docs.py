@@ -1,5 +1,6 @@
 """What README and docs say is true: their Python runs, their links lead somewhere."""
 
+import dataclasses
 import os
 import re
 import shlex
@@ -93,6 +94,32 @@ def test_readme_gives_two_single_line_commands():
 def test_every_family_is_on_its_page():
     text = (ROOT / "docs" / "families.md").read_text()
     assert [name for name in FAMILIES if f"`{name}`" not in text] == []
+
+
+def commands_of(page):
+    blocks = re.findall(r"```(?:bash|text)\n(.*?)```", (ROOT / page).read_text(), re.DOTALL)
+    lines = [shlex.split(line, comments=True) for b in blocks for line in b.splitlines()]
+    return [words[1:] for words in lines if words[:1] == ["python"] and words[1].endswith("t.py")]
+
+
+@pytest.mark.parametrize("page", ["quickstart.md", "adapt.md", "few-shot.md"])
+def test_commands_have_the_options_that_pages_give(page):
+    named = commands_of(f"docs/{page}")
+    assert named
+    for words in named:
+        assert (ROOT / words[0]).is_file()
+        options = {w for w in words if w.startswith("--")}
+        known = {f"--{f.name.replace('_', '-')}" for f in dataclasses.fields(adapt.Adapt)}
+        assert words[0] != "adapt.py" or options <= known, words
+
+
+def test_every_algorithm_is_on_its_page_with_a_preset_it_fits():
+    rows = re.findall(
+        r"`python train.py (\S+) --algorithm (\S+)`", (ROOT / "docs/algorithms.md").read_text()
+    )
+    assert [name for _, name in rows] == list(presets.ALGORITHMS)
+    for preset, name in rows:
+        presets.build(presets.algorithm(name, presets.preset(preset)))
 
 
 @pytest.mark.slow

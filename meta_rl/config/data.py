@@ -112,6 +112,9 @@ class EvalConfig:
     """Held-out tasks, the same at every evaluation."""
     steps: int = 3
     """Inner steps taken on each."""
+    pictures: bool = True
+    """Whether TensorBoard gets pictures of what adapting does to one of them: episodes drawn, and
+    roll-outs where the environment can be rendered."""
     test_tasks: int | None = None
     """Further tasks scored when training ends; if not given, the held-out ones are. Families with
     class splits take their test classes for these, and their validation classes before."""

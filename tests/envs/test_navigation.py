@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from envs import NavigationCorner, NavigationPEARL, NavigationSemicircle
+from envs import Navigation2D, NavigationCorner, NavigationPEARL, NavigationSemicircle
+from meta_rl.types import Trajectory
 
 CPU = {"device": "cpu", "dtype": torch.float32}
 
@@ -110,3 +111,22 @@ def test_navigation_is_registered_with_its_time_limit(name, kwargs, horizon):
     env.reset(seed=0)
     flags = [env.step(env.action_space.low)[2:4] for _ in range(horizon)]
     assert flags == [(False, False)] * (horizon - 1) + [(False, True)]
+
+
+@pytest.mark.parametrize(
+    "family", [Navigation2D(), NavigationPEARL(), NavigationCorner(), NavigationSemicircle()]
+)
+def test_a_picture_shows_the_goal_and_ends_where_the_episode_did(family):
+    task = family.sample_tasks(1, seed=0)[0]
+    env = family.make_env(task)
+    walks = []
+    for seed in range(2):
+        obs, _ = env.reset(seed=seed)
+        action = np.full((3, 2), 5.0, np.float32)  # beyond the reach
+        positions = [obs, *(env.step(a)[0] for a in action)]
+        walks.append((Trajectory(np.array(positions[:-1]), action), positions))
+    figure = family.picture(task, [walks[0][0]], [walks[1][0]])
+    lines = {line.get_label(): line.get_xydata() for line in figure.axes[0].get_lines()}
+    np.testing.assert_allclose(lines["goal"][0], env.unwrapped.goal)
+    for label, (_, positions) in zip(("before", "after"), walks, strict=True):
+        np.testing.assert_allclose(lines[f"{label} adapting"], positions, atol=1e-6)

@@ -153,10 +153,13 @@ def test_examples_that_do_not_fit_are_refused(family, x, y, message):
         learner(family).adapt(Examples(x, y))
 
 
-def test_an_episode_has_a_picture_and_other_tasks_have_none(family):
+def test_an_episode_has_a_picture_and_a_regression_its_curves(family):
     made = learner(family)
-    figure = made.picture(made.held_out_tasks(1)[0], 1, 0)
+    figure = made.pictures(made.held_out_tasks(1)[0], 1, 0)["task"]
     assert "accuracy" in figure.get_suptitle()
     assert len(figure.axes) == 3 * (1 + 5)
     sinusoid = presets.build(presets.PRESETS["sinusoid"])
-    assert sinusoid.picture(sinusoid.held_out_tasks(1)[0], 1, 0) is None
+    figure = sinusoid.pictures(sinusoid.held_out_tasks(1)[0], 1, 0)["task"]
+    lines = {line.get_label(): line.get_xydata() for line in figure.axes[0].get_lines()}
+    assert len(lines["support"]) == len(lines["query"]) == 10
+    assert (lines["before adapting"] != lines["after adapting"]).any()

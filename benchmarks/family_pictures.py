@@ -1,0 +1,30 @@
+"""The pictures of docs/families.md: ``python -m benchmarks.family_pictures``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from envs import make_family
+
+SHOWN = ("cartpole", "pendulum", "acrobot", "mountain-car", "half-cheetah-velocity", "ant-goal")
+FOLDER = Path(__file__).parent.parent / "docs" / "images"
+
+
+def main() -> None:
+    figure = Figure(figsize=(9, 6), layout="constrained")
+    for axes, name in zip(figure.subplots(2, 3).flat, SHOWN, strict=True):
+        family = make_family(name)
+        env = family.make_env(family.sample_tasks(1, seed=0)[0], "rgb_array")
+        env.reset(seed=0)
+        axes.imshow(np.asarray(env.render()))
+        axes.set_title(name)
+        axes.set_axis_off()
+        env.close()
+    figure.savefig(FOLDER / "families.png", dpi=70)
+
+
+if __name__ == "__main__":
+    main()
