@@ -305,8 +305,10 @@ def build(config: Config, device: str = "cpu", init_sb3: str | Path | None = Non
     """
     from meta_rl import MetaLearner, parallel
 
-    if config.blocks is None and parallel.ranks() > 1:
-        config = replace(config, blocks=parallel.ranks())  # to be kept when resumed with fewer
+    blocks = config.blocks or parallel.ranks()
+    parallel.share(range(config.data.tasks), blocks)  # which refuses what cannot be shared out
+    if parallel.ranks() > 1:
+        config = replace(config, blocks=blocks)  # to be kept when resumed by fewer processes
     problem = _problem(config, resolve_device(device))
     if init_sb3 is not None:
         from agents.sb3 import read_parameters

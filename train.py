@@ -59,11 +59,10 @@ def _main(arguments: list[str]) -> None:
     name = None
     if arguments and not arguments[0].startswith("-"):
         name, *arguments = arguments
-    again = _restarted(arguments)
-    resumed = _resumed(again or _given(arguments, "--resume"))
-    if resumed and name and not again:
+    resumed = _resumed(_given(arguments, "--resume"))
+    if resumed and name:
         raise InputError(f"resume: a run keeps its own preset; leave out {name!r}.")
-    if resumed and chosen != "maml" and not again:
+    if resumed and chosen != "maml":
         raise InputError(f"resume: a run keeps its own algorithm; leave out {chosen!r}.")
     default = resumed or Train(config=algorithm(chosen, preset(name or DEFAULT)))
     command: Any = tyro.cli(
@@ -76,11 +75,11 @@ def _main(arguments: list[str]) -> None:
         f"{', '.join(ALGORITHMS)}.",
         config=(tyro.conf.AvoidSubcommands,),
     )
-    if resumed and not again:
+    if resumed:
         same = replace(command.config, iterations=1) == replace(resumed.config, iterations=1)
         if not same or command.log_dir != default.log_dir or command.init_sb3:
             raise InputError("resume: a run keeps its own settings; only --iterations may change.")
-    _train(name or DEFAULT, command, again is not None)
+    _train(name or DEFAULT, command)
 
 
 def _given(arguments: list[str], option: str) -> Path | None:
@@ -111,34 +110,38 @@ def _resumed(run: Path | None) -> Train | None:
     return Train(resume=run, config=from_dict(manifest["config"]))
 
 
-def _restarted(arguments: list[str]) -> Path | None:
+def _restarted(log_dir: Path) -> Path | None:
     """The run with checkpoints that torchrun's launch made before it restarted its processes."""
-    if "TORCHELASTIC_RUN_ID" not in os.environ or _given(arguments, "--resume"):
-        return None
     from meta_rl import checkpoint, parallel
 
     def find() -> Path | None:
-        marks = (_given(arguments, "--log-dir") or Path("runs")).glob(f"*/{LAUNCH}")
+        if not parallel.launched_before():
+            return None
+        marks = log_dir.glob(f"*/{LAUNCH}")
         made = [mark.parent for mark in marks if mark.read_text() == parallel.launch()]
         kept = [folder for folder in made if checkpoint.checkpoints(folder)]
-        return kept[0] if kept and parallel.launched_before() else None
+        return kept[0] if kept else None
 
     return parallel.first(find)
 
 
-def _train(name: str, command: Train, restarted: bool) -> None:
+def _train(name: str, command: Train) -> None:
     from meta_rl import checkpoint, parallel
     from meta_rl.callbacks import ProgressBar, RunRecorder, StopOnSignal
 
-    learner = build(command.config, resolve_device(command.device), command.init_sb3)
-    config, folder = learner.config, command.resume
-    if folder:
-        newest = partial(checkpoint.load_newest, folder)
-        _, manifest, tensors, damaged = parallel.first(newest)
+    again = None if command.resume else _restarted(command.log_dir)
+    config, folder = command.config, command.resume or again
+    newest = parallel.first(partial(checkpoint.load_newest, folder)) if folder else None
+    if newest:  # whatever the number of processes now
+        config = replace(config, blocks=newest[1]["config"].get("blocks") or 1)
+    learner = build(config, resolve_device(command.device), command.init_sb3)
+    config = learner.config
+    if folder and newest:
+        _, manifest, tensors, damaged = newest
         for line in damaged:
             warnings.warn(line, stacklevel=2)
         learner.restore(manifest, tensors)
-        if config.iterations <= learner.iteration and not restarted:
+        if config.iterations <= learner.iteration and not again:
             raise InputError(
                 f"resume: {folder} is at iteration {learner.iteration} already; "
                 f"expected more --iterations than that, got {config.iterations}."
@@ -167,7 +170,7 @@ def _train(name: str, command: Train, restarted: bool) -> None:
         progress = ProgressBar(learner)
         learner.learn(callbacks=[recorder, progress, stop])
         progress.close()
-        if stop.stopped:
+        if stop.stopped or learner.iteration < config.iterations:
             print(f"stopped; continue with: python train.py --resume {folder}")
             return
         scores = recorder.test()

@@ -3,8 +3,8 @@
     OMP_NUM_THREADS=1 python -m benchmarks.processes
 
 The preset's work, MAML-TRPO on 20 tasks x 20 episodes x 100 steps, one thread for each process:
-in one piece, in two blocks one after another, and in two blocks by two processes. They take turns, so
-that a busy machine is busy for all three. Writes ``benchmarks/results/processes.json``.
+in one piece, in two blocks one after another, and in two blocks by two processes. They take turns,
+so that a busy machine is busy for all three. Writes ``benchmarks/results/processes.json``.
 """
 
 from __future__ import annotations

@@ -139,7 +139,11 @@ def _same_run(folder: Path, learner: MetaLearner) -> bool:
         there = from_dict(json.loads((folder / "config.json").read_text()))
     except (OSError, ValueError):
         return False
-    return replace(there, iterations=1) == replace(learner.config, iterations=1)
+    one, other = (
+        replace(config, iterations=1, blocks=config.blocks or 1)
+        for config in (there, learner.config)
+    )
+    return one == other
 
 
 class ProgressBar:
