@@ -4,7 +4,8 @@
 
 The preset's work, MAML-TRPO on 20 tasks x 20 episodes x 100 steps, one thread for each process:
 in one piece, in two blocks one after another, and in two blocks by two processes. They take turns,
-so that a busy machine is busy for all three. Writes ``benchmarks/results/processes.json``.
+so that a busy machine is busy for all three; on such a one the CPU seconds of a process say more
+than the clock. Writes ``benchmarks/results/processes.json``.
 """
 
 from __future__ import annotations
@@ -12,10 +13,10 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 from benchmarks.meta_iteration import summary
@@ -28,16 +29,21 @@ SETUPS = {"one process": (1, 1), "two blocks": (1, 2), "two processes": (2, 2)}
 
 
 def measure(blocks: int, iterations: int, file: Path) -> None:
-    """Seconds of each iteration after two to warm up, written by the first process."""
+    """Seconds of each iteration, by the clock and of CPU, after one to warm up."""
     with parallel.processes():
         learner = build(dataclasses.replace(PRESETS["navigation-2d"], blocks=blocks))
-        rows = [learner.iterate() for _ in range(iterations + 2)][2:]
+        learner.iterate()
+        seconds = []
+        for _ in range(iterations):
+            start, busy = time.perf_counter(), time.process_time()
+            learner.iterate()
+            seconds.append((time.perf_counter() - start, time.process_time() - busy))
         if parallel.rank() == 0:
-            file.write_text(json.dumps([row["time/seconds_iteration"] for row in rows]))
+            file.write_text(json.dumps(seconds))
 
 
-def launch(processes: int, blocks: int, iterations: int) -> list[float]:
-    """Seconds of each iteration, measured by so many processes of torchrun."""
+def launch(processes: int, blocks: int, iterations: int) -> list[tuple[float, float]]:
+    """What the first of so many processes of torchrun measures."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "seconds.json"
         torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
@@ -57,15 +63,21 @@ def main() -> None:
     if args.measure:
         measure(args.blocks, args.iterations, args.measure)
         return
-    seconds: dict[str, list[float]] = {name: [] for name in SETUPS}
+    seconds: dict[str, list[tuple[float, float]]] = {name: [] for name in SETUPS}
     for _ in range(args.rounds):
         for name, setup in SETUPS.items():
             seconds[name] += launch(*setup, args.iterations)
-    median = {name: statistics.median(values) for name, values in seconds.items()}
-    for name, value in median.items():
-        print(f"{name:14} {value:.3f} s, {median['one process'] / value:.2f} times one process")
-    result = {"rounds": args.rounds, "iterations": args.iterations}
-    print(write("processes", result | {"seconds": {n: summary(v) for n, v in seconds.items()}}))
+    found = {
+        name: dict(
+            zip(("clock", "cpu"), map(summary, map(list, zip(*both, strict=True))), strict=True)
+        )
+        for name, both in seconds.items()
+    }
+    for name, values in found.items():
+        print(name, {kind: value["median"] for kind, value in values.items()})
+    print(
+        write("processes", {"rounds": args.rounds, "iterations": args.iterations, "seconds": found})
+    )
 
 
 if __name__ == "__main__":

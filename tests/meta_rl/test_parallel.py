@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -29,11 +30,11 @@ RESTART = {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}  # see docs/distributed.md
 SMALL = "--data.tasks 4 --data.episodes 3 --eval.tasks 2 --eval.every 0 --blocks 4 --device cpu"
 
 
-def start(*arguments, **environment):
+def start(*arguments, inside=(), **environment):
     """A command under torchrun, in its own session, so that it can be ended with its workers."""
     settings = {"OMP_NUM_THREADS": str(torch.get_num_threads()), "PYTHONPATH": str(ROOT)}
     return subprocess.Popen(
-        [*TORCHRUN, *map(str, arguments)],
+        [*inside, *TORCHRUN, *map(str, arguments)],
         cwd=ROOT,
         env={**os.environ, **settings, **environment},
         stdout=subprocess.PIPE,
@@ -219,6 +220,51 @@ def test_two_nodes_of_one_machine_train_as_one_process_does(tmp_path):
     outputs = [finish(node) for node in nodes]
     assert sorted(output.count("in 2 processes") for output in outputs) == [0, 1]
     (run,) = tmp_path.glob("o*/navigation-2d_1")  # of whichever node became the first
+    assert_same_bits(newest(run), newest(tmp_path / "alone" / "navigation-2d_1"))
+
+
+@pytest.fixture
+def hosts():
+    """Two network namespaces with a cable between them: name, address and interface of each."""
+    both = [
+        (f"metarl{os.getpid()}{x}", f"10.77.0.{n}", f"mrl{os.getpid()}{x}")
+        for n, x in ((1, "a"), (2, "b"))
+    ]
+    setup = [
+        *(f"netns add {name}" for name, _, _ in both),
+        f"link add {both[0][2]} type veth peer name {both[1][2]}",
+        *(f"link set {interface} netns {name}" for name, _, interface in both),
+        *(f"-n {name} addr add {address}/24 dev {interface}" for name, address, interface in both),
+        *(f"-n {name} link set {device} up" for name, _, own in both for device in ("lo", own)),
+    ]
+    try:
+        for command in setup:
+            done = shutil.which("ip") and subprocess.run(
+                ["ip", *command.split()], capture_output=True
+            )
+            if not done or done.returncode:
+                pytest.skip("this machine allows no network namespaces")
+        yield both
+    finally:
+        for name, _, _ in both if shutil.which("ip") else ():
+            subprocess.run(["ip", "netns", "del", name], capture_output=True)
+
+
+@pytest.mark.slow
+def test_two_hosts_train_as_one_process_does(tmp_path, hosts):
+    """The documented command, in two network namespaces; the second has a disk of its own."""
+    train.main(train_options(tmp_path / "alone", 2))
+    nodes = []
+    for number, (name, address, interface) in enumerate(hosts):
+        meet = "--nnodes 2 --nproc-per-node 1 --rdzv-backend c10d --rdzv-id run-17"
+        first = f"--rdzv-endpoint {hosts[0][1]}:29500 --rdzv-conf is_host={number == 0}"
+        options = [*meet.split(), *first.split(), "--local-addr", address, "train.py"]
+        inside = ["ip", "netns", "exec", name]
+        given = train_options(tmp_path / f"host{number}", 2)
+        nodes.append(start(*options, *given, inside=inside, GLOO_SOCKET_IFNAME=interface))
+    outputs = [finish(node) for node in nodes]
+    assert sorted(output.count("in 2 processes") for output in outputs) == [0, 1]
+    (run,) = tmp_path.glob("host*/navigation-2d_1")  # of whichever host became the first
     assert_same_bits(newest(run), newest(tmp_path / "alone" / "navigation-2d_1"))
 
 
