@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 
-from meta_rl.errors import InputError
+from meta_rl.errors import InputError, ProcessLostError
 
 
 def import_families(file: Path | None) -> None:
@@ -31,13 +31,19 @@ def import_families(file: Path | None) -> None:
 
 
 def run_command(main: Callable[[list[str]], None]) -> None:
-    """Run a command's main; InputError becomes one line on stderr and exit status 2."""
+    """Run a command's main; InputError becomes one line on stderr and exit status 2.
+
+    Status 1 where another process of the run was lost.
+    """
     warnings.showwarning = lambda message, *_, **__: print(f"warning: {message}", file=sys.stderr)
     try:
         main(sys.argv[1:])
     except InputError as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         raise SystemExit(2) from None
+    except ProcessLostError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(1) from None
     except BrokenPipeError:  # piped into head
         sys.stderr.close()
         raise SystemExit(0) from None

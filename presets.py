@@ -334,8 +334,12 @@ def build(config: Config, device: str = "cpu", init_sb3: str | Path | None = Non
     Raises:
         InputError: if the family is unknown, the device is not there, or the zip does not fit.
     """
-    from meta_rl import MetaLearner
+    from meta_rl import MetaLearner, parallel
 
+    blocks = config.blocks or parallel.ranks()
+    parallel.share(range(config.data.tasks), blocks)  # which refuses what cannot be shared out
+    if parallel.ranks() > 1:
+        config = replace(config, blocks=blocks)  # to be kept when resumed by fewer processes
     problem = _problem(config, resolve_device(device))
     if init_sb3 is not None:
         from agents.sb3 import read_parameters
@@ -380,21 +384,23 @@ def load_adapted(folder: str | Path, device: str = "cpu") -> AdaptedPolicy | Ada
 
 
 def resolve_device(device: str) -> str:
-    """``auto`` as cuda or cpu.
+    """``auto`` as cuda or cpu; under ``torchrun``, cuda as this process's own GPU.
 
     Raises:
         InputError: if it is none of auto, cpu, cuda and cuda:N, or CUDA is not there.
     """
     import torch
 
+    from meta_rl import parallel
+
     if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
+        device = "cuda" if torch.cuda.is_available() else "cpu"
     kind, _, index = device.partition(":")
     if kind not in ("cpu", "cuda") or not (index.isdigit() or device == kind):
         raise InputError(f"device: expected auto, cpu, cuda or cuda:N, got {device!r}.")
     if kind == "cuda" and not torch.cuda.is_available():
         raise InputError("device: expected a CUDA GPU, got none. Use --device cpu.")
-    return device
+    return f"cuda:{parallel.local_rank()}" if device == "cuda" and parallel.ranks() > 1 else device
 
 
 def _problem(config: Config, device: str) -> Any:

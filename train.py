@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import warnings
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,6 +19,7 @@ from meta_rl.errors import InputError
 from presets import ALGORITHMS, PRESETS, algorithm, build, preset, resolve_device
 
 DEFAULT = "navigation-2d"
+LAUNCH = "launch"  # file in a run folder that says which launch of torchrun made it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +43,16 @@ class Train:
 
 def main(arguments: list[str]) -> None:
     """Train, evaluate on held-out tasks and say where everything is."""
+    if "TORCHELASTIC_RUN_ID" not in os.environ:  # that torchrun sets
+        _main(arguments)
+        return
+    from meta_rl import parallel
+
+    with parallel.processes():
+        _main(arguments)
+
+
+def _main(arguments: list[str]) -> None:
     arguments = [re.sub("^--data(?==|$)", "--data.folder", word) for word in arguments]
     import_families(_given(arguments, "--families"))
     chosen = str(_given(arguments, "--algorithm") or "maml")
@@ -77,7 +90,7 @@ def _given(arguments: list[str], option: str) -> Path | None:
     """
     for position, argument in enumerate(arguments):
         name, equals, value = argument.partition("=")
-        if name == option:
+        if name.replace("_", "-") == option:
             rest = [value] if equals else arguments[position + 1 : position + 2]
             if not rest:
                 raise InputError(f"{option.strip('-')}: expected something after {option}.")
@@ -89,27 +102,46 @@ def _resumed(run: Path | None) -> Train | None:
     """The settings of the run to resume, which then are the command's defaults."""
     if run is None:
         return None
-    from meta_rl import checkpoint
+    from meta_rl import checkpoint, parallel
 
     if (run / checkpoint.MANIFEST).exists():
         raise InputError(f"resume: expected a run folder, got the checkpoint {run}.")
-    manifest = checkpoint.load_newest(run)[1]
+    manifest = parallel.first(lambda: checkpoint.load_newest(run)[1])
     return Train(resume=run, config=from_dict(manifest["config"]))
 
 
+def _restarted(log_dir: Path) -> Path | None:
+    """The run with checkpoints that torchrun's launch made before it restarted its processes."""
+    from meta_rl import checkpoint, parallel
+
+    def find() -> Path | None:
+        if not parallel.launched_before():
+            return None
+        marks = log_dir.glob(f"*/{LAUNCH}")
+        made = [mark.parent for mark in marks if mark.read_text() == parallel.launch()]
+        kept = [folder for folder in made if checkpoint.checkpoints(folder)]
+        return kept[0] if kept else None
+
+    return parallel.first(find)
+
+
 def _train(name: str, command: Train) -> None:
-    from meta_rl import checkpoint
+    from meta_rl import checkpoint, parallel
     from meta_rl.callbacks import ProgressBar, RunRecorder, StopOnSignal
 
-    config = command.config
+    again = None if command.resume else _restarted(command.log_dir)
+    config, folder = command.config, command.resume or again
+    newest = parallel.first(partial(checkpoint.load_newest, folder)) if folder else None
+    if newest:  # whatever the number of processes now
+        config = replace(config, blocks=newest[1]["config"].get("blocks") or 1)
     learner = build(config, resolve_device(command.device), command.init_sb3)
-    folder = command.resume
-    if folder:
-        _, manifest, tensors, damaged = checkpoint.load_newest(folder)
+    config = learner.config
+    if folder and newest:
+        _, manifest, tensors, damaged = newest
         for line in damaged:
             warnings.warn(line, stacklevel=2)
         learner.restore(manifest, tensors)
-        if config.iterations <= learner.iteration:
+        if config.iterations <= learner.iteration and not again:
             raise InputError(
                 f"resume: {folder} is at iteration {learner.iteration} already; "
                 f"expected more --iterations than that, got {config.iterations}."
@@ -120,16 +152,25 @@ def _train(name: str, command: Train) -> None:
         if command.algorithm != "maml":
             run = f"{run}-{command.algorithm}"
         folder = next_run(command.log_dir, run)
+    if parallel.rank() > 0:  # the first process does all the rest
+        with StopOnSignal() as stop:
+            learner.learn(callbacks=[stop])
+        learner.problem.close()
+        return
+    processes = f" in {parallel.ranks()} processes" if parallel.ranks() > 1 else ""
     print(
-        f"{config.family} on {learner.problem.device}: {config.iterations} iterations -> {folder}"
+        f"{config.family} on {learner.problem.device}{processes}: {config.iterations} iterations "
+        f"-> {folder}"
     )
     with RunRecorder(folder, learner) as recorder, StopOnSignal() as stop:
+        if launch := parallel.launch():
+            (folder / LAUNCH).write_text(launch)
         if command.init_sb3:
             shutil.copyfile(command.init_sb3, folder / "init_sb3.zip")
         progress = ProgressBar(learner)
         learner.learn(callbacks=[recorder, progress, stop])
         progress.close()
-        if stop.stopped:
+        if stop.stopped or learner.iteration < config.iterations:
             print(f"stopped; continue with: python train.py --resume {folder}")
             return
         scores = recorder.test()

@@ -11,6 +11,7 @@ import signal
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 
@@ -18,7 +19,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from meta_rl import checkpoint, seeds
-from meta_rl.config import to_dict
+from meta_rl.config import from_dict, to_dict
 from meta_rl.errors import InputError
 from meta_rl.learner import MetaLearner, Metrics
 from meta_rl.tensorboard import RunWriter
@@ -136,10 +137,14 @@ class RunRecorder:
 def _same_run(folder: Path, learner: MetaLearner) -> bool:
     """Whether the folder's settings are the learner's, but for the number of iterations."""
     try:
-        there = json.loads((folder / "config.json").read_text())
+        there = from_dict(json.loads((folder / "config.json").read_text()))
     except (OSError, ValueError):
         return False
-    return {**there, "iterations": 0} == {**to_dict(learner.config), "iterations": 0}
+    one, other = (
+        replace(config, iterations=1, blocks=config.blocks or 1)
+        for config in (there, learner.config)
+    )
+    return one == other
 
 
 class ProgressBar:

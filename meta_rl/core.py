@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map
 
+from meta_rl import parallel
 from meta_rl.rules import Rule
 from meta_rl.tasks import expand, in_parts, num_tasks, over_tasks, unflatten_like
 from meta_rl.types import Meta, Params
@@ -123,17 +124,23 @@ class InnerLoop:
         """The outer loss (mean over tasks) and its gradient in theta and the rule.
 
         Walks ``tasks_at_once`` tasks forward *and* backward before the next ones, so that memory
-        is bounded by them.
+        is bounded by them. Batches may be :class:`meta_rl.parallel.Blocks`; the mean is then over
+        the tasks of all processes.
         """
         leaves = [leaf.detach().requires_grad_() for leaf in tree_leaves(meta)]
-        learned = unflatten_like(meta, leaves)
-        loss, gradient = leaves[0].new_zeros(()), [torch.zeros_like(leaf) for leaf in leaves]
-        for *part, part_query in in_parts((*supports, query), self.tasks_at_once):
-            losses = self.outer_losses(learned, part, part_query, objective)
-            share = losses.sum() / num_tasks(query)
-            more = torch.autograd.grad(share, leaves, allow_unused=True, materialize_grads=True)
-            loss = loss + share.detach()
-            gradient = [so_far + g for so_far, g in zip(gradient, more, strict=True)]
+        learned, tasks = unflatten_like(meta, leaves), parallel.tasks_of(query)
+
+        def of_block(batches: Sequence[Any]) -> list[Tensor]:
+            loss, gradient = leaves[0].new_zeros(()), [torch.zeros_like(leaf) for leaf in leaves]
+            for *part, part_query in in_parts(batches, self.tasks_at_once):
+                share = self.outer_losses(learned, part, part_query, objective).sum() / tasks
+                more = torch.autograd.grad(share, leaves, allow_unused=True, materialize_grads=True)
+                loss = loss + share.detach()
+                gradient = [so_far + g for so_far, g in zip(gradient, more, strict=True)]
+            return [loss, *gradient]
+
+        blocks = parallel.blocks_of(supports, query)
+        loss, *gradient = parallel.add([of_block((*held, own)) for held, own in blocks])
         return loss, unflatten_like(meta, gradient)
 
     def over_tasks(self, function: Callable, *in_dims: int | None) -> Callable:

@@ -37,6 +37,7 @@ class KLCurvature:
         meta: the current point.
         supports: K batches of episodes, leaves ``(M, B, ...)``.
         query: episodes of the adapted policies, leaves ``(M, B, ...)``.
+        tasks: that the mean is over; more than M where these are some of them.
     """
 
     def __init__(
@@ -46,10 +47,11 @@ class KLCurvature:
         meta: Meta,
         supports: Sequence[Episodes],
         query: Episodes,
+        tasks: int | None = None,
     ):
-        tasks = num_tasks(query)
+        count = num_tasks(query)
         self._leaves = [leaf.detach().requires_grad_() for leaf in tree_leaves(meta)]
-        adapted = inner.adapt(unflatten_like(meta, self._leaves), supports, tasks)
+        adapted = inner.adapt(unflatten_like(meta, self._leaves), supports, count)
         self._phi = tree_leaves(adapted)
         self._adapt_tangent = _linear_map(self._phi, self._leaves)
 
@@ -60,7 +62,7 @@ class KLCurvature:
         self._policy = tree_unflatten([o.detach() for o in self._outputs], self._structure)
         self._network_tangent = _linear_map(self._outputs, self._phi_leaves)
         samples = query.mask.flatten(1).sum(1).clamp(min=1.0)  # (M,)
-        self._weight = query.mask / (tasks * samples[:, None, None])  # (M, B, T)
+        self._weight = query.mask / ((tasks or count) * samples[:, None, None])  # (M, B, T)
 
     def __call__(self, vector: Vector) -> list[Tensor]:
         """The product with one vector, as tensors like the meta-parameters."""

@@ -24,6 +24,10 @@ class NotFiniteError(InputError):
         self.rows = list(rows)
 
 
+class ProcessLostError(RuntimeError):
+    """Another process of this run ended, so that this one cannot go on; nothing is saved then."""
+
+
 def require(condition: bool, what: str, expected: str, got: Any) -> None:
     """Refuse an input unless the condition holds and, for a number, it is finite.
 

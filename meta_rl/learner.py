@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 from tqdm import tqdm
 
-from meta_rl import checkpoint, seeds
+from meta_rl import checkpoint, parallel, seeds
 from meta_rl.adapted import AdaptedNetwork, AdaptedPolicy
 from meta_rl.config import Config, to_dict
 from meta_rl.core import InnerLoop
@@ -67,22 +67,24 @@ class MetaLearner:
         seed = seeds.derive(config.seed, seeds.TASKS, self.iteration)
         tasks = self.problem.sample_tasks(config.data.tasks, seed)
         logged = self.iteration == 0 or (self.iteration + 1) % config.log_every == 0
-        trial = Trial(self.problem, self.inner, tasks, config.inner.steps, seed, logged)
+        blocks = config.blocks or parallel.ranks()
+        trial = Trial(self.problem, self.inner, tasks, config.inner.steps, seed, logged, blocks)
         metrics = self.outer.iterate(trial)
-        self.iteration, self.samples = self.iteration + 1, self.samples + trial.samples
+        samples = int(parallel.total(trial.samples))
+        self.iteration, self.samples = self.iteration + 1, self.samples + samples
         self._stop_if_diverged("train/skipped" in metrics)
         if trial.scores is None:
             return {}
         total = time.perf_counter() - start
         return {
             **{key: float(value) for key, value in metrics.items()},
-            **{k: float(v) for k, v in self.problem.statistics(trial.batches[-1]).items()},
+            **self._statistics(trial.batches[-1]),
             **self._summary(trial.scores.mean(1)),
             "time/seconds_collect": trial.seconds,
             "time/seconds_outer": total - trial.seconds,
             "time/seconds_iteration": total,
-            "time/fps": trial.samples / total,
-            "time/fps_collect": trial.samples / max(trial.seconds, 1e-9),
+            "time/fps": samples / total,
+            "time/fps_collect": samples / max(trial.seconds, 1e-9),
         }
 
     def learn(
@@ -95,7 +97,8 @@ class MetaLearner:
         Args:
             iterations: how many more; up to the config's number when None.
             callbacks: called after every iteration with the learner and its metrics (empty where
-                this iteration is not logged); the run stops after one returns False.
+                this iteration is not logged); the run stops after one returns False, on all
+                processes if there are more.
 
         Raises:
             InputError: if a callback cannot be called, as stable-baselines3's own cannot.
@@ -110,7 +113,7 @@ class MetaLearner:
         while self.iteration < last:
             metrics = self.iterate()
             answers = [callback(self, metrics) for callback in callbacks]
-            if any(answer is False for answer in answers):
+            if parallel.total(any(answer is False for answer in answers)):
                 break
         return self
 
@@ -257,6 +260,15 @@ class MetaLearner:
                 f"are not finite and were skipped, up to iteration {self.iteration}. Lower the "
                 "outer learning rate or the inner step size."
             )
+
+    def _statistics(self, query: Any) -> Metrics:
+        """What the problem says about the query batch, or its mean over blocks."""
+        blocks = [self.problem.statistics(block) for _, block in parallel.blocks_of([], query)]
+        if len(blocks) == parallel.ranks() == 1 or not blocks[0]:
+            return {name: float(value) for name, value in blocks[0].items()}
+        held = [[torch.tensor([float(v) for v in block.values()])] for block in blocks]
+        mean = parallel.add(held)[0] / (len(blocks) * parallel.ranks())
+        return dict(zip(blocks[0], mean.tolist(), strict=True))
 
     def _summary(self, scores: Tensor) -> Metrics:
         steps = [float(score) for score in scores]

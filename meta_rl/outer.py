@@ -51,6 +51,8 @@ class StepOnData(ABC):
     def step(self, supports: Sequence[Any], query: Any) -> dict[str, Any]:
         """Update ``meta`` in place; returns metrics.
 
+        With several blocks, all batches are :class:`meta_rl.parallel.Blocks` of such batches.
+
         Args:
             supports: K batches, leaves ``(M, ...)``.
             query: a batch of the same tasks, collected after adapting to them.

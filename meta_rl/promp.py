@@ -11,6 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from meta_rl import parallel
 from meta_rl.adam import Adam
 from meta_rl.config import AdamConfig, ProMPConfig
 from meta_rl.core import InnerLoop
@@ -93,18 +94,16 @@ class ProMP(StepOnData):
             if not torch.isfinite(norm):
                 metrics["train/skipped"] = 1.0
                 break
-        after = self.measure(supports, query)
+        after = self._mean(supports, query)
         metrics |= {
-            "train/outer_loss_after": after.loss.mean(),
-            "train/kl": after.kl.mean(),
+            "train/outer_loss_after": after.loss,
+            "train/kl": after.kl,
             "train/kl_inner": after.inner_kls.mean(),
-            "train/clip_fraction": after.clip_fraction.mean(),
+            "train/clip_fraction": after.clip_fraction,
             "train/kl_coefficient": float(self.kl_coefficient.mean()),
         }
         if self.config.kl_target is not None and "train/skipped" not in metrics:
-            moved = adapt_coefficient(
-                self.kl_coefficient, after.inner_kls.mean(0), self.config.kl_target
-            )
+            moved = adapt_coefficient(self.kl_coefficient, after.inner_kls, self.config.kl_target)
             start = self.config.kl_coefficient
             self.kl_coefficient = moved.clamp(start / RANGE, start * RANGE)
         return metrics
@@ -121,6 +120,12 @@ class ProMP(StepOnData):
         path = self.inner.path(self.meta, supports, num_tasks(query))
         every = self.inner.over_tasks(self._measure, 0, 0, 0)
         return every(path, list(supports), query)
+
+    def _mean(self, supports: Sequence[Episodes], query: Episodes) -> Measures:
+        """The measures' mean over the tasks of all processes."""
+        measured = [self.measure(*block) for block in parallel.blocks_of(supports, query)]
+        sums = parallel.add([[value.sum(0) for value in measures] for measures in measured])
+        return Measures(*(value / parallel.tasks_of(query) for value in sums))
 
     def state_dict(self) -> dict[str, Tensor]:
         """Adam's moments and eta."""

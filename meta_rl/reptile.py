@@ -11,13 +11,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from meta_rl import parallel
 from meta_rl.adam import Adam
 from meta_rl.config import AdamConfig, ReptileConfig
 from meta_rl.core import InnerLoop
 from meta_rl.naming import part_of, under
 from meta_rl.outer import StepOnData
 from meta_rl.tasks import num_tasks
-from meta_rl.types import Meta
+from meta_rl.types import Meta, Params
 
 
 class Reptile(StepOnData):
@@ -51,14 +52,13 @@ class Reptile(StepOnData):
             ``train/outer_loss`` on the query data, ``train/grad_norm``, the length of
             theta - mean phi, ``train/outer_learning_rate``, and ``train/skipped`` where it was.
         """
-        phi = self.inner.adapt(self.meta, supports, num_tasks(query))
-        loss = self.inner.over_tasks(self.inner.query_loss, 0, 0)
-        away = {name: value - phi[name].mean(0) for name, value in self.meta.theta.items()}
+        loss, phi = self._mean(supports, query)
+        away = {name: value - phi[name] for name, value in self.meta.theta.items()}
         norm = torch.stack([value.norm() for value in away.values()]).norm()
         decay = max(0.0, 1 - self._steps / self._iterations) if self.config.linear_decay else 1.0
         rate = self.config.learning_rate * decay
         metrics: dict[str, Tensor | float] = {
-            "train/outer_loss": loss(phi, query).mean(),
+            "train/outer_loss": loss,
             "train/grad_norm": norm,
             "train/outer_learning_rate": rate,
         }
@@ -72,6 +72,18 @@ class Reptile(StepOnData):
             for name, value in self.meta.theta.items():
                 value.sub_(rate * away[name])
         return metrics
+
+    def _mean(self, supports: Sequence[Any], query: Any) -> tuple[Tensor, Params]:
+        """The query loss and the adapted parameters, means over the tasks of all processes."""
+
+        def of_block(supports: Sequence[Any], query: Any) -> list[Tensor]:
+            phi = self.inner.adapt(self.meta, supports, num_tasks(query))
+            losses = self.inner.over_tasks(self.inner.query_loss, 0, 0)(phi, query)
+            return [losses.sum(), *(phi[name].sum(0) for name in self.meta.theta)]
+
+        sums = parallel.add([of_block(*block) for block in parallel.blocks_of(supports, query)])
+        loss, *phi = (value / parallel.tasks_of(query) for value in sums)
+        return loss, dict(zip(self.meta.theta, phi, strict=True))
 
     def state_dict(self) -> dict[str, Tensor]:
         """The number of steps taken, and Adam's moments where it is used."""

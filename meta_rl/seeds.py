@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-TASKS, INITIAL, EVALUATION, ADAPTATION, DATA, POPULATION, SEARCH = range(7)
+TASKS, INITIAL, EVALUATION, ADAPTATION, DATA, POPULATION, SEARCH, BLOCK = range(8)
 """Names of streams, so that no two uses of one seed coincide."""
 
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from meta_rl import parallel, seeds
 from meta_rl.core import InnerLoop
 from meta_rl.errors import NotFiniteError
 from meta_rl.search import Probes, Search
@@ -64,6 +65,8 @@ class Trial:
         steps: K.
         seed: of everything collected.
         scored: whether the scores are wanted.
+        blocks: parts of the meta-batch, each with random numbers of its own. This process tries
+            its share of them; what is returned is of all where not said otherwise.
     """
 
     def __init__(
@@ -74,31 +77,45 @@ class Trial:
         steps: int,
         seed: int,
         scored: bool,
+        blocks: int = 1,
     ):
         self.problem, self.inner, self.tasks = problem, inner, tasks
         self.steps, self.seed, self.scored = steps, seed, scored
-        self.samples, self.seconds = 0, 0.0
+        self._blocks, self._whole = parallel.share(tasks, blocks), blocks == 1
+        self.samples, self.seconds = 0, 0.0  # of this process
         self.batches: list[Any] = []  # of the last :meth:`run`
         self.scores: Tensor | None = None  # of the last :meth:`run`, (K + 1, M)
 
-    def run(self, meta: Meta, lost: Lost | None = None) -> list[Any]:
-        """K support batches and the query batch of every task, leaves ``(M, ...)``.
+    def run(self, meta: Meta, tolerant: bool = False) -> list[Any]:
+        """K support batches and the query batch, leaves ``(M, ...)``; or Blocks of such batches.
+
+        Args:
+            meta: to adapt from.
+            tolerant: whether tasks that adapting fails for are left behind.
 
         Raises:
-            NotFiniteError: if adapting fails for a task, and there is no ``lost`` to enter it in.
+            NotFiniteError: if adapting fails for a task otherwise.
         """
-        start = time.perf_counter()
-        given = (self.problem, self.inner, meta)
-        self.batches = collect(*given, self.tasks, self.steps, self.seed, lost=lost)
+        held, scores = [], []
+        for block in self._blocks:
+            start = time.perf_counter()
+            given = (self.problem, self.inner, meta)
+            lost = self._lost(len(block.tasks)) if tolerant else None
+            batches = collect(*given, block.tasks, self.steps, self._seed(block), lost=lost)
+            if self.scored:
+                scores.append(score(*given, batches, lost=lost))
+            self._account(batches, start)
+            held.append(batches)
         if self.scored:
-            self.scores = score(*given, self.batches, lost=lost)
-        self._account(self.batches, start)
+            self.scores = parallel.place(scores, self._blocks, len(self.tasks))
+        blocks = [parallel.Blocks(each, len(self.tasks)) for each in zip(*held, strict=True)]
+        self.batches = held[0] if self._whole else blocks
         return self.batches
 
     def watch(self, meta: Meta) -> None:
         """Where scores are wanted, those of a Meta that no population member is."""
         if self.scored:
-            self.run(meta, self._lost(len(self.tasks)))
+            self.run(meta, tolerant=True)
 
     def fitness(self, population: Meta, members: int) -> Tensor:
         """How good every member of a population is on every task after K inner steps.
@@ -110,19 +127,27 @@ class Trial:
         Returns:
             ``(P, M)``, higher is better; not a number where adapting came to no finite end.
         """
-        start, count = time.perf_counter(), len(self.tasks)
+        own = [self._fitness(population, members, block) for block in self._blocks]
+        return parallel.place(own, self._blocks, len(self.tasks))
+
+    def _fitness(self, population: Meta, members: int, block: parallel.Block) -> Tensor:
+        start, count = time.perf_counter(), len(block.tasks)
         own = Meta(
             *(
                 {name: value.repeat_interleave(count, 0) for name, value in part.items()}
                 for part in population
             )
         )
-        tasks = [*self.tasks] * members
+        tasks = [*block.tasks] * members
         given, lost = (self.problem, self.inner, own), self._lost(len(tasks))
-        batches = collect(*given, tasks, self.steps, self.seed, own_meta=True, lost=lost)
+        seed = self._seed(block)
+        batches = collect(*given, tasks, self.steps, seed, own_meta=True, lost=lost)
         last = score(*given, batches, own_meta=True, lost=lost)[-1]
         self._account(batches, start)
         return last.view(members, count) * (1 if self.problem.maximizes else -1)
+
+    def _seed(self, block: parallel.Block) -> int:
+        return self.seed if self._whole else seeds.derive(self.seed, seeds.BLOCK, block.number)
 
     def _lost(self, tasks: int) -> Lost:
         return Lost(self.steps, tasks, self.problem.device)

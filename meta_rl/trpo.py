@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map
 
+from meta_rl import parallel
 from meta_rl.config import TRPOConfig
 from meta_rl.core import InnerLoop
 from meta_rl.curvature import KLCurvature
@@ -69,13 +70,23 @@ class TRPO(StepOnData):
         return metrics | self._line_search(full_step, float(loss), supports, query)
 
     def _curvature(self, supports: Sequence[Episodes], query: Episodes) -> Callable:
-        kept = max(1, round(self.config.curvature_fraction * query.mask.shape[1]))
-        *supports, query = (
-            tree_map(lambda leaf: leaf[:, :kept], batch) for batch in (*supports, query)
-        )
-        curvature = KLCurvature(self.inner, self.distribution, self.meta, supports, query)
-        damping = self.config.damping
-        return lambda v: [h + damping * x for h, x in zip(curvature(v), v, strict=True)]
+        damping, tasks = self.config.damping, parallel.tasks_of(query)
+
+        def of_block(supports: Sequence[Episodes], query: Episodes) -> KLCurvature:
+            kept = max(1, round(self.config.curvature_fraction * query.mask.shape[1]))
+            *supports, query = (
+                tree_map(lambda leaf: leaf[:, :kept], batch) for batch in (*supports, query)
+            )
+            given = self.inner, self.distribution, self.meta
+            return KLCurvature(*given, supports, query, tasks)
+
+        curvatures = [of_block(*block) for block in parallel.blocks_of(supports, query)]
+
+        def product(v: list[Tensor]) -> list[Tensor]:
+            curved = parallel.add([curvature(v) for curvature in curvatures])
+            return [h + damping * x for h, x in zip(curved, v, strict=True)]
+
+        return product
 
     @torch.no_grad()
     def _line_search(
@@ -101,10 +112,15 @@ class TRPO(StepOnData):
             mean_kl = (kl * episodes.mask).sum() / episodes.mask.sum().clamp(min=1.0)
             return self.inner.query_loss(params, episodes), mean_kl
 
-        phi = self.inner.adapt(meta, supports, num_tasks(query))
-        losses, kls = self.inner.over_tasks(of_task, 0, 0)(phi, query)
-        losses = losses + self.inner.exploration_losses(meta, supports, query)
-        return float(losses.mean()), float(kls.mean())
+        def of_block(supports: Sequence[Episodes], query: Episodes) -> list[Tensor]:
+            phi = self.inner.adapt(meta, supports, num_tasks(query))
+            losses, kls = self.inner.over_tasks(of_task, 0, 0)(phi, query)
+            losses = losses + self.inner.exploration_losses(meta, supports, query)
+            return [losses.sum(), kls.sum()]
+
+        blocks = parallel.blocks_of(supports, query)
+        loss, kl = parallel.add([of_block(*block) for block in blocks])
+        return float(loss / parallel.tasks_of(query)), float(kl / parallel.tasks_of(query))
 
 
 def conjugate_gradient(

@@ -10,7 +10,7 @@ import typing
 from dataclasses import dataclass, field
 from typing import Any
 
-from meta_rl.config.checks import require_types
+from meta_rl.config.checks import require_if_given, require_types
 from meta_rl.config.data import EpisodesConfig, EvalConfig, NetworkConfig, ShotsConfig
 from meta_rl.config.inner import InnerConfig
 from meta_rl.config.outer import OuterConfig, TRPOConfig
@@ -31,6 +31,9 @@ class Config:
     """Iterations between TensorBoard points."""
     checkpoint_every: int = 25
     """Iterations between checkpoints; the last iteration is always kept."""
+    blocks: int | None = None
+    """Parts that the tasks of a meta-batch are collected and summed in, as many as processes when
+    not given. With equal blocks, any number of processes that divides them gives equal bits."""
     inner: InnerConfig = field(default_factory=InnerConfig)
     outer: OuterConfig = field(default_factory=TRPOConfig)
     data: EpisodesConfig | ShotsConfig = field(default_factory=EpisodesConfig)
@@ -43,6 +46,9 @@ class Config:
         require(self.seed >= 0, "seed", "0 or more", self.seed)
         require(self.log_every > 0, "log_every", "1 or more", self.log_every)
         require(self.checkpoint_every > 0, "checkpoint_every", "1 or more", self.checkpoint_every)
+        require_if_given("blocks", "1 or more", self.blocks)
+        tasks = self.data.tasks
+        require((self.blocks or 1) <= tasks, "blocks", f"at most the {tasks} tasks", self.blocks)
         if (self.inner.adapts == "context") != (self.network.context > 0):
             raise InputError(
                 "network.context: expected a size above 0 with inner.adapts 'context' and 0 "

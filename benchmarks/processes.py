@@ -1,0 +1,84 @@
+"""Seconds per meta-iteration on 2-D navigation, in one process and in two under torchrun.
+
+    OMP_NUM_THREADS=1 python -m benchmarks.processes
+
+The preset's work, MAML-TRPO on 20 tasks x 20 episodes x 100 steps, one thread for each process:
+in one piece, in two blocks one after another, and in two blocks by two processes. They take turns,
+so that a busy machine is busy for all three; on such a one the CPU seconds of a process say more
+than the clock. Writes ``benchmarks/results/processes.json``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from benchmarks.meta_iteration import summary
+from benchmarks.provenance import write
+from meta_rl import parallel
+from presets import PRESETS, build
+
+SETUPS = {"one process": (1, 1), "two blocks": (1, 2), "two processes": (2, 2)}
+"""Processes and blocks."""
+
+
+def measure(blocks: int, iterations: int, file: Path) -> None:
+    """Seconds of each iteration, by the clock and of CPU, after one to warm up."""
+    with parallel.processes():
+        learner = build(dataclasses.replace(PRESETS["navigation-2d"], blocks=blocks))
+        learner.iterate()
+        seconds = []
+        for _ in range(iterations):
+            start, busy = time.perf_counter(), time.process_time()
+            learner.iterate()
+            seconds.append((time.perf_counter() - start, time.process_time() - busy))
+        if parallel.rank() == 0:
+            file.write_text(json.dumps(seconds))
+
+
+def launch(processes: int, blocks: int, iterations: int) -> list[tuple[float, float]]:
+    """What the first of so many processes of torchrun measures."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "seconds.json"
+        torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+        module = ["--nproc-per-node", str(processes), "-m", "benchmarks.processes"]
+        options = ["--blocks", str(blocks), "--iterations", str(iterations), "--measure", str(file)]
+        subprocess.run([*torchrun, *module, *options], check=True)
+        return json.loads(file.read_text())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--iterations", type=int, default=15)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--blocks", type=int, default=1, help="of a worker")
+    parser.add_argument("--measure", type=Path, help="of a worker: file for the seconds")
+    args = parser.parse_args()
+    if args.measure:
+        measure(args.blocks, args.iterations, args.measure)
+        return
+    seconds: dict[str, list[tuple[float, float]]] = {name: [] for name in SETUPS}
+    for _ in range(args.rounds):
+        for name, setup in SETUPS.items():
+            seconds[name] += launch(*setup, args.iterations)
+    found = {
+        name: dict(
+            zip(("clock", "cpu"), map(summary, map(list, zip(*both, strict=True))), strict=True)
+        )
+        for name, both in seconds.items()
+    }
+    for name, values in found.items():
+        print(name, {kind: value["median"] for kind, value in values.items()})
+    print(
+        write("processes", {"rounds": args.rounds, "iterations": args.iterations, "seconds": found})
+    )
+
+
+if __name__ == "__main__":
+    main()

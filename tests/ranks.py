@@ -1,0 +1,57 @@
+"""What tests/meta_rl/test_parallel.py runs under torchrun: every outer step for two iterations.
+
+    torchrun --nproc-per-node 2 tests/ranks.py FOLDER
+
+Each process writes all it has learned to FOLDER/RANK.safetensors.
+"""
+
+import dataclasses
+import sys
+from pathlib import Path
+
+import safetensors.torch
+
+import presets
+from meta_rl import parallel
+from meta_rl.config import EpisodesConfig
+
+BLOCKS = 4
+
+
+def config_of(family, algorithm, tasks=4):
+    """A small problem in four blocks."""
+    config = presets.algorithm(algorithm, presets.preset(family))
+    size = {"episodes": 3} if isinstance(config.data, EpisodesConfig) else {"shots": 5}
+    data = dataclasses.replace(config.data, tasks=tasks, **size)
+    return dataclasses.replace(config, data=data, blocks=BLOCKS, log_every=1)
+
+
+CASES = {
+    "TRPO": config_of("navigation-2d", "maml", tasks=5),  # blocks of different sizes
+    "TRPO on E-MAML": config_of("navigation-2d", "e-maml"),
+    "ProMP": config_of("navigation-pearl", "promp"),
+    "evolution strategy": config_of("navigation-pearl", "es-maml", tasks=5),
+    "genetic algorithm": config_of("navigation-pearl", "ga-maml"),
+    "Reptile": config_of("sinusoid", "reptile"),
+    "Adam": config_of("sinusoid", "maml++", tasks=8),
+}
+
+
+def learned():
+    """Every case's tensors after two iterations, and the last metrics that are not times."""
+    tensors, metrics = {}, {}
+    for name, config in CASES.items():
+        learner = presets.build(config)
+        learner.iterate()
+        last = learner.iterate()
+        metrics[name] = {k: v for k, v in last.items() if not k.startswith("time/")}
+        metrics[name]["samples"] = learner.samples
+        tensors |= {f"{name}.{key}": value for key, value in learner._tensors().items()}
+    return tensors, metrics
+
+
+if __name__ == "__main__":
+    with parallel.processes():
+        found, seen = learned()
+        file = Path(sys.argv[1]) / f"{parallel.rank()}.safetensors"
+        safetensors.torch.save_file(found, file, {name: repr(m) for name, m in seen.items()})
