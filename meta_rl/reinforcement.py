@@ -208,9 +208,10 @@ class Reinforcement:
         return
 
     def describe(self) -> dict[str, Any]:
-        """Family and spaces."""
+        """Family, what its tasks differ in, and spaces."""
         return {
             "family": self.family.id,
+            "parameters": dict(self.family.parameters),
             "observation_space": describe_space(self.family.observation_space),
             "action_space": describe_space(self.family.action_space),
         }
