@@ -150,20 +150,17 @@ def next_run(log_dir: Path, name: str) -> Path:
     Raises:
         InputError: if it cannot be made.
     """
-    taken = [
-        int(path.name.removeprefix(f"{name}_"))
-        for path in log_dir.glob(f"{name}_*")
-        if path.name.removeprefix(f"{name}_").isdigit()
-    ]
-    for number in count(max(taken, default=0) + 1):
-        folder = log_dir / f"{name}_{number}"
-        try:
-            folder.mkdir(parents=True)
-            return folder
-        except FileExistsError:  # another process was faster
-            continue
-        except OSError as error:
-            raise InputError(f"run folder: cannot write {log_dir}: {error}.") from error
+    try:
+        names = [path.name.removeprefix(f"{name}_") for path in log_dir.glob(f"{name}_*")]
+        for number in count(max(map(int, filter(str.isdigit, names)), default=0) + 1):
+            folder = log_dir / f"{name}_{number}"
+            try:
+                folder.mkdir(parents=True)
+                return folder
+            except FileExistsError:  # another process was faster
+                continue
+    except OSError as error:
+        raise InputError(f"run folder: cannot write {log_dir}: {error}.") from error
     raise AssertionError("numbers do not end")
 
 
