@@ -64,6 +64,7 @@ def main(command: Kills) -> None:
     start = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         saving = kill_saves(Path(folder) / "saves", command.saves, generator)
+        print(f"saving: {dict(saving)}", file=sys.stderr, flush=True)
         training = kill_training(Path(folder), command.kills, generator)
     result = {
         "settings": asdict(command),
@@ -96,6 +97,7 @@ def kill_training(folder: Path, kills: int, generator: random.Random) -> Counter
         live_through(arguments, logs, name, unbroken[name][1], generator, counts)
         counts["runs"] += 1
         counts["different"] += last(newest_run(logs, name)) != unbroken[name][0]
+        print(f"{name}: {dict(counts)}", file=sys.stderr, flush=True)
     raise AssertionError("a cycle does not end")
 
 
