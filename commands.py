@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import runpy
 import sys
+import threading
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -36,6 +37,7 @@ def run_command(main: Callable[[list[str]], None]) -> None:
     Status 1 where another process of the run was lost.
     """
     warnings.showwarning = lambda message, *_, **__: print(f"warning: {message}", file=sys.stderr)
+    threading.excepthook = _excepthook
     try:
         main(sys.argv[1:])
     except InputError as error:
@@ -49,3 +51,11 @@ def run_command(main: Callable[[list[str]], None]) -> None:
         raise SystemExit(0) from None
     except KeyboardInterrupt:
         raise SystemExit(130) from None
+
+
+def _excepthook(failed: threading.ExceptHookArgs) -> None:
+    """A thread's error; of TensorBoard's, on a full disk, one line: the recorder tells of it."""
+    if failed.exc_type is not None and issubclass(failed.exc_type, OSError):
+        print(f"warning: {failed.exc_value}", file=sys.stderr)
+    else:
+        threading.__excepthook__(failed)

@@ -361,6 +361,7 @@ def load(run: str | Path, device: str = "cpu") -> MetaLearner:
     _, manifest, tensors, damaged = checkpoint.load_newest(Path(run))
     for line in damaged:
         warnings.warn(line, stacklevel=2)
+    checkpoint.require_fields(manifest, "meta", config=dict)
     learner = build(from_dict(manifest["config"]), device)
     return learner.restore(manifest, tensors)
 
@@ -374,8 +375,7 @@ def load_adapted(folder: str | Path, device: str = "cpu") -> AdaptedPolicy | Ada
     from meta_rl import checkpoint
 
     manifest, tensors = checkpoint.load(Path(folder))
-    if manifest["kind"] != "adapted":
-        raise InputError(f"checkpoint: expected an adapted model, got {manifest['kind']!r}.")
+    checkpoint.require_fields(manifest, "adapted", config=dict, scores=list)
     problem = _problem(from_dict(manifest["config"]), resolve_device(device))
     checkpoint.match_tensors(problem.initial_parameters(), tensors)
     params = {name: value.to(problem.device) for name, value in tensors.items()}

@@ -8,6 +8,7 @@ import shutil
 import warnings
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -107,6 +108,7 @@ def _resumed(run: Path | None) -> Train | None:
     if (run / checkpoint.MANIFEST).exists():
         raise InputError(f"resume: expected a run folder, got the checkpoint {run}.")
     manifest = parallel.first(lambda: checkpoint.load_newest(run)[1])
+    checkpoint.require_fields(manifest, "meta", config=dict)
     return Train(resume=run, config=from_dict(manifest["config"]))
 
 
@@ -175,22 +177,32 @@ def _train(name: str, command: Train) -> None:
             return
         scores = recorder.test()
     learner.problem.close()
-    count = scores.shape[1]
-    print(f"mean {learner.problem.score_name} on {count} held-out tasks, and 95 % interval:")
-    half = 1.96 * scores.std(1) / count**0.5 if count > 1 else 0 * scores[:, 0]
+    tasks = scores.shape[1]
+    print(f"mean {learner.problem.score_name} on {tasks} held-out tasks, and 95 % interval:")
+    half = 1.96 * scores.std(1) / tasks**0.5 if tasks > 1 else 0 * scores[:, 0]
     for k, (mean, margin) in enumerate(zip(scores.mean(1), half, strict=True)):
         print(f"  after {k} inner steps: {mean:.4g} ± {margin:.2g}")
     print(f"adapt it: python adapt.py {folder}    curves: tensorboard --logdir {folder.parent}")
 
 
 def next_run(log_dir: Path, name: str) -> Path:
-    """The next free run folder, NAME_N."""
-    taken = [
-        int(path.name.removeprefix(f"{name}_"))
-        for path in log_dir.glob(f"{name}_*")
-        if path.name.removeprefix(f"{name}_").isdigit()
-    ]
-    return log_dir / f"{name}_{max(taken, default=0) + 1}"
+    """Make the next free run folder, NAME_N; two processes never get the same.
+
+    Raises:
+        InputError: if it cannot be made.
+    """
+    try:
+        names = [path.name.removeprefix(f"{name}_") for path in log_dir.glob(f"{name}_*")]
+        for number in count(max(map(int, filter(str.isdigit, names)), default=0) + 1):
+            folder = log_dir / f"{name}_{number}"
+            try:
+                folder.mkdir(parents=True)
+                return folder
+            except FileExistsError:  # another process was faster
+                continue
+    except OSError as error:
+        raise InputError(f"run folder: cannot write {log_dir}: {error}.") from error
+    raise AssertionError("numbers do not end")
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import gymnasium as gym
 import torch
 
-from envs.general import GymVec
+from envs.general import WORKER_TIMEOUT, GymVec
 from envs.parameters import ParameterSpace
 from envs.tensor import TensorEnv
 from meta_rl.types import BatchedEnv, Task, Trajectory
@@ -37,11 +37,17 @@ class Family(ABC):
     stochastic: bool = False  # whether steps draw random numbers, and not only resets
     episodes_at_once: int | None = None  # B that can run in lockstep; None: any number
     held_out_split: str = "in-distribution"  # which tasks evaluation draws
+    worker_timeout: float = WORKER_TIMEOUT  # seconds that workers may take for one step or reset
 
     @property
     def summary(self) -> str:
         """One line for people: the docstring's first."""
         return (inspect.getdoc(type(self)) or self.id).splitlines()[0]
+
+    @property
+    def parameters(self) -> dict[str, str]:
+        """What tasks differ in: name to range and unit."""
+        return {p.name: f"{p.expected()} {p.unit}".strip() for p in self.space.parameters}
 
     def sample_tasks(self, n: int, seed: int, split: str = "in-distribution") -> list[Task]:
         """Draw n tasks; equal seeds give equal tasks on every machine.
@@ -89,7 +95,13 @@ class Family(ABC):
         """
         if self.tensor_env is None:
             return GymVec(
-                self.make_env, num_tasks, episodes, device=device, dtype=dtype, workers=workers
+                self.make_env,
+                num_tasks,
+                episodes,
+                device=device,
+                dtype=dtype,
+                workers=workers,
+                timeout=self.worker_timeout,
             )
         return self.tensor_env(
             num_tasks, episodes, horizon=self.horizon, device=device, dtype=dtype

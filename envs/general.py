@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import signal
 import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -16,6 +18,9 @@ from torch import Tensor
 
 from meta_rl.errors import InputError, require
 from meta_rl.types import Step, Task
+
+WORKER_TIMEOUT = 600.0
+"""Seconds that workers may take for one step of their rows, or for making and resetting them."""
 
 
 class GymVec:
@@ -32,9 +37,10 @@ class GymVec:
         dtype: theirs.
         workers: processes at most, each with an equal share of the rows; 0 steps them all in this
             one, which is faster for cheap environments.
+        timeout: seconds that workers may take for one step or reset; then they are killed.
 
     Raises:
-        InputError: if ``workers`` is negative.
+        InputError: if ``workers`` is negative, or ``timeout`` is not above 0.
     """
 
     def __init__(
@@ -46,12 +52,16 @@ class GymVec:
         device: torch.device | str,
         dtype: torch.dtype,
         workers: int = 0,
+        timeout: float = WORKER_TIMEOUT,
     ):
         require(workers >= 0, "workers", "0 or more", workers)
+        require(timeout > 0, "timeout", "seconds above 0", timeout)
         self.rows = (num_tasks, episodes)
         self._make_env, self._device, self._dtype = make_env, device, dtype
         self._workers = min(workers, num_tasks * episodes)
+        self._timeout, self._space = timeout, gym.Space()
         self._tasks: list[Task] = []
+        self._warned = False  # that an observation was outside its space
         self._vector: gym.vector.VectorEnv | None = None
 
     @property
@@ -79,7 +89,7 @@ class GymVec:
         if list(tasks) != self._tasks:
             options["tasks"] = [task for task in tasks for _ in range(self.rows[1])]
         self._tasks = []
-        answer, _ = self._call(self._vector.reset, options=options)
+        answer = self._call("reset", options=options)
         self._tasks = list(tasks)
         return self._step(answer).obs
 
@@ -87,24 +97,29 @@ class GymVec:
         """Step every row.
 
         Raises:
-            InputError: if an environment raises; says which task, step and seed.
+            InputError: if an environment raises, saying which task, step and seed; or if a worker
+                dies or takes longer than the timeout. The workers are then ended, and the next
+                reset starts new ones.
         """
         if self._vector is None:
             raise InputError("environment: step() before reset(); call reset(tasks, seed) first.")
         space = self._vector.action_space
         actions = action.cpu().numpy().reshape(space.shape).astype(space.dtype, copy=False)
-        return self._step(self._call(self._vector.step, actions)[0])
+        return self._step(self._call("step", actions))
 
     def close(self) -> None:
         """Close the single environments and end the workers."""
         if self._vector is not None:
-            self._vector.close(**({"terminate": True} if self._workers else {}))
+            if isinstance(self._vector, AsyncVectorEnv):
+                _end(self._vector)
+            else:
+                self._vector.close()
             self._vector = None
         self._tasks = []
 
     def _open(self, task: Task) -> gym.vector.VectorEnv:
         sample = self._make_env(task)
-        spaces = (sample.observation_space, sample.action_space)
+        spaces = self._space, _ = (sample.observation_space, sample.action_space)
         sample.close()
         count = self.rows[0] * self.rows[1]
         # Shares are equal: of these rows, as many workers as divide them.
@@ -113,26 +128,31 @@ class GymVec:
         blocks = [partial(_Block, self._make_env, int(s[0]), len(s), *spaces) for s in shares]
         if not self._workers:
             return SyncVectorEnv(blocks, copy=False, autoreset_mode=AutoresetMode.DISABLED)
-        # Forking a process that runs torch's threads can hang.
-        return AsyncVectorEnv(
-            blocks, copy=False, context="spawn", autoreset_mode=AutoresetMode.DISABLED
-        )
+        try:
+            # Forking a process that runs torch's threads can hang.
+            return AsyncVectorEnv(
+                blocks, copy=False, context="spawn", autoreset_mode=AutoresetMode.DISABLED
+            )
+        except (EOFError, OSError) as error:
+            raise InputError(
+                f"environment: workers cannot be started: {error!r}. What makes the environment "
+                "must be importable in another process; or give --data.workers 0."
+            ) from error
 
-    def _call(self, method: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
-        if not self._workers:
-            return method(*arguments, **named)
+    def _call(self, method: str, *arguments: Any, **named: Any) -> dict[str, np.ndarray]:
+        """What ``reset`` or ``step`` of the vector environment observes."""
+        vector = self._vector
+        if not isinstance(vector, AsyncVectorEnv):
+            return getattr(vector, method)(*arguments, **named)[0]
         with warnings.catch_warnings():
             # Gymnasium tells of a worker's end as warnings; it is told by the error below.
             warnings.filterwarnings("ignore", category=UserWarning, module="gymnasium")
             try:
-                return method(*arguments, **named)
+                getattr(vector, f"{method}_async")(*arguments, **named)
+                return getattr(vector, f"{method}_wait")(timeout=self._timeout)[0]
             except Exception as error:
-                self.close()
-                if isinstance(error, InputError):
-                    raise
-                raise InputError(
-                    f"environment: a worker failed: {type(error).__name__}: {error}"
-                ) from error
+                self._vector, self._tasks = None, []
+                raise _worker_fault(error, method, _end(vector), self._timeout) from error
 
     def _step(self, answer: dict[str, np.ndarray]) -> Step:
         def tensor(key: str, dtype: torch.dtype) -> Tensor:
@@ -140,12 +160,61 @@ class GymVec:
             values = torch.tensor(answer[key], dtype=dtype, device=self._device)
             return values.reshape(*self.rows, *answer[key].shape[2:])
 
+        self._warn_if_outside(answer["obs"])
         return Step(
             tensor("obs", self._dtype).reshape(*self.rows, -1),
             tensor("reward", self._dtype),
             tensor("terminated", torch.bool),
             tensor("truncated", torch.bool),
         )
+
+    def _warn_if_outside(self, obs: np.ndarray) -> None:
+        """Say once that an observation was outside its space, which happens in much-used ones."""
+        space = self._space
+        if self._warned or not isinstance(space, gym.spaces.Box):
+            return
+        outside = (obs < space.low) | (obs > space.high)
+        if outside.any():
+            self._warned = True
+            worker, row, *entry = (int(i) for i in np.argwhere(outside)[0])
+            task = self._tasks[(worker * obs.shape[1] + row) // self.rows[1]]
+            warnings.warn(
+                f"environment: an observation of task {dict(task)} has {obs[worker, row, *entry]:g}"
+                f" as entry {entry}, outside its space {space}. Training goes on.",
+                stacklevel=2,
+            )
+
+
+def _end(vector: AsyncVectorEnv) -> list[int]:
+    """Kill the workers, whatever they are doing; which had died, by their exit codes.
+
+    ``AsyncVectorEnv.close`` waits for ever for one that hangs, and fails for one that has died.
+    """
+    for process in vector.processes:
+        process.join(0.05)  # one that is dying
+    died = [p.exitcode for p in vector.processes if p.exitcode]
+    for pipe in filter(None, vector.parent_pipes):
+        pipe.close()
+    for process in vector.processes:
+        process.kill()
+        process.join()
+    vector.closed = True
+    return died
+
+
+def _worker_fault(error: Exception, method: str, died: list[int], timeout: float) -> InputError:
+    if isinstance(error, InputError):
+        return error
+    if isinstance(error, multiprocessing.TimeoutError):
+        what = (
+            f"workers gave no answer to {method} for {timeout:g} s and were killed. "
+            "Mend the environment, or set the family's worker_timeout"
+        )
+    elif isinstance(error, EOFError | OSError):
+        what = f"a worker died in {method}, with exit codes {died}"
+    else:
+        what = f"a worker failed: {type(error).__name__}: {error}"
+    return InputError(f"environment: {what}.")
 
 
 class _Block(gym.Env):
@@ -162,6 +231,9 @@ class _Block(gym.Env):
         observation_space: gym.Space,
         action_space: gym.Space,
     ):
+        if multiprocessing.parent_process() is not None:
+            # Ctrl-C reaches workers too; when to stop is the main process's to say.
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
         self._make_env, self._start, self._count = make_env, start, count
         self._row_space = observation_space
         self.rows: list[_Row] = []

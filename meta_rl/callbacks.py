@@ -6,15 +6,18 @@ A callback is called with the learner and the iteration's metrics; returning Fal
 from __future__ import annotations
 
 import json
-import shutil
+import os
 import signal
 import sys
 import time
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
+from filelock import FileLock, Timeout
 from torch import Tensor
 from tqdm import tqdm
 
@@ -26,13 +29,16 @@ from meta_rl.tensorboard import RunWriter
 from meta_rl.types import Task
 
 KEEP_CHECKPOINTS = 5
+LOCK = ".lock"
 
 
 class RunRecorder:
     """Keeps a run folder: ``config.json``, TensorBoard events and ``checkpoints/``.
 
-    Evaluates on held-out tasks as ``config.eval`` says; saves every ``config.checkpoint_every``
-    iterations, and when left, keeping the newest five. Use as a context manager.
+    Evaluates on held-out tasks as ``config.eval`` says; saves at the start, every
+    ``config.checkpoint_every`` iterations, and when left, keeping the newest five. A save or an
+    event that cannot be written (a full disk) is warned of, and training goes on. The folder is
+    this recorder's alone until it is left, or its process has ended in whatever way.
 
     Args:
         folder: the run's; made if it is new.
@@ -43,26 +49,22 @@ class RunRecorder:
     """
 
     def __init__(self, folder: str | Path, learner: MetaLearner):
-        self.folder, self.learner = Path(folder), learner
-        folder = self.folder
-        resumed = folder.exists() and any(folder.iterdir())
-        if resumed and not (learner.iteration > 0 and _same_run(folder, learner)):
-            raise InputError(
-                f"run folder: {folder} holds another run, or one that this learner does not "
-                "continue; nothing was overwritten. Continue it with --resume, or give another "
-                "--log-dir."
-            )
-        try:
-            (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
-            settings = json.dumps(to_dict(learner.config), indent=1) + "\n"
-            (folder / "config.json").write_text(settings)
-        except OSError as error:
-            raise InputError(f"run folder: cannot write {folder}: {error}.") from error
+        self.folder, self.learner, self._logs = Path(folder), learner, True
+        self._continues()  # before anything is written into what may be another's
+        self._lock = lock(self.folder)
+        resumed = self._continues()
         config = learner.config
-        again_from = learner.iteration + 1 if resumed else None
-        self._writer = RunWriter(folder, learner.problem.score_name, again_from)
+        try:
+            checkpoint.discard_temporary(self.folder)
+            settings = json.dumps(to_dict(config), indent=1) + "\n"
+            checkpoint.replace_file(self.folder / "config.json", settings.encode())
+            again_from = learner.iteration + 1 if resumed else None
+            self._writer = RunWriter(self.folder, learner.problem.score_name, again_from)
+        except OSError as error:
+            raise _unwritable(self.folder, error) from error
+        self.save()
         if not resumed:
-            self._writer.layout()
+            self._log(self._writer.layout)
         self._held_out = learner.held_out_tasks(config.eval.tasks)
         self._evaluated: tuple[int, Tensor] | None = None  # the last iteration, and the scores
 
@@ -70,12 +72,16 @@ class RunRecorder:
         """Record one iteration."""
         config, iteration = learner.config, learner.iteration
         if metrics:
-            self._writer.scalars(metrics, iteration)
-            self._writer.step_sizes(learner.step_sizes(), config.inner, iteration)
+            sizes = learner.step_sizes()
+            self._log(lambda: self._writer.scalars(metrics, iteration))
+            self._log(lambda: self._writer.step_sizes(sizes, config.inner, iteration))
         if config.eval.every and iteration % config.eval.every == 0:
             self.evaluate()
         if iteration % config.checkpoint_every == 0:
-            self.save()
+            try:
+                self.save()
+            except InputError as error:
+                warnings.warn(f"{error} Training goes on without this one.", stacklevel=2)
 
     def __enter__(self) -> RunRecorder:
         """Itself."""
@@ -88,9 +94,12 @@ class RunRecorder:
         changed anything (an environment that failed), or once an iteration is whole and counted
         (too many outer steps skipped in a row).
         """
-        self._writer.close()
-        if kind is None or issubclass(kind, InputError):
-            self.save()
+        try:
+            self._log(self._writer.close)
+            if kind is None or issubclass(kind, InputError):
+                self.save()
+        finally:
+            self._lock.release()
 
     def evaluate(self) -> Tensor:
         """Adapt to the held-out tasks; records and returns scores ``(steps + 1, tasks)``."""
@@ -111,18 +120,20 @@ class RunRecorder:
     def _record(self, tasks: Sequence[Task], tag: str, seed: int) -> Tensor:
         steps, iteration = self.learner.config.eval.steps, self.learner.iteration
         scores = self.learner.evaluate(tasks, steps, seed)
-        self._writer.adaptation_curve(scores, tag, iteration)
+        self._log(lambda: self._writer.adaptation_curve(scores, tag, iteration))
         if self.learner.config.eval.pictures:
-            self._writer.rule(self.learner.config.inner, self.learner.meta.rule, iteration)
-            for name, picture in self.learner.pictures(tasks[0], steps, seed).items():
-                self._writer.picture(f"{tag}/{name}", picture, iteration)
+            drawn = self.learner.pictures(tasks[0], steps, seed)
+            self._log(lambda: self._draw(drawn, tag, iteration))
         return scores
+
+    def _draw(self, pictures: dict[str, Any], tag: str, iteration: int) -> None:
+        self._writer.rule(self.learner.config.inner, self.learner.meta.rule, iteration)
+        for name, picture in pictures.items():
+            self._writer.picture(f"{tag}/{name}", picture, iteration)
 
     def save(self) -> None:
         """Write a checkpoint of this iteration unless there is a whole one, and drop the oldest."""
         folder = self.folder / "checkpoints" / f"{self.learner.iteration:09d}"
-        if self.learner.iteration == 0:
-            return
         if folder.exists():
             try:
                 checkpoint.load(folder)
@@ -131,7 +142,66 @@ class RunRecorder:
                 folder.rename(folder.with_name(f".{folder.name}.damaged-{time.time_ns()}"))
         self.learner.save(folder)
         for old in checkpoint.checkpoints(self.folder)[:-KEEP_CHECKPOINTS]:
-            shutil.rmtree(old)
+            checkpoint.remove(old)
+
+    def _continues(self) -> bool:
+        """Whether the folder holds the run that the learner continues; False if it holds none.
+
+        Raises:
+            InputError: if it holds anything else, or cannot be read.
+        """
+        try:
+            there = [p for p in self.folder.glob("*") if not p.name.startswith(".")]
+        except OSError as error:
+            raise _unwritable(self.folder, error) from error
+        if not there:
+            return False
+        newest = checkpoint.newest_iteration(self.folder)
+        if newest > self.learner.iteration or not _same_run(self.folder, self.learner):
+            raise InputError(
+                f"run folder: {self.folder} holds another run, or one that this learner does not "
+                "continue; nothing was overwritten. Continue it with --resume, or give another "
+                "--log-dir."
+            )
+        return True
+
+    def _log(self, write: Callable[[], None]) -> None:
+        """Write events; once that has failed there are no more, until the run is resumed."""
+        if not self._logs:
+            return
+        try:
+            write()
+        except OSError as error:
+            self._logs = False
+            warnings.warn(
+                f"tensorboard: cannot write {self.folder}: {error}. Training goes on without "
+                "curves; --resume writes them again.",
+                stacklevel=3,
+            )
+
+
+def lock(folder: Path) -> FileLock:
+    """Make a folder and hold it until released, or until this process has ended in whatever way.
+
+    Raises:
+        InputError: if another process holds it, or it cannot be made.
+    """
+    held = FileLock(folder / LOCK)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        held.acquire(timeout=0)
+    except Timeout:
+        raise InputError(
+            f"run folder: {folder} is in use by another process; nothing was overwritten. Wait for "
+            "it to end, or give another --log-dir."
+        ) from None
+    except OSError as error:
+        raise _unwritable(folder, error) from error
+    return held
+
+
+def _unwritable(folder: Path, error: OSError) -> InputError:
+    return InputError(f"run folder: cannot write {folder}: {error}.")
 
 
 def _same_run(folder: Path, learner: MetaLearner) -> bool:
@@ -211,7 +281,8 @@ class StopOnSignal:
     def _stop(self, number: int, frame: FrameType | None) -> None:
         self.stopped = True
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        print("stopping after this iteration; its state will be saved", file=sys.stderr)
+        # Not by print: the signal may have come in the middle of one.
+        os.write(2, b"stopping after this iteration; its state will be saved\n")
 
 
 class _Nowhere:

@@ -7,7 +7,7 @@ A checkpoint is a folder:
 
 It is written under a temporary name, flushed to disk and renamed, so that it is either whole or
 not there. Neither safetensors nor a pickle notices a flipped byte: the manifest carries the
-SHA-256 of the tensors file and of itself.
+SHA-256 of the tensors file and of itself. docs/reliability.md has every field of the manifest.
 """
 
 from __future__ import annotations
@@ -23,15 +23,17 @@ from typing import Any
 
 import numpy as np
 import torch
+from gymnasium import __version__ as gymnasium_version
 from gymnasium import spaces
+from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from meta_rl.errors import InputError
+from meta_rl.migrations import SCHEMA, migrate
 
-SCHEMA = 1
-MANIFEST, TENSORS = "manifest.json", "tensors.safetensors"
+MANIFEST, TENSORS, TEMPORARY = "manifest.json", "tensors.safetensors", ".tmp"
 
 
 def save(folder: Path, manifest: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Path:
@@ -51,11 +53,16 @@ def save(folder: Path, manifest: Mapping[str, Any], tensors: Mapping[str, Tensor
     content = {
         "schema": SCHEMA,
         **manifest,
-        "versions": {"python": platform.python_version(), "torch": torch.__version__},
+        "versions": {
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "numpy": np.__version__,
+            "gymnasium": gymnasium_version,
+        },
         "sha256": hashlib.sha256(data).hexdigest(),
     }
     content["manifest_sha256"] = _digest(content)
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    temporary = folder.with_name(f".{folder.name}.{os.getpid()}{TEMPORARY}")
     try:
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
@@ -73,7 +80,9 @@ def save(folder: Path, manifest: Mapping[str, Any], tensors: Mapping[str, Tensor
 
 
 def load(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """The manifest and the tensors of a checkpoint folder, verified.
+    """The manifest and the tensors of a checkpoint folder, verified, in today's schema.
+
+    Nothing in it is executed, whatever it holds.
 
     Raises:
         InputError: if it is missing, damaged, or written by a newer version.
@@ -86,21 +95,79 @@ def load(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
             f"checkpoint: expected a folder with {MANIFEST} and {TENSORS}, got {folder}. "
             "Give a run folder, or a folder under its checkpoints/."
         ) from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"checkpoint: {folder} is damaged: {error}. Use an older one.") from error
-    if not isinstance(manifest, dict) or not isinstance(manifest.get("schema"), int):
+    schema = manifest.get("schema") if isinstance(manifest, dict) else None
+    if not isinstance(schema, int) or schema < 1:
         raise InputError(f"checkpoint: {folder / MANIFEST} is damaged. Use an older one.")
-    if manifest["schema"] > SCHEMA:
+    if schema > SCHEMA:
         raise InputError(
-            f"checkpoint: expected schema {SCHEMA} or older, got {manifest['schema']} in {folder}. "
+            f"checkpoint: expected schema {SCHEMA} or older, got {schema} in {folder}. "
             "A newer version of meta_rl wrote it; upgrade."
         )
-    signature = manifest.pop("manifest_sha256", None)
-    if signature != _digest(manifest) or manifest["sha256"] != hashlib.sha256(data).hexdigest():
+    signature, digest = manifest.pop("manifest_sha256", None), hashlib.sha256(data).hexdigest()
+    if signature != _digest(manifest) or manifest.get("sha256") != digest:
         raise InputError(
             f"checkpoint: {folder} is damaged: its checksum does not match. Use an older one."
         )
-    return manifest, load_tensors(data)
+    try:
+        tensors = load_tensors(data)
+    except (SafetensorError, KeyError, ValueError) as error:
+        raise InputError(
+            f"checkpoint: expected safetensors in {folder / TENSORS}, got something else: {error}. "
+            "Nothing in it was executed; do not trust where it came from."
+        ) from error
+    return migrate(manifest, tensors)
+
+
+def require_fields(manifest: Mapping[str, Any], kind: str, **types: type) -> None:
+    """Refuse a manifest of another kind, or without what its kind holds.
+
+    Raises:
+        InputError: naming the field, its type and what is there.
+    """
+    if manifest.get("kind") != kind:
+        raise InputError(f"checkpoint: expected kind {kind!r}, got {manifest.get('kind')!r}.")
+    for name, expected in types.items():
+        value = manifest.get(name)
+        if not isinstance(value, expected) or isinstance(value, bool):
+            raise InputError(
+                f"checkpoint: expected {expected.__name__} as {name} of its {MANIFEST}, "
+                f"got {value!r}."
+            )
+
+
+def newest_iteration(run: Path) -> int:
+    """The iteration of a run's newest whole checkpoint; -1 if there is none."""
+    try:
+        return load_newest(run)[1].get("iteration", -1)
+    except InputError:
+        return -1
+
+
+def replace_file(path: Path, data: bytes) -> None:
+    """Write a file durably; at every moment the old content or the new is there, whole.
+
+    Raises:
+        OSError: if it cannot be written.
+    """
+    temporary = path.with_name(f".{path.name}{TEMPORARY}")
+    _write(temporary, data)
+    temporary.replace(path)
+    _sync_folder(path.parent)
+
+
+def remove(folder: Path) -> None:
+    """Remove a checkpoint; stopped halfway, it is gone from the list of checkpoints already."""
+    gone = folder.with_name(f".{folder.name}{TEMPORARY}")
+    folder.rename(gone)
+    shutil.rmtree(gone, ignore_errors=True)
+
+
+def discard_temporary(run: Path) -> None:
+    """Remove what a run killed in the middle of a save left; only while no other process saves."""
+    for path in (run / "checkpoints").glob(f".*{TEMPORARY}"):
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def checkpoints(run: Path) -> list[Path]:

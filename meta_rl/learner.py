@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -222,6 +223,7 @@ class MetaLearner:
             "problem": self.problem.describe(),
             "iteration": self.iteration,
             "samples": self.samples,
+            "skipped": self._skipped,
         }
         return checkpoint.save(Path(folder), manifest, self._tensors())
 
@@ -231,13 +233,9 @@ class MetaLearner:
         Raises:
             InputError: if it is of another kind, family, spaces or network.
         """
-        if manifest["kind"] != "meta":
-            raise InputError(f"checkpoint: expected a meta-policy, got {manifest['kind']!r}.")
-        if manifest["problem"] != self.problem.describe():
-            raise InputError(
-                f"checkpoint: expected {self.problem.describe()}, got {manifest['problem']}. "
-                "It was trained on another family or other spaces."
-            )
+        fields = {"config": dict, "problem": dict, "iteration": int, "samples": int}
+        checkpoint.require_fields(manifest, "meta", **fields)
+        self._check_problem(manifest["problem"])
         own = {n: value for n, value in self._tensors().items() if not n.startswith("outer.")}
         kept = {n: value for n, value in tensors.items() if not n.startswith("outer.")}
         checkpoint.match_tensors(own, kept)
@@ -245,7 +243,24 @@ class MetaLearner:
         for name, value in own.items():
             value.copy_(tensors[name])
         self.iteration, self.samples = manifest["iteration"], manifest["samples"]
+        self._skipped = manifest.get("skipped", 0)
         return self
+
+    def _check_problem(self, trained: dict[str, Any]) -> None:
+        """Refuse another family or other spaces; say where its tasks' ranges have changed."""
+        ours = self.problem.describe()
+        differ = [n for n in ours.keys() | trained.keys() if ours.get(n) != trained.get(n)]
+        if set(differ) - {"parameters"}:
+            raise InputError(
+                f"checkpoint: expected {ours}, got {trained}. "
+                "It was trained on another family or other spaces."
+            )
+        if differ and "parameters" in trained:
+            warnings.warn(
+                f"checkpoint: it was trained on tasks with {trained['parameters']}; those of "
+                f"{self.config.family} have {ours['parameters']} now.",
+                stacklevel=3,
+            )
 
     def _tensors(self) -> dict[str, Tensor]:
         parts = {"theta": self.meta.theta, "rule": self.meta.rule, "outer": self.outer.state_dict()}

@@ -235,9 +235,10 @@ class Reinforcement:
         return found
 
     def describe(self) -> dict[str, Any]:
-        """Family and spaces."""
+        """Family, what its tasks differ in, and spaces."""
         return {
             "family": self.family.id,
+            "parameters": dict(self.family.parameters),
             "observation_space": describe_space(self.family.observation_space),
             "action_space": describe_space(self.family.action_space),
         }

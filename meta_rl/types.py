@@ -145,6 +145,11 @@ class TaskFamily(Protocol):
     episodes_at_once: int | None  # B that a batched environment can have; None: any number
     held_out_split: str  # which tasks evaluation draws
 
+    @property
+    def parameters(self) -> Mapping[str, str]:
+        """What tasks differ in: name to range and unit, for people and for checkpoints."""
+        ...
+
     def sample_tasks(self, n: int, seed: int, split: str = "in-distribution") -> list[Task]:
         """Draw n tasks; the same seed gives the same tasks on every machine."""
         ...

@@ -8,7 +8,7 @@ import inspect
 import types
 import typing
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 from meta_rl.config.checks import require_if_given, require_types
 from meta_rl.config.data import EpisodesConfig, EvalConfig, NetworkConfig, ShotsConfig
@@ -71,11 +71,14 @@ def from_dict(values: dict[str, Any], expected: Any = Config) -> Any:
     Raises:
         InputError: on a class or key that does not belong there.
     """
+    if not isinstance(values, dict):
+        raise InputError(f"config: expected an object of settings, got {values!r}.")
     union = isinstance(expected, types.UnionType)
     declared = typing.get_args(expected) if union else (expected,)
-    choices = {c.__name__: c for one in declared for c in _kinds(one)}
+    known = [one for one in declared if dataclasses.is_dataclass(one)]
+    choices = {c.__name__: c for one in known for c in _kinds(cast(type, one))}
     name = values.get("type")
-    if name not in choices:
+    if not isinstance(name, str) or name not in choices:
         raise InputError(
             f"config: expected type {' or '.join(choices)}, got {name!r}. "
             "A class of your own? Give --families FILE.py, or import it first."
@@ -90,12 +93,19 @@ def from_dict(values: dict[str, Any], expected: Any = Config) -> Any:
             f"config: {name} has no setting {key!r}."
             + (f" Did you mean {near[0]!r}?" if near else f" It has {', '.join(sorted(keys))}.")
         )
+    required = {f.name for f in dataclasses.fields(cls) if _has_no_default(f)}
+    if required - given.keys():
+        raise InputError(f"config: {name} needs {', '.join(sorted(required - given.keys()))}.")
     built = {}
     for key, value in given.items():
         if isinstance(value, dict):
             value = from_dict(value, hints[key])
         built[key] = tuple(value) if isinstance(value, list) else value
     return cls(**built)
+
+
+def _has_no_default(field: dataclasses.Field) -> bool:
+    return field.default is field.default_factory is dataclasses.MISSING
 
 
 def _kinds(cls: type) -> list[type]:

@@ -146,7 +146,7 @@ def test_a_newer_schema_is_refused(tmp_path):
     manifest = json.loads((tmp_path / "c/manifest.json").read_text())
     manifest["schema"] = 99
     (tmp_path / "c/manifest.json").write_text(json.dumps(manifest))
-    with pytest.raises(InputError, match="expected schema 1 or older, got 99"):
+    with pytest.raises(InputError, match="expected schema 2 or older, got 99"):
         checkpoint.load(tmp_path / "c")
 
 

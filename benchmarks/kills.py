@@ -1,0 +1,210 @@
+"""Kill training and saving at random moments: ``python -m benchmarks.kills [--kills 200]``.
+
+Training is a child process that is sent SIGKILL, or SIGTERM one time in five, at a moment drawn
+evenly from the time that an unbroken run takes; then ``train.py --resume`` goes on, until the run
+is whole. Its last checkpoint must hold the tensors of a run that nobody killed, bit for bit. Saving
+is a child that does nothing but save; what it acknowledged must be there, whole, after it was
+killed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import sys
+import tempfile
+import time
+import traceback
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from itertools import count, cycle
+from pathlib import Path
+
+import torch
+import tyro
+
+import train
+from benchmarks.provenance import write
+from meta_rl import callbacks, checkpoint
+from meta_rl.learner import MetaLearner  # noqa: F401  (imported once, before any child is made)
+
+TINY = ["--data.tasks", "2", "--network.hidden", "8", "--log-every", "10", "--device", "cpu"]
+TINY += ["--eval.tasks", "2", "--eval.every", "10", "--checkpoint-every", "3"]
+EPISODES = ["--data.episodes", "2", "--iterations", "30"]
+RUNS = {
+    "navigation-2d": [*TINY, *EPISODES],
+    "sinusoid": [*TINY, "--iterations", "120", "--eval.test-tasks", "2"],
+    "cartpole --algorithm promp": [*TINY, *EPISODES],
+    "bandit-5 --algorithm ga-maml": [*TINY, *EPISODES, "--outer.population", "6"],
+}
+CLOSED = 0.2  # share of the deaths that are SIGTERM
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kills:
+    """How often to kill."""
+
+    kills: int = 200
+    """SIGKILLs of training."""
+    saves: int = 300
+    """SIGKILLs of a process that saves all the time."""
+    seed: int = 0
+    """Of the moments."""
+    write: bool = False
+    """Keep the result in benchmarks/results."""
+
+
+def main(command: Kills) -> None:
+    """Print what happened as JSON; exit 1 if anything was lost."""
+    torch.set_num_threads(1)
+    generator = random.Random(command.seed)
+    start = time.monotonic()
+    with tempfile.TemporaryDirectory() as folder:
+        saving = kill_saves(Path(folder) / "saves", command.saves, generator)
+        print(f"saving: {dict(saving)}", file=sys.stderr, flush=True)
+        training = kill_training(Path(folder), command.kills, generator)
+    result = {
+        "settings": asdict(command),
+        "training": dict(training),
+        "saving": dict(saving),
+        "seconds": round(time.monotonic() - start, 1),
+    }
+    print(json.dumps(result, indent=1))
+    if command.write:
+        write("kills", result)
+    lost = training["not resumed"] + training["different"] + saving["lost"] + saving["damaged"]
+    raise SystemExit(1 if lost else 0)
+
+
+def kill_training(folder: Path, kills: int, generator: random.Random) -> Counter[str]:
+    """Train, kill, resume, until so many SIGKILLs; counts of what happened."""
+    counts: Counter[str] = Counter()
+    unbroken = {}
+    for number, (name, options) in enumerate(cycle(RUNS.items())):
+        if counts["killed"] >= kills:
+            return counts
+        arguments = [*name.split(), *options, "--log-dir"]
+        if name not in unbroken:
+            started = time.monotonic()
+            status = end(fork(lambda a=arguments: train.main([*a, str(folder / "whole")])))
+            assert status == 0, f"the unbroken run of {name} failed"
+            kept = last(newest_run(folder / "whole", name))
+            unbroken[name] = kept, time.monotonic() - started
+        logs = folder / str(number)
+        live_through(arguments, logs, name, unbroken[name][1], generator, counts)
+        counts["runs"] += 1
+        counts["different"] += last(newest_run(logs, name)) != unbroken[name][0]
+        print(f"{name}: {dict(counts)}", file=sys.stderr, flush=True)
+    raise AssertionError("a cycle does not end")
+
+
+def live_through(
+    arguments: list[str],
+    logs: Path,
+    name: str,
+    seconds: float,
+    generator: random.Random,
+    counts: Counter[str],
+) -> None:
+    """Kill and resume one run until it has come to its end."""
+    wanted = int(arguments[arguments.index("--iterations") + 1])
+    while True:
+        run = newest_run(logs, name)
+        at = checkpoint.newest_iteration(run) if run else -1
+        if at == wanted:
+            return
+        again = ["--resume", str(run), "--device", "cpu"] if at >= 0 else [*arguments, str(logs)]
+        child = fork(lambda a=again: train.main(a), logs.with_suffix(".log"))
+        time.sleep(generator.uniform(0, seconds))
+        number = signal.SIGTERM if generator.random() < CLOSED else signal.SIGKILL
+        os.kill(child, number)
+        status = end(child)
+        counts["killed"] += status == -signal.SIGKILL
+        counts["terminated"] += number == signal.SIGTERM
+        counts["resumed"] += at >= 0
+        counts["killed before the first checkpoint"] += at < 0 and status < 0
+        if status > 0:
+            counts["not resumed"] += 1
+            print(logs.with_suffix(".log").read_text(), file=sys.stderr)
+            return
+
+
+def kill_saves(folder: Path, kills: int, generator: random.Random) -> Counter[str]:
+    """Kill a process that saves all the time; counts of what was there afterwards."""
+    counts: Counter[str] = Counter()
+    saved = 0
+    for _ in range(kills):
+        read, acknowledge = os.pipe()
+        child = fork(lambda n=saved, a=acknowledge: save_for_ever(folder, n + 1, a))
+        os.close(acknowledge)
+        heard = os.read(read, 8)
+        time.sleep(generator.uniform(0, 0.02))
+        os.kill(child, signal.SIGKILL)
+        end(child)
+        while more := os.read(read, 8):
+            heard = more
+        os.close(read)
+        counts["killed"] += 1
+        counts["left half a save"] += any((folder / "checkpoints").glob(".*"))
+        _, manifest, tensors, passed_over = checkpoint.load_newest(folder)
+        saved, known = manifest["iteration"], int.from_bytes(heard, "little")
+        counts["lost"] += saved < known
+        counts["damaged"] += bool(passed_over) or not bool((tensors["t"] == saved).all())
+        counts["saved"] = saved
+    return counts
+
+
+def save_for_ever(run: Path, first: int, acknowledge: int) -> None:
+    """Save and drop the oldest, as a run does, telling of each when it is done."""
+    checkpoint.discard_temporary(run)
+    for number in count(first):
+        content = torch.full((20_000,), float(number))
+        path = run / "checkpoints" / f"{number:09d}"
+        checkpoint.save(path, {"iteration": number}, {"t": content})
+        os.write(acknowledge, number.to_bytes(8, "little"))
+        for old in checkpoint.checkpoints(run)[: -callbacks.KEEP_CHECKPOINTS]:
+            checkpoint.remove(old)
+
+
+def fork(act: Callable[[], None], log: Path | None = None) -> int:
+    """A child that acts and ends; this process has no threads that it could miss."""
+    child = os.fork()
+    if child:
+        return child
+    status = 1
+    try:
+        target = os.open(log or os.devnull, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        os.dup2(target, 1)
+        os.dup2(target, 2)
+        act()
+        status = 0
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+
+
+def end(child: int) -> int:
+    """Wait for a child: its exit status, or minus the signal that ended it."""
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def newest_run(logs: Path, name: str) -> Path | None:
+    """The run folder made last, if there is one."""
+    runs = logs.glob(f"{name.replace(' --algorithm ', '-')}_*")
+    return max(runs, key=lambda path: int(path.name.rpartition("_")[2]), default=None)
+
+
+def last(run: Path | None) -> bytes:
+    """The tensors of a run's last checkpoint, as they are in the file."""
+    assert run is not None
+    return (checkpoint.load_newest(run)[0] / checkpoint.TENSORS).read_bytes()
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Kills, description=__doc__))

@@ -1,0 +1,50 @@
+"""Checkpoints of older schemas, brought up to today's when they are read.
+
+Each function takes the manifest and the tensors of one schema and returns those of the next. What
+a setting that did not exist then stood for is its default now.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+SCHEMA = 2
+
+Content = tuple[dict[str, Any], dict[str, Tensor]]
+
+
+def migrate(manifest: dict[str, Any], tensors: dict[str, Tensor]) -> Content:
+    """A checkpoint's content in today's schema, from any older one."""
+    for schema in range(manifest["schema"], SCHEMA):
+        manifest, tensors = MIGRATIONS[schema](dict(manifest), dict(tensors))
+        manifest["schema"] = schema + 1
+    return manifest, tensors
+
+
+def _from_1(manifest: dict[str, Any], tensors: dict[str, Tensor]) -> Content:
+    """Adam did not count its steps; supervised inputs were one number, of regression alone."""
+    steps = ADAM_STEPS.get(_text(manifest, "config", "outer", "type"))
+    if steps and any(name.startswith(f"{steps}.") for name in tensors):
+        # Inside ProMP and Reptile nothing ever counted them.
+        count = manifest.get("iteration", 0) if steps == "outer" else 0
+        tensors.setdefault(f"{steps}.steps", torch.tensor(count))
+    problem = manifest.get("problem")
+    if isinstance(problem, dict) and isinstance(problem.get("inputs"), int):
+        manifest["problem"] = {**problem, "kind": "regression", "inputs": [problem["inputs"]]}
+    return manifest, tensors
+
+
+ADAM_STEPS = {"AdamConfig": "outer", "ProMPConfig": "outer.adam", "ReptileConfig": "outer.adam"}
+"""Where the outer steps of schema 1 kept Adam's moments."""
+
+MIGRATIONS = {1: _from_1}
+
+
+def _text(values: Any, *path: str) -> str:
+    """What stands at the end of a path of keys; empty if nothing does, or no text."""
+    for key in path:
+        values = values.get(key) if isinstance(values, dict) else None
+    return values if isinstance(values, str) else ""

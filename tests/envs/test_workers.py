@@ -1,0 +1,64 @@
+"""Workers that die, hang or are interrupted; observations outside their space."""
+
+import os
+import signal
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+
+from envs import GymFamily
+from meta_rl.errors import InputError
+
+CPU = {"device": "cpu", "dtype": torch.float64}
+ACTION = torch.zeros(1, 2, dtype=torch.int64)
+
+
+def send(env, number, worker=0):
+    os.kill(env._vector.processes[worker].pid, number)
+
+
+def test_workers_that_die_or_hang_are_refused_and_replaced_and_ctrl_c_leaves_them_alone():
+    family = GymFamily("CartPole-v1")
+    family.worker_timeout = 60.0
+    env = family.make_vec(1, 2, **CPU, workers=1)
+    first = env.reset([{}], seed=0)
+    send(env, signal.SIGINT)
+    assert torch.isfinite(env.step(ACTION).obs).all()
+    env._timeout = 0.3
+    send(env, signal.SIGSTOP)
+    with pytest.raises(InputError, match=r"no answer to step for 0\.3 s and were killed"):
+        env.step(ACTION)
+    env._timeout = 60.0
+    assert torch.equal(env.reset([{}], seed=0), first)
+    process = env._vector.processes[0]
+    send(env, signal.SIGKILL)
+    with pytest.raises(InputError, match=r"a worker died in step, with exit codes \[-9\]"):
+        env.step(ACTION)
+    assert not process.is_alive()
+    assert torch.equal(env.reset([{}], seed=0), first)
+    env.close()
+
+
+class Outside(gym.Env):
+    """Observes what its space does not hold."""
+
+    observation_space = gym.spaces.Box(-1, 1, (2,))
+    action_space = gym.spaces.Discrete(2)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return np.zeros(2, np.float32), {}
+
+    def step(self, action):
+        return np.array([0, 3], np.float32), 0.0, False, False, {}
+
+
+def test_an_observation_outside_its_space_is_said_once():
+    env = GymFamily(Outside, horizon=3).make_vec(1, 2, **CPU)
+    env.reset([{}], seed=0)
+    with pytest.warns(UserWarning, match=r"task \{\} has 3 as entry \[1\], outside its space"):
+        env.step(ACTION)
+    assert env.step(ACTION).obs[0, 0].tolist() == [0, 3]  # and no second warning, an error here
+    env.close()

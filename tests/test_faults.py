@@ -1,0 +1,214 @@
+"""What goes wrong around a run: full or read-only disks, signals, two at once, bombs."""
+
+import hashlib
+import json
+import os
+import pickle
+import resource
+import signal
+import subprocess
+import sys
+from contextlib import contextmanager
+from dataclasses import replace
+
+import pytest
+
+import presets
+from meta_rl import callbacks, checkpoint
+from meta_rl.callbacks import RunRecorder, StopOnSignal
+from meta_rl.errors import InputError
+from tests.test_resume import ROOT, tiny
+from train import next_run
+
+
+def learner(**settings):
+    config = replace(tiny("sinusoid"), log_every=1, checkpoint_every=1, **settings)
+    return presets.build(config)
+
+
+@contextmanager
+def files_no_longer_than(size):
+    """What a full disk is to a process: its writes fail with an OSError."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_full_disk_keeps_old_checkpoints_and_training_goes_on(tmp_path):
+    one = learner()
+    with RunRecorder(tmp_path / "run", one) as recorder:
+        one.learn(2, [recorder])
+        with (
+            files_no_longer_than(100),
+            pytest.warns(UserWarning, match=r"cannot write .*Training goes on"),
+        ):
+            one.learn(2, [recorder])
+        assert one.iteration == 4
+        assert checkpoint.newest_iteration(tmp_path / "run") == 2
+        assert not list((tmp_path / "run/checkpoints").glob(".*"))
+    assert presets.load(tmp_path / "run").iteration == 4  # there was room again at the end
+
+
+def test_a_disk_full_to_the_end_is_told_in_one_line(tmp_path):
+    one = learner()
+    recorder = RunRecorder(tmp_path / "run", one).__enter__()
+    recorder._logs = False
+    one.learn(1)
+    with files_no_longer_than(100), pytest.raises(InputError, match="Earlier checkpoints are unt"):
+        recorder.__exit__(None)
+    assert checkpoint.newest_iteration(tmp_path / "run") == 0
+
+
+def test_a_read_only_folder_is_refused_at_the_start(tmp_path):
+    tmp_path.chmod(0o555)
+    user = os.geteuid()
+    if user == 0:
+        os.seteuid(65534)  # to root nothing is read-only
+    try:
+        with pytest.raises(InputError, match="run folder: cannot write"):
+            RunRecorder(tmp_path / "run", learner())
+        with pytest.raises(InputError, match="run folder: cannot write"):
+            next_run(tmp_path, "run")
+    finally:
+        os.seteuid(user)
+        tmp_path.chmod(0o755)
+
+
+def test_a_folder_is_one_runs_alone_until_it_ends(tmp_path):
+    one = learner()
+    with RunRecorder(tmp_path / "run", one):
+        with pytest.raises(InputError, match="in use by another process; nothing was overwritten"):
+            RunRecorder(tmp_path / "run", one)
+        code = (
+            "import sys; from pathlib import Path; from meta_rl.callbacks import lock;"
+            "lock(Path(sys.argv[1]))"
+        )
+        other = subprocess.run(
+            [sys.executable, "-c", code, str(tmp_path / "run")],
+            cwd=ROOT, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert "is in use by another process" in other.stderr
+    with RunRecorder(tmp_path / "run", one):
+        pass
+
+
+def test_a_fresh_learner_never_goes_on_in_the_folder_of_one_that_has_learned(tmp_path):
+    one = learner()
+    with RunRecorder(tmp_path, one) as recorder:
+        one.learn(2, [recorder])
+    with pytest.raises(InputError, match="does not continue"):
+        RunRecorder(tmp_path, learner())
+    with RunRecorder(tmp_path, presets.load(tmp_path)):
+        pass
+
+
+def test_two_runs_started_together_get_two_folders(tmp_path):
+    assert [next_run(tmp_path, "run").name for _ in range(3)] == ["run_1", "run_2", "run_3"]
+
+
+def test_what_a_killed_save_left_is_cleared_away(tmp_path):
+    with RunRecorder(tmp_path, learner()):
+        (tmp_path / "checkpoints/.000000001.77.tmp").mkdir()
+    with RunRecorder(tmp_path, learner()):
+        assert [p.name for p in (tmp_path / "checkpoints").iterdir()] == ["000000000"]
+
+
+def test_the_newest_five_are_kept(tmp_path):
+    one = learner()
+    with RunRecorder(tmp_path, one) as recorder:
+        one.learn(7, [recorder])
+    kept = [int(path.name) for path in checkpoint.checkpoints(tmp_path)]
+    assert kept == [3, 4, 5, 6, 7]
+    assert len(kept) == callbacks.KEEP_CHECKPOINTS
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_one_signal_in_the_middle_of_an_iteration_ends_it_whole(number, tmp_path, capfd):
+    one = learner()
+    sample = one.problem.sample_tasks
+
+    def interrupted(n, seed):
+        if one.iteration == 2:
+            os.kill(os.getpid(), number)
+        return sample(n, seed)
+
+    one.problem.sample_tasks = interrupted
+    with RunRecorder(tmp_path, one) as recorder, StopOnSignal() as stop:
+        one.learn(5, [recorder, stop])
+    assert one.iteration == checkpoint.newest_iteration(tmp_path) == 3
+    assert "stopping after this iteration" in capfd.readouterr().err
+
+
+def test_a_second_ctrl_c_stops_at_once_and_the_last_checkpoint_stays(tmp_path):
+    one = learner()
+    sample = one.problem.sample_tasks
+
+    def interrupted(n, seed):
+        for _ in range(2 if one.iteration == 2 else 0):
+            os.kill(os.getpid(), signal.SIGINT)
+        return sample(n, seed)
+
+    one.problem.sample_tasks = interrupted
+    with (
+        pytest.raises(KeyboardInterrupt),
+        RunRecorder(tmp_path, one) as recorder,
+        StopOnSignal() as stop,
+    ):
+        one.learn(5, [recorder, stop])
+    resumed = presets.load(tmp_path)
+    assert resumed.iteration == 2
+    with RunRecorder(tmp_path, resumed) as recorder:  # the folder is free again
+        resumed.learn(1, [recorder])
+
+
+class Bomb:
+    """Leaves a file behind if it is ever unpickled."""
+
+    def __init__(self, path):
+        self.path = str(path)
+
+    def __reduce__(self):
+        return os.mkdir, (self.path,)
+
+
+@pytest.mark.parametrize("file", [checkpoint.MANIFEST, checkpoint.TENSORS])
+def test_a_pickle_offered_as_a_checkpoint_is_refused_and_never_runs(file, tmp_path):
+    path = learner().save(tmp_path / "c")
+    bomb = pickle.dumps(Bomb(tmp_path / "ran"))
+    (path / file).write_bytes(bomb)
+    if file == checkpoint.TENSORS:  # by somebody who knows how to sign
+        manifest = json.loads((path / checkpoint.MANIFEST).read_text())
+        manifest.pop("manifest_sha256")
+        manifest["sha256"] = hashlib.sha256(bomb).hexdigest()
+        manifest["manifest_sha256"] = checkpoint._digest(manifest)
+        (path / checkpoint.MANIFEST).write_text(json.dumps(manifest))
+    with pytest.raises(InputError, match=r"damaged|Nothing in it was executed"):
+        presets.load(path)
+    assert not (tmp_path / "ran").exists()
+    pickle.loads(bomb)  # it would have
+    assert (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("file", [checkpoint.MANIFEST, checkpoint.TENSORS])
+def test_a_missing_file_falls_back_to_the_checkpoint_before(file, tmp_path):
+    one = learner()
+    with RunRecorder(tmp_path, one) as recorder:
+        one.learn(2, [recorder])
+    (tmp_path / "checkpoints/000000002" / file).unlink()
+    with pytest.warns(UserWarning, match=f"expected a folder with .*{file}"):
+        assert presets.load(tmp_path).iteration == 1
+
+
+def test_another_action_space_is_refused():
+    with pytest.raises(InputError, match="action space: the policy was trained with"):
+        presets.build(tiny("navigation-2d")).adapt("MountainCar-v0")
+
+
+@pytest.mark.parametrize("field", ["tasks", "episodes"])
+def test_no_trajectories_are_refused(field):
+    with pytest.raises(InputError, match=f"data.{field}: expected 1 or more, got 0"):
+        tiny("cartpole", **{field: 0})
