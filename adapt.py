@@ -37,8 +37,8 @@ class Adapt:
     pictures beside them, or in a sub-folder unlabelled, are classified."""
     families: Path | None = None
     """A Python file of yours that registers the family, as in train.py."""
-    steps: int = 3
-    """Inner (adaptation) steps."""
+    steps: int | None = None
+    """Inner (adaptation) steps; 3 if not given, or as many as were trained with if more."""
     episodes: int | None = None
     """Episodes (or shots) per step; as in meta-training when not given."""
     seed: int = 0
@@ -68,7 +68,7 @@ def main(arguments: list[str]) -> None:
     export = _exporter(command.export_sb3, learner, variant) if command.export_sb3 else None
     model = learner.adapt(
         variant,
-        steps=command.steps,
+        steps=max(3, learner.config.inner.steps) if command.steps is None else command.steps,
         episodes=command.episodes,
         seed=command.seed,
         pictures=command.pictures,
@@ -89,6 +89,8 @@ def main(arguments: list[str]) -> None:
 
 def _check(command: Adapt) -> None:
     given = {"--task": command.task, "--env-id": command.env_id, "--data": command.data}
+    if command.data is not None and command.episodes is not None:
+        raise InputError("adapt: --data takes all labelled pictures; leave out --episodes.")
     several = [option for option, value in given.items() if value is not None]
     if len(several) > 1:
         raise InputError(f"adapt: expected one of {', '.join(given)}, got {' and '.join(several)}.")
@@ -155,8 +157,15 @@ def _classify(model: Any, labelled: Labelled, folder: Path) -> None:
     if not labelled.unlabelled_files:
         print("nothing to classify: no pictures beside the classes' sub-folders")
         return
-    known = len(labelled.classes)
-    shares = model.predict(labelled.unlabelled)[:, :known]
+    import numpy as np
+
+    known, together = len(labelled.classes), 100
+    parts = [
+        model.predict(labelled.unlabelled[start : start + together])
+        for start in range(0, len(labelled.unlabelled), together)
+    ]
+    shares = np.concatenate(parts)[:, :known]
+    print(f"classified {together} at a time: batch normalization lets each see the others")
     shares = shares / shares.sum(1, keepdims=True)
     with (folder / "predictions.csv").open("w", newline="") as file:
         table = csv.writer(file)

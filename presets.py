@@ -152,7 +152,8 @@ PRESETS: dict[str, Config] = {
         for ways, shots in ((5, 1), (5, 5), (20, 1))
     },
     # Finn et al. 2017, appendix A.1: 64 channels, 32 tasks and one step of 0.4, for 20 classes 16
-    # tasks and five steps of 0.1; classes turned by quarters are classes too.
+    # tasks and five steps of 0.1; classes turned by quarters are classes too. Unlike theirs, step
+    # sizes are learned (--inner.no-learn-step-size for theirs) and blocks end in pooling.
     **{
         f"omniglot-{ways}way-{shots}shot": _images(
             "omniglot", ways, shots, paper=True, rotations=True
@@ -180,6 +181,9 @@ def _inner(config: Config, **changes: Any) -> Config:
 
 def _reptile(config: Config) -> Config:
     """Several inner steps, because one alone would be joint training; Adam where rewards are."""
+    if config.network.kind == "convolutional":
+        config = _inner(config, steps=5, step_size=0.1, learn_step_size=False)
+        return replace(config, outer=ReptileConfig(optimizer="adam", learning_rate=1e-3))
     if isinstance(config.data, ShotsConfig):
         steps, size = max(5, config.inner.steps), 2 * config.inner.step_size
         config = _inner(config, steps=steps, step_size=size, learn_step_size=False)
@@ -192,7 +196,8 @@ def _reptile(config: Config) -> Config:
 
 def _anil(config: Config) -> Config:
     """One layer alone needs longer steps; in our environments its step size grows fast enough."""
-    longer = 10 if isinstance(config.data, ShotsConfig) else 1
+    perceptron = isinstance(config.data, ShotsConfig) and config.network.kind == "mlp"
+    longer = 10 if perceptron else 1
     return _inner(config, adapts="head", step_size=longer * config.inner.step_size)
 
 
@@ -203,9 +208,9 @@ def _alfa(config: Config) -> Config:
 
 
 def _cavia(config: Config) -> Config:
-    """Zintgraf et al. 2019: a few context numbers, adapted with a step size of 1."""
+    """Zintgraf et al. 2019: a few context numbers, adapted by a step size of 1; no convolutions."""
     inner = replace(config.inner, adapts="context", step_size=1.0)
-    return replace(config, inner=inner, network=replace(config.network, context=4))
+    return replace(config, inner=inner, network=replace(config.network, kind="mlp", context=4))
 
 
 def _emaml(config: Config) -> Config:
@@ -221,9 +226,7 @@ def _mamlpp(config: Config) -> Config:
             "algorithm: maml++ takes the losses of one query set after every inner step; "
             "environments have another query for each."
         )
-    outer = replace(
-        config.outer, final_learning_rate=1e-5, multi_step_iterations=config.iterations // 10
-    )
+    outer = replace(config.outer, final_learning_rate=1e-5, multi_step_fraction=0.1)
     steps = max(5, config.inner.steps)
     return replace(_inner(config, form="tensor", per_step=True, steps=steps), outer=outer)
 
@@ -376,11 +379,35 @@ def load_adapted(folder: str | Path, device: str = "cpu") -> AdaptedPolicy | Ada
 
     manifest, tensors = checkpoint.load(Path(folder))
     checkpoint.require_fields(manifest, "adapted", config=dict, scores=list)
-    problem = _problem(from_dict(manifest["config"]), resolve_device(device))
+    config, device = from_dict(manifest["config"]), resolve_device(device)
+    if isinstance(config.data, ShotsConfig):
+        return _adapted_network(config, manifest, tensors, device)
+    problem = _problem(config, device)
     checkpoint.match_tensors(problem.initial_parameters(), tensors)
     params = {name: value.to(problem.device) for name, value in tensors.items()}
     trained = {key: manifest[key] for key in ("config", "problem", "optimizer") if key in manifest}
     return problem.deploy(params, tuple(manifest["scores"]), trained)
+
+
+def _adapted_network(
+    config: Config, manifest: dict[str, Any], tensors: dict[str, Any], device: str
+) -> AdaptedNetwork:
+    """A supervised model from what its manifest says, without the data it was trained on."""
+    from agents import make_network
+    from meta_rl import AdaptedNetwork, checkpoint, seeds
+
+    checkpoint.require_fields(manifest, "adapted", problem=dict)
+    problem = manifest["problem"]
+    if not {"kind", "inputs", "outputs"} <= problem.keys():
+        raise InputError("checkpoint: expected kind, inputs and outputs of the model's problem.")
+    shape = tuple(problem["inputs"])
+    network = make_network(shape, problem["outputs"], config.network, seeds.generator(0))
+    checkpoint.match_tensors(dict(network.named_parameters()), tensors)
+    params = {name: value.to(device) for name, value in tensors.items()}
+    trained = {key: manifest[key] for key in ("config", "problem", "optimizer") if key in manifest}
+    classifies = problem["kind"] == "classification"
+    scores = tuple(manifest["scores"])
+    return AdaptedNetwork(network.to(device), params, scores, trained, shape, classifies)
 
 
 def resolve_device(device: str) -> str:

@@ -45,6 +45,7 @@ class Quadratics:
     kind: Literal["regression"] = "regression"
     splits = ("all", "all", "all")
     output_size = 1
+    fewest = None
 
     def __init__(self, name: str, curvature: tuple[float, ...], spread: float = 1.0):
         self.id, self.curvature, self.spread = name, curvature, spread

@@ -97,6 +97,8 @@ class ImageClasses:
         self._sizes = np.array([len(of_class) for of_class in images])
         self._starts = np.cumsum(self._sizes) - self._sizes
         stacked = np.concatenate([np.asarray(of_class) for of_class in images])
+        used = np.concatenate([*self._classes.values()])
+        self.fewest: int | None = int(self._sizes[used].min())
         self._images = torch.from_numpy(stacked[:, None] if stacked.ndim == 3 else stacked)
         self._on: dict[torch.device, Tensor] = {}
         self.input_shape: tuple[int, ...] = tuple(self._images.shape[1:])

@@ -83,6 +83,7 @@ def idx_classes(
         ways=ways,
         rotations=rotations,
         names=names,
+        ink=True,
         summary=f"{len(pixels):,} pictures of {len(names)} classes; other classes to test on.",
         source=source,
     )

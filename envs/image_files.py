@@ -149,14 +149,16 @@ def _one_split(root: Path, split: str) -> dict[str, list[Path]]:
 
 def _read_split_csv(table: Path, images: Path) -> dict[str, list[Path]]:
     classes: dict[str, list[Path]] = {}
-    with table.open(newline="") as file:
-        for row in csv.DictReader(file):
-            try:
-                classes.setdefault(row["label"], []).append(images / row["filename"])
-            except KeyError:
-                raise InputError(
-                    f"{table}: expected the columns filename and label, got {', '.join(row)}."
-                ) from None
+    try:
+        rows = [*csv.DictReader(table.read_text(encoding="utf-8").splitlines())]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{table}: expected a csv file, got {error}.") from error
+    for row in rows:
+        if not row.get("label") or not row.get("filename"):
+            raise InputError(
+                f"{table}: expected the columns filename and label, got the row {row}."
+            )
+        classes.setdefault(row["label"], []).append(images / row["filename"])
     return dict(sorted(classes.items()))
 
 
@@ -168,6 +170,13 @@ def _from_split_folders(
     rotations: bool,
     source: str,
 ) -> ImageClasses:
+    labels = [label for split in SPLITS for label in found[split]]
+    twice = sorted({label for label in labels if labels.count(label) > 1})
+    if twice:
+        raise InputError(
+            f"{name}: expected every class in one of {', '.join(SPLITS)}, got {twice[0]!r} in "
+            "several. Few-shot learning is tested on classes that it was not trained on."
+        )
     files = [pictures for split in SPLITS for pictures in found[split].values()]
     counts = [len(found[split]) for split in SPLITS]
     parts = np.split(np.arange(len(files)), np.cumsum(counts)[:-1])
@@ -178,7 +187,7 @@ def _from_split_folders(
         dict(zip(SPLITS, parts, strict=True)),
         ways=ways,
         rotations=rotations,
-        names=tuple(label for split in SPLITS for label in found[split]),
+        names=tuple(labels),
         summary=f"{total:,} pictures of {len(files)} classes, {shape[1]}x{shape[2]}.",
         source=source,
     )

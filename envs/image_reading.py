@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 from tqdm import tqdm
 
 from envs.folders import describe_folder
@@ -111,7 +111,7 @@ def read_image(file: Path, shape: tuple[int, ...], ink: bool = False) -> np.ndar
             opened.draft(mode, (2 * size[0], 2 * size[1]))  # JPEG: decode no finer than needed
             picture = ImageOps.exif_transpose(_opaque(opened)).convert(mode)
             resized = np.asarray(picture.resize(size, Image.Resampling.LANCZOS))
-    except (OSError, ValueError, SyntaxError, UnidentifiedImageError) as error:
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise InputError(f"picture {file}: cannot be read ({error}). Remove it.") from error
     pixels = resized[None] if mode == "L" else resized.transpose(2, 0, 1)
     return 255 - pixels if ink and _light_border(pixels) else pixels
@@ -122,7 +122,7 @@ def is_colour(file: Path) -> bool:
     try:
         with Image.open(file) as picture:
             return picture.mode not in ("1", "L", "LA", "I", "I;16", "I;16B", "F")
-    except (OSError, UnidentifiedImageError):
+    except (OSError, Image.DecompressionBombError):
         return False
 
 
@@ -130,6 +130,10 @@ def _opaque(picture: Image.Image) -> Image.Image:
     if picture.mode.startswith("I"):  # 16 bits
         grey = np.asarray(picture).astype(np.float64) / 257.0
         return Image.fromarray(grey.round().clip(0, 255).astype(np.uint8))
+    if picture.mode == "F":
+        values = np.nan_to_num(np.asarray(picture))
+        shades = values * 255 if values.max() <= 1 else values
+        return Image.fromarray(shades.round().clip(0, 255).astype(np.uint8))
     if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
         over = picture.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", over.size, "white"), over)

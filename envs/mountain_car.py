@@ -107,7 +107,8 @@ class MountainCarEnergy(MountainCar):
     Energy is height and motion, as a share of what the hill takes from its foot to the top. A
     policy that has not learned never sees the flag in 200 steps, so that in ``mountain-car`` all
     returns are equal and there is nothing to learn from. Over an episode the gains add up to the
-    energy at its end less that at its start (a potential, as in Ng, Harada and Russell 1999).
+    energy at its end less that at its start (a potential, as in Ng, Harada and Russell
+    1999, but undiscounted).
     """
 
     id = "mountain-car-energy"

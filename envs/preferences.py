@@ -53,6 +53,7 @@ class Preferences:
         users, self._items = rows[:, 0].astype(np.int64), rows[:, 1].astype(np.int64)
         self._sizes = np.bincount(users)
         self._starts = np.cumsum(self._sizes) - self._sizes
+        self.fewest: int | None = int(self._sizes.min())
         self._users = {split: np.array(splits[split], dtype=np.int64) for split in SPLITS}
         seen = rows[np.isin(users, self._users["train"]), 2]
         self.mean, self.std = float(seen.mean()), float(seen.std()) or 1.0
@@ -190,16 +191,22 @@ def movielens(folder: Path | None) -> Preferences:
 
 
 def _read_ratings(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    with path.open() as file:
-        header = file.readline().strip().split(",")
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+        header = lines[0].strip().split(",") if lines else []
         if header[:3] != ["userId", "movieId", "rating"]:
             raise InputError(
                 f"{path}: expected the columns userId,movieId,rating, got {','.join(header)!r}."
             )
-        try:
-            rows = np.loadtxt(file, delimiter=",", usecols=(0, 1, 2), ndmin=2)
-        except ValueError as error:
-            raise InputError(f"{path}: {error}. Get the file again.") from error
+        given = lines[1:] or ["nan,nan,nan"]  # no ratings at all
+        rows = np.loadtxt(given, delimiter=",", usecols=(0, 1, 2), ndmin=2)
+    except ValueError as error:
+        raise InputError(f"{path}: {error}. Get the file again.") from error
+    if not (np.isfinite(rows).all() and (rows[:, :2] >= 0).all()):
+        raise InputError(
+            f"{path}: expected ratings that are numbers, of users and movies numbered from 0, got "
+            "others or none. Get the file again."
+        )
     first = np.unique(rows[:, :2], axis=0, return_index=True)[1]
     rows = rows[first]
     return rows[:, 0].astype(np.int64), rows[:, 1].astype(np.int64), rows[:, 2]

@@ -25,6 +25,7 @@ class Sinusoid:
     input_size = 1
     output_size = 1
     splits = ("in-distribution",) * 3
+    fewest = None
     bound = 5.0
     space = ParameterSpace(
         Parameter("amplitude", Uniform(0.1, 5.0)),

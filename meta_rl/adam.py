@@ -44,9 +44,9 @@ class Adam(StepOnData):
         Returns:
             ``train/outer_loss``, gradient norms, and ``train/skipped`` where it was.
         """
-        objective = self._multi_step(self._steps / max(1, self.config.multi_step_iterations))
+        objective = self._multi_step(self._done())
         loss, gradient = self.inner.meta_gradient(self.meta, supports, query, objective)
-        norm = self.descend(gradient, self._annealed(min(1.0, self._steps / self._iterations)))
+        norm = self.descend(gradient, self._annealed(self._done()))
         self._steps += 1
         metrics: dict[str, Tensor | float] = {"train/outer_loss": loss, "train/grad_norm": norm}
         return metrics if torch.isfinite(norm) else metrics | {"train/skipped": 1.0}
@@ -81,6 +81,10 @@ class Adam(StepOnData):
         self._steps = int(moments.pop("steps"))
         load_optimizer_tensors(self._optimizer, moments)
 
+    def _done(self) -> float:
+        """The share of the run that is done."""
+        return min(1.0, self._steps / self._iterations)
+
     def _annealed(self, done: float) -> float:
         """What the learning rates are multiplied by when this share of the run is done."""
         if self.config.final_learning_rate is None:
@@ -89,16 +93,17 @@ class Adam(StepOnData):
         return least + (1 - least) * (1 + math.cos(math.pi * done)) / 2
 
     def _multi_step(self, done: float) -> Objective | None:
-        """MAML++'s loss when this share of its iterations is done; None when all are.
+        """MAML++'s loss when this share of the run is done; None once its own share is over.
 
-        ``sum_k w_k loss(phi[k], Q)`` over k = 1..K with ``w_k = (1 - done) / K`` before the last
+        ``sum_k w_k loss(phi[k], Q)`` over k = 1..K with ``w_k = (1 - faded) / K`` before the last
         and what is left to 1 for the last.
         """
-        if done >= 1 or not self.config.multi_step_iterations:
+        if done >= self.config.multi_step_fraction:
             return None
+        faded = done / self.config.multi_step_fraction
 
         def objective(path: Sequence[Params], supports: Sequence[Any], query: Any) -> Tensor:
             losses = torch.stack([self.inner.query_loss(phi, query) for phi in path[1:] or path])
-            return done * losses[-1] + (1 - done) * losses.mean()
+            return faded * losses[-1] + (1 - faded) * losses.mean()
 
         return objective

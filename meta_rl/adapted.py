@@ -101,6 +101,7 @@ class AdaptedNetwork:
         params: its adapted parameters, without a task dimension.
         scores: query loss or accuracy after 0..K inner steps.
         manifest: the settings it was trained with, for :meth:`save`.
+        input_shape: of one input.
         classifies: whether its outputs are the logits of classes.
     """
 
@@ -110,10 +111,11 @@ class AdaptedNetwork:
         params: Params,
         scores: tuple[float, ...],
         manifest: dict[str, Any],
+        input_shape: tuple[int, ...],
         classifies: bool = False,
     ):
         self.network, self.params, self.scores, self.manifest = network, params, scores, manifest
-        self.classifies = classifies
+        self.input_shape, self.classifies = input_shape, classifies
         self.pictures: dict[str, Figure | Animation] = {}
 
     @torch.no_grad()
@@ -128,7 +130,13 @@ class AdaptedNetwork:
 
         Returns:
             ``(n, outputs)``: the numbers of a regression, or the probability of each class.
+
+        Raises:
+            InputError: if the inputs' shape is not the one trained on.
         """
+        if np.shape(x)[1:] != self.input_shape:
+            shape = ", ".join(map(str, ("n", *self.input_shape)))
+            raise InputError(f"predict: expected inputs ({shape}), got {np.shape(x)}.")
         inputs = torch.as_tensor(np.asarray(x)).to(next(iter(self.params.values())))
         outputs = functional_call(self.network, self.params, (inputs,))
         return (outputs.softmax(-1) if self.classifies else outputs).cpu().numpy()

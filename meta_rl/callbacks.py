@@ -118,7 +118,8 @@ class RunRecorder:
         return self._record(tasks, "test", seeds.derive(config.seed, seeds.EVALUATION, 2))
 
     def _record(self, tasks: Sequence[Task], tag: str, seed: int) -> Tensor:
-        steps, iteration = self.learner.config.eval.steps, self.learner.iteration
+        config, iteration = self.learner.config, self.learner.iteration
+        steps = max(config.eval.steps, config.inner.steps)  # never fewer than were trained
         scores = self.learner.evaluate(tasks, steps, seed)
         self._log(lambda: self._writer.adaptation_curve(scores, tag, iteration))
         if self.learner.config.eval.pictures:

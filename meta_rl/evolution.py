@@ -34,7 +34,8 @@ class EvolutionStrategy:
         g = 1 / (2 n sigma) sum_i (F_i+ - F_i-) eps_i
         (theta, rule) <- optimizer ascends g
 
-    g is an unbiased estimate of the gradient of E[F(theta + sigma eps)], however F adapts. Step
+    Without shaping, g is an unbiased estimate of the gradient of E[F(theta + sigma eps)], however F
+    adapts. Step
     sizes are perturbed as they are learned, hence their logarithms by default. Both signs of a pair
     are rolled out with the same random numbers, so that what is luck largely cancels.
 

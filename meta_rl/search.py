@@ -53,10 +53,11 @@ class Search:
         A pure function of its arguments; see :meth:`meta_rl.core.InnerLoop.adapt`.
         """
         if not supports:
-            return dict(meta.theta) if own_meta else expand(meta.theta, num_tasks)
+            theta = self.rule.begin(meta.theta)
+            return dict(theta) if own_meta else expand(theta, num_tasks)
 
         def adapt_one(meta: Meta, supports: Sequence[tuple[Params, Tensor]]) -> Params:
-            phi, state = meta.theta, self.rule.start(meta.theta)
+            phi, state = self.rule.begin(meta.theta), self.rule.start(meta.theta)
             for k, (noise, fitness) in enumerate(supports):
                 if self.config.method == "es":
                     uphill = ascent(noise, fitness, self.config.sigma)

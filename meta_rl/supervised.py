@@ -22,6 +22,9 @@ from meta_rl.pictures import episode_figure, regression_figure
 from meta_rl.tasks import over_tasks, select
 from meta_rl.types import Params, Task
 
+EVALUATED_AT_ONCE = 25
+"""Tasks held in memory at a time in evaluation, whatever the size of a meta-batch."""
+
 
 class Examples(NamedTuple):
     """Labelled examples of each of M tasks; without the leading M, of one task."""
@@ -56,6 +59,11 @@ class ExampleFamily(Protocol):
     @property
     def splits(self) -> tuple[str, ...]:
         """What is trained on, evaluated on while training, and tested on at the end."""
+        ...
+
+    @property
+    def fewest(self) -> int | None:
+        """Examples that every task (or class) has at least; None where they never end."""
         ...
 
     def sample_tasks(self, n: int, seed: int, split: str) -> list[Task]:
@@ -104,12 +112,19 @@ class Supervised:
     ):
         self.family, self.network, self.config = family, network, config
         self.tasks_at_once = tasks_at_once
+        wanted = config.shots + config.queries
+        if family.fewest is not None and wanted > family.fewest:
+            raise InputError(
+                f"data: expected shots and queries of at most {family.fewest} together, got "
+                f"{config.shots} and {config.queries}: some class (or user) of {family.id} has no "
+                "more examples. Ask for fewer, or leave the small ones out."
+            )
         parameter = next(network.parameters())
         check_adaptable(network, parameter.new_zeros(2, *family.input_shape))
         self.device = parameter.device
         self.maximizes = family.kind == "classification"
         self.score_name = "accuracy" if self.maximizes else "loss"
-        self.evaluated_at_once: int | None = config.tasks
+        self.evaluated_at_once: int | None = EVALUATED_AT_ONCE
 
     def initial_parameters(self) -> Params:
         """The network's own parameters."""
@@ -239,7 +254,8 @@ class Supervised:
         self, params: Params, scores: tuple[float, ...], manifest: dict[str, Any]
     ) -> AdaptedNetwork:
         """A network with ``predict``."""
-        return AdaptedNetwork(self.network, params, scores, manifest, classifies=self.maximizes)
+        shape = self.family.input_shape
+        return AdaptedNetwork(self.network, params, scores, manifest, shape, self.maximizes)
 
     def describe(self) -> dict[str, Any]:
         """Family and shapes."""
@@ -270,7 +286,7 @@ class Labelled:
         self.id = family.id
         self.kind: Literal["regression", "classification"] = family.kind
         self.input_shape, self.output_size = family.input_shape, family.output_size
-        self.splits = family.splits
+        self.splits, self.fewest = family.splits, None
         x, y = examples
         if tuple(x.shape[1:]) != self.input_shape or len(x) != len(y) or not len(x):
             raise InputError(
@@ -281,7 +297,7 @@ class Labelled:
             expected, fits = f"({len(x)}, {self.output_size})", y.shape[1:] == (self.output_size,)
         else:
             expected = f"classes from 0 to {self.output_size - 1}, as int64"
-            fits = not y.is_floating_point() and 0 <= int(y.min()) <= int(y.max())
+            fits = y.dtype == torch.int64 and y.ndim == 1 and 0 <= int(y.min()) <= int(y.max())
             fits = fits and int(y.max()) < self.output_size
         if not fits:
             raise InputError(

@@ -100,7 +100,6 @@ def test_every_algorithm_trains_on_images_or_says_why_not(few_glyphs, algorithm,
     refused = {
         "promp": "needs a policy's action distribution",
         "e-maml": "credits exploration",
-        "cavia": "no input to put a vector beside",
     }
     options = ["--algorithm", algorithm, "--iterations", "1", *TINY, "--log-dir", str(tmp_path)]
     if algorithm == "es-maml":
@@ -122,6 +121,52 @@ def test_data_is_short_for_the_folder_of_the_data(omniglot_folder, tmp_path):
     learner = presets.load(tmp_path / "omniglot-5way-1shot_1")
     assert learner.config.data.folder == str(omniglot_folder)
     assert learner.config.data.rotations
+
+
+def pictures(folder, splits, each=4):
+    """A folder of noise: names of classes by split."""
+    generator = np.random.default_rng(0)
+    for split, names in splits.items():
+        for name in names:
+            (folder / split / name).mkdir(parents=True)
+            for number in range(each):
+                noise = generator.integers(0, 256, (28, 28), dtype=np.uint8)
+                Image.fromarray(noise).save(folder / split / name / f"{number}.png")
+    return folder
+
+
+def test_an_adapted_model_needs_no_data_to_predict(own, tmp_path):
+    data = pictures(tmp_path / "data", {"train": "abc", "test": "def"})
+    runs = ["--data.ways", "3", "--iterations", "1", "--log-dir", str(tmp_path)]
+    train.main(["folder", "--data", str(data), *TINY, *runs])
+    run = tmp_path / "folder_1"
+    adapt.main([str(run), "--data", str(own), "--no-pictures"])
+    data.rename(tmp_path / "gone")
+    model = presets.load_adapted(run / "adapted/own-images")
+    assert model.predict(np.zeros((2, 1, 28, 28), np.float32)).shape == (2, 3)
+    with pytest.raises(InputError, match=r"expected inputs \(n, 1, 28, 28\), got \(1, 3, 28, 28\)"):
+        model.predict(np.zeros((1, 3, 28, 28), np.float32))
+
+
+def test_a_class_in_two_splits_is_refused(tmp_path):
+    data = pictures(tmp_path / "data", {"train": "abcde", "test": "cdefg"})
+    with pytest.raises(InputError, match="every class in one of train, validation, test, got 'c'"):
+        train.main(["folder", "--data", str(data), *TINY, "--log-dir", str(tmp_path)])
+
+
+def test_too_few_examples_are_refused_before_training(tmp_path):
+    data = pictures(tmp_path / "data", {"train": "abcde", "test": "fghij"}, each=2)
+    with pytest.raises(InputError, match="shots and queries of at most 2 together, got 1 and 2"):
+        train.main(["folder", "--data", str(data), *TINY, "--log-dir", str(tmp_path)])
+    assert not (tmp_path / "folder_1").exists()
+
+
+def test_a_model_is_tested_with_the_steps_it_was_trained_with(few_glyphs, tmp_path):
+    few = ["--inner.steps", "3", "--iterations", "1", "--log-dir", str(tmp_path)]
+    train.main(["glyphs-5way-1shot", *TINY, *few])
+    events = EventAccumulator(str(tmp_path / "glyphs-5way-1shot_1"))
+    events.Reload()
+    assert "test/accuracy_step_3" in events.Tags()["scalars"]
 
 
 @pytest.mark.parametrize(

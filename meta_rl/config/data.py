@@ -111,7 +111,7 @@ class EvalConfig:
     tasks: int = 40
     """Held-out tasks, the same at every evaluation."""
     steps: int = 3
-    """Inner steps taken on each."""
+    """Inner steps taken on each; as many as are trained with, if those are more."""
     pictures: bool = True
     """Whether TensorBoard gets pictures of what adapting does to one of them: episodes drawn, and
     roll-outs where the environment can be rendered."""

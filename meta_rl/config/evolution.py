@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from meta_rl.config.checks import require_if_given
-from meta_rl.config.outer import OuterConfig
-from meta_rl.errors import InputError, require
+from meta_rl.config.outer import OuterConfig, refuse_what_needs_a_gradient
+from meta_rl.errors import require
 
 if TYPE_CHECKING:
     from meta_rl.config.run import Config
@@ -55,7 +55,7 @@ class EvolutionConfig(OuterConfig):
         Raises:
             InputError: with the reason, and what to do.
         """
-        _refuse_first_order(self, run)
+        refuse_what_needs_a_gradient(self, run)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,12 +104,4 @@ class GeneticConfig(OuterConfig):
         Raises:
             InputError: with the reason, and what to do.
         """
-        _refuse_first_order(self, run)
-
-
-def _refuse_first_order(outer: OuterConfig, run: Config) -> None:
-    if run.inner.first_order:
-        raise InputError(
-            f"inner.first_order: {type(outer).__name__} takes no gradient through the "
-            "inner loop, so there is none to cut short. Leave it out."
-        )
+        refuse_what_needs_a_gradient(self, run)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from meta_rl.config.checks import require_if_given, require_types
-from meta_rl.errors import require
+from meta_rl.errors import InputError, require
 
 if TYPE_CHECKING:
     from meta_rl.rules import Rule
@@ -71,6 +71,20 @@ class InnerConfig:
         require(self.queries > 0, "inner.queries", "1 or more", self.queries)
         require(self.sigma > 0, "inner.sigma", "above 0", self.sigma)
         require_if_given("inner.tasks_at_once", "1 or more", self.tasks_at_once)
+        stateful = self.optimizer != "sgd" or self.schedule == "learned"
+        if self.method == "hill-climbing" and stateful:
+            raise InputError(
+                "inner.optimizer: hill-climbing tries phi - alpha * noise, whose size alpha alone "
+                f"is to say; expected sgd and no learned schedule, got {self.optimizer!r} and "
+                f"{self.schedule!r}. Use --inner.method es with them."
+            )
+        shaped = self.form != "scalar" or self.per_step
+        if shaped and not self.learn_step_size:
+            raise InputError(
+                "inner.learn_step_size: expected True where step sizes have a form "
+                f"({self.form!r}) or differ between steps, got False: they would all stay equal. "
+                "Leave out --inner.form and --inner.per-step."
+            )
 
     def make_rule(self, seed: int = 0) -> Rule:
         """The update rule of these settings. A rule of your own is made by a subclass of this.

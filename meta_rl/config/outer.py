@@ -122,15 +122,15 @@ class AdamConfig(GradientConfig):
 
     final_learning_rate: float | None = None
     """Where the learning rates end, falling along a cosine over the run; constant if none."""
-    multi_step_iterations: int = 0
-    """Iterations in which the losses after all inner steps count, evenly at first, and the last
-    one's alone in the end (Antoniou et al. 2019). For supervised families."""
+    multi_step_fraction: float = 0.0
+    """Share of the run in which the losses after all inner steps count, evenly at first, and the
+    last one's alone in the end (Antoniou et al. 2019). For supervised families."""
 
     def __post_init__(self):
         super().__post_init__()
         require_if_given("outer.final_learning_rate", "above 0", self.final_learning_rate)
-        count = self.multi_step_iterations
-        require(count >= 0, "outer.multi_step_iterations", "0 or more", count)
+        share = self.multi_step_fraction
+        require(0 <= share <= 1, "outer.multi_step_fraction", "between 0 and 1", share)
 
     def make(self, inner: InnerLoop, meta: Meta, problem: Any, run: Config) -> OuterStep:
         """:class:`meta_rl.adam.Adam`."""
@@ -145,10 +145,10 @@ class AdamConfig(GradientConfig):
             InputError: with the reason, and what to do.
         """
         super().refuse(run)
-        if self.multi_step_iterations and isinstance(run.data, EpisodesConfig):
+        if self.multi_step_fraction and isinstance(run.data, EpisodesConfig):
             raise InputError(
-                "outer.multi_step_iterations: expected 0 with environments, got "
-                f"{self.multi_step_iterations}. The query episodes are those of the last inner "
+                "outer.multi_step_fraction: expected 0 with environments, got "
+                f"{self.multi_step_fraction}. The query episodes are those of the last inner "
                 "step's policy and say nothing of the earlier ones."
             )
 
@@ -231,6 +231,7 @@ class ReptileConfig(OuterConfig):
         """
         super().refuse(run)
         _refuse_without_steps(self, run)
+        refuse_what_needs_a_gradient(self, run)
         learned = run.inner.optimizer == "mixture" or run.inner.schedule == "learned"
         if learned or run.inner.adapts != "all":
             raise InputError(
@@ -262,4 +263,24 @@ def _refuse_without_steps(outer: OuterConfig, run: Config) -> None:
         raise InputError(
             f"inner.steps: expected 1 or more with {_name(outer)}, got 0. Its outer step is made "
             "from the inner steps. Use TRPOConfig or AdamConfig to learn without adapting."
+        )
+
+
+def refuse_what_needs_a_gradient(outer: OuterConfig, run: Config) -> None:
+    """Refuse settings of a meta-gradient where an outer step takes none.
+
+    Raises:
+        InputError: with the reason, and what to do.
+    """
+    if run.inner.first_order:
+        raise InputError(
+            f"inner.first_order: {type(outer).__name__} takes no gradient through the "
+            "inner loop, so there is none to cut short. Leave it out."
+        )
+    data = run.data
+    if isinstance(data, EpisodesConfig) and (data.estimator == "dice" or data.exploration):
+        raise InputError(
+            f"data.estimator: {type(outer).__name__} takes no gradient through the inner loop, "
+            f"which {data.estimator!r} and an exploration term of {data.exploration:g} are for. "
+            "Leave them out."
         )

@@ -15,7 +15,7 @@ from meta_rl.core import InnerLoop
 from meta_rl.tasks import unflatten_like
 from meta_rl.types import Meta
 
-K, N = 3, 10  # inner steps, iterations of the multi-step loss
+K = 3  # inner steps
 
 
 def made(**settings):
@@ -33,7 +33,7 @@ TARGETS = CENTRES + 0.3
 
 @pytest.mark.parametrize("done", [0.0, 0.4, 0.9])
 def test_the_multi_step_loss_weighs_every_inner_step_as_it_should(done):
-    adam, inner, meta = made(multi_step_iterations=N)
+    adam, inner, meta = made(multi_step_fraction=1.0)
     phi, losses = meta.theta["x"].expand(2, 2), []
     for _ in range(K):
         phi = phi - 0.2 * (phi - CENTRES)
@@ -60,14 +60,14 @@ def test_the_multi_step_loss_weighs_every_inner_step_as_it_should(done):
 
 
 def test_the_last_steps_loss_alone_counts_after_its_iterations():
-    adam, _, _ = made(multi_step_iterations=2)
+    adam, _, _ = made(multi_step_fraction=0.02)
     plain, _, _ = made()
     losses = [
         [float(a.step([CENTRES] * K, TARGETS)["train/outer_loss"]) for _ in range(4)]
         for a in (adam, plain)
     ]
     assert losses[0][0] > losses[1][0] + 0.1
-    assert adam._multi_step(adam._steps / 2) is None
+    assert adam._multi_step(adam._done()) is None
 
 
 def test_learning_rates_fall_along_a_cosine():
@@ -82,7 +82,7 @@ def test_learning_rates_fall_along_a_cosine():
 
 
 def test_a_schedule_resumes_where_it_stopped():
-    settings = {"multi_step_iterations": 3, "final_learning_rate": 1e-5}
+    settings = {"multi_step_fraction": 0.03, "final_learning_rate": 1e-5}
     once, _, meta = made(**settings)
     for _ in range(6):
         once.step([CENTRES] * K, TARGETS)
@@ -101,7 +101,7 @@ def test_a_schedule_resumes_where_it_stopped():
 
 def test_environments_have_no_multi_step_loss():
     with pytest.raises(InputError, match="query episodes are those of the last inner step"):
-        Config(family="x", data=EpisodesConfig(), outer=AdamConfig(multi_step_iterations=5))
+        Config(family="x", data=EpisodesConfig(), outer=AdamConfig(multi_step_fraction=0.5))
     with pytest.raises(InputError, match=r"maml\+\+ takes the losses of one query set"):
         presets.algorithm("maml++", presets.PRESETS["navigation-2d"])
 
@@ -112,5 +112,5 @@ def test_mamlpp_is_the_papers_recipe():
     assert config.outer == dataclasses.replace(
         presets.PRESETS["sinusoid"].outer,
         final_learning_rate=1e-5,
-        multi_step_iterations=config.iterations // 10,
+        multi_step_fraction=0.1,
     )
