@@ -18,6 +18,7 @@ def main(arguments: list[str]) -> None:
         description="Compare runs with baselines on held-out tasks, at equal environment steps. "
         f"Baselines: {listed}.",
     )
+    settings.check()
     import_families(settings.families)
     from evaluation.protocol import contest, plan
     from evaluation.record import open_folder, record

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -33,7 +34,7 @@ def figures(planned: Plan, curves: Sequence[Curve]) -> dict[str, tuple[Figure, s
     drawn["tasks"] = (
         tasks(planned, curves),
         "Every task of every seed: its score before adaptation and after the last inner step. "
-        "Points beyond the diagonal, on the side that is better, gained.",
+        f"Points {'above' if planned.sign > 0 else 'below'} the diagonal gained.",
     )
     return drawn
 
@@ -97,7 +98,7 @@ def _draw(axes: Axes, planned: Plan, curve: Curve, at: np.ndarray, curves: Seque
     seed = planned.settings.seed
     found = np.array([curve.estimate(p, interquartile_mean, seed) for p in points])
     middle, low, high = np.where(np.isfinite(found), found, np.nan).T
-    style = {"color": _color(curve, curves), "linestyle": LINES[curve.kind]}
+    style: dict[str, Any] = {"color": _color(curve, curves), "linestyle": LINES[curve.kind]}
     if curve.kind == "oracle":
         axes.axhline(middle[0], label=curve.name, **style)
         return

@@ -26,8 +26,9 @@ figure { margin: 1rem 0 } img { max-width: 100%; height: auto } figcaption { col
 .wide { overflow-x: auto }
 table { border-collapse: collapse; font-size: .875rem; font-variant-numeric: tabular-nums }
 th, td { padding: .25rem .8rem; text-align: right; white-space: nowrap }
-th { border-bottom: 2px solid #888; font-weight: 600 } th:first-child, td:first-child { text-align: left }
-tr.new td { border-top: 1px solid #ccc } td:first-child { font-weight: 600; white-space: normal }
+th { border-bottom: 2px solid #888; font-weight: 600 }
+th:first-child, td:first-child { text-align: left }
+tr.new td { border-top: 1px solid #ccc } td:first-child { font-weight: 600 }
 @media print { body { margin: 0 } figure, tr { break-inside: avoid } }
 """
 
@@ -152,4 +153,5 @@ def _figure(title: str, figure: Figure, caption: str) -> str:
         figure.savefig(data := io.BytesIO(), format="svg", metadata={"Date": None})
     encoded = base64.b64encode(data.getvalue()).decode()
     image = f'<img alt="{escape(caption)}" src="data:image/svg+xml;base64,{encoded}">'
-    return f"<h2>{escape(title)}</h2><figure>{image}<figcaption>{escape(caption)}</figcaption></figure>"
+    caption = f"<figcaption>{escape(caption)}</figcaption>"
+    return f"<h2>{escape(title)}</h2><figure>{image}{caption}</figure>"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,7 +25,7 @@ class Plan:
 
     settings: Settings
     algorithms: list[Algorithm]
-    tasks: dict[str, list[Task]]
+    tasks: Mapping[str, Sequence[Task]]
     """By split."""
     steps: int
 

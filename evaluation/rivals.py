@@ -119,8 +119,8 @@ def _rl2(arena: Arena) -> Curve:
         budget=points * float(arena.family.horizon),
         scores=np.stack(scores, 1),
         note=f"recurrent, trained on trials of {arena.trial} episodes for {arena.training_steps:,} "
-        f"environment steps; its points are the episodes of a trial, mean of {TRIALS} trials, their "
-        "steps counted as if none ended early",
+        f"environment steps; its points are the episodes of a trial, mean of {TRIALS} trials, "
+        "their steps counted as if none ended early",
     )
 
 

@@ -28,11 +28,7 @@ SLOW = ("ppo", "ppo-10x", "ppo-100x", "pretrained", "rl2")
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """Runs, tasks and baselines.
-
-    Raises:
-        InputError: if there are no runs, a number is out of range, or a baseline is unknown.
-    """
+    """Runs, tasks and baselines."""
 
     runs: Annotated[tuple[Path, ...], tyro.conf.Positional] = ()
     """Run folders of train.py, or checkpoints; runs that differ in their seed alone are pooled."""
@@ -63,7 +59,12 @@ class Settings:
     out: Path | None = None
     """Folder to make; evaluation_1, evaluation_2, ... in the first run when not given."""
 
-    def __post_init__(self):
+    def check(self) -> None:
+        """Refuse what can be seen to be wrong without loading anything.
+
+        Raises:
+            InputError: if there are no runs, a number is out of range, or a baseline is unknown.
+        """
         if not self.runs:
             raise InputError("evaluate: expected a run folder or several. Try: ls -d runs/*/")
         for name in ("tasks", "episodes", "baseline_tasks", "baseline_seeds", "rl2_episodes"):

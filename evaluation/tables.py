@@ -36,19 +36,13 @@ def scores(planned: Plan, curves: Sequence[Curve]) -> Table:
 
 def needed(planned: Plan, curves: Sequence[Curve]) -> Table:
     """How many steps a rival needs to reach what the algorithms reach after 1 and K inner steps."""
-    head = ["to reach the IQM of", "which took", *(c.name for c in curves if c.kind == "rival")]
+    against = [curve for curve in curves if curve.kind == "rival"]
+    head = ["to reach the IQM of", "which took", *(curve.name for curve in against)]
     rows = []
     for algorithm in (curve for curve in curves if curve.kind == "algorithm"):
         for k in sorted({1, len(algorithm.steps) - 1}):
-            found = [
-                steps_to_reach(c, algorithm, k, planned.settings.seed, planned.sign)
-                for c in curves
-                if c.kind == "rival"
-            ]
-            cells = [
-                _steps(estimate, float(c.budget[-1]))
-                for estimate, c in zip(found, (c for c in curves if c.kind == "rival"), strict=True)
-            ]
+            given = (algorithm, k, planned.settings.seed, planned.sign)
+            cells = [_steps(steps_to_reach(c, *given), float(c.budget[-1])) for c in against]
             reached = f"{algorithm.name} after {k} inner step{'s' if k > 1 else ''}"
             rows.append([reached, f"{algorithm.budget[k]:,.0f}", *cells])
     return head, rows
@@ -86,14 +80,11 @@ def plain(planned: Plan, curves: Sequence[Curve]) -> str:
 
 
 def interval(estimate: Estimate) -> str:
-    """A value and its interval, to three digits or to the precision that the interval has."""
-    low, high = estimate.low, estimate.high
-    width = high - low if math.isfinite(high - low) else 0.0
-    digits = 2
-    if width > 0:
-        digits = min(6, max(0, 1 - math.floor(math.log10(width))))
+    """A value and its interval, three digits of the largest of them."""
+    largest = max((abs(v) for v in estimate if math.isfinite(v)), default=0.0)
+    digits = min(6, max(0, 2 - math.floor(math.log10(largest)))) if largest else 1
     value, *bounds = (_number(v, digits) for v in estimate)
-    return value if width == 0 and low == high else f"{value} [{', '.join(bounds)}]"
+    return f"{value} [{', '.join(bounds)}]"
 
 
 def _number(value: float, digits: int) -> str:
