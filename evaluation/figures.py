@@ -53,13 +53,14 @@ def adaptation(planned: Plan, curves: Sequence[Curve]) -> Figure:
 
 
 def budget(planned: Plan, curves: Sequence[Curve]) -> Figure:
-    """Score against what was spent on the task, logarithmic."""
+    """Score against what was spent on the task; logarithmic where rivals spent much more."""
     figure = Figure(figsize=(8, 4.2), layout="constrained")
     axes = figure.add_subplot()
     spent = [value for c in curves for value in c.budget if value > 0]
     for curve in curves:
         _draw(axes, planned, curve, curve.budget, curves)
-    axes.set_xscale("symlog", linthresh=min(spent, default=1.0))
+    if max(spent, default=1.0) > 20 * min(spent, default=1.0):
+        axes.set_xscale("symlog", linthresh=min(spent))
     axes.set(xlabel=f"{planned.unit} spent on the task", ylabel=planned.problem.score_name)
     axes.set_xlim(left=0)
     axes.minorticks_off()
@@ -107,10 +108,11 @@ def _draw(axes: Axes, planned: Plan, curve: Curve, at: np.ndarray, curves: Seque
 
 
 def _color(curve: Curve, curves: Sequence[Curve]) -> str:
-    """The same in every figure: by the contestant's place among all."""
+    """The same in every figure; random weights have that of the algorithm whose rule they use."""
     if curve.kind == "oracle":
         return "black"
-    names = list(dict.fromkeys(c.name for c in curves if c.kind != "oracle"))
+    kinds = ("random",) if curve.kind == "random" else ("algorithm", "rival")
+    names = list(dict.fromkeys(c.name for c in curves if c.kind in kinds))
     return f"C{names.index(curve.name) % 10}"
 
 

@@ -19,16 +19,17 @@ from meta_rl.statistics import interquartile_mean
 
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; color: #222; background: #fff;
-       max-width: 68rem; margin: 2rem auto; padding: 0 1rem }
+       max-width: 74rem; margin: 2rem auto; padding: 0 1rem }
 h1 { font-size: 1.7rem; margin-bottom: 0 } h2 { font-size: 1.25rem; margin-top: 2.2rem }
 .lead { font-size: 1.1rem } .quiet { color: #666 }
 figure { margin: 1rem 0 } img { max-width: 100%; height: auto } figcaption { color: #666 }
 .wide { overflow-x: auto }
 table { border-collapse: collapse; font-size: .875rem; font-variant-numeric: tabular-nums }
-th, td { padding: .25rem .8rem; text-align: right; white-space: nowrap }
+th, td { padding: .25rem .6rem; text-align: right; white-space: nowrap }
 th { border-bottom: 2px solid #888; font-weight: 600 }
 th:first-child, td:first-child { text-align: left }
-tr.new td { border-top: 1px solid #ccc } td:first-child { font-weight: 600 }
+tr.new td { border-top: 1px solid #ccc } td:first-child { font-weight: 600; max-width: 15rem; white-space: normal }
+td { vertical-align: top }
 @media print { body { margin: 0 } figure, tr { break-inside: avoid } }
 """
 
@@ -125,13 +126,14 @@ def _runs(planned: Plan) -> Table:
 
 def _origin(origin: dict[str, Any]) -> Table:
     values = {**origin["settings"], **origin["versions"]}
+    del values["runs"]  # a table of their own
     return ["", "value"], [[name, _text(value)] for name, value in values.items()]
 
 
 def _text(value: Any) -> str:
     if isinstance(value, list):
-        return ", ".join(map(str, value)) or "all"
-    return "as the run" if value is None else str(value)
+        return ", ".join(map(str, value)) or "–"
+    return "–" if value is None else str(value)
 
 
 def _section(title: str, table: Table) -> str:

@@ -68,7 +68,7 @@ def record(folder: Path, planned: Plan, curves: Sequence[Curve]) -> None:
 
 def _origin(planned: Plan) -> dict[str, Any]:
     settings = dataclasses.asdict(planned.settings)
-    settings["steps"] = planned.steps
+    settings |= {"steps": planned.steps, "splits": [*planned.tasks]}
     versions = {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
     return {
         "date": date.today().isoformat(),
