@@ -59,7 +59,7 @@ def budget(planned: Plan, curves: Sequence[Curve]) -> Figure:
     spent = [value for c in curves for value in c.budget if value > 0]
     for curve in curves:
         _draw(axes, planned, curve, curve.budget, curves)
-    if max(spent, default=1.0) > 20 * min(spent, default=1.0):
+    if max(spent, default=1.0) > 5 * min(spent, default=1.0):
         axes.set_xscale("symlog", linthresh=min(spent))
     axes.set(xlabel=f"{planned.unit} spent on the task", ylabel=planned.problem.score_name)
     axes.set_xlim(left=0)

@@ -53,6 +53,12 @@ def notes(planned: Plan, curves: Sequence[Curve]) -> list[str]:
             f"are the first of their scored budgets with {'at least' if sign > 0 else 'at most'} "
             f"that {score}: a lucky score counts, which favours them."
         )
+    trained = [run.learner.samples for a in planned.algorithms for run in a.runs]
+    if {"pretrained", "rl2"} & set(planned.settings.baselines):
+        told.append(
+            f"Pretrained PPO and RL2 trained on {planned.settings.training_steps:,} environment "
+            f"steps, the runs on up to {max(trained):,}: compare them with that in mind."
+        )
     return told
 
 

@@ -28,7 +28,8 @@ table { border-collapse: collapse; font-size: .875rem; font-variant-numeric: tab
 th, td { padding: .25rem .6rem; text-align: right; white-space: nowrap }
 th { border-bottom: 2px solid #888; font-weight: 600 }
 th:first-child, td:first-child { text-align: left }
-tr.new td { border-top: 1px solid #ccc } td:first-child { font-weight: 600; max-width: 15rem; white-space: normal }
+tr.new td { border-top: 1px solid #ccc }
+td:first-child { font-weight: 600; max-width: 15rem; white-space: normal }
 td { vertical-align: top }
 @media print { body { margin: 0 } figure, tr { break-inside: avoid } }
 """

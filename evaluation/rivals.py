@@ -73,7 +73,8 @@ def _scratch(arena: Arena, multiples: Sequence[int]) -> Curve:
         lambda make, seed, tick: from_scratch(
             make, budgets, episodes=arena.episodes, seed=seed, callback=tick
         ),
-        "stable-baselines3's PPO with its default settings, one for each task and seed",
+        "stable-baselines3's PPO with its default settings, but rollouts that go into the smallest "
+        "budget; one for each task and seed",
     )
 
 

@@ -114,7 +114,13 @@ def test_the_report_needs_no_other_file_and_no_network(report):
     assert all(source.startswith("data:image/svg+xml;base64,") for source in sources)
     assert "@import" not in text
     assert "url(" not in text
-    for words in ("IQM", "stratified-bootstrap", "One seed of bandit-5-fomaml", "PPO from scratch"):
+    for words in (
+        "IQM",
+        "PPO from scratch",
+        "stratified-bootstrap",
+        "One seed of bandit-5-fomaml",
+        "on 64 environment",
+    ):
         assert words in text
 
 
