@@ -16,6 +16,7 @@ import numpy as np
 from stable_baselines3 import PPO
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.monitor import Monitor
+from stable_baselines3.common.type_aliases import MaybeCallback
 
 from agents.trials import DrawTask, RandomTaskEnv, with_unit_actions
 from meta_rl.errors import require
@@ -24,7 +25,12 @@ BATCH, LONGEST_ROLLOUT = 64, 2048  # stable-baselines3's defaults
 
 
 def from_scratch(
-    make_env: Callable[[], gym.Env], budgets: Sequence[int], *, episodes: int = 20, seed: int = 0
+    make_env: Callable[[], gym.Env],
+    budgets: Sequence[int],
+    *,
+    episodes: int = 20,
+    seed: int = 0,
+    callback: MaybeCallback = None,
 ) -> list[float]:
     """Scores of one PPO, learning on one environment, after each budget.
 
@@ -35,27 +41,30 @@ def from_scratch(
             holds, and never more steps than that.
         episodes: to score on; they are not counted.
         seed: of weights, actions and episodes.
+        callback: as PPO's ``learn`` takes it.
 
     Raises:
         InputError: if the budgets do not rise, or a positive one is too small for a mini-batch.
     """
-    return _learn(_ppo(make_env(), _rollout(budgets), seed), make_env, budgets, episodes)
+    model = _ppo(make_env(), _rollout(budgets), seed)
+    return _learn(model, make_env, budgets, episodes, callback)
 
 
-def pretrain(draw: DrawTask, steps: int, *, seed: int = 0) -> PPO:
+def pretrain(draw: DrawTask, steps: int, *, seed: int = 0, callback: MaybeCallback = None) -> PPO:
     """One PPO on the whole family: another task in each episode (domain randomization).
 
     Args:
         draw: see :data:`~agents.trials.DrawTask`.
         steps: environment steps to learn on, in whole rollouts as in :func:`from_scratch`.
         seed: of weights, actions, tasks and episodes.
+        callback: as PPO's ``learn`` takes it.
 
     Raises:
         InputError: if the steps are too few for a mini-batch.
     """
     rollout = _rollout([steps])
     model = _ppo(RandomTaskEnv(draw), rollout, seed)
-    return model.learn(steps // rollout * rollout)
+    return model.learn(steps // rollout * rollout, callback)
 
 
 def fine_tune(
@@ -65,6 +74,7 @@ def fine_tune(
     *,
     episodes: int = 20,
     seed: int = 0,
+    callback: MaybeCallback = None,
 ) -> list[float]:
     """Scores of a pretrained PPO, learning on one environment, after each budget.
 
@@ -74,18 +84,22 @@ def fine_tune(
     model = _ppo(make_env(), _rollout(budgets), seed)
     parameters: Any = pretrained.get_parameters()
     model.set_parameters(parameters, device="cpu")
-    return _learn(model, make_env, budgets, episodes)
+    return _learn(model, make_env, budgets, episodes, callback)
 
 
 def _learn(
-    model: PPO, make_env: Callable[[], gym.Env], budgets: Sequence[int], episodes: int
+    model: PPO,
+    make_env: Callable[[], gym.Env],
+    budgets: Sequence[int],
+    episodes: int,
+    callback: MaybeCallback,
 ) -> list[float]:
     env, scores = Monitor(with_unit_actions(make_env())), []
     env.reset(seed=model.seed)
     for budget in budgets:
         more = budget // model.n_steps * model.n_steps - model.num_timesteps
         if more > 0:
-            model.learn(more, reset_num_timesteps=False)
+            model.learn(more, callback, reset_num_timesteps=False)
         mean, _ = evaluate_policy(model, env, episodes, deterministic=False)
         scores.append(float(np.mean(mean)))
     env.close()

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from sb3_contrib import RecurrentPPO
+from stable_baselines3.common.type_aliases import MaybeCallback
 
 from agents.trials import DrawTask, TrialEnv, with_unit_actions
 from meta_rl.errors import require
@@ -26,6 +27,7 @@ def train_rl2(
     hidden: int = 64,
     learning_rate: float = 3e-4,
     seed: int = 0,
+    callback: MaybeCallback = None,
 ) -> RecurrentPPO:
     """A recurrent policy that adapts within a trial.
 
@@ -38,6 +40,7 @@ def train_rl2(
         hidden: units of the LSTM and of the layer after it.
         learning_rate: of Adam.
         seed: of weights, actions, tasks and episodes.
+        callback: as RecurrentPPO's ``learn`` takes it.
 
     Raises:
         InputError: if a number is too small, or as :class:`~agents.trials.TrialEnv`.
@@ -54,7 +57,7 @@ def train_rl2(
         seed=seed,
         device="cpu",
     )
-    return model.learn(steps // rollout * rollout)
+    return model.learn(steps // rollout * rollout, callback)
 
 
 def in_context_returns(

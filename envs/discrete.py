@@ -88,6 +88,10 @@ class Bandit(Family):
         means = self.check_task(task)["means"]
         return gym.make("MetaRL/Bandit-v0", means=means, max_episode_steps=self.horizon)
 
+    def optimal_return(self, task: Task) -> float:
+        """Every pull at the best arm."""
+        return self.horizon * float(np.max(self.check_task(task)["means"]))
+
 
 class TabularMDPEnv(gym.Env[np.ndarray, np.int64]):
     """Ten states, five actions, random transitions and Gaussian rewards of variance 1.
@@ -195,6 +199,15 @@ class TabularMDP(Family):
         """One standard environment with these tables and its time limit."""
         tables: Any = self.check_task(task)
         return gym.make("MetaRL/TabularMDP-v0", **tables)
+
+    def optimal_return(self, task: Task) -> float:
+        """The first state's value, by backward induction over the horizon."""
+        tables: Any = self.check_task(task)
+        env = TabularMDPEnv(**tables)
+        value = np.zeros(STATES)
+        for _ in range(self.horizon):
+            value = (env.reward + env.transition @ value).max(1)
+        return float(value[0])
 
 
 for env_id, env in (("MetaRL/Bandit-v0", BanditEnv), ("MetaRL/TabularMDP-v0", TabularMDPEnv)):

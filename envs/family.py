@@ -65,6 +65,19 @@ class Family(ABC):
         """
         return self.space.check(task)
 
+    @property
+    def held_out_splits(self) -> tuple[str, ...]:
+        """The splits that a final evaluation reports: the held-out one, and wider ranges if any."""
+        wider = any(parameter.extrapolation for parameter in self.space.parameters)
+        return tuple(dict.fromkeys([self.held_out_split, *(["extrapolation"] if wider else [])]))
+
+    def optimal_return(self, task: Task) -> float | None:
+        """Expected undiscounted return of the best policy that knows the task.
+
+        None, as here, unless a family knows it exactly.
+        """
+        return None
+
     @abstractmethod
     def make_env(self, task: Task, render_mode: str | None = None) -> gym.Env:
         """One standard Gymnasium environment of this task, with its time limit.

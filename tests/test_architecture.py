@@ -8,11 +8,15 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-OURS = {"meta_rl", "envs", "agents", "presets", "commands", "train", "adapt", "benchmarks"}
+OURS = {
+    "meta_rl", "envs", "agents", "evaluation", "presets", "commands",
+    "train", "adapt", "evaluate", "benchmarks",
+}  # fmt: skip
 ALLOWED = {
     "meta_rl": {"meta_rl"},
     "agents": {"agents", "meta_rl"},
     "envs": {"envs", "meta_rl.types", "meta_rl.errors"},
+    "evaluation": {"evaluation", "agents", "envs", "meta_rl", "presets"},
 }
 
 
@@ -41,7 +45,7 @@ def test_packages_import_only_along_the_arrows(package):
                 assert fits, f"{path.relative_to(ROOT)} imports {name}"
 
 
-@pytest.mark.parametrize("command", ["train.py", "adapt.py"])
+@pytest.mark.parametrize("command", ["train.py", "adapt.py", "evaluate.py"])
 def test_help_answers_without_importing_torch(command):
     code = (
         "import runpy, sys\n"

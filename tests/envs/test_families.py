@@ -4,6 +4,7 @@ import math
 import sys
 
 import gymnasium as gym
+import numpy as np
 import pytest
 import torch
 
@@ -183,3 +184,32 @@ def test_meta_world_without_its_package_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "metaworld", None)
     with pytest.raises(InputError, match=r"pip install -e '\.\[metaworld\]'"):
         make_family("metaworld-ml1-soccer-v3")
+
+
+@pytest.mark.parametrize("name", ["bandit-5", "tabular-mdp"])
+def test_no_policy_beats_the_optimal_return_and_the_best_one_has_it(name):
+    """By brute force over a process whose best actions are plain to see."""
+    family = FAMILIES[name]
+    if name == "bandit-5":
+        task, expected = {"means": (0.1, 0.7, 0.2, 0.3, 0.4)}, 7.0
+    else:
+        # Action 1 pays 2 everywhere and stays; from state 0 action 0 pays 0 and leads to state 9,
+        # where it pays 3: nine steps of 3 are more than ten of 2.
+        moves, reward = np.zeros((10, 5, 10)), np.zeros((10, 5))
+        moves[:, :, 0] = 1
+        moves[:, 1] = np.eye(10)
+        reward[:, 1] = 2
+        moves[0, 0], moves[9, 0], reward[9, 0] = np.eye(10)[9], np.eye(10)[9], 3
+        task = {"transition": tuple(moves.ravel()), "reward": tuple(reward.ravel())}
+        expected = 27.0
+    assert family.optimal_return(task) == pytest.approx(expected)
+
+
+def test_going_straight_is_optimal_where_points_are_paid_by_distance():
+    """Moves of 0.1 along each axis: distances of a goal at (0.3, -0.2) by hand."""
+    by_hand = -(np.hypot(0.2, 0.1) + 0.1 + 0.0)
+    found = FAMILIES["navigation-2d"].optimal_return({"goal": (0.3, -0.2)})
+    assert found == pytest.approx(by_hand, abs=1e-6)
+    semicircle = FAMILIES["navigation-semicircle"].optimal_return({"angle": np.pi / 2})
+    assert semicircle == pytest.approx(0.8 + 0.9 + 11 * 1.0, abs=1e-6)
+    assert FAMILIES["cartpole"].optimal_return({}) is None

@@ -1,0 +1,1 @@
+"""What ``evaluate.py`` does: runs and baselines on held-out tasks, and a report of it."""

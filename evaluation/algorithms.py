@@ -1,0 +1,117 @@
+"""Runs as they are compared: seeds of one algorithm together, different algorithms apart."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import presets
+from meta_rl import MetaLearner
+from meta_rl.config import to_dict
+from meta_rl.errors import InputError
+
+# Settings that change no result, or are compared otherwise.
+APART = ("seed", "iterations", "log_every", "checkpoint_every", "eval", "workers", "tasks_at_once")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A trained learner and where it is from."""
+
+    path: Path
+    """Its run folder, also where one checkpoint of it was given."""
+    learner: MetaLearner
+    settings: dict[str, Any]
+    """What makes its algorithm: every setting that changes results, by its dotted name."""
+
+
+@dataclass(frozen=True)
+class Algorithm:
+    """Runs that differ in their seed alone."""
+
+    name: str
+    runs: tuple[Run, ...]
+
+
+def load_algorithms(
+    paths: Sequence[Path], device: str, episodes: int | None = None
+) -> list[Algorithm]:
+    """The runs' learners, pooled by algorithm, in the order given.
+
+    Args:
+        paths: run folders or checkpoints.
+        device: where they compute.
+        episodes: per inner step (or shots); as in meta-training when None.
+
+    Raises:
+        InputError: if there is no checkpoint, families differ, or a run is given twice.
+    """
+    runs = [_load(path, device) for path in paths]
+    _check(runs)
+    groups: dict[str, list[Run]] = {}
+    for run in runs:
+        groups.setdefault(repr(run.settings), []).append(run)
+    names = _names([group[0] for group in groups.values()])
+    algorithms = []
+    for name, group in zip(names, groups.values(), strict=True):
+        numbers = [run.learner.config.seed for run in group]
+        if len(set(numbers)) < len(numbers):
+            raise InputError(
+                f"runs: {name} has the same settings and seed twice, which would count one run as "
+                f"two; got seeds {numbers}. Give each run once, or train with another --seed."
+            )
+        algorithms.append(Algorithm(name, tuple(group)))
+    for run in runs if episodes else []:
+        task = run.learner.held_out_tasks(1)[0]
+        run.learner.problem = run.learner.problem.variant(task, episodes)[0]
+    return algorithms
+
+
+def _load(path: Path, device: str) -> Run:
+    learner = presets.load(path, device)
+    home = path.parent.parent if path.parent.name == "checkpoints" else path
+    settings = {
+        name: value
+        for name, value in _flat(to_dict(learner.config)).items()
+        if not set(name.split(".")) & set(APART)
+    }
+    settings["iterations"] = learner.iteration
+    if (start := home / "init_sb3.zip").exists():
+        settings["init_sb3"] = hashlib.sha256(start.read_bytes()).hexdigest()[:12]
+    return Run(home, learner, settings)
+
+
+def _check(runs: Sequence[Run]) -> None:
+    problems = [run.learner.problem.describe() for run in runs]
+    for run, problem in zip(runs, problems, strict=True):
+        if problem != problems[0]:
+            raise InputError(
+                f"runs: expected runs of one family, got {problems[0]['family']} in {runs[0].path} "
+                f"and {problem['family']} in {run.path}, or other spaces or ways. Evaluate them "
+                "one by one."
+            )
+
+
+def _names(firsts: Sequence[Run]) -> list[str]:
+    """Run folders' names without their number; with the settings that tell equal ones apart."""
+    stems = [re.sub(r"_\d+$", "", run.path.resolve().name) for run in firsts]
+    names = []
+    for stem, run in zip(stems, firsts, strict=True):
+        alike = [r.settings for s, r in zip(stems, firsts, strict=True) if s == stem]
+        keys = dict.fromkeys(key for settings in alike for key in settings)
+        differ = [key for key in keys if len({repr(s.get(key)) for s in alike}) > 1]
+        told = [f"{key.split('.')[-1]}={run.settings.get(key)}" for key in differ]
+        names.append(", ".join([stem, *told]))
+    return names
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        inner = _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else None
+        flat |= inner if inner is not None else {f"{prefix}{name}": value}
+    return flat

@@ -1,0 +1,16 @@
+"""Progress bars of the evaluation."""
+
+from __future__ import annotations
+
+import sys
+
+from tqdm import tqdm
+
+
+def progress(total: int, what: str, unit: str) -> tqdm:
+    """A bar on standard error; off a terminal it is drawn twice a minute."""
+    interval = 0.2 if sys.stderr.isatty() else 30.0
+    return tqdm(
+        total=total, desc=what, unit=unit, unit_scale=total > 10_000,
+        mininterval=interval, maxinterval=interval, dynamic_ncols=True,
+    )  # fmt: skip

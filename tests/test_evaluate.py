@@ -1,0 +1,248 @@
+"""evaluate.py: the same held-out tasks for all, a report that stands alone, and what it refuses."""
+
+import csv
+import json
+import re
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+import evaluate
+import presets
+import train
+from evaluation.adapting import adapted
+from evaluation.algorithms import load_algorithms
+from evaluation.curves import Curve, steps_to_reach
+from evaluation.rivals import Arena, rivals
+from meta_rl.errors import InputError
+from meta_rl.statistics import mean
+
+ROOT = Path(__file__).parent.parent
+SMALL = ["--data.tasks", "2", "--eval.tasks", "2", "--device", "cpu", "--iterations", "1"]
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """Two seeds of one bandit, the same with another algorithm, and a sinusoid."""
+    logs = tmp_path_factory.mktemp("runs")
+    small = [*SMALL, "--log-dir", str(logs)]
+    bandit = ["bandit-5", *small, "--data.episodes", "8"]
+    train.main([*bandit, "--seed", "0"])
+    train.main([*bandit, "--seed", "1"])
+    train.main([*bandit, "--algorithm", "fomaml"])
+    train.main(["sinusoid", *small])
+    return logs
+
+
+@pytest.fixture(scope="module")
+def report(runs, tmp_path_factory):
+    """Everything at once: two algorithms, pooled seeds and every baseline."""
+    out = tmp_path_factory.mktemp("evaluated") / "report"
+    slow = ["ppo", "ppo-10x", "pretrained", "rl2"]
+    evaluate.main([
+        *(str(runs / name) for name in ("bandit-5_1", "bandit-5_2", "bandit-5-fomaml_1")),
+        "--tasks", "3", "--steps", "1", "--baselines", "random", "oracle", *slow,
+        "--baseline-tasks", "2", "--training-steps", "64", "--rl2-episodes", "2",
+        "--device", "cpu", "--out", str(out),
+    ])  # fmt: skip
+    return out
+
+
+def curves(report):
+    found = json.loads((report / "evaluation.json").read_text())
+    return {(curve["name"], curve["split"]): curve for curve in found["curves"]}
+
+
+def test_seeds_are_pooled_and_algorithms_and_baselines_stand_side_by_side(report):
+    found = curves(report)
+    assert {name: np.shape(c["points"][0]["scores"]) for (name, _), c in found.items()} == {
+        "bandit-5": (2, 3),
+        "bandit-5-fomaml": (1, 3),
+        "random weights, rule of bandit-5": (2, 3),
+        "random weights, rule of bandit-5-fomaml": (1, 3),
+        "oracle": (1, 3),
+        "PPO from scratch": (1, 2),
+        "PPO pretrained, fine-tuned": (1, 2),
+        "RL2": (1, 2),
+    }
+
+
+def test_budgets_are_equal_environment_steps(report):
+    """Eight episodes of ten pulls for each inner step, and PPO's multiples of them."""
+    found = curves(report)
+
+    def budgets(name):
+        points = found[name, "in-distribution"]["points"]
+        return [(point["inner_steps"], point["budget"]) for point in points]
+
+    assert budgets("bandit-5") == [(0, 0), (1, 80)]
+    assert budgets("PPO pretrained, fine-tuned") == [(0, 0), (1, 80)]
+    assert budgets("PPO from scratch")[2:] == [(None, 160), (None, 400), (None, 800)]
+    assert budgets("RL2") == [(None, 0), (None, 10)]
+
+
+def test_the_estimates_are_those_of_the_scores(report):
+    for curve in curves(report).values():
+        for point in curve["points"]:
+            scores = np.array(point["scores"])
+            assert point["mean"][0] == pytest.approx(scores.mean())
+            assert point["mean"][1] <= point["mean"][0] <= point["mean"][2]
+
+
+def test_the_csv_has_a_row_for_every_run_task_and_point(report):
+    with (report / "evaluation.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    found = curves(report)
+    assert len(rows) == sum(
+        np.size(point["scores"]) for curve in found.values() for point in curve["points"]
+    )
+    first = found["bandit-5", "in-distribution"]
+    last = [r for r in rows if r["name"] == "bandit-5" and r["run"] == first["members"][1]][-1]
+    assert (last["task"], last["inner_steps"]) == ("2", "1")
+    assert float(last["score"]) == first["points"][1]["scores"][1][2]
+
+
+def test_the_report_needs_no_other_file_and_no_network(report):
+    text = (report / "report.html").read_text()
+    sources = re.findall(r'(?:src|href)="([^"]*)"', text)
+    assert len(sources) == 3
+    assert all(source.startswith("data:image/svg+xml;base64,") for source in sources)
+    assert "@import" not in text
+    assert "url(" not in text
+    for words in (
+        "IQM",
+        "PPO from scratch",
+        "stratified-bootstrap",
+        "One seed of bandit-5-fomaml",
+        "on 64 environment",
+    ):
+        assert words in text
+
+
+def test_tensorboard_has_the_figures(report):
+    events = EventAccumulator(str(report))
+    events.Reload()
+    names = {"evaluation/adaptation", "evaluation/budget", "evaluation/tasks"}
+    assert names <= set(events.Tags()["images"])
+    assert "in-distribution/bandit-5/return_step_1" in events.Tags()["scalars"]
+
+
+def test_a_run_alone_is_evaluated_into_its_own_folder_and_again(runs, capsys):
+    for number in (1, 2):
+        evaluate.main([str(runs / "sinusoid_1"), "--tasks", "4", "--device", "cpu"])
+        folder = runs / "sinusoid_1" / f"evaluation_{number}"
+        content = json.loads((folder / "evaluation.json").read_text())
+    assert content["budget_unit"] == "labelled examples"
+    assert [p["budget"] for p in content["curves"][0]["points"]][:3] == [0, 10, 10]
+    assert any("There is no oracle" in note for note in content["notes"])
+    assert "loss, 4 held-out tasks" in capsys.readouterr().out
+    first = folder.with_name("evaluation_1") / "evaluation.json"
+    assert json.loads(first.read_text())["curves"] == content["curves"]
+
+
+def test_tasks_do_not_depend_on_the_runs_and_follow_the_seed(runs, tmp_path):
+    drawn = []
+    for name, seed in (("bandit-5_1", 0), ("bandit-5_2", 0), ("bandit-5_1", 1)):
+        out = tmp_path / f"{name}-{seed}"
+        options = ["--tasks", "2", "--steps", "1", "--seed", str(seed), "--device", "cpu"]
+        evaluate.main([str(runs / name), *options, "--baselines", "oracle", "--out", str(out)])
+        drawn.append(json.loads((out / "evaluation.json").read_text())["tasks"])
+    assert drawn[0] == drawn[1] != drawn[2]
+
+
+def test_checkpoints_of_other_iterations_and_other_settings_are_told_apart(runs, tmp_path):
+    other = ["bandit-5", *SMALL, "--data.episodes", "4", "--log-dir", str(tmp_path)]
+    train.main(other)
+    given = [runs / "bandit-5_1" / "checkpoints" / "000000001", tmp_path / "bandit-5_1"]
+    algorithms = load_algorithms(given, "cpu")
+    assert [a.name for a in algorithms] == ["bandit-5, episodes=8", "bandit-5, episodes=4"]
+    assert algorithms[0].runs[0].path == runs / "bandit-5_1"
+
+
+def test_random_weights_are_those_before_training(runs):
+    """A run before its first iteration is its own baseline."""
+    algorithm = load_algorithms([runs / "bandit-5_1"], "cpu")[0]
+    learner = algorithm.runs[0].learner
+    fresh = presets.build(learner.config)
+    learner.meta = learner.meta._replace(theta=fresh.meta.theta)
+    tasks = learner.held_out_tasks(2)
+    own, random = (
+        adapted(algorithm, tasks, "x", 1, 0, lambda n: None, random=random)
+        for random in (False, True)
+    )
+    np.testing.assert_array_equal(own.scores, random.scores)
+
+
+def test_a_task_that_adapting_loses_counts_as_infinitely_bad(runs):
+    algorithm = load_algorithms([runs / "sinusoid_1"], "cpu")[0]
+    learner = algorithm.runs[0].learner
+    rule = {name: value + 1e3 for name, value in learner.meta.rule.items()}
+    learner.meta = learner.meta._replace(rule=rule)
+    curve = adapted(algorithm, learner.held_out_tasks(2), "x", 1, 0, lambda n: None)
+    assert np.isfinite(curve.scores[0]).all()
+    assert (curve.scores[1] == np.inf).all()
+    assert curve.gain(1, mean, 0, -1).value == -np.inf
+
+
+def test_steps_to_reach_is_the_first_budget_that_is_as_good():
+    given = {"split": "x", "members": ("a",), "kind": "rival", "steps": (None,) * 3}
+    rival = Curve(
+        name="rival",
+        budget=np.array([0.0, 10.0, 100.0]),
+        scores=np.array([[[0.0, 1.0]], [[1.0, 2.0]], [[5.0, 6.0]]]),
+        **given,
+    )
+    level = replace(rival, scores=np.array([[[2.0, 3.0]]]))
+    assert steps_to_reach(rival, level, 0, 0, 1) == (100.0, 100.0, 100.0)
+    assert steps_to_reach(rival, level, 0, 0, -1) == (0.0, 0.0, 0.0)
+    beyond = replace(rival, scores=np.array([[[7.0, 8.0]]]))
+    assert steps_to_reach(rival, beyond, 0, 0, 1).value == np.inf
+
+
+def test_rivals_learn_on_the_tasks_they_are_given():
+    family = presets.build(presets.preset("bandit-5")).problem.family
+    tasks = [{"means": (1.0,) * 5}, {"means": (0.0,) * 5}]
+    arena = Arena(
+        family=family, split="x", tasks=tasks, budget=[0, 64], episodes=2,
+        training_steps=64, trial=2, seeds=[3],
+    )  # fmt: skip
+    scratch, recurrent = rivals(arena, ["ppo", "rl2"])
+    np.testing.assert_array_equal(scratch.scores, [[[10.0, 0.0]]] * 2)
+    np.testing.assert_array_equal(recurrent.scores, [[[10.0, 0.0]]] * 2)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "evaluate: expected a run folder or several"),
+        (["bandit-5_1", "sinusoid_1"], "runs: expected runs of one family, got bandit-5 in"),
+        (["bandit-5_1", "bandit-5_1"], "has the same settings and seed twice"),
+        (["nowhere"], "checkpoint: expected a run folder with checkpoints"),
+        (["bandit-5_1", "--baselines", "oracel"], "got 'oracel'. Did you mean 'oracle'"),
+        (["sinusoid_1", "--baselines", "ppo"], "baselines: ppo learn by reinforcement"),
+        (["bandit-5_1", "--splits", "extrapolation"], "splits: expected some of in-distribution"),
+        (["bandit-5_1", "--baselines", "rl2", "--training-steps", "9"], "50 or more for rl2"),
+        (["bandit-5_1", "--tasks", "0"], "tasks: expected 1 or more, got 0"),
+        (["bandit-5_1", "--out", "."], "out: expected a folder to make"),
+    ],
+)
+def test_what_cannot_be_compared_is_refused_before_any_work(runs, arguments, message, monkeypatch):
+    monkeypatch.setattr("evaluation.protocol.contest", lambda planned: pytest.fail("worked"))
+    monkeypatch.chdir(runs)
+    before = sorted(runs.rglob("*"))
+    with pytest.raises(InputError, match=re.escape(message)):
+        evaluate.main([*arguments, "--device", "cpu"])
+    assert sorted(runs.rglob("*")) == before
+
+
+def test_a_refusal_is_one_line(runs):
+    command = [sys.executable, "evaluate.py", str(runs / "bandit-5_1"), "--baselines", "x"]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert result.returncode == 2
+    assert result.stderr.startswith("error: baselines: expected some of random, oracle, ppo")
+    assert result.stderr.count("\n") == 1
