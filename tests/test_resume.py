@@ -63,6 +63,7 @@ def test_the_general_backend_resumes_bit_for_bit(workers, monkeypatch, tmp_path)
     whole.problem.close()
 
 
+@pytest.mark.slow
 def test_killed_at_random_moments_a_run_loses_nothing():
     kill("--kills", "4", "--saves", "40")
 
