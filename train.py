@@ -148,17 +148,12 @@ def _train(name: str, command: Train) -> None:
                 f"resume: {folder} is at iteration {learner.iteration} already; "
                 f"expected more --iterations than that, got {config.iterations}."
             )
-    else:
-        other_family = config.family != preset(name).family
-        run = config.family if other_family else name
-        if command.algorithm != "maml":
-            run = f"{run}-{command.algorithm}"
-        folder = next_run(command.log_dir, run)
     if parallel.rank() > 0:  # the first process does all the rest
         with StopOnSignal() as stop:
             learner.learn(callbacks=[stop])
         learner.problem.close()
         return
+    folder = folder or next_run(command.log_dir, _run_name(name, command))
     processes = f" in {parallel.ranks()} processes" if parallel.ranks() > 1 else ""
     print(
         f"{config.family} on {learner.problem.device}{processes}: {config.iterations} iterations "
@@ -183,6 +178,13 @@ def _train(name: str, command: Train) -> None:
     for k, (mean, margin) in enumerate(zip(scores.mean(1), half, strict=True)):
         print(f"  after {k} inner steps: {mean:.4g} ± {margin:.2g}")
     print(f"adapt it: python adapt.py {folder}    curves: tensorboard --logdir {folder.parent}")
+
+
+def _run_name(name: str, command: Train) -> str:
+    """What a run is called: its preset or another family, and any algorithm but the default."""
+    family = command.config.family
+    run = family if family != preset(name).family else name
+    return run if command.algorithm == "maml" else f"{run}-{command.algorithm}"
 
 
 def next_run(log_dir: Path, name: str) -> Path:
