@@ -27,7 +27,7 @@ from meta_rl.config import (
     TRPOConfig,
     from_dict,
 )
-from meta_rl.errors import InputError
+from meta_rl.errors import InputError, unknown
 
 if TYPE_CHECKING:
     from meta_rl import AdaptedNetwork, AdaptedPolicy, MetaLearner
@@ -295,10 +295,7 @@ def algorithm(name: str, config: Config) -> Config:
         InputError: if there is none of this name, or it does not fit the preset.
     """
     if name not in ALGORITHMS:
-        near = difflib.get_close_matches(name, ALGORITHMS, 1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
-        known = ", ".join(ALGORITHMS)
-        raise InputError(f"algorithm: expected one of {known}, got {name!r}.{hint}")
+        raise unknown("algorithm", ALGORITHMS, name)
     return ALGORITHMS[name](config)
 
 
@@ -317,12 +314,8 @@ def preset(name: str) -> Config:
     if name in envs.EXAMPLES:
         near = difflib.get_close_matches(name, PRESETS, 1, 0)[0]
         raise InputError(f"preset: {name} has several presets. Did you mean {near!r}?")
-    known = list(dict.fromkeys([*PRESETS, *envs.FAMILIES]))
-    near = difflib.get_close_matches(name, known, 1)
-    hint = (
-        f"Did you mean {near[0]!r}?" if near else "A family of your own? Give --families FILE.py."
-    )
-    raise InputError(f"preset: expected one of {', '.join(known)}, got {name!r}. {hint}")
+    known = dict.fromkeys([*PRESETS, *envs.FAMILIES])
+    raise unknown("preset", known, name, "A family of your own? Give --families FILE.py.")
 
 
 def build(config: Config, device: str = "cpu", init_sb3: str | Path | None = None) -> MetaLearner:
@@ -380,34 +373,33 @@ def load_adapted(folder: str | Path, device: str = "cpu") -> AdaptedPolicy | Ada
     manifest, tensors = checkpoint.load(Path(folder))
     checkpoint.require_fields(manifest, "adapted", config=dict, scores=list)
     config, device = from_dict(manifest["config"]), resolve_device(device)
+    params = {name: value.to(device) for name, value in tensors.items()}
+    trained = {key: manifest[key] for key in ("config", "problem", "optimizer") if key in manifest}
+    scores = tuple(manifest["scores"])
     if isinstance(config.data, ShotsConfig):
-        return _adapted_network(config, manifest, tensors, device)
+        checkpoint.require_fields(manifest, "adapted", problem=dict)
+        return _adapted_network(config, params, scores, trained)
     problem = _problem(config, device)
     checkpoint.match_tensors(problem.initial_parameters(), tensors)
-    params = {name: value.to(problem.device) for name, value in tensors.items()}
-    trained = {key: manifest[key] for key in ("config", "problem", "optimizer") if key in manifest}
-    return problem.deploy(params, tuple(manifest["scores"]), trained)
+    return problem.deploy(params, scores, trained)
 
 
 def _adapted_network(
-    config: Config, manifest: dict[str, Any], tensors: dict[str, Any], device: str
+    config: Config, params: dict[str, Any], scores: tuple[float, ...], trained: dict[str, Any]
 ) -> AdaptedNetwork:
     """A supervised model from what its manifest says, without the data it was trained on."""
     from agents import make_network
     from meta_rl import AdaptedNetwork, checkpoint, seeds
 
-    checkpoint.require_fields(manifest, "adapted", problem=dict)
-    problem = manifest["problem"]
+    problem = trained["problem"]
     if not {"kind", "inputs", "outputs"} <= problem.keys():
         raise InputError("checkpoint: expected kind, inputs and outputs of the model's problem.")
     shape = tuple(problem["inputs"])
     network = make_network(shape, problem["outputs"], config.network, seeds.generator(0))
-    checkpoint.match_tensors(dict(network.named_parameters()), tensors)
-    params = {name: value.to(device) for name, value in tensors.items()}
-    trained = {key: manifest[key] for key in ("config", "problem", "optimizer") if key in manifest}
+    checkpoint.match_tensors(dict(network.named_parameters()), params)
+    network = network.to(next(iter(params.values())).device)
     classifies = problem["kind"] == "classification"
-    scores = tuple(manifest["scores"])
-    return AdaptedNetwork(network.to(device), params, scores, trained, shape, classifies)
+    return AdaptedNetwork(network, params, scores, trained, shape, classifies)
 
 
 def resolve_device(device: str) -> str:

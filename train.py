@@ -130,6 +130,7 @@ def _restarted(log_dir: Path) -> Path | None:
 def _train(name: str, command: Train) -> None:
     from meta_rl import checkpoint, parallel
     from meta_rl.callbacks import ProgressBar, RunRecorder, StopOnSignal
+    from meta_rl.statistics import margin
 
     again = None if command.resume else _restarted(command.log_dir)
     config, folder = command.config, command.resume or again
@@ -174,9 +175,8 @@ def _train(name: str, command: Train) -> None:
     learner.problem.close()
     tasks = scores.shape[1]
     print(f"mean {learner.problem.score_name} on {tasks} held-out tasks, and 95 % interval:")
-    half = 1.96 * scores.std(1) / tasks**0.5 if tasks > 1 else 0 * scores[:, 0]
-    for k, (mean, margin) in enumerate(zip(scores.mean(1), half, strict=True)):
-        print(f"  after {k} inner steps: {mean:.4g} ± {margin:.2g}")
+    for k, (mean, half) in enumerate(zip(scores.mean(1), margin(scores.numpy()), strict=True)):
+        print(f"  after {k} inner steps: {mean:.4g} ± {half:.2g}")
     print(f"adapt it: python adapt.py {folder}    curves: tensorboard --logdir {folder.parent}")
 
 

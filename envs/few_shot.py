@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 from pathlib import Path
 from typing import TypeAlias
 
 from envs.examples import ImageClasses
 from envs.preferences import Preferences, low_rank_users, movielens
 from envs.sinusoid import Sinusoid
-from meta_rl.errors import InputError, require
+from meta_rl.errors import require, unknown
 
 ExampleFamily: TypeAlias = Sinusoid | ImageClasses | Preferences
 
@@ -43,9 +42,7 @@ def make_examples(
             or that nothing is read from, or rotations of what has no pictures.
     """
     if name not in EXAMPLES:
-        near = difflib.get_close_matches(name, EXAMPLES, 1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
-        raise InputError(f"examples: expected one of {', '.join(EXAMPLES)}, got {name!r}.{hint}")
+        raise unknown("examples", EXAMPLES, name)
     without = name in ("sinusoid", "glyphs", "preferences")
     require(not without or folder is None, "data", f"no folder, since {name} reads none", folder)
     path = None if folder is None else Path(folder).expanduser()

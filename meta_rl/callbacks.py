@@ -122,7 +122,7 @@ class RunRecorder:
         steps = max(config.eval.steps, config.inner.steps)  # never fewer than were trained
         scores = self.learner.evaluate(tasks, steps, seed)
         self._log(lambda: self._writer.adaptation_curve(scores, tag, iteration))
-        if self.learner.config.eval.pictures:
+        if config.eval.pictures:
             drawn = self.learner.pictures(tasks[0], steps, seed)
             self._log(lambda: self._draw(drawn, tag, iteration))
         return scores

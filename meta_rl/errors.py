@@ -1,9 +1,10 @@
-"""The error a person's input causes. Imports nothing, so that commands can answer at once."""
+"""The error a person's input causes. Imports nothing heavy, so that commands can answer at once."""
 
 from __future__ import annotations
 
+import difflib
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 
@@ -36,3 +37,18 @@ def require(condition: bool, what: str, expected: str, got: Any) -> None:
     """
     if not condition or (isinstance(got, float) and not math.isfinite(got)):
         raise InputError(f"{what}: expected {expected}, got {got!r}.")
+
+
+def unknown(what: str, known: Iterable[str], got: str, otherwise: str = "") -> InputError:
+    """The error of a name that is none of the known ones, to be raised.
+
+    Args:
+        what: the name is of.
+        known: names; the nearest one is suggested.
+        got: the name.
+        otherwise: what to do where none is near.
+    """
+    names = list(known)
+    near = difflib.get_close_matches(got, names, 1)
+    hint = f"Did you mean {near[0]!r}?" if near else otherwise
+    return InputError(f"{what}: expected one of {', '.join(names)}, got {got!r}. {hint}".rstrip())

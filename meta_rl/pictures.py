@@ -7,6 +7,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from meta_rl.statistics import margin
+
 
 def adaptation_figure(scores: Tensor, score_name: str) -> Figure:
     """Mean over tasks after each inner step, its 95 % interval, and every task in grey.
@@ -15,9 +17,7 @@ def adaptation_figure(scores: Tensor, score_name: str) -> Figure:
     """
     values = scores.cpu().double().numpy()  # (K + 1, M)
     steps, count = np.arange(values.shape[0]), values.shape[1]
-    mean = values.mean(1)
-    with np.errstate(invalid="ignore"):  # a diverged run has scores that are not finite
-        half = 1.96 * values.std(1, ddof=1) / np.sqrt(count) if count > 1 else np.zeros_like(mean)
+    mean, half = values.mean(1), margin(values)
     figure = Figure(figsize=(6, 4), layout="constrained")
     axes = figure.add_subplot()
     axes.plot(steps, values, color="0.8", linewidth=0.8, zorder=1)

@@ -22,9 +22,6 @@ from meta_rl.pictures import episode_figure, regression_figure
 from meta_rl.tasks import over_tasks, select
 from meta_rl.types import Params, Task
 
-EVALUATED_AT_ONCE = 25
-"""Tasks held in memory at a time in evaluation, whatever the size of a meta-batch."""
-
 
 class Examples(NamedTuple):
     """Labelled examples of each of M tasks; without the leading M, of one task."""
@@ -102,6 +99,7 @@ class Supervised:
     """
 
     exploration_loss: Callable[..., Tensor] | None = None  # examples depend on no parameters
+    evaluated_at_once: int | None = 25  # whatever the size of a meta-batch
 
     def __init__(
         self,
@@ -124,7 +122,6 @@ class Supervised:
         self.device = parameter.device
         self.maximizes = family.kind == "classification"
         self.score_name = "accuracy" if self.maximizes else "loss"
-        self.evaluated_at_once: int | None = EVALUATED_AT_ONCE
 
     def initial_parameters(self) -> Params:
         """The network's own parameters."""
