@@ -104,7 +104,7 @@ def commands_of(page):
     return [words[1:] for words in lines if words[:1] == ["python"] and words[1].endswith("t.py")]
 
 
-@pytest.mark.parametrize("page", ["quickstart.md", "adapt.md", "few-shot.md"])
+@pytest.mark.parametrize("page", ["index.md", "adapt.md", "few-shot.md"])
 def test_commands_have_the_options_that_pages_give(page):
     named = commands_of(f"docs/{page}")
     assert named
