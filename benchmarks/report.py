@@ -11,6 +11,7 @@ import json
 import re
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,8 @@ from matplotlib.figure import Figure
 
 from benchmarks.experiments import FAMILIES
 from benchmarks.provenance import RESULTS
+from evaluation.curves import Curve
+from evaluation.tables import needed, same_tasks, scores
 
 PAGE = Path(__file__).parent.parent / "docs" / "benchmarks.md"
 IMAGES = PAGE.parent / "images"
@@ -40,8 +43,10 @@ def main() -> None:
             "optimizer-choice": choices,
             "learning-smoke": short_runs,
             "learning-smoke-metaworld": short_runs,
+            "learning-smoke-variants": short_runs,
         }
-        make = makers.get(name, learning if name.startswith("learning-") else timing)
+        kinds = {"learning": learning, "evaluation": against_baselines}
+        make = makers.get(name, kinds.get(name.partition("-")[0], timing))
         page = replaced(page, name, make(name, result) + "\n\n" + source(result))
     PAGE.write_text(page)
 
@@ -120,6 +125,38 @@ def short_runs(name: str, result: dict[str, Any]) -> str:
         iterations = str(runs[0]["iterations"])
         rows.append([f"`{family}`", *map(interval, columns), iterations])
     return table(["", "before", "after 1", "gain", "iterations"], rows)
+
+
+def against_baselines(name: str, result: dict[str, Any]) -> str:
+    """What evaluate.py prints: all on the baselines' tasks, and the steps that baselines need."""
+    curves = [
+        Curve(
+            name=curve["name"],
+            kind=curve["kind"],
+            split=curve["split"],
+            members=tuple(curve["members"]),
+            steps=tuple(point["inner_steps"] for point in curve["points"]),
+            budget=np.array([point["budget"] for point in curve["points"]]),
+            scores=np.array([point["scores"] for point in curve["points"]], float),
+        )
+        for curve in result["curves"]
+    ]
+    given: Any = SimpleNamespace(
+        unit=result["budget_unit"],
+        settings=SimpleNamespace(seed=result["settings"]["seed"]),
+        sign=1 if result["higher_is_better"] else -1,
+    )
+    of_all = [curve for curve in curves if curve.kind != "rival"]
+    on = result["settings"]["baseline_tasks"]
+    parts = [
+        table(*scores(given, [curve for curve in of_all if curve.split == split]))
+        for split in dict.fromkeys(curve.split for curve in of_all)
+    ]
+    limited = same_tasks(curves)
+    parts += [f"On the first {on} tasks alone:", table(*scores(given, limited))]
+    parts += [f"{result['budget_unit'].capitalize()} needed on them:",
+              table(*needed(given, limited))]  # fmt: skip
+    return "\n\n".join(parts)
 
 
 def interval(scores: np.ndarray) -> str:
