@@ -18,14 +18,15 @@ import evaluate
 import train
 from benchmarks.provenance import write
 
-ITERATIONS = {"navigation-2d": 100, "cartpole": 60, "pendulum": 60}
+PRESETS = {"navigation-2d": (100, 100_000), "cartpole": (60, 40_000), "pendulum": (60, 40_000)}
+"""Meta-iterations, and the environment steps that ``pretrained`` and ``rl2`` learn on before."""
 SEEDS = ("0", "1", "2")
 BASELINES = ("random", "oracle", "ppo-100x", "pretrained", "rl2")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("presets", nargs="+", choices=ITERATIONS)
+    parser.add_argument("presets", nargs="+", choices=PRESETS)
     for preset in parser.parse_args().presets:
         with TemporaryDirectory() as logs:
             keep(preset, evaluated(preset, Path(logs)))
@@ -34,11 +35,13 @@ def main() -> None:
 def evaluated(preset: str, logs: Path) -> Path:
     """Train and evaluate; the evaluation's folder."""
     shared = ["--device", "cpu"]
+    iterations, before = map(str, PRESETS[preset])
     for seed in SEEDS:
-        iterations = ["--iterations", str(ITERATIONS[preset])]
-        train.main([preset, "--seed", seed, *iterations, "--log-dir", str(logs), *shared])
+        trained = ["--iterations", iterations, "--seed", seed, "--log-dir", str(logs)]
+        train.main([preset, *trained, *shared])
     runs = sorted(str(run) for run in logs.glob(f"{preset}_*"))
     against = ["--steps", "1", "--baselines", *BASELINES, "--baseline-tasks", "3"]
+    against += ["--training-steps", before]
     evaluate.main([*runs, *against, "--out", str(logs / "evaluation"), *shared])
     return logs / "evaluation"
 
