@@ -148,14 +148,20 @@ def against_baselines(name: str, result: dict[str, Any]) -> str:
     )
     of_all = [curve for curve in curves if curve.kind != "rival"]
     on = result["settings"]["baseline_tasks"]
+    spent = np.mean([run["samples"] for run in result["runs"]])
+    before = result["settings"]["training_steps"]
+    unit = result["budget_unit"]
     parts = [
+        f"Meta-training took {spent:,.0f} {unit} a seed, RL2's and PPO's before they met the tasks "
+        f"{before:,}."
+    ]
+    parts += [
         table(*scores(given, [curve for curve in of_all if curve.split == split]))
         for split in dict.fromkeys(curve.split for curve in of_all)
     ]
     limited = same_tasks(curves)
     parts += [f"On the first {on} tasks alone:", table(*scores(given, limited))]
-    parts += [f"{result['budget_unit'].capitalize()} needed on them:",
-              table(*needed(given, limited))]  # fmt: skip
+    parts += [f"{unit.capitalize()} needed on them:", table(*needed(given, limited))]
     return "\n\n".join(parts)
 
 
