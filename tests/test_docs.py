@@ -85,6 +85,17 @@ def test_links_lead_to_files(name):
         assert (page.parent / target).exists(), target
 
 
+def test_every_fault_is_shown_by_tests_that_exist():
+    text = (ROOT / "docs" / "reliability.md").read_text()
+    rows = re.findall(r"^\| ([\d, ]*) \|(.*)\|$", text, re.MULTILINE)
+    assert {int(n) for numbers, _ in rows for n in re.findall(r"\d+", numbers)} == {*range(1, 35)}
+    for _, row in rows:
+        shown = re.findall(r"\[`(test_\w+)`\]\(\.\./(\S+?)\)", row)
+        assert shown, row
+        for name, file in shown:
+            assert f"def {name}(" in (ROOT / file).read_text(), name
+
+
 def test_readme_gives_two_single_line_commands():
     text = (ROOT / "README.md").read_text()
     section = text.split("## Two commands")[1].split("\n## ")[0]
