@@ -25,12 +25,14 @@ from evaluation.tables import needed, same_tasks, scores
 
 PAGE = Path(__file__).parent.parent / "docs" / "benchmarks.md"
 IMAGES = PAGE.parent / "images"
+ELSEWHERE = ("kills", "rank-kills", "processes")  # docs/reliability.md, docs/distributed.md
 
 
 def main() -> None:
     page = PAGE.read_text()
     IMAGES.mkdir(exist_ok=True)
-    results = {path.stem: json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))}
+    files = [path for path in sorted(RESULTS.glob("*.json")) if path.stem not in ELSEWHERE]
+    results = {path.stem: json.loads(path.read_text()) for path in files}
     families = {
         name: results.pop(f"learning-{name}") for name in FAMILIES if f"learning-{name}" in results
     }

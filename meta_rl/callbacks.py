@@ -211,7 +211,7 @@ def _same_run(folder: Path, learner: MetaLearner) -> bool:
     """Whether the folder's settings are the learner's, but for the number of iterations."""
     try:
         there = from_dict(json.loads((folder / "config.json").read_text()))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return False
     one, other = (
         replace(config, iterations=1, blocks=config.blocks or 1)
