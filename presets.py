@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,6 +31,7 @@ from meta_rl.errors import InputError, unknown
 
 if TYPE_CHECKING:
     from meta_rl import AdaptedNetwork, AdaptedPolicy, MetaLearner
+    from meta_rl.pruning import Layer
 
 
 def _episodes(
@@ -344,6 +345,50 @@ def build(config: Config, device: str = "cpu", init_sb3: str | Path | None = Non
             raise InputError(f"init_sb3: {config.family} is supervised; a PPO cannot start it.")
         problem.policy.load_state_dict(read_parameters(init_sb3, problem.policy))
     return MetaLearner(problem, config)
+
+
+def prune(
+    learner: MetaLearner,
+    keep: float | Sequence[int],
+    by: str = "saliency",
+    iterations: int | None = None,
+) -> MetaLearner:
+    """A learner whose network has fewer hidden units, at the same iteration; see docs/pruning.md.
+
+    Step sizes, the outer optimizer's moments and populations are cut alike, so that it trains on
+    and adapts as before; the given learner stays as it is.
+
+    Args:
+        learner: of :func:`build` or :func:`load`.
+        keep: the share of each layer's units (channels, of a convolutional network) that stays, at
+            least one; or how many in each layer.
+        by: ``saliency``, what the meta-gradient says that the outer loss owes to a unit, or
+            ``magnitude``, the norm of a unit's weights.
+        iterations: how many more there are to be; up to the config's number when None.
+
+    Raises:
+        InputError: if the criterion does not fit the learner, or nothing can be taken away.
+    """
+    from agents.units import resized
+    from meta_rl import pruning
+
+    layers = hidden_layers(learner)
+    kept = pruning.choose(learner, layers, keep, by)
+    network = resized(learner.config.network, [len(units) for units in kept])
+    last = learner.config.iterations if iterations is None else learner.iteration + iterations
+    config = replace(learner.config, network=network, iterations=max(1, last))
+    smaller = build(config, str(learner.problem.device))
+    manifest, tensors = learner.state()
+    return smaller.restore(manifest, pruning.cut(learner, tensors, layers, kept))
+
+
+def hidden_layers(learner: MetaLearner) -> list[Layer]:
+    """The hidden layers of a learner's policy or network, as :func:`prune` counts them."""
+    from agents import units
+
+    problem: Any = learner.problem
+    policy = isinstance(learner.config.data, EpisodesConfig)
+    return units.hidden_layers(problem.policy if policy else problem.network)
 
 
 def load(run: str | Path, device: str = "cpu") -> MetaLearner:
