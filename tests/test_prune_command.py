@@ -79,6 +79,30 @@ def test_every_command_goes_on_with_a_pruned_run(pruned, tmp_path, capsys):
     assert "return" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("kind", ["policy", "network"])
+def test_adapting_writes_an_onnx_file_that_predicts_the_same(kind, pruned, tmp_path, capsys):
+    pytest.importorskip("onnxscript")
+    ort, file = pytest.importorskip("onnxruntime"), tmp_path / "model.onnx"
+    run, task = pruned / "keep-0.5", "goal=0.3,-0.2"
+    if kind == "network":
+        few = ["--data.tasks", "2", "--eval.tasks", "2", "--eval.test-tasks", "2", *CPU]
+        train.main(["sinusoid", "--iterations", "1", *few, "--log-dir", str(tmp_path)])
+        run, task = tmp_path / "sinusoid_1", "amplitude=1,phase=1"
+    options = ["--task", task, "--steps", "2", "--no-pictures", *CPU]
+    adapt.main([str(run), *options, "--export-onnx", str(file)])
+    assert f"onnxruntime.InferenceSession('{file}')" in capsys.readouterr().out
+    (folder, *_) = sorted((run / "adapted").iterdir(), key=lambda p: p.stat().st_mtime)[::-1]
+    model = presets.load_adapted(folder)
+    inputs = np.random.default_rng(0).normal(size=(9, 2 if kind == "policy" else 1))
+    inputs = inputs.astype(np.float32)
+    own = (
+        model.predict(inputs, deterministic=True)[0] if kind == "policy" else model.predict(inputs)
+    )
+    session = ort.InferenceSession(file, providers=["CPUExecutionProvider"])
+    (got,) = session.run(None, {session.get_inputs()[0].name: inputs})
+    np.testing.assert_allclose(got, own, rtol=1e-5, atol=1e-5)
+
+
 def test_channels_are_pruned_before_meta_training_too(few_glyphs, tmp_path, capsys):
     tiny = ["--data.tasks", "2", "--data.queries", "2", "--network.channels", "4", "4", "3", "2"]
     tiny += ["--eval.tasks", "2", "--eval.test-tasks", "2", "--log-dir", str(tmp_path), *CPU]
