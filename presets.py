@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from meta_rl.config import (
     AdamConfig,
@@ -319,7 +319,29 @@ def preset(name: str) -> Config:
     raise unknown("preset", known, name, "A family of your own? Give --families FILE.py.")
 
 
-def build(config: Config, device: str = "cpu", init_sb3: str | Path | None = None) -> MetaLearner:
+class Start(Protocol):
+    """Where theta starts instead of at random: ``FromRun`` or ``FromExperts`` of agents."""
+
+    def theta(self, problem: Any, config: Config) -> dict[str, Any]:
+        """Parameters like the problem's initial ones."""
+        ...
+
+    @property
+    def told(self) -> list[str]:
+        """Lines for people, once :meth:`theta` was asked."""
+        ...
+
+    def keep(self, folder: Path) -> None:
+        """Write into a run folder where theta came from, which config.json does not say."""
+        ...
+
+
+def build(
+    config: Config,
+    device: str = "cpu",
+    init_sb3: str | Path | None = None,
+    start: Start | None = None,
+) -> MetaLearner:
     """A learner at the start of meta-training.
 
     Args:
@@ -327,9 +349,11 @@ def build(config: Config, device: str = "cpu", init_sb3: str | Path | None = Non
         device: ``cpu``, ``cuda``, or ``auto`` for CUDA where there is one.
         init_sb3: zip of a stable-baselines3 PPO or A2C, whose actor is where theta starts instead
             of at random. Nothing in it is unpickled.
+        start: another place where theta starts: another run, or experts of single tasks.
 
     Raises:
-        InputError: if the family is unknown, the device is not there, or the zip does not fit.
+        InputError: if the family is unknown, the device is not there, or the zip or start does not
+            fit.
     """
     from meta_rl import MetaLearner, parallel
 
@@ -344,6 +368,10 @@ def build(config: Config, device: str = "cpu", init_sb3: str | Path | None = Non
         if not isinstance(config.data, EpisodesConfig):
             raise InputError(f"init_sb3: {config.family} is supervised; a PPO cannot start it.")
         problem.policy.load_state_dict(read_parameters(init_sb3, problem.policy))
+    if start is not None:
+        policy = isinstance(config.data, EpisodesConfig)
+        module = problem.policy if policy else problem.network
+        module.load_state_dict(start.theta(problem, config))
     return MetaLearner(problem, config)
 
 

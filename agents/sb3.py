@@ -140,12 +140,13 @@ def read_parameters(file: str | Path, policy: Policy) -> Params:
     return in_policy_units(saved, policy)
 
 
-def load_expert(file: str | Path, env: gym.Env) -> AdaptedPolicy:
+def load_expert(file: str | Path, env: gym.Env, action_scale: float = 1.0) -> AdaptedPolicy:
     """A saved PPO's or A2C's actor as a policy with ``predict``, without unpickling anything.
 
     Args:
         file: the zip.
         env: the environment it was trained on, or one with the same spaces.
+        action_scale: of the policy's own units, for a box of actions; no action depends on it.
 
     Raises:
         InputError: as :func:`read_parameters`.
@@ -157,6 +158,7 @@ def load_expert(file: str | Path, env: gym.Env) -> AdaptedPolicy:
         env.action_space,
         NetworkConfig(hidden=hidden, activation=saved.activation),  # type: ignore[arg-type]
         seeds.generator(0),
+        action_scale=action_scale,
     )
     params = read_parameters(file, policy)
     return AdaptedPolicy(policy, params, env.observation_space.shape or (), (), {})
