@@ -44,7 +44,7 @@ def save_onnx(model: AdaptedPolicy | AdaptedNetwork, file: Path) -> None:
             than the model's.
     """
     check_onnx(file)
-    module, shape = to_module(model), _input_shape(model)
+    module = to_module(model)
     names = ("observation", "action") if isinstance(model, AdaptedPolicy) else ("input", "output")
     temporary = file.with_name(f".{file.name}.{os.getpid()}.onnx")
     quiet = logging.getLogger("torch.onnx")
@@ -55,7 +55,7 @@ def save_onnx(model: AdaptedPolicy | AdaptedNetwork, file: Path) -> None:
             warnings.simplefilter("ignore")  # torch deprecates what its own exporter calls
             program = torch.onnx.export(
                 module,
-                (torch.zeros(2, *shape),),
+                (torch.zeros(2, *input_shape(model)),),
                 dynamo=True,
                 input_names=names[:1],
                 output_names=names[1:],
@@ -103,6 +103,18 @@ def run_onnx(session: InferenceSession, inputs: np.ndarray) -> np.ndarray:
     (first,) = session.get_inputs()
     (outputs,) = session.run(None, {first.name: inputs})
     return np.asarray(outputs)
+
+
+def input_shape(model: AdaptedPolicy | AdaptedNetwork) -> tuple[int, ...]:
+    """Of one input, or of one observation."""
+    return model.obs_shape if isinstance(model, AdaptedPolicy) else model.input_shape
+
+
+def predicted(model: AdaptedPolicy | AdaptedNetwork, inputs: np.ndarray) -> np.ndarray:
+    """What the model's own ``predict`` makes of inputs ``(N, ...)``, without drawing anything."""
+    if isinstance(model, AdaptedPolicy):
+        return model.predict(inputs, deterministic=True)[0]
+    return model.predict(inputs)
 
 
 def to_module(model: AdaptedPolicy | AdaptedNetwork) -> nn.Module:
@@ -159,19 +171,12 @@ def _in_torchs_layers(network: nn.Module) -> nn.Module:
     return network
 
 
-def _input_shape(model: AdaptedPolicy | AdaptedNetwork) -> tuple[int, ...]:
-    return model.obs_shape if isinstance(model, AdaptedPolicy) else model.input_shape
-
-
 def _check_equal(model: AdaptedPolicy | AdaptedNetwork, file: Path) -> None:
     """Raise unless the file computes what ``predict`` does, on random inputs of several sizes."""
     session, generator = open_onnx(file), np.random.default_rng(0)
     for size in (1, 7, 64):
-        inputs = generator.normal(size=(size, *_input_shape(model))).astype(np.float32)
-        if isinstance(model, AdaptedPolicy):
-            expected, _ = model.predict(inputs, deterministic=True)
-        else:
-            expected = model.predict(inputs)
+        inputs = generator.normal(size=(size, *input_shape(model))).astype(np.float32)
+        expected = predicted(model, inputs)
         got = run_onnx(session, inputs)
         if got.shape != expected.shape or not np.allclose(got, expected, TOLERANCE, TOLERANCE):
             raise InputError(

@@ -24,9 +24,8 @@ import numpy as np
 import presets
 import prune
 import train
-from agents.onnx_file import open_onnx, run_onnx, save_onnx
+from agents.onnx_file import input_shape, open_onnx, predicted, run_onnx, save_onnx
 from benchmarks.provenance import write
-from meta_rl import AdaptedPolicy
 
 KEEP = ("1", "0.75", "0.5", "0.25")
 GLYPHS = ["--network.channels", "16", "--data.tasks", "8", "--inner.tasks-at-once", "8"]
@@ -59,12 +58,10 @@ def in_onnx_runtime(run: Path, file: Path) -> dict[str, float]:
     learner = presets.load(run)
     model = learner.adapt(learner.held_out_tasks(1)[0], steps=1)
     save_onnx(model, file)
-    session, policy = open_onnx(file), isinstance(model, AdaptedPolicy)
-    shape = model.obs_shape if policy else model.input_shape
+    session, shape = open_onnx(file), input_shape(model)
     differences = []
     for inputs in np.random.default_rng(1).normal(size=(100, 10, *shape)).astype(np.float32):
-        own = model.predict(inputs, deterministic=True)[0] if policy else model.predict(inputs)
-        differences.append(np.abs(run_onnx(session, inputs) - own).max())
+        differences.append(np.abs(run_onnx(session, inputs) - predicted(model, inputs)).max())
     single, seconds = np.zeros((1, *shape), np.float32), []
     for _ in range(2000):
         start = time.perf_counter()

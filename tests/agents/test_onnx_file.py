@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from agents import convolutional, make_network, make_policy
-from agents.onnx_file import open_onnx, run_onnx, save_onnx, to_module
+from agents.onnx_file import input_shape, open_onnx, predicted, run_onnx, save_onnx, to_module
 from meta_rl import seeds
 from meta_rl.adapted import AdaptedNetwork, AdaptedPolicy
 from meta_rl.config import NetworkConfig
@@ -64,13 +64,8 @@ MODELS = {
 @pytest.mark.parametrize("name", MODELS)
 def test_the_module_that_is_exported_computes_what_predict_does(name):
     model = MODELS[name]()
-    shape = model.obs_shape if isinstance(model, AdaptedPolicy) else model.input_shape
-    inputs = 3 * np.random.default_rng(2).normal(size=(50, *shape)).astype(np.float32)
-    own = (
-        model.predict(inputs, deterministic=True)[0]
-        if isinstance(model, AdaptedPolicy)
-        else model.predict(inputs)
-    )
+    inputs = 3 * np.random.default_rng(2).normal(size=(50, *input_shape(model))).astype(np.float32)
+    own = predicted(model, inputs)
     module = to_module(model)
     got = module(torch.from_numpy(inputs)).numpy()
     np.testing.assert_allclose(got, own, rtol=1e-5, atol=1e-5)
@@ -85,14 +80,11 @@ def test_onnx_runtime_gives_what_predict_gives(name, tmp_path):
     model, file = MODELS[name](), tmp_path / "model.onnx"
     save_onnx(model, file)
     session = open_onnx(file)
-    shape = model.obs_shape if isinstance(model, AdaptedPolicy) else model.input_shape
     for size in (1, 33):
-        inputs = 3 * np.random.default_rng(2).normal(size=(size, *shape)).astype(np.float32)
-        own = (
-            model.predict(inputs, deterministic=True)[0]
-            if isinstance(model, AdaptedPolicy)
-            else model.predict(inputs)
+        inputs = 3 * np.random.default_rng(2).normal(size=(size, *input_shape(model))).astype(
+            np.float32
         )
+        own = predicted(model, inputs)
         np.testing.assert_allclose(run_onnx(session, inputs), own, rtol=1e-5, atol=1e-5)
     assert list(tmp_path.iterdir()) == [file]
     with pytest.raises(InputError, match="exists already; nothing was overwritten"):
