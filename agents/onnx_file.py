@@ -32,7 +32,7 @@ TOLERANCE = 1e-5
 """How far outputs may be from ``predict``'s: absolutely, and relative to their size."""
 
 
-def save_onnx(model: AdaptedPolicy | AdaptedNetwork, file: Path) -> None:
+def save_onnx(model: AdaptedPolicy | AdaptedNetwork, file: str | Path) -> None:
     """Write the model, whole or not at all, after ONNX Runtime gave the same outputs.
 
     Args:
@@ -43,6 +43,7 @@ def save_onnx(model: AdaptedPolicy | AdaptedNetwork, file: Path) -> None:
         InputError: if the file cannot be made (see :func:`check_onnx`), or its outputs are others
             than the model's.
     """
+    file = Path(file)
     check_onnx(file)
     module = to_module(model)
     names = ("observation", "action") if isinstance(model, AdaptedPolicy) else ("input", "output")
@@ -89,7 +90,7 @@ def check_onnx(file: Path) -> None:
         )
 
 
-def open_onnx(file: Path) -> InferenceSession:
+def open_onnx(file: str | Path) -> InferenceSession:
     """The file in ONNX Runtime, on one processor."""
     import onnxruntime
 
