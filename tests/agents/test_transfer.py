@@ -7,6 +7,7 @@ import pytest
 import torch
 
 import presets
+import train
 from agents.transfer import FromRun, match
 from meta_rl.config import NetworkConfig
 from meta_rl.errors import InputError
@@ -111,3 +112,22 @@ def test_what_cannot_be_carried_is_refused(tmp_path):
         build(NetworkConfig(hidden=(8,), activation="relu"))
     with pytest.raises(InputError, match="expected a run folder with checkpoints"):
         presets.build(config, start=FromRun(tmp_path / "nowhere"))
+
+
+def test_by_command_the_table_is_printed_and_kept_and_the_run_resumes(tmp_path, capsys):
+    small = ["--data.tasks", "2", "--data.episodes", "2", "--eval.tasks", "2", "--device", "cpu"]
+    options = ["--iterations", "1", *small, "--log-dir", str(tmp_path)]
+    train.main(["navigation-2d", *options])
+    source = tmp_path / "navigation-2d_1"
+    train.main(["navigation-pearl", "--init-run", str(source), *options])
+    assert "mean.0.weight  carried: [64, 2] of mean.0.weight" in capsys.readouterr().out
+    run = tmp_path / "navigation-pearl_1"
+    theta, start = (
+        presets.load(path).meta.theta for path in (source, run / "checkpoints" / "000000000")
+    )
+    assert all(torch.equal(theta[name], start[name]) for name in theta)
+    assert json.loads((run / "init_run.json").read_text())["run"] == str(source)
+    train.main(["--resume", str(run), "--iterations", "2", "--device", "cpu"])
+    assert presets.load(run).iteration == 2
+    with pytest.raises(InputError, match="a run keeps its own settings"):
+        train.main(["--resume", str(run), "--iterations", "3", "--init-run", str(source)])
