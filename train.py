@@ -44,6 +44,8 @@ class Train:
     init_experts: tuple[str, ...] = ()
     """Zips of stable-baselines3 experts, each with the task that it knows, as
     goal=0.3,-0.2@first.zip; distilled into one policy to start from."""
+    init_imitation: int = 0
+    """Iterations of then imitating these experts through adaptation, which costs episodes."""
     config: Annotated[Config, tyro.conf.arg(name="")]
 
 
@@ -106,6 +108,8 @@ def _start(command: Train) -> Start | None:
     """
     if len(options := _starts(command)) > 1:
         raise InputError(f"init: expected one start, got {' and '.join(options)}.")
+    if command.init_imitation and not command.init_experts:
+        raise InputError("init_imitation: expected --init-experts to imitate, got none.")
     if command.init_run:
         from agents.transfer import FromRun
 
@@ -114,7 +118,8 @@ def _start(command: Train) -> Start | None:
         from agents.distillation import FromExperts, parse_expert
         from envs import parse_task
 
-        return FromExperts([parse_expert(text, parse_task) for text in command.init_experts])
+        experts = [parse_expert(text, parse_task) for text in command.init_experts]
+        return FromExperts(experts, command.init_imitation)
     return None
 
 

@@ -13,10 +13,11 @@ from torch import Tensor
 from torch.func import functional_call
 from torch.utils._pytree import tree_map
 
+from agents.imitation import imitated
 from agents.sb3 import load_expert
 from meta_rl import seeds
 from meta_rl.config import Config, EpisodesConfig
-from meta_rl.errors import InputError
+from meta_rl.errors import InputError, require
 from meta_rl.reinforcement import Reinforcement
 from meta_rl.types import Distribution, Params, Problem, Task
 
@@ -32,19 +33,23 @@ class FromExperts:
 
     as in policy distillation (Rusu et al. 2016). Where experts disagree theta is uncertain: its
     standard deviation, or its probabilities, cover what they do, and adapting tells them apart.
-    Each plays ``config.data.episodes`` episodes. Nothing in a zip is unpickled.
+    Each plays ``config.data.episodes`` episodes. Nothing in a zip is unpickled. Then they may be
+    imitated through adaptation as well (:mod:`agents.imitation`), which costs episodes of theta.
 
     Args:
         experts: pairs of a task and the zip of a PPO or A2C, of any hidden sizes.
+        imitation: iterations of that.
 
     Raises:
         InputError: if there are none.
     """
 
-    def __init__(self, experts: Sequence[tuple[Task, str | Path]]):
+    def __init__(self, experts: Sequence[tuple[Task, str | Path]], imitation: int = 0):
         if not experts:
             raise InputError("init_experts: expected a task and a zip, or several, got none.")
+        require(imitation >= 0, "init_imitation", "0 or more", imitation)
         self.experts = [(task, Path(file)) for task, file in experts]
+        self.imitation, self.samples = imitation, 0
         self.divergences: list[float] = []
 
     def theta(self, problem: Problem, config: Config) -> Params:
@@ -73,14 +78,20 @@ class FromExperts:
         ]
         theta, divergences = distilled(problem, data)
         self.divergences = divergences.tolist()
+        if self.imitation:
+            tasks = [task for task, _ in self.experts]
+            theta, self.samples = imitated(problem, config, theta, tasks, data, self.imitation)
         return theta
 
     @property
     def told(self) -> list[str]:
         """How far theta is from each expert."""
-        lines = ["theta starts from experts; KL in nats from each:"]
+        lines = ["theta starts from experts; KL in nats from each when distilled:"]
         pairs = zip(self.experts, self.divergences, strict=True)
-        return [*lines, *(f"  {kl:.3g}  {file}  {dict(task)}" for (task, file), kl in pairs)]
+        lines += [f"  {kl:.3g}  {file}  {dict(task)}" for (task, file), kl in pairs]
+        if self.imitation:
+            lines.append(f"then imitated through adaptation, in {self.samples:,} environment steps")
+        return lines
 
     def keep(self, folder: Path) -> None:
         """Copy the zips into a run folder's ``init_experts``, with ``experts.json``."""

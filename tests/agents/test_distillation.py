@@ -13,8 +13,10 @@ import presets
 import train
 from agents.distillation import FromExperts, distilled, parse_expert
 from agents.distributions import Categorical, DiagonalGaussian
+from agents.imitation import imitated
 from agents.sb3 import load_expert
 from envs import Navigation2D, parse_task
+from meta_rl.config import InnerConfig
 from meta_rl.errors import InputError
 from tests.test_resume import tiny
 
@@ -115,6 +117,7 @@ def test_what_cannot_be_distilled_is_refused_before_training(zipped, tmp_path):
             ["navigation-2d", "--init-experts", f"goal=0,0@{zipped}", "--init-sb3", str(zipped)],
             "init: expected one start, got --init-sb3 and --init-experts",
         ),
+        (["navigation-2d", "--init-imitation", "3"], "expected --init-experts to imitate, got no"),
     ):
         with pytest.raises(InputError, match=message):
             train.main([*arguments, *logs])
@@ -123,6 +126,33 @@ def test_what_cannot_be_distilled_is_refused_before_training(zipped, tmp_path):
         FromExperts([])
     task, file = parse_expert(f"goal=0.3,-0.2@{zipped}", parse_task)
     assert (file, dict(task)) == (zipped, {"goal": ("0.3", "-0.2")})
+
+
+def test_through_adaptation_each_tasks_own_episodes_lead_to_its_expert():
+    """Two arms of a bandit, an expert of each: one policy is torn, two adapted ones are not."""
+    config = presets.preset("bandit-5")
+    config = dataclasses.replace(config, inner=InnerConfig(step_size=0.05))
+    own = presets.build(config).problem
+    tasks = [{"means": (0.0, 1.0, 0.0, 0.0, 0.0)}, {"means": (0.0, 0.0, 0.0, 1.0, 0.0)}]
+    data = [
+        (torch.zeros(50, 1), Categorical((6.0 * torch.eye(5)[arm]).expand(50, 5))) for arm in (1, 3)
+    ]
+    theta, divergences = distilled(own, data)
+    assert divergences.min() > 0.5
+    learned, spent = imitated(own, config, theta, tasks, data, 20)
+    assert spent == 20 * 2 * config.data.episodes * own.family.horizon
+    for arm, task in zip((1, 3), tasks, strict=True):
+        chosen = [adapted(own, config, params, task)[arm].item() for params in (theta, learned)]
+        assert chosen[1] > chosen[0] + 0.1
+
+
+def adapted(own, config, theta, task):
+    """Probabilities of the arms after one inner step in the task."""
+    learner = presets.build(config)
+    for name, value in learner.meta.theta.items():
+        value.data.copy_(theta[name])
+    phi = learner.adapt(task, steps=1).params
+    return torch.func.functional_call(own.policy, phi, (torch.zeros(1, 1),)).logits[0].softmax(-1)
 
 
 def test_supervised_families_take_no_experts(zipped):
