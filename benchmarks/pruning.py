@@ -25,7 +25,7 @@ import presets
 import prune
 import train
 from agents.onnx_file import input_shape, open_onnx, predicted, run_onnx, save_onnx
-from benchmarks.provenance import write
+from benchmarks.provenance import RESULTS, provenance, write
 
 KEEP = ("1", "0.75", "0.5", "0.25")
 GLYPHS = ["--network.channels", "16", "--data.tasks", "8", "--inner.tasks-at-once", "8"]
@@ -76,12 +76,14 @@ def main() -> None:
     parser.add_argument("--by", default="saliency", choices=["saliency", "magnitude"])
     parser.add_argument("--home", type=Path, help="keep runs here, and take those that are here")
     args = parser.parse_args()
-    results: dict[str, Any] = {}
+    file = RESULTS / "pruning.json"
+    # Models that are not asked for stay as they were measured.
+    results: dict[str, Any] = json.loads(file.read_text())["models"] if file.exists() else {}
     for model in args.models:
         with TemporaryDirectory() as fresh:
             results[model] = measure(model, args.by, args.home or Path(fresh))
-        settings = {"models": args.models, "by": args.by}
-        print(write("pruning", {"settings": settings, "models": results}))
+        results[model]["commit"] = provenance()["commit"]
+        print(write("pruning", {"models": results}))
 
 
 if __name__ == "__main__":

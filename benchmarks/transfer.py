@@ -27,7 +27,7 @@ from benchmarks.provenance import write
 from meta_rl.config import Config
 
 LAST, SMOOTHED = 5, 3
-EXPERTS, EXPERT_STEPS = 4, 20_000
+EXPERTS, EXPERT_STEPS, IMITATION = 4, 40_000, 10
 EXPERT_TASKS = 2017  # seed: no run has seen them
 
 Starts = dict[str, tuple[Any, int]]
@@ -55,7 +55,11 @@ def cartpole_experts(home: Path) -> Starts:
             file
         )
         experts.append((task, file))
-    return {f"{EXPERTS} PPO experts distilled": (FromExperts(experts), EXPERTS * EXPERT_STEPS)}
+    cost = EXPERTS * EXPERT_STEPS
+    return {
+        f"{EXPERTS} PPO experts distilled": (FromExperts(experts), cost),
+        f"and {IMITATION} iterations of imitation": (FromExperts(experts, IMITATION), cost),
+    }
 
 
 def navigation(home: Path) -> Starts:
@@ -92,9 +96,10 @@ def measure(work: str, iterations: int, count: int) -> dict[str, Any]:
             runs = []
             for seed in range(count):
                 curve, samples = returns(WORKS[work], seed, iterations, start)
-                kl = getattr(start, "divergences", None)
-                runs.append({"seed": seed, "curve": np.round(curve, 3).tolist(), "kl": kl})
-                runs[-1]["samples"] = samples
+                run = {"seed": seed, "curve": np.round(curve, 3).tolist(), "samples": samples}
+                if isinstance(start, FromExperts):
+                    run |= {"kl": start.divergences, "imitation_samples": start.samples}
+                runs.append(run)
                 print(work, arm, seed, np.round(curve, 1).tolist(), flush=True)
             arms[arm] = {"start_samples": cost, "runs": runs}
     ends = [run["curve"][-LAST:] for run in arms["from scratch"]["runs"]]

@@ -138,7 +138,7 @@ def cut(learner: Any, tensors: Params, layers: Sequence[Layer], kept: Sequence[T
         for layer, indices in zip(layers, kept, strict=True):
             for place in (p for p in layer.places if alike and p.name == parameter):
                 tensor = _taken(tensor, lead + place.dim, indices, place.each)
-        smaller[name] = tensor
+        smaller[name] = tensor.clone()  # the learner keeps its own
     return smaller
 
 

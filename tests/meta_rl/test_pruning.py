@@ -82,6 +82,15 @@ def test_every_algorithm_trains_on_with_a_smaller_network(algorithm, tmp_path):
     assert again.learn(1).iteration == 3
 
 
+def test_the_learner_stays_as_it_is_while_the_smaller_one_trains():
+    learner = presets.build(few("sinusoid", "meta-sgd")).learn(2)
+    before = {name: value.clone() for name, value in learner.state()[1].items()}
+    assert "outer.0.exp_avg" in before
+    presets.prune(learner, 0.5).learn(2)
+    after = learner.state()[1]
+    assert all(torch.equal(after[name], value) for name, value in before.items())
+
+
 def test_magnitude_is_the_norm_of_all_of_a_units_entries():
     learner = presets.build(few("cartpole"))
     theta, (first, _) = learner.meta.theta, magnitudes(learner, presets.hidden_layers(learner))
