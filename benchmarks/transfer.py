@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import json
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -23,11 +24,11 @@ import envs
 import presets
 from agents.distillation import FromExperts
 from agents.transfer import FromRun
-from benchmarks.provenance import write
+from benchmarks.provenance import RESULTS, provenance, write
 from meta_rl.config import Config
 
 LAST, SMOOTHED = 5, 3
-EXPERTS, EXPERT_STEPS, IMITATION = 4, 40_000, 10
+EXPERTS, EXPERT_STEPS = 4, 20_000
 EXPERT_TASKS = 2017  # seed: no run has seen them
 
 Starts = dict[str, tuple[Any, int]]
@@ -46,8 +47,8 @@ WORKS = {
 }
 
 
-def cartpole_experts(home: Path) -> Starts:
-    """PPO with its default settings on a task each."""
+def cartpole_experts(home: Path, imitation: int) -> Starts:
+    """PPO with its default settings on a task each; distilled, and imitated through adaptation."""
     family, experts = envs.make_family("cartpole"), []
     for number, task in enumerate(family.sample_tasks(EXPERTS, EXPERT_TASKS)):
         file = home / f"{number}.zip"
@@ -56,13 +57,13 @@ def cartpole_experts(home: Path) -> Starts:
         )
         experts.append((task, file))
     cost = EXPERTS * EXPERT_STEPS
-    return {
-        f"{EXPERTS} PPO experts distilled": (FromExperts(experts), cost),
-        f"and {IMITATION} iterations of imitation": (FromExperts(experts, IMITATION), cost),
-    }
+    starts: Starts = {f"{EXPERTS} PPO experts distilled": (FromExperts(experts), cost)}
+    if imitation:
+        starts[f"and {imitation} iterations of imitation"] = FromExperts(experts, imitation), cost
+    return starts
 
 
-def navigation(home: Path) -> Starts:
+def navigation(home: Path, imitation: int) -> Starts:
     """MAML on navigation-2d: other starts, goals and horizon."""
     config = small("navigation-2d", tasks=10, episodes=20)
     source = presets.build(dataclasses.replace(config, seed=100)).learn(30)
@@ -87,10 +88,10 @@ def reached(curve: list[float], level: float) -> int | None:
     return int(found[0]) + SMOOTHED if len(found) else None
 
 
-def measure(work: str, iterations: int, count: int) -> dict[str, Any]:
+def measure(work: str, iterations: int, count: int, imitation: int) -> dict[str, Any]:
     """Curves of each arm, and when each seed reaches what scratch has at its end."""
     with TemporaryDirectory() as home:
-        starts: Starts = {"from scratch": (None, 0), **STARTS[work](Path(home))}
+        starts: Starts = {"from scratch": (None, 0), **STARTS[work](Path(home), imitation)}
         arms: dict[str, Any] = {}
         for arm, (start, cost) in starts.items():
             runs = []
@@ -115,11 +116,15 @@ def main() -> None:
     parser.add_argument("--works", nargs="+", default=list(WORKS), choices=WORKS)
     parser.add_argument("--iterations", type=int, default=25)
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--imitation", type=int, default=0, help="iterations, as a further arm")
     args = parser.parse_args()
-    results: dict[str, Any] = {}
+    file = RESULTS / "transfer.json"
+    # Works that are not asked for stay as they were measured.
+    results: dict[str, Any] = json.loads(file.read_text())["works"] if file.exists() else {}
     for work in args.works:
-        results[work] = measure(work, args.iterations, args.seeds)
-        print(write("transfer", {"settings": vars(args), "works": results}))
+        results[work] = measure(work, args.iterations, args.seeds, args.imitation)
+        results[work]["commit"] = provenance()["commit"]
+        print(write("transfer", {"works": results}))
 
 
 if __name__ == "__main__":
