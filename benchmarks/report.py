@@ -60,6 +60,7 @@ def source(result: dict[str, Any]) -> str:
     """One line: commit, day, versions, hardware."""
     p = result["provenance"]
     runs = [run for arm in result.get("arms", {}).values() for run in arm]
+    runs += [*result.get("models", {}).values(), *result.get("works", {}).values()]
     commits = dict.fromkeys(run.get("commit", p["commit"]) for run in runs) or [p["commit"]]
     return (
         f"Commit {', '.join(f'`{commit}`' for commit in commits)}, {p['date']}; "
