@@ -50,6 +50,8 @@ class Adapt:
     where the environment can be rendered."""
     export_sb3: Path | None = None
     """Also write the adapted policy as this zip of a stable-baselines3 PPO, to learn on with."""
+    export_onnx: Path | None = None
+    """Also write the adapted model as this .onnx file, to deploy; what it computes is checked."""
 
 
 def main(arguments: list[str]) -> None:
@@ -65,7 +67,7 @@ def main(arguments: list[str]) -> None:
     learner = presets.load(run, presets.resolve_device(command.device))
     labelled = _labelled(command.data, learner) if command.data else None
     variant, label, described = _own(labelled) if labelled else _variant(command, learner)
-    export = _exporter(command.export_sb3, learner, variant) if command.export_sb3 else None
+    exports = _exports(command, learner, variant)
     model = learner.adapt(
         variant,
         steps=max(3, learner.config.inner.steps) if command.steps is None else command.steps,
@@ -82,9 +84,9 @@ def main(arguments: list[str]) -> None:
     print(f"adapted model: {folder}")
     for file in sorted((*folder.glob("*.png"), *folder.glob("*.gif"))):
         print(f"picture: {file}")
-    if export:
+    for export, line in exports:
         export(model)
-        print(f"stable-baselines3: PPO.load({str(command.export_sb3)!r}, env=...)")
+        print(line)
 
 
 def _check(command: Adapt) -> None:
@@ -177,9 +179,28 @@ def _classify(model: Any, labelled: Labelled, folder: Path) -> None:
     print(f"probabilities: {folder / 'predictions.csv'}")
 
 
-def _exporter(file: Path, learner: Any, variant: Any) -> Callable[[Any], None]:
-    """What writes the model as a zip; whatever would be in its way is refused now."""
+def _exports(command: Adapt, learner: Any, variant: Any) -> list[tuple[Callable[[Any], None], str]]:
+    """What writes the model to each file, and a line that says how to use it.
+
+    Whatever would be in their way is refused now.
+    """
+    exports: list[tuple[Callable[[Any], None], str]] = []
+    if zipped := command.export_sb3:
+        line = f"stable-baselines3: PPO.load({str(zipped)!r}, env=...)"
+        exports.append((_sb3_export(zipped, learner, variant), line))
+    if file := command.export_onnx:
+        from agents import onnx_file
+
+        onnx_file.check_onnx(file)
+        line = f"onnx: onnxruntime.InferenceSession({str(file)!r}), equal to predict()"
+        exports.append((partial(onnx_file.save_onnx, file=file), line))
+    return exports
+
+
+def _sb3_export(file: Path, learner: Any, variant: Any) -> Callable[[Any], None]:
+    """What writes the model as a zip."""
     from agents import sb3
+    from agents.files import check_new_file
     from meta_rl import Reinforcement
 
     if not isinstance(learner.problem, Reinforcement):
@@ -188,7 +209,7 @@ def _exporter(file: Path, learner: Any, variant: Any) -> Callable[[Any], None]:
         )
     problem, task = learner.problem.variant(variant, None)
     env = problem.family.make_env(task)
-    sb3.check_file(file)
+    check_new_file(file, ".zip", "stable-baselines3")
     sb3.check_exportable(problem.policy, env)
     return lambda model: sb3.save_ppo(sb3.to_ppo(model, env), file)
 

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import difflib
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from meta_rl.config import (
     AdamConfig,
@@ -31,6 +31,7 @@ from meta_rl.errors import InputError, unknown
 
 if TYPE_CHECKING:
     from meta_rl import AdaptedNetwork, AdaptedPolicy, MetaLearner
+    from meta_rl.pruning import Layer
 
 
 def _episodes(
@@ -318,7 +319,29 @@ def preset(name: str) -> Config:
     raise unknown("preset", known, name, "A family of your own? Give --families FILE.py.")
 
 
-def build(config: Config, device: str = "cpu", init_sb3: str | Path | None = None) -> MetaLearner:
+class Start(Protocol):
+    """Where theta starts instead of at random: ``FromRun`` or ``FromExperts`` of agents."""
+
+    def theta(self, problem: Any, config: Config) -> dict[str, Any]:
+        """Parameters like the problem's initial ones."""
+        ...
+
+    @property
+    def told(self) -> list[str]:
+        """Lines for people, once :meth:`theta` was asked."""
+        ...
+
+    def keep(self, folder: Path) -> None:
+        """Write into a run folder where theta came from, which config.json does not say."""
+        ...
+
+
+def build(
+    config: Config,
+    device: str = "cpu",
+    init_sb3: str | Path | None = None,
+    start: Start | None = None,
+) -> MetaLearner:
     """A learner at the start of meta-training.
 
     Args:
@@ -326,9 +349,11 @@ def build(config: Config, device: str = "cpu", init_sb3: str | Path | None = Non
         device: ``cpu``, ``cuda``, or ``auto`` for CUDA where there is one.
         init_sb3: zip of a stable-baselines3 PPO or A2C, whose actor is where theta starts instead
             of at random. Nothing in it is unpickled.
+        start: another place where theta starts: another run, or experts of single tasks.
 
     Raises:
-        InputError: if the family is unknown, the device is not there, or the zip does not fit.
+        InputError: if the family is unknown, the device is not there, or the zip or start does not
+            fit.
     """
     from meta_rl import MetaLearner, parallel
 
@@ -343,7 +368,55 @@ def build(config: Config, device: str = "cpu", init_sb3: str | Path | None = Non
         if not isinstance(config.data, EpisodesConfig):
             raise InputError(f"init_sb3: {config.family} is supervised; a PPO cannot start it.")
         problem.policy.load_state_dict(read_parameters(init_sb3, problem.policy))
+    if start is not None:
+        policy = isinstance(config.data, EpisodesConfig)
+        module = problem.policy if policy else problem.network
+        module.load_state_dict(start.theta(problem, config))
     return MetaLearner(problem, config)
+
+
+def prune(
+    learner: MetaLearner,
+    keep: float | Sequence[int],
+    by: str = "saliency",
+    iterations: int | None = None,
+) -> MetaLearner:
+    """A learner whose network has fewer hidden units, at the same iteration; see docs/pruning.md.
+
+    Step sizes, the outer optimizer's moments and populations are cut alike, so that it trains on
+    and adapts as before; the given learner stays as it is.
+
+    Args:
+        learner: of :func:`build` or :func:`load`.
+        keep: the share of each layer's units (channels, of a convolutional network) that stays, at
+            least one; or how many in each layer.
+        by: ``saliency``, what the meta-gradient says that the outer loss owes to a unit, or
+            ``magnitude``, the norm of a unit's weights.
+        iterations: how many more there are to be; up to the config's number when None.
+
+    Raises:
+        InputError: if the criterion does not fit the learner, or nothing can be taken away.
+    """
+    from agents.units import resized
+    from meta_rl import pruning
+
+    layers = hidden_layers(learner)
+    kept = pruning.choose(learner, layers, keep, by)
+    network = resized(learner.config.network, [len(units) for units in kept])
+    last = learner.config.iterations if iterations is None else learner.iteration + iterations
+    config = replace(learner.config, network=network, iterations=max(1, last))
+    smaller = build(config, str(learner.problem.device))
+    manifest, tensors = learner.state()
+    return smaller.restore(manifest, pruning.cut(learner, tensors, layers, kept))
+
+
+def hidden_layers(learner: MetaLearner) -> list[Layer]:
+    """The hidden layers of a learner's policy or network, as :func:`prune` counts them."""
+    from agents import units
+
+    problem: Any = learner.problem
+    policy = isinstance(learner.config.data, EpisodesConfig)
+    return units.hidden_layers(problem.policy if policy else problem.network)
 
 
 def load(run: str | Path, device: str = "cpu") -> MetaLearner:

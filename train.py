@@ -17,7 +17,7 @@ import tyro
 from commands import import_families, run_command
 from meta_rl.config import Config, from_dict
 from meta_rl.errors import InputError
-from presets import ALGORITHMS, PRESETS, algorithm, build, preset, resolve_device
+from presets import ALGORITHMS, PRESETS, Start, algorithm, build, preset, resolve_device
 
 DEFAULT = "navigation-2d"
 LAUNCH = "launch"  # file in a run folder that says which launch of torchrun made it
@@ -39,6 +39,13 @@ class Train:
     """A Python file of yours with task families (envs.register) or presets.ALGORITHMS."""
     init_sb3: Path | None = None
     """Zip of a stable-baselines3 PPO or A2C to start from instead of random weights."""
+    init_run: Path | None = None
+    """Another run, of any family, whose layers to start from wherever they match."""
+    init_experts: tuple[str, ...] = ()
+    """Zips of stable-baselines3 experts, each with the task that it knows, as
+    goal=0.3,-0.2@first.zip; distilled into one policy to start from."""
+    init_imitation: int = 0
+    """Iterations of then imitating these experts through adaptation, which costs episodes."""
     config: Annotated[Config, tyro.conf.arg(name="")]
 
 
@@ -78,9 +85,42 @@ def _main(arguments: list[str]) -> None:
     )
     if resumed:
         same = replace(command.config, iterations=1) == replace(resumed.config, iterations=1)
-        if not same or command.log_dir != default.log_dir or command.init_sb3:
+        if not same or command.log_dir != default.log_dir or _starts(command):
             raise InputError("resume: a run keeps its own settings; only --iterations may change.")
     _train(name or DEFAULT, command)
+
+
+def _starts(command: Train) -> list[str]:
+    """The options given that say where theta starts."""
+    given = {
+        "--init-sb3": command.init_sb3,
+        "--init-run": command.init_run,
+        "--init-experts": command.init_experts,
+    }
+    return [option for option, value in given.items() if value]
+
+
+def _start(command: Train) -> Start | None:
+    """Where theta starts, if not at random nor from the one zip.
+
+    Raises:
+        InputError: if several are given, or an expert cannot be one.
+    """
+    if len(options := _starts(command)) > 1:
+        raise InputError(f"init: expected one start, got {' and '.join(options)}.")
+    if command.init_imitation and not command.init_experts:
+        raise InputError("init_imitation: expected --init-experts to imitate, got none.")
+    if command.init_run:
+        from agents.transfer import FromRun
+
+        return FromRun(command.init_run)
+    if command.init_experts:
+        from agents.distillation import FromExperts, parse_expert
+        from envs import parse_task
+
+        experts = [parse_expert(text, parse_task) for text in command.init_experts]
+        return FromExperts(experts, command.init_imitation)
+    return None
 
 
 def _given(arguments: list[str], option: str) -> Path | None:
@@ -137,7 +177,8 @@ def _train(name: str, command: Train) -> None:
     newest = parallel.first(partial(checkpoint.load_newest, folder)) if folder else None
     if newest:  # whatever the number of processes now
         config = replace(config, blocks=newest[1]["config"].get("blocks") or 1)
-    learner = build(config, resolve_device(command.device), command.init_sb3)
+    start = _start(command)
+    learner = build(config, resolve_device(command.device), command.init_sb3, start)
     config = learner.config
     if folder and newest:
         _, manifest, tensors, damaged = newest
@@ -160,11 +201,15 @@ def _train(name: str, command: Train) -> None:
         f"{config.family} on {learner.problem.device}{processes}: {config.iterations} iterations "
         f"-> {folder}"
     )
+    for line in start.told if start else ():
+        print(line)
     with RunRecorder(folder, learner) as recorder, StopOnSignal() as stop:
         if launch := parallel.launch():
             (folder / LAUNCH).write_text(launch)
         if command.init_sb3:
             shutil.copyfile(command.init_sb3, folder / "init_sb3.zip")
+        if start and not again:
+            start.keep(folder)
         progress = ProgressBar(learner)
         learner.learn(callbacks=[recorder, progress, stop])
         progress.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -23,7 +24,7 @@ def convolutional(
     outputs: int,
     generator: Generator,
     *,
-    channels: int = 64,
+    channels: int | Sequence[int] = 64,
     blocks: int = 4,
     strided: bool = False,
 ) -> nn.Sequential:
@@ -41,7 +42,7 @@ def convolutional(
         input_shape: channels, height and width of an image.
         outputs: N, one for each class.
         generator: of the initial weights.
-        channels: of every block.
+        channels: of every block; or a number for each, which then says how many there are.
         blocks: how many.
         strided: halve by convolutions of stride 2 in place of pooling, rounding up, and average
             what the last block leaves: MAML's own network for Omniglot.
@@ -50,7 +51,8 @@ def convolutional(
         InputError: if the images are too small to be halved that often.
     """
     in_channels, height, width = input_shape
-    sizes = [in_channels, *[channels] * blocks]
+    each = [channels] * blocks if isinstance(channels, int) else list(channels)
+    sizes, blocks = [in_channels, *each], len(each)
     rows, columns = (1, 1) if strided else (height >> blocks, width >> blocks)
     require(
         blocks > 0 and min(*sizes, height, width, rows, columns, outputs) > 0,
@@ -61,7 +63,7 @@ def convolutional(
     layers: list[nn.Module] = [
         Block(size_in, size_out, generator, strided) for size_in, size_out in pairwise(sizes)
     ]
-    head: Any = nn.utils.skip_init(nn.Linear, channels * rows * columns, outputs)
+    head: Any = nn.utils.skip_init(nn.Linear, sizes[-1] * rows * columns, outputs)
     nn.init.xavier_uniform_(head.weight, generator=generator)
     nn.init.zeros_(head.bias)
     return nn.Sequential(*layers, Average() if strided else nn.Flatten(), head)

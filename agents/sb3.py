@@ -14,6 +14,7 @@ from stable_baselines3 import PPO
 from stable_baselines3.common.preprocessing import is_image_space
 from torch import nn
 
+from agents.files import check_new_file
 from agents.networks import ACTIVATIONS
 from agents.policies import make_policy
 from agents.sb3_actor import Actor, check_actions, in_action_units, in_policy_units, of_ours
@@ -102,9 +103,9 @@ def save_ppo(ppo: PPO, file: Path) -> None:
     """``PPO.save``, whole or not at all.
 
     Raises:
-        InputError: if it cannot be written; see :func:`check_file`.
+        InputError: if it cannot be written; see :func:`~agents.files.check_new_file`.
     """
-    check_file(file)
+    check_new_file(file, ".zip", "stable-baselines3")
     temporary = file.with_name(f".{file.name}.{os.getpid()}.zip")
     try:
         ppo.save(temporary)
@@ -112,20 +113,6 @@ def save_ppo(ppo: PPO, file: Path) -> None:
     except OSError as error:
         temporary.unlink(missing_ok=True)
         raise InputError(f"stable-baselines3: cannot write {file}: {error}.") from error
-
-
-def check_file(file: Path) -> None:
-    """Refuse a name that stable-baselines3 would change, a file that is there, or no folder.
-
-    Raises:
-        InputError: saying which.
-    """
-    if file.suffix != ".zip":
-        raise InputError(f"stable-baselines3: expected a name ending in .zip, got {file}.")
-    if file.exists():
-        raise InputError(f"stable-baselines3: {file} exists already; nothing was overwritten.")
-    if not file.parent.is_dir():
-        raise InputError(f"stable-baselines3: expected a folder to write to, got {file.parent}.")
 
 
 def read_parameters(file: str | Path, policy: Policy) -> Params:
@@ -153,12 +140,13 @@ def read_parameters(file: str | Path, policy: Policy) -> Params:
     return in_policy_units(saved, policy)
 
 
-def load_expert(file: str | Path, env: gym.Env) -> AdaptedPolicy:
+def load_expert(file: str | Path, env: gym.Env, action_scale: float = 1.0) -> AdaptedPolicy:
     """A saved PPO's or A2C's actor as a policy with ``predict``, without unpickling anything.
 
     Args:
         file: the zip.
         env: the environment it was trained on, or one with the same spaces.
+        action_scale: of the policy's own units, for a box of actions; no action depends on it.
 
     Raises:
         InputError: as :func:`read_parameters`.
@@ -170,6 +158,7 @@ def load_expert(file: str | Path, env: gym.Env) -> AdaptedPolicy:
         env.action_space,
         NetworkConfig(hidden=hidden, activation=saved.activation),  # type: ignore[arg-type]
         seeds.generator(0),
+        action_scale=action_scale,
     )
     params = read_parameters(file, policy)
     return AdaptedPolicy(policy, params, env.observation_space.shape or (), (), {})

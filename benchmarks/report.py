@@ -43,6 +43,8 @@ def main() -> None:
             "stepping": rates,
             "few-shot-speed": few_shot,
             "optimizer-choice": choices,
+            "pruning": pruned,
+            "transfer": warm_starts,
             "learning-smoke": short_runs,
             "learning-smoke-metaworld": short_runs,
             "learning-smoke-variants": short_runs,
@@ -65,6 +67,7 @@ def source(result: dict[str, Any]) -> str:
     """One line: commit, day, versions, hardware."""
     p = result["provenance"]
     runs = [run for arm in result.get("arms", {}).values() for run in arm]
+    runs += [*result.get("models", {}).values(), *result.get("works", {}).values()]
     commits = dict.fromkeys(run.get("commit", p["commit"]) for run in runs) or [p["commit"]]
     return (
         f"Commit {', '.join(f'`{commit}`' for commit in commits)}, {p['date']}; "
@@ -233,6 +236,47 @@ def choices(name: str, result: dict[str, Any]) -> str:
         rows.append([family, *alone, ", ".join(run["chosen"] for run in runs), weights, hardened])
     head = ["", *(f"{rule} alone" for rule in rules), "chosen", "its weight", "loss with it"]
     return table(head, rows)
+
+
+def pruned(name: str, result: dict[str, Any]) -> str:
+    """Per model, one row for each share of units: size, score, latencies, and ONNX Runtime's."""
+    parts = []
+    for model, found in result["models"].items():
+        steps = len(found["measured"][0]["scores"]) - 1
+        head = [model, "units", "numbers", f"{found['score']} after {steps}", "predict"]
+        head += ["inner step", "ONNX Runtime", "ONNX differs by"]
+        rows = [
+            [
+                one["name"],
+                ", ".join(map(str, one["units"])),
+                f"{one['parameters']:,}",
+                f"{one['scores'][-1]:.3g} ± {one['margins'][-1]:.2g}",
+                f"{1e6 * one['predict']:.0f} us",
+                f"{1e3 * one['adapt']:.1f} ms",
+                f"{1e6 * one['onnx']['seconds']:.0f} us",
+                f"{one['onnx']['difference']:.0e}",
+            ]
+            for one in found["measured"]
+        ]
+        parts.append(table(head, rows))
+    return "\n\n".join(parts)
+
+
+def warm_starts(name: str, result: dict[str, Any]) -> str:
+    """Per work and arm: when each seed reaches the level, and what the start cost."""
+    rows = []
+    for work, found in result["works"].items():
+        for arm, values in found["arms"].items():
+            runs, last = values["runs"], found["iterations"]
+            when = ", ".join(str(run["reached"] or f"not in {last}") for run in runs)
+            spent = np.mean([run["samples"] for run in runs]) / last
+            first, end = (np.mean([run["curve"][part] for run in runs]) for part in (0, -1))
+            start = values["start_samples"] + runs[0].get("imitation_samples", 0)
+            cost = f"{start:,} ({start / spent:.0f} iterations)" if start else "0"
+            returns = f"{first:.3g}, {end:.3g}"
+            rows.append([f"`{work}`", arm, f"{found['level']:.3g}", when, returns, cost])
+    head = ["", "start", "return to reach", "iterations, each seed", "first and last return"]
+    return table([*head, "environment steps of the start"], rows)
 
 
 def spread(values: list[float]) -> str:

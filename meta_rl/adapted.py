@@ -44,7 +44,7 @@ class AdaptedPolicy:
         seed: int = 0,
     ):
         self.policy, self.params, self.scores, self.manifest = policy, params, scores, manifest
-        self._obs_shape = obs_shape
+        self.obs_shape = obs_shape
         self.pictures: dict[str, Figure | Animation] = {}
         self._like = next(iter(params.values()))
         self._generator = seeds.generator(seed, self._like.device)
@@ -72,10 +72,10 @@ class AdaptedPolicy:
             InputError: if the observation's shape is not the one trained on.
         """
         obs = torch.as_tensor(np.asarray(observation)).to(self._like)
-        single = obs.shape == self._obs_shape
-        if not single and obs.shape[1:] != self._obs_shape:
+        single = obs.shape == self.obs_shape
+        if not single and obs.shape[1:] != self.obs_shape:
             raise InputError(
-                f"predict: expected observations {self._obs_shape} or a batch of them, "
+                f"predict: expected observations {self.obs_shape} or a batch of them, "
                 f"got {tuple(obs.shape)}."
             )
         flat = obs.reshape(1 if single else len(obs), -1)

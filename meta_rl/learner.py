@@ -217,6 +217,10 @@ class MetaLearner:
         Raises:
             InputError: if the folder exists or cannot be written.
         """
+        return checkpoint.save(Path(folder), *self.state())
+
+    def state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        """The manifest and the tensors that :meth:`save` writes and :meth:`restore` takes."""
         manifest = {
             "kind": "meta",
             "config": to_dict(self.config),
@@ -225,7 +229,7 @@ class MetaLearner:
             "samples": self.samples,
             "skipped": self._skipped,
         }
-        return checkpoint.save(Path(folder), manifest, self._tensors())
+        return manifest, self._tensors()
 
     def restore(self, manifest: dict[str, Any], tensors: dict[str, Tensor]) -> MetaLearner:
         """Continue from a checkpoint's manifest and tensors; returns self.

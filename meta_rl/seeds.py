@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-TASKS, INITIAL, EVALUATION, ADAPTATION, DATA, POPULATION, SEARCH, BLOCK = range(8)
+TASKS, INITIAL, EVALUATION, ADAPTATION, DATA, POPULATION, SEARCH, BLOCK, PRUNING = range(9)
 """Names of streams, so that no two uses of one seed coincide."""
 
 

@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 OURS = {
     "meta_rl", "envs", "agents", "evaluation", "presets", "commands",
-    "train", "adapt", "evaluate", "benchmarks",
+    "train", "adapt", "evaluate", "prune", "benchmarks",
 }  # fmt: skip
 ALLOWED = {
     "meta_rl": {"meta_rl"},
@@ -45,7 +45,7 @@ def test_packages_import_only_along_the_arrows(package):
                 assert fits, f"{path.relative_to(ROOT)} imports {name}"
 
 
-@pytest.mark.parametrize("command", ["train.py", "adapt.py", "evaluate.py"])
+@pytest.mark.parametrize("command", ["train.py", "adapt.py", "evaluate.py", "prune.py"])
 def test_help_answers_without_importing_torch(command):
     code = (
         "import runpy, sys\n"

@@ -21,7 +21,12 @@ from meta_rl.errors import InputError
 from tests.contract import check_family
 
 # What a page mentions: the package that it then needs.
-FOREIGN = {"highway_env": "highway_env", "minigrid": "minigrid", "LunarLander": "Box2D"}
+FOREIGN = {
+    "highway_env": "highway_env",
+    "minigrid": "minigrid",
+    "LunarLander": "Box2D",
+    "onnx_file": "onnxruntime",
+}
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
 NAMES = [str(page.relative_to(ROOT)) for page in PAGES]
@@ -144,7 +149,7 @@ def commands_of(page):
     return [words[1:] for words in lines if words[:1] == ["python"] and words[1].endswith("t.py")]
 
 
-@pytest.mark.parametrize("page", ["index.md", "adapt.md", "few-shot.md"])
+@pytest.mark.parametrize("page", ["index.md", "adapt.md", "few-shot.md", "pruning.md"])
 def test_commands_have_the_options_that_pages_give(page):
     named = commands_of(f"docs/{page}")
     assert named

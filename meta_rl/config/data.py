@@ -87,12 +87,14 @@ class NetworkConfig:
     activation: Literal["tanh", "relu"] = "tanh"
     context: int = 0
     """Size of the context vector beside the input, for --inner.adapts context; 0 for none."""
-    channels: int = 64
-    """Channels of each block of a convolutional network."""
+    channels: int | tuple[int, ...] = 64
+    """Channels of every block of a convolutional network, which has four; or a number for each."""
 
     def __post_init__(self):
         require_types(self, "network")
-        require(self.channels > 0, "network.channels", "1 or more", self.channels)
+        channels = self.channels if isinstance(self.channels, tuple) else (self.channels,)
+        some = bool(channels) and min(channels) > 0
+        require(some, "network.channels", "1 or more", self.channels)
         if self.kind == "convolutional" and self.context:
             raise InputError(
                 f"network.context: expected 0 with a convolutional network, got {self.context}. It "

@@ -1,0 +1,163 @@
+"""Starting from stable-baselines3 experts of single tasks, distilled into one initialization."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.func import functional_call
+from torch.utils._pytree import tree_map
+
+from agents.imitation import imitated
+from agents.sb3 import load_expert
+from meta_rl import seeds
+from meta_rl.config import Config, EpisodesConfig
+from meta_rl.errors import InputError, require
+from meta_rl.reinforcement import Reinforcement
+from meta_rl.types import Distribution, Params, Problem, Task
+
+STEPS, LEARNING_RATE = 1000, 3e-3
+"""Of Adam, on all of the experts' episodes at once."""
+
+
+class FromExperts:
+    """One policy that is as near as one can be to what each expert does in its own task.
+
+        D_e = episodes of expert e in its task
+        theta = argmin mean_e mean_{s in D_e} KL(pi_e(.|s) || pi_theta(.|s))
+
+    as in policy distillation (Rusu et al. 2016). Where experts disagree theta is uncertain: its
+    standard deviation, or its probabilities, cover what they do, and adapting tells them apart.
+    Each plays ``config.data.episodes`` episodes. Nothing in a zip is unpickled. Then they may be
+    imitated through adaptation as well (:mod:`agents.imitation`), which costs episodes of theta.
+
+    Args:
+        experts: pairs of a task and the zip of a PPO or A2C, of any hidden sizes.
+        imitation: iterations of that.
+
+    Raises:
+        InputError: if there are none.
+    """
+
+    def __init__(self, experts: Sequence[tuple[Task, str | Path]], imitation: int = 0):
+        if not experts:
+            raise InputError("init_experts: expected a task and a zip, or several, got none.")
+        require(imitation >= 0, "init_imitation", "0 or more", imitation)
+        self.experts = [(task, Path(file)) for task, file in experts]
+        self.imitation, self.samples = imitation, 0
+        self.divergences: list[float] = []
+
+    def theta(self, problem: Problem, config: Config) -> Params:
+        """The distilled parameters.
+
+        Raises:
+            InputError: if the family is supervised, a task is none of its own, or a zip is none
+                that :func:`agents.sb3.load_expert` reads.
+        """
+        if not isinstance(problem, Reinforcement) or not isinstance(config.data, EpisodesConfig):
+            raise InputError(f"init_experts: {config.family} is supervised; experts have rewards.")
+        actors = []
+        for task, file in self.experts:  # all are read before the first one plays
+            checked = problem.family.check_task(task)
+            env = problem.family.make_env(checked)
+            actors.append((checked, load_expert(file, env, config.data.action_scale)))
+            env.close()
+        self.experts = [
+            (task, file) for (task, _), (_, file) in zip(actors, self.experts, strict=True)
+        ]
+        data = [
+            _played(
+                problem, task, actor, config.data, seeds.derive(config.seed, seeds.DATA, number)
+            )
+            for number, (task, actor) in enumerate(actors)
+        ]
+        theta, divergences = distilled(problem, data)
+        self.divergences = divergences.tolist()
+        if self.imitation:
+            tasks = [task for task, _ in self.experts]
+            theta, self.samples = imitated(problem, config, theta, tasks, data, self.imitation)
+        return theta
+
+    @property
+    def told(self) -> list[str]:
+        """How far theta is from each expert."""
+        lines = ["theta starts from experts; KL in nats from each when distilled:"]
+        pairs = zip(self.experts, self.divergences, strict=True)
+        lines += [f"  {kl:.3g}  {file}  {dict(task)}" for (task, file), kl in pairs]
+        if self.imitation:
+            lines.append(f"then imitated through adaptation, in {self.samples:,} environment steps")
+        return lines
+
+    def keep(self, folder: Path) -> None:
+        """Copy the zips into a run folder's ``init_experts``, with ``experts.json``."""
+        (folder / "init_experts").mkdir()
+        listed: list[dict[str, Any]] = []
+        for number, (task, file) in enumerate(self.experts):
+            shutil.copyfile(file, folder / "init_experts" / f"{number}.zip")
+            told = {"file": str(file), "task": dict(task), "kl": self.divergences[number]}
+            listed.append({"zip": f"{number}.zip", **told})
+        text = json.dumps(listed, indent=1) + "\n"
+        (folder / "init_experts" / "experts.json").write_text(text)
+
+
+def _played(
+    problem: Reinforcement, task: Task, actor: Any, config: EpisodesConfig, seed: int
+) -> tuple[Tensor, Distribution]:
+    """One expert's observations ``(n, O)`` in its own task, and its distributions there."""
+    own = Reinforcement(
+        problem.family, actor.policy, problem.baseline, config, problem.family_of_env
+    )
+    params = {name: value.to(problem.device)[None] for name, value in actor.params.items()}
+    actor.policy.to(problem.device)
+    try:
+        rollout = own.rollout([task], params, config.episodes, seed)
+    finally:
+        own.close()
+    real = rollout.mask > 0
+    return rollout.obs[real], tree_map(lambda leaf: leaf[real], rollout.behaviour)
+
+
+def distilled(
+    problem: Reinforcement, data: Sequence[tuple[Tensor, Distribution]]
+) -> tuple[Params, Tensor]:
+    """The policy's parameters after descending the mean divergence, and each expert's: ``(E,)``."""
+    obs = torch.cat([seen for seen, _ in data])
+    does = tree_map(lambda *leaves: torch.cat(leaves), *(done for _, done in data))
+    counts = [len(seen) for seen, _ in data]
+    theta = {n: v.requires_grad_() for n, v in problem.initial_parameters().items()}
+    optimizer = torch.optim.Adam(theta.values(), LEARNING_RATE)
+
+    def divergences() -> Tensor:
+        kl = does.kl(functional_call(problem.policy, theta, (obs,)))
+        return torch.stack([part.mean() for part in kl.split(counts)])
+
+    for step in range(STEPS):
+        for group in optimizer.param_groups:
+            group["lr"] = LEARNING_RATE * (1 - step / STEPS)
+        optimizer.zero_grad()
+        divergences().mean().backward()
+        optimizer.step()
+    with torch.no_grad():
+        return {n: v.detach() for n, v in theta.items()}, divergences()
+
+
+def parse_expert(text: str, parse_task: Any) -> tuple[Mapping[str, Any], Path]:
+    """The task and the zip in ``goal=0.3,-0.2@first.zip``.
+
+    Raises:
+        InputError: if either is missing, or there is no such file.
+    """
+    task, at, file = text.partition("@")
+    if not (task and at and file):
+        raise InputError(
+            "init_experts: expected a task and its expert, as goal=0.3,-0.2@first.zip, got "
+            f"{text!r}."
+        )
+    if not Path(file).is_file():
+        raise InputError(f"init_experts: expected a zip that PPO.save wrote, got no file {file}.")
+    return parse_task(task), Path(file)

@@ -1,0 +1,26 @@
+"""Files that exports write."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from meta_rl.errors import InputError
+
+
+def check_new_file(file: Path, ending: str, what: str) -> None:
+    """Refuse what cannot become a new file, before work starts.
+
+    Args:
+        file: to be written.
+        ending: that its name must have, as ``.zip``.
+        what: is exported; the error begins with it.
+
+    Raises:
+        InputError: if the name ends otherwise, the file exists, or its folder does not.
+    """
+    if file.suffix != ending:
+        raise InputError(f"{what}: expected a name ending in {ending}, got {file}.")
+    if file.exists():
+        raise InputError(f"{what}: {file} exists already; nothing was overwritten.")
+    if not file.parent.is_dir():
+        raise InputError(f"{what}: expected a folder to write to, got {file.parent}.")

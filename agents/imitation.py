@@ -1,0 +1,105 @@
+"""Experts imitated through adaptation: a task's own episodes lead from theta to its expert.
+
+Mendonca et al. 2019, "Guided Meta-Policy Search": the inner step is reinforcement learning on
+episodes of theta itself, the outer loss is supervised.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.func import functional_call
+from torch.utils._pytree import tree_map
+
+from meta_rl import seeds
+from meta_rl.adam import Adam
+from meta_rl.config import AdamConfig, Config
+from meta_rl.core import InnerLoop
+from meta_rl.errors import InputError
+from meta_rl.reinforcement import Reinforcement
+from meta_rl.trial import collect
+from meta_rl.types import Distribution, Meta, Params, Task
+
+LEARNING_RATE, STATES = 0.01, 2000
+"""Of Adam; and the expert's observations that an outer step is taken on, of each task."""
+
+
+class Shown(NamedTuple):
+    """What experts do where they have been; leaves ``(E, n, ...)``."""
+
+    obs: Tensor
+    does: Distribution
+
+
+def imitated(
+    problem: Reinforcement,
+    config: Config,
+    theta: Params,
+    tasks: Sequence[Task],
+    data: Sequence[tuple[Tensor, Distribution]],
+    iterations: int,
+) -> tuple[Params, int]:
+    """Theta after descending how far the *adapted* policies are from their experts.
+
+        for each iteration:
+            support[e, k] = episodes of adapt(theta, support[e, :k]) in the task of expert e
+            theta <- Adam on mean_e mean_s KL(pi_e(.|s) || pi_phi[e](.|s)),  phi = adapt(theta)
+
+    The step sizes are the run's first ones and stay as they are.
+
+    Args:
+        problem: whose policy it is.
+        config: the run's.
+        theta: where it begins.
+        tasks: E of them.
+        data: each expert's observations ``(n, O)`` in its task, and its distributions there.
+        iterations: outer steps.
+
+    Returns:
+        The new theta, and the environment steps taken.
+
+    Raises:
+        InputError: if the run adapts without gradients.
+    """
+    if config.inner.method != "gradient":
+        raise InputError(
+            f"init_imitation: expected inner.method 'gradient', got {config.inner.method!r}."
+        )
+    fixed = replace(config.inner, learn_step_size=False, form="scalar", per_step=False)
+    rule = fixed.make_rule(seeds.derive(config.seed, seeds.INITIAL, 1))
+
+    def divergence(params: Params, shown: Shown) -> Tensor:
+        return shown.does.kl(functional_call(problem.policy, params, (shown.obs,))).mean()
+
+    inner = InnerLoop(
+        loss=problem.inner_loss,
+        outer_loss=divergence,
+        rule=rule,
+        first_order=config.inner.first_order,
+        tasks_at_once=config.inner.tasks_at_once,
+    )
+    theta = {name: value.clone() for name, value in theta.items()}
+    meta = Meta(theta, rule.init(theta))
+    adam, spent = Adam(AdamConfig(learning_rate=LEARNING_RATE), inner, meta), 0
+    given: Any = problem
+    for number in range(iterations):
+        seed = seeds.derive(config.seed, seeds.SEARCH, number)
+        # K batches: what would be the query of one step fewer is the last support.
+        supports = collect(given, inner, meta, tasks, max(0, config.inner.steps - 1), seed)
+        spent += problem.samples(supports)
+        adam.step(supports, _drawn(data, seed))
+    return theta, spent
+
+
+def _drawn(data: Sequence[tuple[Tensor, Distribution]], seed: int) -> Shown:
+    """As many of each expert's observations, at random."""
+    generator = seeds.generator(seed)
+    parts = []
+    for obs, does in data:
+        chosen = torch.randint(len(obs), (STATES,), generator=generator).to(obs.device)
+        parts.append(Shown(obs[chosen], tree_map(lambda leaf, at=chosen: leaf[at], does)))
+    return tree_map(lambda *each: torch.stack(each), *parts)

@@ -1,0 +1,186 @@
+"""An adapted model as an ONNX file, which many runtimes run without Python; checked by running it.
+
+The file goes through ``torch.export``. It maps a batch to a batch: observations to what
+``predict(deterministic=True)`` gives, in the environment's units and inside its box; or the inputs
+of a network to its outputs, of a classifier to the probability of each class.
+"""
+
+from __future__ import annotations
+
+import copy
+import importlib.util
+import logging
+import os
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from agents.convolution import Block
+from agents.files import check_new_file
+from meta_rl.adapted import AdaptedNetwork, AdaptedPolicy
+from meta_rl.errors import InputError
+
+if TYPE_CHECKING:
+    from onnxruntime import InferenceSession
+
+TOLERANCE = 1e-5
+"""How far outputs may be from ``predict``'s: absolutely, and relative to their size."""
+
+
+def save_onnx(model: AdaptedPolicy | AdaptedNetwork, file: str | Path) -> None:
+    """Write the model, whole or not at all, after ONNX Runtime gave the same outputs.
+
+    Args:
+        model: adapted; a meta-policy is one adapted with ``steps=0``.
+        file: must not exist yet.
+
+    Raises:
+        InputError: if the file cannot be made (see :func:`check_onnx`), or its outputs are others
+            than the model's.
+    """
+    file = Path(file)
+    check_onnx(file)
+    module = to_module(model)
+    names = ("observation", "action") if isinstance(model, AdaptedPolicy) else ("input", "output")
+    temporary = file.with_name(f".{file.name}.{os.getpid()}.onnx")
+    quiet = logging.getLogger("torch.onnx")
+    level = quiet.level
+    try:
+        quiet.setLevel(logging.ERROR)  # it tells that torchvision is not there
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch deprecates what its own exporter calls
+            program = torch.onnx.export(
+                module,
+                (torch.zeros(2, *input_shape(model)),),
+                dynamo=True,
+                input_names=names[:1],
+                output_names=names[1:],
+                dynamic_shapes=({0: torch.export.Dim("N", min=1)},),
+                verbose=False,
+            )
+        assert program is not None  # it is without dynamo
+        program.save(temporary, external_data=False)
+        _check_equal(model, temporary)
+        temporary.rename(file)
+    except OSError as error:
+        raise InputError(f"onnx: cannot write {file}: {error}.") from error
+    finally:
+        quiet.setLevel(level)
+        temporary.unlink(missing_ok=True)
+
+
+def check_onnx(file: Path) -> None:
+    """Refuse a file that could not be made, before work starts.
+
+    Raises:
+        InputError: for another ending than .onnx, a file that exists, no folder to write to, or
+            packages that are not installed.
+    """
+    check_new_file(file, ".onnx", "onnx")
+    missing = [n for n in ("onnxscript", "onnxruntime") if importlib.util.find_spec(n) is None]
+    if missing:
+        raise InputError(
+            f"onnx: expected the packages onnxscript and onnxruntime, got no {missing[0]}. "
+            "Install them: pip install -e '.[onnx]'"
+        )
+
+
+def open_onnx(file: str | Path) -> InferenceSession:
+    """The file in ONNX Runtime, on one processor."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    return onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+
+
+def run_onnx(session: InferenceSession, inputs: np.ndarray) -> np.ndarray:
+    """The outputs ``(N, ...)`` of inputs ``(N, ...)``."""
+    (first,) = session.get_inputs()
+    (outputs,) = session.run(None, {first.name: inputs})
+    return np.asarray(outputs)
+
+
+def input_shape(model: AdaptedPolicy | AdaptedNetwork) -> tuple[int, ...]:
+    """Of one input, or of one observation."""
+    return model.obs_shape if isinstance(model, AdaptedPolicy) else model.input_shape
+
+
+def predicted(model: AdaptedPolicy | AdaptedNetwork, inputs: np.ndarray) -> np.ndarray:
+    """What the model's own ``predict`` makes of inputs ``(N, ...)``, without drawing anything."""
+    if isinstance(model, AdaptedPolicy):
+        return model.predict(inputs, deterministic=True)[0]
+    return model.predict(inputs)
+
+
+def to_module(model: AdaptedPolicy | AdaptedNetwork) -> nn.Module:
+    """A module on the CPU that holds the adapted parameters and computes what ``predict`` does."""
+    if isinstance(model, AdaptedPolicy):
+        return _Actions(_holding(model.policy, model.params))
+    network = _in_torchs_layers(_holding(model.network, model.params))
+    return nn.Sequential(network, nn.Softmax(-1)) if model.classifies else network
+
+
+class _Actions(nn.Module):
+    """Observations ``(N, *shape)`` to the likeliest actions, in the environment's units."""
+
+    def __init__(self, policy: Any):
+        super().__init__()
+        self.policy = policy
+
+    def forward(self, observation: Tensor) -> Tensor:
+        """Actions ``(N, A)``, or ``(N,)`` int64."""
+        return self.policy.env_action(self.policy(observation.flatten(1)).mode())
+
+
+class _Block(nn.Module):
+    """A :class:`~agents.convolution.Block` in torch's own functions, which every exporter knows."""
+
+    def __init__(self, block: Block):
+        super().__init__()
+        self.weight, self.scale, self.shift = block.weight, block.scale, block.shift
+        self.strided, self.epsilon = block.strided, block.epsilon
+
+    def forward(self, images: Tensor) -> Tensor:
+        """``(S, C, H, W)`` to ``(S, channels, H // 2, W // 2)``; strided, both rounded up."""
+        maps = F.conv2d(images, self.weight, stride=2 if self.strided else 1, padding=1)
+        centred = maps - maps.mean((0, 2, 3), keepdim=True)
+        variance = centred.square().mean((0, 2, 3), keepdim=True)
+        scale, shift = self.scale.view(-1, 1, 1), self.shift.view(-1, 1, 1)
+        maps = F.relu(centred * torch.rsqrt(variance + self.epsilon) * scale + shift)
+        return maps if self.strided else F.max_pool2d(maps, 2)
+
+
+def _holding(module: nn.Module, params: dict[str, Tensor]) -> nn.Module:
+    """A copy of the module with these parameters, on the CPU."""
+    own = copy.deepcopy(module).cpu()
+    with torch.no_grad():
+        for name, parameter in own.named_parameters():
+            parameter.copy_(params[name])
+    return own.requires_grad_(False)
+
+
+def _in_torchs_layers(network: nn.Module) -> nn.Module:
+    """The network with its convolution blocks in torch's functions."""
+    for name, layer in network.named_children():
+        setattr(network, name, _Block(layer) if isinstance(layer, Block) else layer)
+    return network
+
+
+def _check_equal(model: AdaptedPolicy | AdaptedNetwork, file: Path) -> None:
+    """Raise unless the file computes what ``predict`` does, on random inputs of several sizes."""
+    session, generator = open_onnx(file), np.random.default_rng(0)
+    for size in (1, 7, 64):
+        inputs = generator.normal(size=(size, *input_shape(model))).astype(np.float32)
+        expected = predicted(model, inputs)
+        got = run_onnx(session, inputs)
+        if got.shape != expected.shape or not np.allclose(got, expected, TOLERANCE, TOLERANCE):
+            raise InputError(
+                f"onnx: expected ONNX Runtime to give the model's own outputs to {TOLERANCE:g}, "
+                "got others; nothing was written. Please report it with the model."
+            )

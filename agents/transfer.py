@@ -1,0 +1,145 @@
+"""Starting from another run's theta, of another family perhaps: layers that match are carried."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from torch import Tensor
+
+from meta_rl import checkpoint
+from meta_rl.config import Config
+from meta_rl.errors import InputError
+from meta_rl.naming import part_of
+from meta_rl.types import Params, Problem
+
+
+class Match(NamedTuple):
+    """Where one parameter starts."""
+
+    name: str
+    source: str | None  # the other run's parameter that it is a copy of; None if it is fresh
+    why: str
+
+
+class FromRun:
+    """Theta of another run, wherever layers match; the rest is fresh.
+
+    Layers are matched by their place from the input, heads with heads alone: a policy's ``mean``
+    and ``logits``, and a few-shot network's layers, count alike. A layer is carried as a whole or
+    not at all, if all of its tensors have the shapes of the new one's. The new run's inner rule and
+    outer optimizer start as they would without.
+
+    Args:
+        run: a run folder of ``train.py``, one checkpoint in it, or an adapted model's folder.
+    """
+
+    def __init__(self, run: str | Path):
+        self.run = Path(run)
+        self.matches: list[Match] = []
+
+    def theta(self, problem: Problem, config: Config) -> Params:
+        """The problem's initial parameters with the other run's where they match.
+
+        Raises:
+            InputError: if there is no run, it has another activation, or nothing matches.
+        """
+        _, manifest, tensors, _ = checkpoint.load_newest(self.run)
+        kind = str(manifest.get("kind"))
+        checkpoint.require_fields(manifest, "meta" if kind != "adapted" else kind, config=dict)
+        source = tensors if kind == "adapted" else part_of("theta", tensors)
+        own = problem.initial_parameters()
+        self._check_activation(manifest["config"], config)
+        self.matches = match(own, source)
+        if not any(m.source for m in self.matches):
+            units = {_split(n)[0]: len(v) for n, v in source.items() if v.ndim >= 2}
+            hidden = [units[layer] for layer in _layers(source)[:-1]]
+            raise InputError(
+                f"init_run: expected a layer of {self.run} to fit, got none: {self.matches[0].why}."
+                f" Its hidden layers have {' '.join(map(str, hidden))} units: give them to "
+                "--network.hidden (or --network.channels)."
+            )
+        return {
+            m.name: source[m.source].to(own[m.name]) if m.source else own[m.name]
+            for m in self.matches
+        }
+
+    @property
+    def told(self) -> list[str]:
+        """A line for each parameter: carried or fresh, and why."""
+        width = max(len(m.name) for m in self.matches)
+        head = f"theta starts from {self.run}:"
+        return [head, *(f"  {m.name.ljust(width)}  {_verb(m)}: {m.why}" for m in self.matches)]
+
+    def keep(self, folder: Path) -> None:
+        """Write into a run folder what was carried, as ``init_run.json``."""
+        content: dict[str, Any] = {"run": str(self.run)}
+        content["parameters"] = {m.name: {"start": _verb(m), "why": m.why} for m in self.matches}
+        (folder / "init_run.json").write_text(json.dumps(content, indent=1) + "\n")
+
+    def _check_activation(self, theirs: dict[str, Any], config: Config) -> None:
+        network: Any = theirs.get("network")
+        given = network.get("activation") if isinstance(network, dict) else None
+        ours, perceptron = config.network.activation, config.network.kind == "mlp"
+        if perceptron and given != ours:
+            raise InputError(
+                f"init_run: expected activation {ours}, got {given} in {self.run}: the same weights"
+                f" would compute something else. Give --network.activation {given}."
+            )
+
+
+def match(own: Params, source: Params) -> list[Match]:
+    """For each of our parameters, which of the source's it can start from, and why (not)."""
+    ours, theirs = _layers(own), _layers(source)
+    matches = []
+    for name, value in own.items():
+        layer, leaf = _split(name)
+        if layer not in ours:  # log_std, context: no layer, one of a kind
+            other = next((n for n in source if _split(n)[1] == leaf), None)
+            matches.append(_compared(name, value, other, source))
+            continue
+        place = ours.index(layer)
+        head = place == len(ours) - 1
+        if place >= len(theirs) or head != (place == len(theirs) - 1):
+            what = "the head" if head else f"hidden layer {place + 1}"
+            why = f"{what} of {len(ours)} layers, they have {len(theirs)}"
+            matches.append(Match(name, None, why))
+            continue
+        # A layer that fits in part would be fed, or read, by numbers it was not trained with.
+        each = [
+            _compared(n, v, f"{theirs[place]}.{_split(n)[1]}".lstrip("."), source)
+            for n, v in own.items()
+            if _split(n)[0] == layer
+        ]
+        misfit = next((m for m in each if m.source is None), None)
+        fits = next(m for m in each if m.name == name)
+        matches.append(fits if misfit is None else Match(name, None, misfit.why))
+    return matches
+
+
+def _compared(name: str, value: Tensor, other: str | None, source: Params) -> Match:
+    if other is None or other not in source:
+        return Match(name, None, "they have none")
+    shapes = list(value.shape), list(source[other].shape)
+    if shapes[0] != shapes[1]:
+        return Match(name, None, f"expected {shapes[0]} for {name}, got {shapes[1]}")
+    return Match(name, other, f"{shapes[0]} of {other}")
+
+
+def _layers(params: Params) -> list[str]:
+    """Names of the layers, those with a weight of two or more dimensions, from the input on.
+
+    By their numbers: a checkpoint's tensors come in any order.
+    """
+    names = dict.fromkeys(_split(n)[0] for n, v in params.items() if v.ndim >= 2)
+    return sorted(names, key=lambda layer: [int(p) for p in layer.split(".") if p.isdigit()])
+
+
+def _split(name: str) -> tuple[str, str]:
+    layer, _, leaf = name.rpartition(".")
+    return layer, leaf
+
+
+def _verb(match: Match) -> str:
+    return "carried" if match.source else "fresh"

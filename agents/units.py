@@ -1,0 +1,40 @@
+"""Where hidden units (or channels) of our networks have their entries, and how to have fewer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import pairwise
+from typing import Any
+
+from torch import nn
+
+from agents.convolution import Block
+from meta_rl.config import NetworkConfig
+from meta_rl.pruning import Layer, Place
+
+
+def hidden_layers(network: nn.Module) -> list[Layer]:
+    """The hidden layers of a network or policy of ours, first to last.
+
+    A unit's own parameters are rows of its layer's; those of the next layer that use it are
+    columns: one, or where images were flattened, as many as there are pixels left of a channel.
+    """
+    named: list[tuple[str, Any]] = [
+        (name, layer)
+        for name, layer in network.named_modules()
+        if isinstance(layer, nn.Linear | Block)
+    ]
+    layers = []
+    for (name, layer), (after, following) in pairwise(named):
+        units = layer.weight.shape[0]
+        own = (Place(f"{name}.{part}", 0, 1) for part, _ in layer.named_parameters())
+        uses = Place(f"{after}.weight", 1, following.weight.shape[1] // units)
+        layers.append(Layer(units, (*own, uses)))
+    return layers
+
+
+def resized(config: NetworkConfig, units: Sequence[int]) -> NetworkConfig:
+    """The settings with so many units (or channels) in the hidden layers."""
+    field = "channels" if config.kind == "convolutional" else "hidden"
+    return replace(config, **{field: tuple(units)})

@@ -1,0 +1,131 @@
+"""Meta-iterations saved by a warm start: distilled experts, and another family's theta.
+
+    python -m benchmarks.transfer
+
+Each work meta-trains from scratch and from a start, on the same seeds, and is asked in how many
+iterations the return after adaptation reaches what training from scratch has at its end (the mean
+over seeds and the last five iterations). The start's own cost is told beside. Writes
+``benchmarks/results/transfer.json``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+from stable_baselines3 import PPO
+
+import envs
+import presets
+from agents.distillation import FromExperts
+from agents.transfer import FromRun
+from benchmarks.provenance import RESULTS, provenance, write
+from meta_rl.config import Config
+
+LAST, SMOOTHED = 5, 3
+EXPERTS, EXPERT_STEPS = 4, 20_000
+EXPERT_TASKS = 2017  # seed: no run has seen them
+
+Starts = dict[str, tuple[Any, int]]
+"""A start for each seed's run, by name, and the environment steps that it cost."""
+
+
+def small(name: str, **data: Any) -> Config:
+    """A preset with fewer tasks and episodes, and no pictures."""
+    config = presets.preset(name)
+    return dataclasses.replace(config, data=dataclasses.replace(config.data, **data))
+
+
+WORKS = {
+    "cartpole": small("cartpole", tasks=10, episodes=5),
+    "navigation-pearl": small("navigation-pearl", tasks=10, episodes=20),
+}
+
+
+def cartpole_experts(home: Path, imitation: int) -> Starts:
+    """PPO with its default settings on a task each; distilled, and imitated through adaptation."""
+    family, experts = envs.make_family("cartpole"), []
+    for number, task in enumerate(family.sample_tasks(EXPERTS, EXPERT_TASKS)):
+        file = home / f"{number}.zip"
+        PPO("MlpPolicy", family.make_env(task), seed=number, device="cpu").learn(EXPERT_STEPS).save(
+            file
+        )
+        experts.append((task, file))
+    cost = EXPERTS * EXPERT_STEPS
+    starts: Starts = {f"{EXPERTS} PPO experts distilled": (FromExperts(experts), cost)}
+    if imitation:
+        starts[f"and {imitation} iterations of imitation"] = FromExperts(experts, imitation), cost
+    return starts
+
+
+def navigation(home: Path, imitation: int) -> Starts:
+    """MAML on navigation-2d: other starts, goals and horizon."""
+    config = small("navigation-2d", tasks=10, episodes=20)
+    source = presets.build(dataclasses.replace(config, seed=100)).learn(30)
+    return {"navigation-2d's theta": (FromRun(source.save(home / "source")), source.samples)}
+
+
+STARTS = {"cartpole": cartpole_experts, "navigation-pearl": navigation}
+
+
+def returns(config: Config, seed: int, iterations: int, start: Any) -> tuple[list[float], int]:
+    """The return after adaptation of every iteration, on training tasks, and the steps taken."""
+    learner = presets.build(dataclasses.replace(config, seed=seed), start=start)
+    curve: list[float] = []
+    learner.learn(iterations, [lambda _, metrics: curve.append(metrics["meta/return_post"])])
+    return curve, learner.samples
+
+
+def reached(curve: list[float], level: float) -> int | None:
+    """The first iteration whose mean with those just before it is as high; None if none is."""
+    means = np.convolve(curve, np.ones(SMOOTHED) / SMOOTHED, "valid")
+    found = np.flatnonzero(means >= level)
+    return int(found[0]) + SMOOTHED if len(found) else None
+
+
+def measure(work: str, iterations: int, count: int, imitation: int) -> dict[str, Any]:
+    """Curves of each arm, and when each seed reaches what scratch has at its end."""
+    with TemporaryDirectory() as home:
+        starts: Starts = {"from scratch": (None, 0), **STARTS[work](Path(home), imitation)}
+        arms: dict[str, Any] = {}
+        for arm, (start, cost) in starts.items():
+            runs = []
+            for seed in range(count):
+                curve, samples = returns(WORKS[work], seed, iterations, start)
+                run = {"seed": seed, "curve": np.round(curve, 3).tolist(), "samples": samples}
+                if isinstance(start, FromExperts):
+                    run |= {"kl": start.divergences, "imitation_samples": start.samples}
+                runs.append(run)
+                print(work, arm, seed, np.round(curve, 1).tolist(), flush=True)
+            arms[arm] = {"start_samples": cost, "runs": runs}
+    ends = [run["curve"][-LAST:] for run in arms["from scratch"]["runs"]]
+    level = float(np.mean(ends))
+    for arm in arms.values():
+        for run in arm["runs"]:
+            run["reached"] = reached(run["curve"], level)
+    return {"level": level, "iterations": iterations, "arms": arms}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--works", nargs="+", default=list(WORKS), choices=WORKS)
+    parser.add_argument("--iterations", type=int, default=25)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--imitation", type=int, default=0, help="iterations, as a further arm")
+    args = parser.parse_args()
+    file = RESULTS / "transfer.json"
+    # Works that are not asked for stay as they were measured.
+    results: dict[str, Any] = json.loads(file.read_text())["works"] if file.exists() else {}
+    for work in args.works:
+        results[work] = measure(work, args.iterations, args.seeds, args.imitation)
+        results[work]["commit"] = provenance()["commit"]
+        print(write("transfer", {"works": results}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,119 @@
+"""ONNX Runtime gives what predict gives, from every kind of model, or there is no file."""
+
+import importlib.util
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+
+from agents import convolutional, make_network, make_policy
+from agents.onnx_file import input_shape, open_onnx, predicted, run_onnx, save_onnx, to_module
+from meta_rl import seeds
+from meta_rl.adapted import AdaptedNetwork, AdaptedPolicy
+from meta_rl.config import NetworkConfig
+from meta_rl.errors import InputError
+
+needs_onnx = pytest.mark.skipif(
+    any(importlib.util.find_spec(name) is None for name in ("onnxruntime", "onnxscript")),
+    reason="the extra onnx is not installed",
+)
+BOX = gym.spaces.Box(np.array([-2.0, 0.0], np.float32), np.array([2.0, 0.5], np.float32))
+SOME = NetworkConfig(hidden=(8,))
+
+
+def moved(module):
+    """Parameters of a module that are none of its own."""
+    generator = seeds.generator(1)
+    return {
+        name: value.detach() + 0.5 * torch.randn(value.shape, generator=generator)
+        for name, value in module.named_parameters()
+    }
+
+
+def policy(action_space, network=SOME, shape=(3,), scale=4.0):
+    space = gym.spaces.Box(-1.0, 1.0, shape)
+    module = make_policy(
+        space, action_space, network, seeds.generator(0), action_scale=scale, init_std=0.5
+    )
+    return AdaptedPolicy(module, moved(module), shape, (), {})
+
+
+def network(shape, module, classifies):
+    return AdaptedNetwork(module, moved(module), (), {}, shape, classifies)
+
+
+def images(**settings):
+    return convolutional((1, 16, 16), 3, seeds.generator(0), **settings)
+
+
+MODELS = {
+    "box": lambda: policy(BOX),
+    "discrete, counted from 2": lambda: policy(gym.spaces.Discrete(4, start=2)),
+    "context": lambda: policy(BOX, NetworkConfig(hidden=(8,), context=3)),
+    "observations in rows": lambda: policy(BOX, shape=(2, 3)),
+    "unbounded": lambda: policy(gym.spaces.Box(-np.inf, np.inf, (2,))),
+    "regression": lambda: network(
+        (2,), make_network((2,), 1, NetworkConfig(hidden=(8,)), seeds.generator(0)), False
+    ),
+    "images": lambda: network((1, 16, 16), images(channels=(12, 4, 3, 2)), True),
+    "images, strided": lambda: network((1, 16, 16), images(channels=4, strided=True), True),
+}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_module_that_is_exported_computes_what_predict_does(name):
+    model = MODELS[name]()
+    inputs = 3 * np.random.default_rng(2).normal(size=(50, *input_shape(model))).astype(np.float32)
+    own = predicted(model, inputs)
+    module = to_module(model)
+    got = module(torch.from_numpy(inputs)).numpy()
+    np.testing.assert_allclose(got, own, rtol=1e-5, atol=1e-5)
+    assert got.dtype == own.dtype
+    assert len(np.unique(own, axis=0)) > 1
+    assert not any(p.requires_grad for p in module.parameters())
+
+
+@needs_onnx
+@pytest.mark.parametrize("name", ["box", "discrete, counted from 2", "images"])
+def test_onnx_runtime_gives_what_predict_gives(name, tmp_path):
+    model, file = MODELS[name](), tmp_path / "model.onnx"
+    save_onnx(model, file)
+    session = open_onnx(file)
+    for size in (1, 33):
+        inputs = 3 * np.random.default_rng(2).normal(size=(size, *input_shape(model))).astype(
+            np.float32
+        )
+        own = predicted(model, inputs)
+        np.testing.assert_allclose(run_onnx(session, inputs), own, rtol=1e-5, atol=1e-5)
+    assert list(tmp_path.iterdir()) == [file]
+    with pytest.raises(InputError, match="exists already; nothing was overwritten"):
+        save_onnx(model, file)
+
+
+@needs_onnx
+def test_a_file_that_computes_something_else_is_not_kept(tmp_path, monkeypatch):
+    model = MODELS["box"]()
+    other = AdaptedPolicy(model.policy, moved(model.policy), (3,), (), {})
+    other.params["mean.2.bias"] = other.params["mean.2.bias"] + 0.1
+    wrong = to_module(other)
+    monkeypatch.setattr("agents.onnx_file.to_module", lambda _: wrong)
+    with pytest.raises(InputError, match="expected ONNX Runtime to give the model's own outputs"):
+        save_onnx(model, tmp_path / "model.onnx")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("missing", ["onnxruntime", "onnxscript"])
+def test_without_the_packages_one_line_says_what_to_install(missing, tmp_path, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == missing else 1)
+    with pytest.raises(InputError, match=rf"got no {missing}\. Install them: pip install -e '\.\["):
+        save_onnx(MODELS["box"](), tmp_path / "model.onnx")
+
+
+@pytest.mark.parametrize(
+    ("file", "message"),
+    [("x.zip", r"a name ending in \.onnx"), ("no/x.onnx", "expected a folder to write to")],
+)
+def test_a_file_that_cannot_be_made_is_refused(file, message, tmp_path):
+    with pytest.raises(InputError, match=message):
+        save_onnx(MODELS["box"](), tmp_path / file)
