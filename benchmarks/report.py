@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from matplotlib.figure import Figure
 
 from benchmarks.experiments import FAMILIES
 from benchmarks.provenance import RESULTS
+from benchmarks.speed.tables import speed, table
 
 PAGE = Path(__file__).parent.parent / "docs" / "benchmarks.md"
 IMAGES = PAGE.parent / "images"
@@ -41,7 +41,8 @@ def main() -> None:
             "learning-smoke": short_runs,
             "learning-smoke-metaworld": short_runs,
         }
-        make = makers.get(name, learning if name.startswith("learning-") else timing)
+        kinds = {"learning": learning, "speed": speed}
+        make = makers.get(name) or kinds[name.partition("-")[0]]
         page = replaced(page, name, make(name, result) + "\n\n" + source(result))
     PAGE.write_text(page)
 
@@ -212,26 +213,6 @@ def few_shot(name: str, result: dict[str, Any]) -> str:
         ]
         parts.append(table([work, "seconds", "processor seconds", "x loop", "peak MB"], rows))
     return "\n\n".join(parts)
-
-
-def timing(name: str, result: dict[str, Any]) -> str:
-    """Median milliseconds of every phase, one column per kind of work."""
-    work = result["work"]
-    phases = list(dict.fromkeys(k for values in work.values() for k in values))
-    cell: Callable[[Any], str] = lambda v: (  # noqa: E731
-        "" if v is None else f"{1000 * v['median']:.0f} ms" if isinstance(v, dict) else f"{v:,.3g}"
-    )
-    rows = [
-        [phase.removeprefix("seconds_"), *(cell(values.get(phase)) for values in work.values())]
-        for phase in phases
-    ]
-    return table(["phase (median)", *work], rows)
-
-
-def table(head: list[str], rows: list[list[str]]) -> str:
-    """A Markdown table."""
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 if __name__ == "__main__":
