@@ -12,10 +12,12 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.func import functional_call
+from torch.utils._pytree import tree_map
 
 from envs.general import GymVec
 from meta_rl.promp import clipped_surrogate
 from meta_rl.reinforcement import Reinforcement
+from meta_rl.tasks import select
 from meta_rl.types import Episodes, Params, Task
 
 Loss = Callable[[Params, Any], Tensor]
@@ -92,14 +94,17 @@ class PolicyLoop:
         meta_gradient(*losses, self.theta, self.tasks, self.alpha)
 
     def curvature_product(self) -> list[Tensor]:
-        """The Hessian of the mean KL times a vector, by differentiating its gradient."""
+        """The Hessian of the KL's sum times a vector, by differentiating its gradient."""
         total = [torch.zeros_like(value) for value in self.vector]
         theta = list(self.theta.values())
         for supports, query in self.tasks:
             kept = max(1, round(self.fraction * len(query.mask)))
             own = [first(support, kept) for support in supports]
             phi = adapted(self.problem.inner_loss, self.theta, own, self.alpha, True)
-            kl = self._kl(phi, first(query, kept))
+            part = first(query, kept)
+            # To itself: adapted on a part of the support, it is not the policy that sampled.
+            now = self.problem.distribution(phi, part)
+            kl = self._kl(phi, part._replace(behaviour=tree_map(Tensor.detach, now)))
             gradient = torch.autograd.grad(kl, theta, create_graph=True)
             more = torch.autograd.grad(gradient, theta, self.vector)
             total = [a + b for a, b in zip(total, more, strict=True)]
@@ -131,11 +136,7 @@ class PolicyLoop:
 
 def first(episodes: Episodes, count: int) -> Episodes:
     """The first so many of one task's episodes."""
-    behaviour = type(episodes.behaviour)(*(leaf[:count] for leaf in episodes.behaviour))
-    others = {
-        name: value[:count] for name, value in episodes._asdict().items() if name != "behaviour"
-    }
-    return Episodes(behaviour=behaviour, **others)
+    return select(episodes, slice(count))
 
 
 class Sampler:

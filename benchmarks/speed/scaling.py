@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
-import resource
 import statistics
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -24,10 +23,10 @@ from presets import PRESETS, build
 
 ENOUGH = 2.0  # seconds of repetitions of a point
 # Episodes of navigation-2d from this start, one number at a time; the sinusoid's tasks beside them.
-START = {"family": "navigation-2d", "tasks": 20, "episodes": 4, "horizon": 100, "width": 64}
+START = {"family": "navigation-2d", "tasks": 20, "episodes": 2, "horizon": 100, "width": 64}
 AXES: dict[str, tuple[dict[str, Any], str, tuple[int, ...]]] = {
-    "tasks": (START, "tasks", (1, 4, 16, 64, 256, 1024, 4096)),
-    "tasks, 64 at once": (START | {"at_once": 64}, "tasks", (64, 256, 1024, 4096)),
+    "tasks": (START | {"episodes": 1}, "tasks", (1, 4, 16, 64, 256, 1024, 4096)),
+    "tasks, 64 at once": (START | {"episodes": 1, "at_once": 64}, "tasks", (64, 256, 1024, 4096)),
     "episodes": (START, "episodes", (1, 4, 16, 64, 256)),
     "horizon": (START, "horizon", (10, 30, 100, 300, 1000)),
     "width": (START, "width", (16, 64, 256, 1024)),
@@ -41,7 +40,8 @@ def measure(rounds: int, device: str) -> dict[str, Any]:
     for axis, (start, name, values) in AXES.items():
         points: dict[int, Any] = {}
         for value in values:
-            points[value] = launch(start | {name: value, "device": device})
+            threads = torch.get_num_threads()
+            points[value] = launch(start | {name: value, "device": device, "threads": threads})
             print(f"  {axis} {value}: {points[value]}", flush=True)
         axes[axis] = points
     return {"axes": axes}
@@ -57,13 +57,15 @@ def launch(point: dict[str, Any]) -> dict[str, float]:
 def point(
     family: str,
     tasks: int,
-    device: str,
-    episodes: int = 4,
+    device: str = "cpu",
+    threads: int = 1,
+    episodes: int = 2,
     horizon: int = 100,
     width: int = 64,
     at_once: int | None = None,
 ) -> dict[str, float]:
     """Sampling and meta-gradient of one size: medians in seconds, and the peak of memory in MB."""
+    torch.set_num_threads(threads)
     config = PRESETS[family]
     data: Any = dataclasses.replace(config.data, tasks=tasks)
     network, inner = config.network, dataclasses.replace(config.inner, tasks_at_once=at_once)
@@ -108,9 +110,10 @@ def memory(device: str) -> float:
     """Peak so far, in MB: of the process, or of tensors on the GPU."""
     if device != "cpu":
         return torch.cuda.max_memory_allocated() / 2**20
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    # Not getrusage, where a process inherits the peak of the one that started it.
+    status = Path("/proc/self/status").read_text()
+    return int(status.partition("VmHWM:")[2].split()[0]) / 1024
 
 
 if __name__ == "__main__":
-    torch.set_num_threads(len(os.sched_getaffinity(0)))
     print(json.dumps(point(**json.loads(sys.argv[1]))))
