@@ -52,7 +52,7 @@ class Recorded:
             with torch.enable_grad():
                 return self.function(*tree_unflatten(filled, structure))
 
-        return make_fx(function)(*tensors)
+        return make_fx(function)(*tensors).forward
 
 
 def _kind(leaf: Any) -> Any:
