@@ -112,7 +112,7 @@ def _variant(command: Adapt, learner: Any) -> tuple[Any, str, str]:
     if command.env_id is not None:
         try:
             arguments = json.loads(command.env_kwargs)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise InputError(f"env_kwargs: expected a JSON object, got {error}.") from None
         if not isinstance(arguments, dict):
             raise InputError(f"env_kwargs: expected a JSON object, got {command.env_kwargs!r}.")

@@ -11,6 +11,8 @@ from pathlib import Path
 
 from meta_rl.errors import InputError, ProcessLostError
 
+SMALLER = "Ask for fewer tasks, episodes or units, or give --inner.tasks-at-once 1."
+
 
 def import_families(file: Path | None) -> None:
     """Run a person's own Python file, which registers task families or algorithms.
@@ -34,7 +36,7 @@ def import_families(file: Path | None) -> None:
 def run_command(main: Callable[[list[str]], None]) -> None:
     """Run a command's main; InputError becomes one line on stderr and exit status 2.
 
-    Status 1 where another process of the run was lost.
+    So does memory that is not there. Status 1 where another process of the run was lost.
     """
     warnings.showwarning = lambda message, *_, **__: print(f"warning: {message}", file=sys.stderr)
     threading.excepthook = _excepthook
@@ -46,6 +48,11 @@ def run_command(main: Callable[[list[str]], None]) -> None:
     except ProcessLostError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(1) from None
+    except (MemoryError, RuntimeError) as error:
+        if "allocate" not in str(error):  # torch has no class of its own for it on the CPU
+            raise
+        print(f"error: memory: {str(error).splitlines()[0]} {SMALLER}", file=sys.stderr)
+        raise SystemExit(2) from None
     except BrokenPipeError:  # piped into head
         sys.stderr.close()
         raise SystemExit(0) from None

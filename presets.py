@@ -111,7 +111,7 @@ PRESETS: dict[str, Config] = {
     "pendulum": _episodes(
         "pendulum", step_size=0.5, episodes=10, action_scale=2.0, gamma=0.97, gae_lambda=0.97
     ),
-    "acrobot": _episodes("acrobot", step_size=1.0, episodes=5),
+    "acrobot": _episodes("acrobot", step_size=8.0, episodes=5),
     "mountain-car-energy": _episodes("mountain-car-energy", step_size=0.5, tasks=10, episodes=10),
     "mountain-car-continuous": _episodes(
         "mountain-car-continuous", step_size=1.0, tasks=10, episodes=5, action_scale=1.0

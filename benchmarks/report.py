@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -19,15 +20,19 @@ from matplotlib.figure import Figure
 from benchmarks.experiments import FAMILIES
 from benchmarks.provenance import RESULTS
 from benchmarks.speed.tables import speed, table
+from evaluation.curves import Curve
+from evaluation.tables import needed, same_tasks, scores
 
 PAGE = Path(__file__).parent.parent / "docs" / "benchmarks.md"
 IMAGES = PAGE.parent / "images"
+ELSEWHERE = ("kills", "rank-kills", "processes")  # docs/reliability.md, docs/distributed.md
 
 
 def main() -> None:
     page = PAGE.read_text()
     IMAGES.mkdir(exist_ok=True)
-    results = {path.stem: json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))}
+    files = [path for path in sorted(RESULTS.glob("*.json")) if path.stem not in ELSEWHERE]
+    results = {path.stem: json.loads(path.read_text()) for path in files}
     families = {
         name: results.pop(f"learning-{name}") for name in FAMILIES if f"learning-{name}" in results
     }
@@ -40,8 +45,9 @@ def main() -> None:
             "optimizer-choice": choices,
             "learning-smoke": short_runs,
             "learning-smoke-metaworld": short_runs,
+            "learning-smoke-variants": short_runs,
         }
-        kinds = {"learning": learning, "speed": speed}
+        kinds = {"learning": learning, "evaluation": against_baselines, "speed": speed}
         make = makers.get(name) or kinds[name.partition("-")[0]]
         page = replaced(page, name, make(name, result) + "\n\n" + source(result))
     PAGE.write_text(page)
@@ -121,6 +127,44 @@ def short_runs(name: str, result: dict[str, Any]) -> str:
         iterations = str(runs[0]["iterations"])
         rows.append([f"`{family}`", *map(interval, columns), iterations])
     return table(["", "before", "after 1", "gain", "iterations"], rows)
+
+
+def against_baselines(name: str, result: dict[str, Any]) -> str:
+    """What evaluate.py prints: all on the baselines' tasks, and the steps that baselines need."""
+    curves = [
+        Curve(
+            name=curve["name"],
+            kind=curve["kind"],
+            split=curve["split"],
+            members=tuple(curve["members"]),
+            steps=tuple(point["inner_steps"] for point in curve["points"]),
+            budget=np.array([point["budget"] for point in curve["points"]]),
+            scores=np.array([point["scores"] for point in curve["points"]], float),
+        )
+        for curve in result["curves"]
+    ]
+    given: Any = SimpleNamespace(
+        unit=result["budget_unit"],
+        settings=SimpleNamespace(seed=result["settings"]["seed"]),
+        sign=1 if result["higher_is_better"] else -1,
+    )
+    of_all = [curve for curve in curves if curve.kind != "rival"]
+    on = result["settings"]["baseline_tasks"]
+    spent = np.mean([run["samples"] for run in result["runs"]])
+    before = result["settings"]["training_steps"]
+    unit = result["budget_unit"]
+    parts = [
+        f"Meta-training took {spent:,.0f} {unit} a seed, RL2's and PPO's before they met the tasks "
+        f"{before:,}."
+    ]
+    parts += [
+        table(*scores(given, [curve for curve in of_all if curve.split == split]))
+        for split in dict.fromkeys(curve.split for curve in of_all)
+    ]
+    limited = same_tasks(curves)
+    parts += [f"On the first {on} tasks alone:", table(*scores(given, limited))]
+    parts += [f"{unit.capitalize()} needed on them:", table(*needed(given, limited))]
+    return "\n\n".join(parts)
 
 
 def interval(scores: np.ndarray) -> str:

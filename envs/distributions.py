@@ -141,6 +141,6 @@ def _number(value: object) -> float | None:
     """A finite number, or one written as text."""
     try:
         number = float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
     return number if math.isfinite(number) else None

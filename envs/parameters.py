@@ -155,7 +155,7 @@ class ParameterSpace:
         """
         try:
             tasks = json.loads(text)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise InputError(f"tasks: expected a JSON list, got {error}.") from None
         if not isinstance(tasks, list) or not all(isinstance(task, dict) for task in tasks):
             raise InputError(f"tasks: expected a JSON list of objects, got {text[:60]!r}.")

@@ -63,8 +63,7 @@ class RunRecorder:
         except OSError as error:
             raise _unwritable(self.folder, error) from error
         self.save()
-        if not resumed:
-            self._log(self._writer.layout)
+        self._laid_out = False
         self._held_out = learner.held_out_tasks(config.eval.tasks)
         self._evaluated: tuple[int, Tensor] | None = None  # the last iteration, and the scores
 
@@ -75,6 +74,9 @@ class RunRecorder:
             sizes = learner.step_sizes()
             self._log(lambda: self._writer.scalars(metrics, iteration))
             self._log(lambda: self._writer.step_sizes(sizes, config.inner, iteration))
+            if not self._laid_out:
+                self._log(self._writer.layout)
+                self._laid_out = True
         if config.eval.every and iteration % config.eval.every == 0:
             self.evaluate()
         if iteration % config.checkpoint_every == 0:
@@ -209,7 +211,7 @@ def _same_run(folder: Path, learner: MetaLearner) -> bool:
     """Whether the folder's settings are the learner's, but for the number of iterations."""
     try:
         there = from_dict(json.loads((folder / "config.json").read_text()))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return False
     one, other = (
         replace(config, iterations=1, blocks=config.blocks or 1)

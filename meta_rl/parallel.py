@@ -82,7 +82,9 @@ def share(tasks: Sequence[Any], blocks: int) -> list[Block]:
     Raises:
         InputError: unless every process gets equally many blocks, and every block a task.
     """
-    require(blocks <= len(tasks), "blocks", f"at most the {len(tasks)} tasks", blocks)
+    few = blocks <= len(tasks)
+    require(few or blocks > ranks(), "processes", f"at most the {len(tasks)} tasks", ranks())
+    require(few, "blocks", f"at most the {len(tasks)} tasks", blocks)
     require(blocks % ranks() == 0, "blocks", f"a multiple of the {ranks()} processes", blocks)
     ends = [len(tasks) * (number + 1) // blocks for number in range(blocks)]
     each = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -32,25 +33,39 @@ class RunWriter:
         self._writer = SummaryWriter(str(folder), purge_step=resumed_at)
         self._score_name = score_name
         self._history: list[tuple[int, dict[str, np.ndarray]]] = []  # of the rule
+        self._tags: set[str] = set()
 
     def layout(self) -> None:
-        """Make the Custom Scalars page show the curves that matter, first."""
-        self._writer.add_custom_scalars(self._layout())
+        """Make the Custom Scalars page show the curves that matter, first.
+
+        To be called once scalars were written: charts of what the run does not write are left out.
+        """
+        evaluated = f"eval/{self._score_name}_step_0"  # may come many iterations later
+        written = {*self._tags, evaluated}
+        pages = {
+            page: {
+                title: ["Multiline", patterns]
+                for title, patterns in charts.items()
+                if any(re.fullmatch(pattern, tag) for pattern in patterns for tag in written)
+            }
+            for page, charts in self._charts().items()
+        }
+        self._writer.add_custom_scalars(pages)
 
     def scalars(self, metrics: dict[str, float], iteration: int) -> None:
         """Every metric under its own name."""
         for name, value in metrics.items():
-            self._writer.add_scalar(name, value, iteration)
+            self._scalar(name, value, iteration)
 
     def step_sizes(self, step_sizes: Params, config: InnerConfig, iteration: int) -> None:
         """The mean of each of the rule's numbers, and one histogram of all step sizes."""
         self._history.append((iteration, means(step_sizes, config)))
         for name, value in step_sizes.items():
             flat = value.flatten().cpu()
-            self._writer.add_scalar(f"rule/{name}", flat.mean(), iteration)
+            self._scalar(f"rule/{name}", flat.mean().item(), iteration)
             if value.ndim == 1 and flat.numel() <= 10:
                 for k, one in enumerate(flat):
-                    self._writer.add_scalar(f"rule/{name}_{k}", one, iteration)
+                    self._scalar(f"rule/{name}_{k}", one.item(), iteration)
         sizes = [value for name, value in step_sizes.items() if "step_size" in name]
         everything = np.concatenate([value.flatten().cpu().numpy() for value in sizes])
         finite = everything[np.isfinite(everything)]
@@ -60,7 +75,7 @@ class RunWriter:
     def adaptation_curve(self, scores: Tensor, tag: str, iteration: int) -> None:
         """Score after 0..K steps over tasks ``(K + 1, M)``: mean scalars and a figure."""
         for k, value in enumerate(scores.mean(1)):
-            self._writer.add_scalar(f"{tag}/{self._score_name}_step_{k}", value, iteration)
+            self._scalar(f"{tag}/{self._score_name}_step_{k}", value.item(), iteration)
         figure = adaptation_figure(scores, self._score_name)
         self._writer.add_figure(f"{tag}/adaptation", figure, iteration)
         self._writer.flush()
@@ -90,27 +105,31 @@ class RunWriter:
         """Flush and close the file."""
         self._writer.close()
 
-    def _layout(self) -> dict:
+    def _scalar(self, tag: str, value: float, iteration: int) -> None:
+        self._tags.add(tag)
+        self._writer.add_scalar(tag, value, iteration)
+
+    def _charts(self) -> dict[str, dict[str, list[str]]]:
         name = self._score_name
         return {
             "The curves that matter": {
-                f"{name} before and after adaptation": ["Multiline", [f"meta/{name}_step_\\d+"]],
-                "gain from adapting": ["Multiline", ["meta/gain"]],
-                f"held-out tasks: {name} after k steps": ["Multiline", [f"eval/{name}_step_\\d+"]],
-                "step sizes": ["Multiline", ["rule/.*step_size.*"]],
-                "weights of a mixture of rules": ["Multiline", ["rule/choice.*"]],
+                f"{name} before and after adaptation": [f"meta/{name}_step_\\d+"],
+                "gain from adapting": ["meta/gain"],
+                f"held-out tasks: {name} after k steps": [f"eval/{name}_step_\\d+"],
+                "step sizes": ["rule/.*step_size.*"],
+                "weights of a mixture of rules": ["rule/choice.*"],
             },
             "Outer step": {
-                "outer loss": ["Multiline", ["train/outer_loss"]],
-                "fall of the outer loss": ["Multiline", ["train/improvement"]],
-                "KL of the step": ["Multiline", ["train/kl"]],
-                "line search": ["Multiline", ["train/step_scale", "train/accepted"]],
-                "gradient norms": ["Multiline", ["train/grad_norm.*"]],
-                "fitness of the population": ["Multiline", ["train/fitness_.*"]],
-                "diversity of the population": ["Multiline", ["train/population_diversity"]],
+                "outer loss": ["train/outer_loss"],
+                "fall of the outer loss": ["train/improvement"],
+                "KL of the step": ["train/kl"],
+                "line search": ["train/step_scale", "train/accepted"],
+                "gradient norms": ["train/grad_norm.*"],
+                "fitness of the population": ["train/fitness_.*"],
+                "diversity of the population": ["train/population_diversity"],
             },
             "Speed": {
-                "seconds by phase": ["Multiline", ["time/seconds_.*"]],
-                "samples a second": ["Multiline", ["time/fps.*"]],
+                "seconds by phase": ["time/seconds_.*"],
+                "samples a second": ["time/fps.*"],
             },
         }

@@ -1,6 +1,7 @@
 """What README and docs say is true: their Python runs, their links lead somewhere."""
 
 import dataclasses
+import json
 import os
 import re
 import shlex
@@ -34,6 +35,20 @@ def python_blocks(page):
 @pytest.mark.filterwarnings("ignore:environment. an observation of task:UserWarning")
 @pytest.mark.parametrize("name", [n for n in NAMES if python_blocks(ROOT / n)])
 def test_python_blocks_run(name, tmp_path, monkeypatch):
+    run_blocks(name, tmp_path, monkeypatch)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:environment. an observation of task:UserWarning")
+@pytest.mark.parametrize("name", [n for n in NAMES if "GymFamily(" in (ROOT / n).read_text()])
+def test_families_that_pages_declare_keep_the_contract(name, tmp_path, monkeypatch):
+    scope = run_blocks(name, tmp_path, monkeypatch)
+    for own in {v.id: v for v in scope.values() if isinstance(v, GymFamily)}.values():
+        check_family(own)
+
+
+def run_blocks(name, tmp_path, monkeypatch):
+    """A page's Python, in one scope, which is returned."""
     blocks = python_blocks(ROOT / name)
     monkeypatch.chdir(tmp_path)
     for word, package in FOREIGN.items():
@@ -45,8 +60,7 @@ def test_python_blocks_run(name, tmp_path, monkeypatch):
         patch.setattr("presets.ALGORITHMS", dict(presets.ALGORITHMS))
         for block in blocks:
             exec(compile(block, name, "exec"), scope)
-    for own in {v.id: v for v in scope.values() if isinstance(v, GymFamily)}.values():
-        check_family(own)
+    return scope
 
 
 def test_the_commands_know_the_algorithm_of_the_page(tmp_path, monkeypatch, capsys):
@@ -85,6 +99,32 @@ def test_links_lead_to_files(name):
         assert (page.parent / target).exists(), target
 
 
+def test_every_fault_is_shown_by_tests_that_exist():
+    text = (ROOT / "docs" / "reliability.md").read_text()
+    rows = re.findall(r"^\| ([\d, ]*) \|(.*)\|$", text, re.MULTILINE)
+    assert {int(n) for numbers, _ in rows for n in re.findall(r"\d+", numbers)} == {*range(1, 35)}
+    for _, row in rows:
+        shown = re.findall(r"\[`(test_\w+)`\]\(\.\./(\S+?)\)", row)
+        assert shown, row
+        for name, file in shown:
+            assert f"def {name}(" in (ROOT / file).read_text(), name
+
+
+def test_the_page_gives_the_kills_that_were_measured():
+    text = (ROOT / "docs" / "reliability.md").read_text()
+    kills, ranks = (
+        json.loads((ROOT / "benchmarks" / "results" / f"{name}.json").read_text())
+        for name in ("kills", "rank-kills")
+    )
+    training, saving = kills["training"], kills["saving"]
+    assert training["different"] == saving["lost"] == saving["damaged"] == ranks["different"] == 0
+    assert f"{training['runs']} runs, {training['resumed']} resumes" in text
+    assert f"| {training['killed']} | 0; all {training['runs']} runs" in text
+    assert f"| {saving['killed']} | 0 |" in text
+    assert f"{ranks['launches']} launches | {ranks['recovered']} | 0;" in text
+    assert ranks["recovered"] == ranks["killed"]
+
+
 def test_readme_gives_two_single_line_commands():
     text = (ROOT / "README.md").read_text()
     section = text.split("## Two commands")[1].split("\n## ")[0]
@@ -104,7 +144,7 @@ def commands_of(page):
     return [words[1:] for words in lines if words[:1] == ["python"] and words[1].endswith("t.py")]
 
 
-@pytest.mark.parametrize("page", ["quickstart.md", "adapt.md", "few-shot.md"])
+@pytest.mark.parametrize("page", ["index.md", "adapt.md", "few-shot.md"])
 def test_commands_have_the_options_that_pages_give(page):
     named = commands_of(f"docs/{page}")
     assert named

@@ -1,4 +1,4 @@
-"""What goes wrong around a run: full or read-only disks, signals, two at once, bombs."""
+"""What goes wrong in and around a run: environments, disks, signals, two at once, bombs."""
 
 import hashlib
 import json
@@ -11,9 +11,16 @@ import sys
 from contextlib import contextmanager
 from dataclasses import replace
 
+import gymnasium as gym
+import numpy as np
 import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch.utils._pytree import tree_leaves
 
+import envs
 import presets
+from envs import GymFamily, Parameter, Uniform
 from meta_rl import callbacks, checkpoint
 from meta_rl.callbacks import RunRecorder, StopOnSignal
 from meta_rl.errors import InputError
@@ -212,3 +219,107 @@ def test_another_action_space_is_refused():
 def test_no_trajectories_are_refused(field):
     with pytest.raises(InputError, match=f"data.{field}: expected 1 or more, got 0"):
         tiny("cartpole", **{field: 0})
+
+
+class Fragile(gym.Env):
+    """Its episodes have so many steps, of reward 1 each; it can be told to fail in the last."""
+
+    observation_space = gym.spaces.Box(-1, 1, (2,))
+    action_space = gym.spaces.Discrete(2)
+    last, fault, limit = 3, None, False
+
+    def __init__(self, gain=1.0):
+        self.gain = gain
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.time = 0
+        return np.zeros(2, np.float32), {}
+
+    def step(self, action):
+        self.time += 1
+        ends = self.time == self.last
+        if ends and self.fault == "raises":
+            raise RuntimeError("the motor burnt out")
+        what, value = self.fault if ends and self.fault else (None, 0.0)
+        obs = np.full(2, value if what == "observation" else 0.1 * self.gain, np.float32)
+        reward = value if what == "reward" else 1.0
+        return obs, reward, ends and not self.limit, ends and self.limit, {}
+
+
+@pytest.fixture
+def fragile(monkeypatch):
+    """A family of it."""
+    family = GymFamily(Fragile, Parameter("gain", Uniform(0.5, 2.0)), horizon=9, id="fragile")
+    monkeypatch.setitem(envs.FAMILIES, "fragile", family)
+
+
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        ("raises", "raised RuntimeError: the motor burnt out"),
+        *(
+            ((what, value), f"returned a {what} that is NaN or infinite")
+            for what, value in (("reward", np.nan), ("reward", -np.inf), ("observation", np.inf))
+        ),
+    ],
+)
+def test_an_environment_that_fails_in_training_costs_no_whole_iteration(
+    fault, message, fragile, monkeypatch, tmp_path
+):
+    one = presets.build(tiny("fragile"))
+    where = message + r", at step 3 of task \{'gain': [\d.]+\}, seed \d+"
+    with RunRecorder(tmp_path, one) as recorder:
+        one.learn(2, [recorder])
+        with monkeypatch.context() as patch:
+            patch.setattr(Fragile, "fault", fault)
+            with pytest.raises(InputError, match=where):
+                one.learn(1, [recorder])
+    mended, never = presets.load(tmp_path).learn(2), presets.build(tiny("fragile")).learn(4)
+    assert mended.iteration == 4
+    torch.testing.assert_close(mended.meta, never.meta, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("algorithm", ["maml", "e-maml", "promp", "reptile", "es-maml", "ga-maml"])
+def test_one_step_episodes_of_equal_rewards_and_observations_are_learned_from(
+    algorithm, fragile, monkeypatch
+):
+    """All advantages are 0 and the baseline's equations singular."""
+    monkeypatch.setattr(Fragile, "last", 1)
+    one = presets.build(tiny("fragile", algorithm)).learn(2)
+    assert one.iteration == 2
+    assert all(bool(torch.isfinite(leaf).all()) for leaf in tree_leaves(one.meta))
+    policy = one.adapt({"gain": 1.0}, steps=2, episodes=2)
+    assert policy.scores == (1.0, 1.0, 1.0)
+
+
+def test_a_time_limit_is_learned_from_as_an_end_is(fragile, monkeypatch):
+    learned = {}
+    for limit in (False, True):
+        monkeypatch.setattr(Fragile, "limit", limit)
+        learned[limit] = presets.build(tiny("fragile")).learn(2).meta
+    torch.testing.assert_close(learned[True], learned[False], rtol=0, atol=0)
+
+
+def test_a_save_killed_at_any_of_its_lines_leaves_the_old_checkpoint_or_the_new_one(tmp_path):
+    command = [sys.executable, "-m", "tests.kills", str(tmp_path)]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    assert int(result.stdout) > 30  # lines, each a death
+
+
+def test_a_step_size_that_was_learned_to_be_negative_is_on_record(tmp_path):
+    """Only with ``positive`` none can it be; then steps climb, and TensorBoard shows why."""
+    config = tiny("sinusoid")
+    free = replace(config, inner=replace(config.inner, positive="none"), log_every=1)
+    one = presets.build(free)
+    one.meta.rule["step_size"].data.fill_(-0.5)
+    with RunRecorder(tmp_path, one) as recorder:
+        metrics = one.iterate()
+        recorder(one, metrics)
+    assert metrics["meta/loss_post"] > metrics["meta/loss_pre"]
+    events = EventAccumulator(str(tmp_path)).Reload()
+    assert events.Scalars("rule/step_size")[-1].value == pytest.approx(-0.5, abs=0.01)
+    usual = presets.build(config)
+    usual.meta.rule["step_size"].data.fill_(-50.0)
+    assert usual.step_sizes()["step_size"] > 0

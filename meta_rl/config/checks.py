@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import types
 import typing
 from typing import Any, Literal
@@ -10,7 +11,7 @@ from meta_rl.errors import require
 
 
 def require_types(config: Any, prefix: str) -> None:
-    """Refuse settings whose type is not the declared one.
+    """Refuse settings whose type is not the declared one, or that are too large for a tensor.
 
     Raises:
         InputError: naming the setting, what it may be and what it is.
@@ -22,6 +23,7 @@ def require_types(config: Any, prefix: str) -> None:
             one_of = "one of " + ", ".join(map(repr, typing.get_args(hint)))
             expected = one_of if literal else getattr(hint, "__name__", str(hint))
             require(False, f"{prefix}.{name}".lstrip("."), expected, value)
+        require(_holds(value), f"{prefix}.{name}".lstrip("."), "a number that tensors hold", value)
 
 
 def require_if_given(what: str, expected: str, got: float | None) -> None:
@@ -45,3 +47,12 @@ def _fits(value: Any, hint: Any) -> bool:
         allowed = int if hint is int else (int, float)
         return isinstance(value, allowed) and not isinstance(value, bool)
     return isinstance(value, hint)
+
+
+def _holds(value: Any) -> bool:
+    """Whether int64 or float32 can; what is not finite is told by the setting's own check."""
+    if isinstance(value, tuple):
+        return all(map(_holds, value))
+    if isinstance(value, int):
+        return abs(value) < 2**63
+    return not isinstance(value, float) or not math.isfinite(value) or abs(value) < 2.0**128

@@ -52,8 +52,14 @@ def test_observations_that_never_change_do_not_break_the_fit():
 
 
 def test_equations_that_cannot_be_solved_leave_that_task_without_a_baseline():
-    obs = torch.ones(2, 1, 4, 1)
-    target = torch.ones(2, 1, 4)
-    obs[1] = float("nan")
-    values = LinearFeatureBaseline().fit_predict(obs, target, torch.ones(2, 1, 4))
-    torch.testing.assert_close(values[0], target[0], atol=1e-3, rtol=0)
+    moment = torch.ones(2, 3, 1, dtype=torch.float64)
+    normal = torch.stack([torch.eye(3), -1e9 * torch.eye(3)]).double()  # what rounding can leave
+    weights = LinearFeatureBaseline()._solve(normal, moment)
+    torch.testing.assert_close(weights[0], moment[0], rtol=1e-4, atol=0)
+    assert torch.equal(weights[1], torch.zeros(3, 1))
+
+
+def test_observations_that_cannot_be_told_apart_get_more_ridge_until_they_can():
+    normal = torch.full((1, 3, 3), 1e12, dtype=torch.float64)
+    weights = LinearFeatureBaseline()._solve(normal, normal[:, :, :1])
+    torch.testing.assert_close(weights.sum(1), torch.ones(1, 1).double(), rtol=1e-3, atol=0)

@@ -43,6 +43,12 @@ class Ragged(gym.Env):
         return np.zeros((2, 2), np.float32), 1.0, self.time == self.lasts, False, {}
 
 
+class Named(Ragged):
+    """Its observations have names."""
+
+    observation_space = gym.spaces.Dict({"arm": gym.spaces.Box(-1, 1, (2,))})
+
+
 @pytest.mark.parametrize("env_id", ["CartPole-v1", "Pendulum-v1", "MetaRL/Navigation2D-v0"])
 def test_registered_environments_step_as_they_do_alone(env_id):
     family = GymFamily(env_id)
@@ -175,6 +181,7 @@ def test_an_environment_that_raises_is_named_with_task_seed_and_step():
         ),
         (lambda: GymFamily(Ragged), "no time limit"),
         (lambda: GymFamily("Blackjack-v1", horizon=5), "expected Box observations"),
+        (lambda: GymFamily(Named, horizon=5), "expected Box observations"),
         (lambda: GymFamily(3), "expected a Gymnasium id, a gymnasium.Env or a function, got 3"),
     ],
 )

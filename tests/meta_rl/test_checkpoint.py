@@ -135,7 +135,7 @@ def test_one_flipped_bit_anywhere_is_noticed(file, tmp_path):
 def test_truncation_is_noticed(file, tmp_path):
     path = checkpoint.save(tmp_path / "c", {"kind": "test"}, TENSORS) / file
     whole = path.read_bytes().rstrip()
-    for length in (0, 1, len(whole) // 2, len(whole) - 1):
+    for length in range(len(whole)):
         path.write_bytes(whole[:length])
         with pytest.raises(InputError, match="damaged"):
             checkpoint.load(path.parent)

@@ -17,12 +17,13 @@ from torch.utils._pytree import tree_leaves
 
 import presets
 import train
-from meta_rl import checkpoint, parallel
+from meta_rl import MetaLearner, checkpoint, parallel
 from meta_rl.errors import InputError
 from meta_rl.parallel import Blocks
 from meta_rl.tasks import select
 from meta_rl.trial import collect
 from tests import ranks
+from tests.test_resume import tiny
 
 ROOT = Path(__file__).parent.parent.parent
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run"]
@@ -79,6 +80,30 @@ def test_processes_hold_equally_many_blocks(monkeypatch):
     assert [block.number for block in parallel.share("abcdefg", 4)] == [2, 3]
     with pytest.raises(InputError, match=r"blocks: expected a multiple of the 2 processes, got 3"):
         parallel.share("abcdefg", 3)
+
+
+def test_more_processes_than_tasks_are_refused(monkeypatch):
+    monkeypatch.setattr(parallel, "ranks", lambda: 4)
+    with pytest.raises(InputError, match=r"processes: expected at most the 2 tasks, got 4"):
+        presets.build(tiny("bandit-5"))
+
+
+def test_only_the_first_process_makes_and_writes_a_run_folder(monkeypatch, tmp_path, capsys):
+    """The second of two, whose collectives find each time what it gave itself."""
+    monkeypatch.setattr(parallel, "ranks", lambda: 2)
+    monkeypatch.setattr(parallel, "rank", lambda: 1)
+    monkeypatch.setattr(parallel, "total", float)
+    monkeypatch.setattr(parallel, "add", lambda held: list(held[0]))
+    monkeypatch.setattr(parallel, "first", lambda answer: None)
+    monkeypatch.chdir(tmp_path)
+    options = "bandit-5 --iterations 1 --data.tasks 2 --data.episodes 2 --device cpu --eval.every 1"
+    iterated = []
+    iterate = MetaLearner.iterate
+    monkeypatch.setattr(MetaLearner, "iterate", lambda own: iterated.append(iterate(own)) or {})
+    train.main([*options.split(), "--log-dir", str(tmp_path / "runs")])
+    assert len(iterated) == 1
+    assert list(tmp_path.iterdir()) == []
+    assert capsys.readouterr().out == ""
 
 
 def test_more_blocks_than_tasks_are_refused():

@@ -129,6 +129,21 @@ def test_a_step_that_finds_nothing_better_is_rejected_and_changes_nothing():
     assert all(torch.equal(a, b) for a, b in zip(tree_leaves(learner.meta), before, strict=True))
 
 
+def test_a_line_search_that_finds_nothing_leaves_everything_as_it_was():
+    learner, supports, query, before = step_of(TRPOConfig(max_kl=1e4, backtracks=2))
+    metrics = learner.outer.step(supports, query)  # a step so long that it does harm
+    assert metrics["train/grad_norm_theta"] > 0
+    assert (metrics["train/accepted"], metrics["train/line_search_trials"]) == (0, 2)
+    assert all(torch.equal(a, b) for a, b in zip(tree_leaves(learner.meta), before, strict=True))
+
+
+def test_a_curvature_that_is_negative_everywhere_leaves_everything_as_it_was(monkeypatch):
+    learner, supports, query, before = step_of()
+    monkeypatch.setattr(learner.outer, "_curvature", lambda *_: lambda v: [-x for x in v])
+    assert learner.outer.step(supports, query)["train/accepted"] == 0
+    assert all(torch.equal(a, b) for a, b in zip(tree_leaves(learner.meta), before, strict=True))
+
+
 @pytest.mark.parametrize("outer", [TRPOConfig(), AdamConfig(), ProMPConfig(kl_target=0.01)])
 def test_a_gradient_that_is_not_finite_is_skipped_and_said(outer):
     learner, supports, query, before = step_of(outer)

@@ -1,0 +1,66 @@
+"""Saves that are killed; tests/test_faults.py runs it in a process without threads, to fork.
+
+    python -m tests.kills FOLDER
+
+Each save is killed one line of meta_rl/checkpoint.py later than the one before, until one is not.
+Prints how many were.
+"""
+
+import os
+import signal
+import sys
+from pathlib import Path
+
+import torch
+
+from meta_rl import checkpoint
+
+
+def save(run, number):
+    """A checkpoint of this iteration."""
+    path = run / "checkpoints" / f"{number:09d}"
+    checkpoint.save(path, {"iteration": number}, {"t": torch.full((9,), float(number))})
+
+
+def killed_at(line, act):
+    """Act in a child that SIGKILL ends at its n-th line of checkpoint.py; whether it came to it."""
+    child = os.fork()
+    if not child:
+        left = line
+
+        def trace(frame, event, argument):
+            nonlocal left
+            if frame.f_code.co_filename != checkpoint.__file__:
+                return None
+            left -= event == "line"
+            if left < 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return trace
+
+        try:
+            sys.settrace(trace)
+            act()
+        finally:
+            os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+
+
+def main(run):
+    """After each death the newest checkpoint is whole: the one before, or the new one."""
+    save(run, 0)
+    newest, line, killed = 0, -1, True
+    while killed:
+        line += 1
+        checkpoint.discard_temporary(run)  # as resuming does
+        killed = killed_at(line, lambda number=line + 1: save(run, number))
+        _, manifest, tensors, passed_over = checkpoint.load_newest(run)
+        assert not passed_over
+        assert manifest["iteration"] in (newest, line + 1)
+        newest = manifest["iteration"]
+        assert torch.equal(tensors["t"], torch.full((9,), float(newest)))
+    assert newest == line + 1
+    return line
+
+
+if __name__ == "__main__":
+    print(main(Path(sys.argv[1])))
