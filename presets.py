@@ -87,7 +87,7 @@ def _ratings(family: str) -> Config:
         iterations=5_000,
         log_every=50,
         checkpoint_every=1_000,
-        inner=InnerConfig(steps=3, step_size=0.05),
+        inner=InnerConfig(steps=3, step_size=0.05, recorded=True),
         outer=AdamConfig(learning_rate=1e-3),
         data=ShotsConfig(tasks=25, shots=10, queries=10),
         network=NetworkConfig(hidden=(64, 64), activation="relu"),
@@ -141,7 +141,7 @@ PRESETS: dict[str, Config] = {
         iterations=70_000,
         log_every=100,
         checkpoint_every=10_000,
-        inner=InnerConfig(steps=1, step_size=0.01),
+        inner=InnerConfig(steps=1, step_size=0.01, recorded=True),
         outer=AdamConfig(learning_rate=1e-3),
         data=ShotsConfig(tasks=25, shots=10, queries=10),
         network=NetworkConfig(hidden=(40, 40), activation="relu"),
@@ -344,6 +344,8 @@ def build(
 ) -> MetaLearner:
     """A learner at the start of meta-training.
 
+    From here on the process keeps the memory it frees (:mod:`meta_rl.memory`).
+
     Args:
         config: what to train.
         device: ``cpu``, ``cuda``, or ``auto`` for CUDA where there is one.
@@ -355,8 +357,9 @@ def build(
         InputError: if the family is unknown, the device is not there, or the zip or start does not
             fit.
     """
-    from meta_rl import MetaLearner, parallel
+    from meta_rl import MetaLearner, memory, parallel
 
+    memory.keep_freed_memory()
     blocks = config.blocks or parallel.ranks()
     parallel.share(range(config.data.tasks), blocks)  # which refuses what cannot be shared out
     if parallel.ranks() > 1:
@@ -524,5 +527,10 @@ def _problem(config: Config, device: str) -> Any:
         action_scale=config.data.action_scale,
     )
     return Reinforcement(
-        family, policy.to(device), LinearFeatureBaseline(), config.data, envs.GymFamily
+        family,
+        policy.to(device),
+        LinearFeatureBaseline(),
+        config.data,
+        envs.GymFamily,
+        recorded=config.inner.recorded,
     )

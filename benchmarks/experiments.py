@@ -130,6 +130,10 @@ EXPERIMENTS: dict[str, dict[str, Config]] = {
         f"{fraction:g} of the episodes": outer(NAVIGATION, curvature_fraction=fraction)
         for fraction in (1.0, 0.25)
     },
+    "conjugate-gradients": {
+        "ten iterations": outer(NAVIGATION, cg_progress=0.0),
+        "until one adds 1 %": NAVIGATION,
+    },
     "cartpole": {
         "maml": CARTPOLE,
         "pretrained": inner(CARTPOLE, steps=0, per_step=False),

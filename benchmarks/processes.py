@@ -19,8 +19,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from benchmarks.meta_iteration import summary
 from benchmarks.provenance import write
+from benchmarks.speed.machine import summary
 from meta_rl import parallel
 from presets import PRESETS, build
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,6 +19,7 @@ from matplotlib.figure import Figure
 
 from benchmarks.experiments import FAMILIES
 from benchmarks.provenance import RESULTS
+from benchmarks.speed.tables import speed, table
 from evaluation.curves import Curve
 from evaluation.tables import needed, same_tasks, scores
 
@@ -49,8 +49,8 @@ def main() -> None:
             "learning-smoke-metaworld": short_runs,
             "learning-smoke-variants": short_runs,
         }
-        kinds = {"learning": learning, "evaluation": against_baselines}
-        make = makers.get(name, kinds.get(name.partition("-")[0], timing))
+        kinds = {"learning": learning, "evaluation": against_baselines, "speed": speed}
+        make = makers.get(name) or kinds[name.partition("-")[0]]
         page = replaced(page, name, make(name, result) + "\n\n" + source(result))
     PAGE.write_text(page)
 
@@ -301,26 +301,6 @@ def few_shot(name: str, result: dict[str, Any]) -> str:
         ]
         parts.append(table([work, "seconds", "processor seconds", "x loop", "peak MB"], rows))
     return "\n\n".join(parts)
-
-
-def timing(name: str, result: dict[str, Any]) -> str:
-    """Median milliseconds of every phase, one column per kind of work."""
-    work = result["work"]
-    phases = list(dict.fromkeys(k for values in work.values() for k in values))
-    cell: Callable[[Any], str] = lambda v: (  # noqa: E731
-        "" if v is None else f"{1000 * v['median']:.0f} ms" if isinstance(v, dict) else f"{v:,.3g}"
-    )
-    rows = [
-        [phase.removeprefix("seconds_"), *(cell(values.get(phase)) for values in work.values())]
-        for phase in phases
-    ]
-    return table(["phase (median)", *work], rows)
-
-
-def table(head: list[str], rows: list[list[str]]) -> str:
-    """A Markdown table."""
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 if __name__ == "__main__":

@@ -160,7 +160,8 @@ class TabularMDPTensorEnv(TensorEnv):
         reward = self.mean.gather(1, case) + torch.randn(shape, generator=self.generator, **place)
         row = self.cumulative.gather(1, case.unsqueeze(-1).expand(-1, -1, STATES))
         following = (row <= self.uniform(0.0, 1.0, 1, self.generator)).sum(-1)
-        self.state = torch.nn.functional.one_hot(following, STATES).to(self.dtype)
+        # one_hot would ask whether the numbers are in range, and a GPU would wait for the answer.
+        self.state = torch.zeros_like(self.state).scatter(-1, following.unsqueeze(-1), 1.0)
         return reward, torch.zeros_like(action, dtype=torch.bool)
 
 

@@ -193,11 +193,12 @@ def _end(vector: AsyncVectorEnv) -> list[int]:
     for process in vector.processes:
         process.join(0.05)  # one that is dying
     died = [p.exitcode for p in vector.processes if p.exitcode]
-    for pipe in filter(None, vector.parent_pipes):
-        pipe.close()
     for process in vector.processes:
         process.kill()
         process.join()
+    # Only now: a worker whose pipe closes while it waits prints a traceback.
+    for pipe in filter(None, vector.parent_pipes):
+        pipe.close()
     vector.closed = True
     return died
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property, partial, reduce
 from typing import Any
 
 import torch
@@ -22,6 +23,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map
 
 from meta_rl import parallel
+from meta_rl.recording import Recorded
 from meta_rl.rules import Rule
 from meta_rl.tasks import expand, in_parts, num_tasks, over_tasks, unflatten_like
 from meta_rl.types import Meta, Params
@@ -40,6 +42,7 @@ class InnerLoop:
     ``outer_loss`` is the loss on query data, where it is not the one that is adapted on.
     ``exploration_loss(phi_k, support_k, query)`` joins it for every inner step k, where the support
     data depend on the parameters that sampled them and the outer loop is to answer for that.
+    ``recorded`` runs the meta-gradient as :class:`meta_rl.recording.Recorded`.
     """
 
     loss: Loss
@@ -48,6 +51,7 @@ class InnerLoop:
     exploration_loss: Callable[[Params, Any, Any], Tensor] | None = None
     first_order: bool = False
     tasks_at_once: int | None = None
+    recorded: bool = False
 
     def walk(self, meta: Meta, supports: Sequence[Any]) -> Iterator[Params]:
         """One task's phi after 0..K steps."""
@@ -127,21 +131,31 @@ class InnerLoop:
         is bounded by them. Batches may be :class:`meta_rl.parallel.Blocks`; the mean is then over
         the tasks of all processes.
         """
-        leaves = [leaf.detach().requires_grad_() for leaf in tree_leaves(meta)]
-        learned, tasks = unflatten_like(meta, leaves), parallel.tasks_of(query)
+        tasks = parallel.tasks_of(query)
+        share_of = partial(self.share, objective=objective) if objective else self._share
 
         def of_block(batches: Sequence[Any]) -> list[Tensor]:
-            loss, gradient = leaves[0].new_zeros(()), [torch.zeros_like(leaf) for leaf in leaves]
-            for *part, part_query in in_parts(batches, self.tasks_at_once):
-                share = self.outer_losses(learned, part, part_query, objective).sum() / tasks
-                more = torch.autograd.grad(share, leaves, allow_unused=True, materialize_grads=True)
-                loss = loss + share.detach()
-                gradient = [so_far + g for so_far, g in zip(gradient, more, strict=True)]
-            return [loss, *gradient]
+            parts = in_parts(batches, self.tasks_at_once)
+            shares = (share_of(meta, part, tasks) for part in parts)
+            return reduce(lambda *both: [a + b for a, b in zip(*both, strict=True)], shares)
 
         blocks = parallel.blocks_of(supports, query)
         loss, *gradient = parallel.add([of_block((*held, own)) for held, own in blocks])
         return loss, unflatten_like(meta, gradient)
+
+    def share(
+        self, meta: Meta, batches: Sequence[Any], tasks: int, objective: Objective | None = None
+    ) -> list[Tensor]:
+        """What some tasks add to the mean outer loss over ``tasks``, and its gradient's leaves."""
+        leaves = [leaf.detach().requires_grad_() for leaf in tree_leaves(meta)]
+        learned, (*supports, query) = unflatten_like(meta, leaves), batches
+        loss = self.outer_losses(learned, supports, query, objective).sum() / tasks
+        gradient = torch.autograd.grad(loss, leaves, allow_unused=True, materialize_grads=True)
+        return [loss.detach(), *gradient]
+
+    @cached_property
+    def _share(self) -> Callable[..., list[Tensor]]:
+        return Recorded(self.share) if self.recorded else self.share
 
     def over_tasks(self, function: Callable, *in_dims: int | None) -> Callable:
         """A function of one task as one of all, walked as ``tasks_at_once`` says."""

@@ -52,6 +52,7 @@ class MetaLearner:
             rule=rule,
             first_order=config.inner.first_order,
             tasks_at_once=config.inner.tasks_at_once,
+            recorded=config.inner.recorded,
         )
         by_gradient = config.inner.method == "gradient"
         self.inner = differentiable if by_gradient else Search(rule=rule, config=config.inner)

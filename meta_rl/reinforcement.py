@@ -20,6 +20,7 @@ from meta_rl.checkpoint import describe_space
 from meta_rl.config import EpisodesConfig
 from meta_rl.errors import InputError, NotFiniteError
 from meta_rl.film import FRAMES, Animation, film
+from meta_rl.recording import Recorded
 from meta_rl.tasks import select
 from meta_rl.types import (
     BatchedEnv,
@@ -67,6 +68,7 @@ class Reinforcement:
         baseline: fitted per task and per inner step.
         config: episodes, discount, lambda.
         family_of_env: wraps a user's own ``gymnasium.Env`` as a family of one task.
+        recorded: whether the policy's operations are recorded once and run from then on.
     """
 
     maximizes = True
@@ -80,12 +82,15 @@ class Reinforcement:
         baseline: Baseline,
         config: EpisodesConfig,
         family_of_env: Callable[[gym.Env], TaskFamily],
+        recorded: bool = False,
     ):
         self.family, self.policy, self.baseline, self.config = family, policy, baseline, config
         self.family_of_env = family_of_env
         parameter = next(policy.parameters())
         self.device, self.dtype = parameter.device, parameter.dtype
         self.exploration_loss = self._explored if config.exploration else None
+        act = torch.vmap(lambda phi, obs: functional_call(self.policy, phi, (obs,)))
+        self._act = Recorded(act) if recorded else act
         self._envs: dict[tuple[int, int], BatchedEnv] = {}
         self._renders = True  # until it has failed
 
@@ -107,11 +112,16 @@ class Reinforcement:
 
     def loss(self, params: Params, episodes: Episodes) -> Tensor:
         """The outer loop's loss of one task; see the class."""
-        return self._surrogate(estimators.likelihood_ratio, params, episodes)
+        return self.policy_loss(self.distribution(params, episodes), episodes)
+
+    def policy_loss(self, policy: Distribution, episodes: Episodes) -> Tensor:
+        """The same, of what the task's policy is on the episodes' observations."""
+        return _surrogate(estimators.likelihood_ratio, policy, episodes)
 
     def inner_loss(self, params: Params, episodes: Episodes) -> Tensor:
         """What one task adapts on, by the configured estimator."""
-        return self._surrogate(estimators.ESTIMATORS[self.config.estimator], params, episodes)
+        estimator = estimators.ESTIMATORS[self.config.estimator]
+        return _surrogate(estimator, self.distribution(params, episodes), episodes)
 
     def collect(
         self,
@@ -272,10 +282,6 @@ class Reinforcement:
             )
             return None
 
-    def _surrogate(self, estimator: Callable, params: Params, episodes: Episodes) -> Tensor:
-        log_prob = self.distribution(params, episodes).log_prob(episodes.action)
-        return estimator(log_prob, episodes.log_prob, episodes.advantage, episodes.mask)
-
     def _explored(self, params: Params, support: Episodes, query: Episodes) -> Tensor:
         """E-MAML's term of one inner step; ``params`` sampled the support data."""
         log_prob = self.distribution(params, support).log_prob(support.action)
@@ -308,12 +314,11 @@ class Reinforcement:
         """Run one episode in each of M x ``episodes`` rows, until all ended."""
         env = self._env(len(tasks), episodes)
         noise = seeds.generator(seeds.derive(seed, seeds.ADAPTATION), self.device)
-        act = torch.vmap(lambda params, obs: functional_call(self.policy, params, (obs,)))
         obs = env.reset(tasks, seeds.derive(seed, seeds.DATA))
         running = torch.ones(obs.shape[:2], dtype=torch.bool, device=self.device)
         steps: list[Rollout] = []
         for t in range(self.family.horizon):
-            policy = act(phi, obs)
+            policy = self._act(phi, obs)
             action = policy.sample(noise)
             result = env.step(self.policy.env_action(action))
             steps.append(Rollout(obs, action, result.reward, running, policy))
@@ -343,6 +348,11 @@ class Reinforcement:
             advantage=returns.normalize(advantage, mask),
             credit=returns.credit(target, advantage, mask),
         )
+
+
+def _surrogate(estimator: Callable, policy: Distribution, episodes: Episodes) -> Tensor:
+    log_prob = policy.log_prob(episodes.action)
+    return estimator(log_prob, episodes.log_prob, episodes.advantage, episodes.mask)
 
 
 def _join(parts: Sequence[Rollout]) -> Rollout:

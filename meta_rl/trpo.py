@@ -36,6 +36,7 @@ class TRPO(StepOnData):
         inner: the inner loop.
         meta: leaf tensors, changed in place by :meth:`step`.
         distribution: ``(params, episodes) -> Distribution`` of one task.
+        policy_loss: ``(that distribution, episodes) -> scalar``, the outer loss.
     """
 
     def __init__(
@@ -44,16 +45,18 @@ class TRPO(StepOnData):
         inner: InnerLoop,
         meta: Meta,
         distribution: Callable[[Params, Episodes], Distribution],
+        policy_loss: Callable[[Distribution, Episodes], Tensor],
     ):
         self.config, self.inner, self.meta = config, inner, meta
-        self.distribution = distribution
+        self.distribution, self.policy_loss = distribution, policy_loss
 
     def step(self, supports: Sequence[Episodes], query: Episodes) -> dict[str, float]:
         """Update ``meta`` in place, or leave it where the line search finds nothing better.
 
         Returns:
             ``train/outer_loss``, ``train/kl`` (nats), ``train/line_search_trials``,
-            ``train/accepted`` (0 or 1), ``train/step_scale`` (ratio^j) and gradient norms.
+            ``train/accepted`` (0 or 1), ``train/step_scale`` (ratio^j), ``train/cg_iterations``
+            and gradient norms.
         """
         loss, meta_gradient = self.inner.meta_gradient(self.meta, supports, query)
         gradient = tree_leaves(meta_gradient)
@@ -62,10 +65,13 @@ class TRPO(StepOnData):
         if not finite:
             return metrics | {"train/accepted": 0.0, "train/kl": 0.0, "train/skipped": 1.0}
 
-        product = self._curvature(supports, query)
-        direction = conjugate_gradient(product, gradient, self.config.cg_iterations)
-        quadratic = float(_dot(direction, product(direction)))
-        scale = (2 * self.config.max_kl / max(quadratic, 1e-12)) ** 0.5
+        config, product = self.config, self._curvature(supports, query)
+        limits = config.cg_iterations, config.cg_progress
+        direction, residual, products = conjugate_gradient(product, gradient, *limits)
+        metrics["train/cg_iterations"] = float(products)
+        # H x = g - residual: without another product.
+        quadratic = float(_dot(direction, gradient) - _dot(direction, residual))
+        scale = (2 * config.max_kl / max(quadratic, 1e-12)) ** 0.5
         full_step = [scale * d for d in direction]
         return metrics | self._line_search(full_step, float(loss), supports, query)
 
@@ -108,9 +114,10 @@ class TRPO(StepOnData):
         self, meta: Meta, supports: Sequence[Episodes], query: Episodes
     ) -> tuple[float, float]:
         def of_task(params: Params, episodes: Episodes) -> tuple[Tensor, Tensor]:
-            kl = episodes.behaviour.kl(self.distribution(params, episodes))
+            policy = self.distribution(params, episodes)
+            kl = episodes.behaviour.kl(policy)
             mean_kl = (kl * episodes.mask).sum() / episodes.mask.sum().clamp(min=1.0)
-            return self.inner.query_loss(params, episodes), mean_kl
+            return self.policy_loss(policy, episodes), mean_kl
 
         def of_block(supports: Sequence[Episodes], query: Episodes) -> list[Tensor]:
             phi = self.inner.adapt(meta, supports, num_tasks(query))
@@ -127,21 +134,23 @@ def conjugate_gradient(
     product: Callable[[list[Tensor]], list[Tensor]],
     target: list[Tensor],
     iterations: int,
-    tolerance: float = 1e-10,
-) -> list[Tensor]:
-    """Approximately ``A^-1 target`` for a positive semi-definite A given by its products.
+    progress: float = 1e-10,
+) -> tuple[list[Tensor], list[Tensor], int]:
+    """x, approximately ``A^-1 target`` for a positive semi-definite A given by its products.
 
-    Stops early when the squared residual falls below ``tolerance`` of the target's or when rounding
-    has made a direction's curvature non-positive. Scalars stay on the tensors' device.
+    With it come the residual ``target - A x`` and the number of products taken. Stops early when an
+    iteration has added less than the share ``progress`` of ``target . x``, twice what the quadratic
+    model has fallen by (after Martens 2010, "Deep learning via Hessian-free optimization", section
+    4.4), and when rounding has made a direction's curvature non-positive.
     """
     solution = [torch.zeros_like(t) for t in target]
     residual = [t.clone() for t in target]
     direction = [t.clone() for t in target]
     squared = _dot(residual, residual)
-    enough = tolerance * squared
-    for _ in range(iterations):
-        if squared <= enough:
-            break
+    fallen = torch.zeros_like(squared)
+    products = 0
+    while products < iterations:
+        products += 1
         curved = product(direction)
         curvature = _dot(direction, curved)
         if curvature <= 0:
@@ -149,10 +158,13 @@ def conjugate_gradient(
         alpha = squared / curvature
         solution = [s + alpha * d for s, d in zip(solution, direction, strict=True)]
         residual = [r - alpha * c for r, c in zip(residual, curved, strict=True)]
+        fallen = fallen + alpha * squared
+        if alpha * squared <= progress * fallen:
+            break
         previous, squared = squared, _dot(residual, residual)
         beta = squared / previous
         direction = [r + beta * d for r, d in zip(residual, direction, strict=True)]
-    return solution
+    return solution, residual, products
 
 
 def _dot(left: Sequence[Tensor], right: Sequence[Tensor]) -> Tensor:

@@ -57,6 +57,10 @@ class InnerConfig:
     """For es: how far along a direction parameters are tried."""
     tasks_at_once: int | None = None
     """Tasks walked together by vmap: all (none given), so many at a time, or 1 for a loop."""
+    recorded: bool = False
+    """Record the operations of the meta-gradient, and of the policy while sampling, once for every
+    shape and run these from then on: the same bits with less Python. Recording takes a second or
+    two; it pays in long runs of small networks."""
 
     def __post_init__(self):
         require_types(self, "inner")

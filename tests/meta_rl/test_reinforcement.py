@@ -2,10 +2,13 @@
 
 import dataclasses
 
+import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map
 
 import presets
+from meta_rl.tasks import expand
 from meta_rl.trial import collect
 
 
@@ -83,3 +86,35 @@ def test_constant_rewards_and_single_step_episodes_leave_a_finite_step():
     flat = [b._replace(advantage=torch.zeros_like(b.advantage)) for b in (*supports, query)]
     _, gradient = learner.inner.meta_gradient(learner.meta, flat[:-1], flat[-1])
     assert all(torch.isfinite(g).all() for g in gradient.theta.values())
+
+
+class Answers(TorchDispatchMode):
+    """Counts the operations whose result Python waits for; each stops a GPU until it is there."""
+
+    count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.count += func._overloadpacket._qualified_op_name in (
+            "aten::_local_scalar_dense",
+            "aten::nonzero",
+            "aten::equal",
+        )
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("recorded", [False, True])
+@pytest.mark.parametrize(
+    "family",
+    ["navigation-2d", "navigation-corner", "cartpole", "pendulum", "bandit-5", "tabular-mdp"],
+)
+def test_a_rollout_waits_for_no_answer_at_a_step(family, recorded):
+    config = presets.preset(family)
+    inner = dataclasses.replace(config.inner, recorded=recorded)
+    learner = presets.build(dataclasses.replace(config, inner=inner))
+    problem, tasks = learner.problem, learner.problem.sample_tasks(2, 0)
+    phi = expand(learner.meta.theta, 2)
+    if recorded:
+        problem.rollout(tasks, phi, 3, 0)  # recording asks more often
+    with Answers() as answers:
+        problem.rollout(tasks, phi, 3, 0)
+    assert answers.count <= problem.family.horizon // 8 + 2, "one of eight steps, and at the end"

@@ -38,7 +38,11 @@ def test_conjugate_gradients_solve_a_positive_definite_system():
         result = matrix @ torch.cat([v[0].flatten(), v[1]])
         return [result[:4].reshape(2, 2), result[4:]]
 
-    parts = conjugate_gradient(product, [target[:4].reshape(2, 2), target[4:]], 10, 1e-24)
+    given = [target[:4].reshape(2, 2), target[4:]]
+    parts, residual, _ = conjugate_gradient(product, given, 3)
+    for r, t, h in zip(residual, given, product(parts), strict=True):
+        torch.testing.assert_close(r, t - h)
+    parts, *_ = conjugate_gradient(product, given, 10, 1e-24)
     solution = torch.cat([parts[0].flatten(), parts[1]])
     torch.testing.assert_close(solution, torch.linalg.solve(matrix, target))
 
@@ -47,14 +51,29 @@ def test_conjugate_gradients_do_not_depend_on_the_units_of_the_target():
     diagonal = 1e-4 * torch.tensor([1.0, 2.0, 3.0], dtype=torch.float64)
     for size in (1.0, 1e-9):
         target = torch.full((3,), size, dtype=torch.float64)
-        (solution,) = conjugate_gradient(lambda v: [diagonal * v[0]], [target], 10)
+        (solution,), *_ = conjugate_gradient(lambda v: [diagonal * v[0]], [target], 10)
         torch.testing.assert_close(solution, target / diagonal)
 
 
 def test_conjugate_gradients_stop_at_a_direction_without_positive_curvature():
     target = [torch.tensor([1.0, 2.0])]
-    solution = conjugate_gradient(lambda v: [-v[0]], target, 10)
+    solution, *_ = conjugate_gradient(lambda v: [-v[0]], target, 10)
     assert torch.equal(solution[0], torch.zeros(2))
+
+
+def test_conjugate_gradients_end_with_an_iteration_that_adds_little():
+    diagonal = torch.tensor([1.0, 2.0, 3.0, 4.0, 5.0], dtype=torch.float64)
+    target = torch.tensor([10.0, 14.0, 0.17, 0.1, 0.05], dtype=torch.float64)
+
+    def product(v):
+        return [diagonal * v[0]]
+
+    (solution,), _, products = conjugate_gradient(product, [target], 10, 0.01)
+    assert products == 3, "after two large directions the third adds a ten-thousandth"
+    assert target @ solution > 0.99 * (target @ (target / diagonal))
+    (solution,), _, products = conjugate_gradient(product, [target], 10)
+    assert products >= 5
+    torch.testing.assert_close(solution, target / diagonal)
 
 
 def test_an_accepted_step_lowers_the_outer_loss_within_the_trust_region():
@@ -83,13 +102,22 @@ def test_the_natural_step_has_the_requested_length_in_kl():
     outer.meta = meta
     _, gradient = inner.meta_gradient(meta, supports, query)
     product = outer._curvature(supports, query)
-    direction = conjugate_gradient(product, tree_leaves(gradient), 10)
+    direction, *_ = conjugate_gradient(product, tree_leaves(gradient), 10)
     quadratic = sum((d * h).sum() for d, h in zip(direction, product(direction), strict=True))
     scale = 1e-3 * (2 * 0.01 / quadratic) ** 0.5
     moved = [leaf - scale * d for leaf, d in zip(tree_leaves(meta), direction, strict=True)]
     loss, kl = outer._loss_and_kl(unflatten_like(meta, moved), supports, query)
     assert kl == pytest.approx(0.01 * 1e-6, rel=0.02)
     assert loss < inner.outer_losses(meta, supports, query).mean()
+
+
+def test_the_line_search_starts_from_the_outer_loss_and_no_divergence():
+    learner, supports, query, _ = step_of()
+    with torch.no_grad():
+        loss, kl = learner.outer._loss_and_kl(learner.meta, supports, query)
+    expected = learner.inner.outer_losses(learner.meta, supports, query).mean()
+    assert loss == pytest.approx(float(expected), abs=1e-6)
+    assert kl == pytest.approx(0.0, abs=1e-6)
 
 
 def test_a_step_that_finds_nothing_better_is_rejected_and_changes_nothing():

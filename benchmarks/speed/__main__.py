@@ -1,0 +1,73 @@
+"""Seconds of a meta-iteration by phases, beside a plain loop and the machine's limit.
+
+    python -m benchmarks.speed                   W1, W3, W4, W5 and W6, some ten minutes
+    python -m benchmarks.speed W3 W4             these
+    python -m benchmarks.speed --device cuda     the same on a GPU, after a check against the CPU
+
+W1 is the sinusoid, W3 MAML-TRPO on 2-D navigation, W4 on the half-cheetah's direction, W5 ProMP on
+both, W6 how time and memory grow; W2, the convolutions, is ``python -m benchmarks.few_shot``. What
+is compared takes turns in one process; figures are medians. Each workload writes a file of its own
+when it is done, ``benchmarks/results/speed-W?.json``; ``python -m benchmarks.report`` makes tables.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+
+from benchmarks.provenance import write
+from benchmarks.speed import policies, scaling, sinusoid
+from benchmarks.speed.agreement import disagreement
+from benchmarks.speed.machine import load
+from meta_rl.memory import keep_freed_memory
+from presets import resolve_device
+
+WORKLOADS: dict[str, Callable[[int, str], dict[str, Any]]] = {
+    "W1": sinusoid.measure,
+    **{name: partial(policies.measure, name) for name in policies.WORKS},
+    "W6": scaling.measure,
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("workloads", nargs="*", metavar="W", help=", ".join(WORKLOADS))
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    args = parser.parse_args()
+    if unknown := set(args.workloads) - set(WORKLOADS):
+        parser.error(f"no workload {', '.join(sorted(unknown))}; there are {', '.join(WORKLOADS)}")
+    device = resolve_device(args.device)
+    torch.set_num_threads(args.threads)
+    keep_freed_memory()
+    suffix = "" if device == "cpu" else f"-{device.partition(':')[0]}"
+    checked = disagreement(device)
+    print("disagreement with float64 on the CPU:", checked)
+    for name in args.workloads or WORKLOADS:
+        before = load()
+        result = WORKLOADS[name](args.rounds, device)
+        about = {"rounds": args.rounds, "load": [before, load()], "disagreement": checked}
+        show(result)
+        print(write(f"speed-{name}{suffix}", {**about, **result}), flush=True)
+
+
+def show(result: dict[str, Any]) -> None:
+    """Print what was found."""
+    for title, found in result.get("works", {}).items():
+        print(title)
+        for phase, row in found["phases"].items():
+            ours, other = row["ours"]["median"], row.get("reference", {}).get("median")
+            ratio = f"  x {other / ours:.1f}" if other else ""
+            share = f"  {row['limit'] / ours:.0%} of the limit" if "limit" in row else ""
+            print(f"  {phase:30} {1000 * ours:9.2f} ms{ratio}{share}")
+        print(" ", found["counts"], found["machine"])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,49 @@
+"""Whether a device computes what the CPU does."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_leaves, tree_map
+
+from meta_rl.trial import collect
+from presets import PRESETS, build
+
+TOLERANCE = 1e-3  # relative; float32 sums of some thousand terms
+
+
+def disagreement(device: str) -> dict[str, float]:
+    """Relative error of float32 meta-gradients on the device, by preset, against float64 here.
+
+    Raises:
+        RuntimeError: if one is above :data:`TOLERANCE`.
+    """
+    errors = {name: _error(name, device) for name in ("sinusoid", "navigation-2d")}
+    for name, error in errors.items():
+        if not error < TOLERANCE:
+            raise RuntimeError(f"{name} on {device}: meta-gradient is off by {error:.1e}.")
+    return errors
+
+
+def _error(preset: str, device: str) -> float:
+    learner = build(PRESETS[preset])
+    tasks = learner.problem.sample_tasks(learner.config.data.tasks, 0)
+    batches = collect(learner.problem, learner.inner, learner.meta, tasks, 1, 0)
+    exact = _gradient(learner.inner, *moved((learner.meta, batches), "cpu", torch.float64))
+    found = _gradient(
+        build(PRESETS[preset], device).inner, *moved((learner.meta, batches), device, torch.float32)
+    )
+    return float((found.cpu().double() - exact).norm() / exact.norm())
+
+
+def _gradient(inner: Any, meta: Any, batches: list[Any]) -> Tensor:
+    *supports, query = batches
+    _, gradient = inner.meta_gradient(meta, supports, query)
+    return torch.cat([leaf.flatten() for leaf in tree_leaves(gradient)])
+
+
+def moved(values: Any, device: str, dtype: torch.dtype) -> Any:
+    """Tensors on a device, those of floating point with a type."""
+    return tree_map(lambda v: v.to(device, dtype if v.is_floating_point() else v.dtype), values)

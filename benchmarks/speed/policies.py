@@ -1,0 +1,206 @@
+"""W3 to W5: an iteration of MAML-TRPO or ProMP by phases, 20 tasks x 20 episodes x 100 steps."""
+
+from __future__ import annotations
+
+import dataclasses
+import statistics
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from benchmarks.speed.loops import PolicyLoop, Sampler
+from benchmarks.speed.machine import Rates, probes, race, seconds_at_least, summary
+from benchmarks.stepping import bare_mj_step
+from meta_rl.config import Config, EpisodesConfig, ProMPConfig, TRPOConfig
+from meta_rl.learner import MetaLearner
+from meta_rl.tasks import num_tasks, select
+from meta_rl.trial import collect
+from presets import PRESETS, algorithm, build
+
+LOOPED = 2  # tasks that the reference walks; its seconds are scaled to all
+
+# Passes and evaluations of tanh over all samples, at least. A product with the curvature is a
+# second derivative of the support loss (6 passes), the network's tangent and its transpose on the
+# query (2 each), and the second derivative again; the activations are kept.
+PASSES = {
+    "rollout": (1, 1),
+    "inner step": (3, 1),
+    "outer gradient": (12, 2),
+    "curvature product": (16, 0),
+    "line-search trial": (4, 2),
+    "epoch": (15, 3),
+}
+
+
+def trpo(preset: str) -> Config:
+    """The preset, with a log of every iteration, whose numbers are read here."""
+    config = PRESETS[preset]
+    inner = dataclasses.replace(config.inner, recorded=True)
+    return dataclasses.replace(config, inner=inner, log_every=1)
+
+
+def promp(preset: str) -> Config:
+    """The same by ProMP."""
+    return algorithm("promp", trpo(preset))
+
+
+WORKS: dict[str, dict[str, tuple[Callable[[str], Config], str]]] = {
+    "W3": {"MAML-TRPO, navigation-2d": (trpo, "navigation-2d")},
+    "W4": {"MAML-TRPO, half-cheetah-direction": (trpo, "half-cheetah-direction")},
+    "W5": {
+        "ProMP, navigation-2d": (promp, "navigation-2d"),
+        "ProMP, half-cheetah-direction": (promp, "half-cheetah-direction"),
+    },
+}
+
+
+def measure(name: str, rounds: int, device: str) -> dict[str, Any]:
+    """All works of W3, W4 or W5."""
+    return {
+        "works": {
+            title: work(make(preset), rounds, device)
+            for title, (make, preset) in WORKS[name].items()
+        }
+    }
+
+
+def work(config: Config, rounds: int, device: str) -> dict[str, Any]:
+    """Seconds of an iteration and of its phases: ours, looped, and at the machine's rates."""
+    learner = build(config, device)
+    # Of learners of their own: what is recorded must stay as it is while this one learns.
+    phases, loop = ours(build(config, device)), Looped(build(config))
+    rows: list[dict[str, float]] = []
+    calls: dict[str, Callable[[], Any]] = {
+        "iteration": lambda: rows.append(learner.iterate()),
+        **phases,
+        **{f"{name}, looped": call for name, call in loop.calls.items()},
+        **probes(device),
+    }
+    cheetah = config.family.startswith("half-cheetah")
+    bare_rows = 1
+    if cheetah:
+        bare_rows, calls["mj_step"], _ = bare_mj_step("HalfCheetah-v5")
+    seconds = race(calls, rounds, device)
+    loop.close()
+    rates = Rates.of(seconds)
+    counts = counted(config, rows[1:])
+    assert isinstance(config.data, EpisodesConfig)
+    samples = counts["environment steps"] / counts["times"]["rollout"]
+    problem: Any = learner.problem
+    obs, act = problem.family.observation_space.shape[0], problem.family.action_space.shape[0]
+    sizes = (obs, *config.network.hidden, act)
+    fraction = getattr(config.outer, "curvature_fraction", 1.0)
+    bare = bare_rows / statistics.median(seconds["mj_step"]) if cheetah else None
+    scale = config.data.tasks / LOOPED
+    table = {}
+    for name in phases:
+        share = fraction if name == "curvature product" else 1.0
+        limit = seconds_at_least(rates, sizes, share * samples, *PASSES[name])
+        if name == "rollout" and bare:
+            limit += samples / bare
+        per_task = config.data.tasks if name == "rollout" else scale
+        table[name] = {
+            "ours": summary(seconds[name]),
+            "reference": summary(seconds[f"{name}, looped"], per_task),
+            "limit": limit,
+            "times": counts["times"][name],
+        }
+    whole = {
+        which: sum(
+            row["times"] * (row[which] if which == "limit" else row[which]["median"])
+            for row in table.values()
+        )
+        for which in ("reference", "limit")
+    }
+    table = {
+        "iteration": {
+            "ours": summary(seconds["iteration"]),
+            "reference": {"median": whole["reference"]},
+            "limit": whole["limit"],
+        },
+        **table,
+    }
+    rate = samples / statistics.median(seconds["rollout"])
+    counts |= {"environment steps a second in rollouts": round(rate)}
+    machine = dataclasses.asdict(rates) | ({"mj_step": round(bare)} if bare else {})
+    if bare:
+        counts |= {"share of the bare mj_step rate in rollouts": round(rate / bare, 3)}
+    learner.problem.close()
+    return {"phases": table, "counts": counts, "machine": machine}
+
+
+def counted(config: Config, rows: list[dict[str, float]]) -> dict[str, Any]:
+    """How often each phase comes in an iteration, and its environment steps; means."""
+
+    def mean(key: str) -> float:
+        return statistics.mean(row[key] for row in rows)
+
+    steps = config.inner.steps
+    times = {"rollout": steps + 1, "inner step": steps}
+    if isinstance(config.outer, ProMPConfig):
+        times |= {"epoch": config.outer.epochs}
+    else:
+        times |= {
+            "outer gradient": 1,
+            "curvature product": mean("train/cg_iterations"),
+            "line-search trial": mean("train/line_search_trials"),
+        }
+    taken = statistics.mean(row["time/fps"] * row["time/seconds_iteration"] for row in rows)
+    return {"times": times, "environment steps": round(taken)}
+
+
+def ours(learner: MetaLearner) -> dict[str, Callable[[], Any]]:
+    """The phases of our iteration, each alone, on recorded data."""
+    # The problem is Reinforcement, the outer step TRPO or ProMP.
+    parts: Any = learner.problem, learner.outer, learner.inner
+    (problem, outer, inner), config, meta = parts, learner.config, learner.meta
+    tasks = problem.sample_tasks(config.data.tasks, 0)
+    *supports, query = collect(problem, inner, meta, tasks, config.inner.steps, 0)
+    adapt = torch.no_grad()(lambda: inner.adapt(meta, supports, len(tasks)))
+    phi, episodes = adapt(), query.mask.shape[1]
+    calls: dict[str, Callable[[], Any]] = {
+        "rollout": lambda: problem.rollout(tasks, phi, episodes, 0),
+        "inner step": adapt,
+    }
+    if isinstance(config.outer, ProMPConfig):
+        given = meta, supports, query, outer.objective
+        return calls | {"epoch": lambda: inner.meta_gradient(*given)}
+    product = outer._curvature(supports, query)
+    vector = [torch.randn_like(leaf) for part in meta for leaf in part.values()]
+    return calls | {
+        "outer gradient": lambda: inner.meta_gradient(meta, supports, query),
+        "curvature product": lambda: product(vector),
+        "line-search trial": torch.no_grad()(lambda: outer._loss_and_kl(meta, supports, query)),
+    }
+
+
+class Looped:
+    """The looped phases of the same iteration, of the first few tasks."""
+
+    def __init__(self, learner: MetaLearner):
+        config, problem = learner.config, learner.problem
+        known: Any = problem
+        tasks = problem.sample_tasks(config.data.tasks, 0)
+        *supports, query = collect(problem, learner.inner, learner.meta, tasks, 1, 0)
+        few = [
+            ([select(support, m) for support in supports], select(query, m)) for m in range(LOOPED)
+        ]
+        fraction = getattr(config.outer, "curvature_fraction", 1.0)
+        theta, alpha = learner.meta.theta, config.inner.step_size
+        loop = PolicyLoop(known, theta, few, alpha, fraction)
+        self.sampler = Sampler(known, tasks[0], theta, query.mask.shape[1])
+        assert num_tasks(query) == config.data.tasks
+        self.calls = {"rollout": self.sampler.rollout, "inner step": loop.inner_step}
+        if isinstance(config.outer, TRPOConfig):
+            self.calls |= {
+                "outer gradient": loop.outer_gradient,
+                "curvature product": loop.curvature_product,
+                "line-search trial": loop.line_search_trial,
+            }
+        else:
+            self.calls |= {"epoch": loop.promp_epoch}
+
+    def close(self) -> None:
+        """End the workers."""
+        self.sampler.env.close()

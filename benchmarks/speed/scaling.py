@@ -1,0 +1,119 @@
+"""W6: how time and memory grow with tasks, episodes, horizon and width.
+
+Every point is a process of its own, so that its peak of memory is its own:
+
+    python -m benchmarks.speed.scaling '{"family": "navigation-2d", "tasks": 64}'
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from meta_rl.trial import collect
+from presets import PRESETS, build
+
+ENOUGH = 2.0  # seconds of repetitions of a point
+# Episodes of navigation-2d from this start, one number at a time; the sinusoid's tasks beside them.
+START = {"family": "navigation-2d", "tasks": 20, "episodes": 2, "horizon": 100, "width": 64}
+AXES: dict[str, tuple[dict[str, Any], str, tuple[int, ...]]] = {
+    "tasks": (START | {"episodes": 1}, "tasks", (1, 4, 16, 64, 256, 1024, 4096)),
+    "tasks, 64 at once": (START | {"episodes": 1, "at_once": 64}, "tasks", (64, 256, 1024, 4096)),
+    "episodes": (START, "episodes", (1, 4, 16, 64, 256)),
+    "horizon": (START, "horizon", (10, 30, 100, 300, 1000)),
+    "width": (START, "width", (16, 64, 256, 1024)),
+    "tasks, sinusoid": ({"family": "sinusoid"}, "tasks", (1, 4, 16, 64, 256, 1024, 4096)),
+}
+
+
+def measure(rounds: int, device: str) -> dict[str, Any]:
+    """Every point of every axis."""
+    axes: dict[str, Any] = {}
+    for axis, (start, name, values) in AXES.items():
+        points: dict[int, Any] = {}
+        for value in values:
+            threads = torch.get_num_threads()
+            points[value] = launch(start | {name: value, "device": device, "threads": threads})
+            print(f"  {axis} {value}: {points[value]}", flush=True)
+        axes[axis] = points
+    return {"axes": axes}
+
+
+def launch(point: dict[str, Any]) -> dict[str, float]:
+    """Seconds and megabytes of a point, from a process of its own."""
+    command = [sys.executable, "-m", "benchmarks.speed.scaling", json.dumps(point)]
+    output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    return json.loads(output)
+
+
+def point(
+    family: str,
+    tasks: int,
+    device: str = "cpu",
+    threads: int = 1,
+    episodes: int = 2,
+    horizon: int = 100,
+    width: int = 64,
+    at_once: int | None = None,
+) -> dict[str, float]:
+    """Sampling and meta-gradient of one size: medians in seconds, and the peak of memory in MB."""
+    torch.set_num_threads(threads)
+    config = PRESETS[family]
+    data: Any = dataclasses.replace(config.data, tasks=tasks)
+    network, inner = config.network, dataclasses.replace(config.inner, tasks_at_once=at_once)
+    if family != "sinusoid":
+        data = dataclasses.replace(data, episodes=episodes)
+        network = dataclasses.replace(network, hidden=(width, width))
+    learner = build(dataclasses.replace(config, data=data, network=network, inner=inner), device)
+    problem: Any = learner.problem
+    if family != "sinusoid":
+        problem.family.horizon = horizon
+    drawn = problem.sample_tasks(tasks, 0)
+    before = memory(device)
+
+    def sample() -> list[Any]:
+        return collect(problem, learner.inner, learner.meta, drawn, 1, 0)
+
+    loop: Any = learner.inner
+    *supports, query = sample()
+    gradient = repeated(lambda: loop.meta_gradient(learner.meta, supports, query), device)
+    found = {"sampling": repeated(sample, device), "meta-gradient": gradient}
+    return {
+        **{name: float(f"{seconds:.4g}") for name, seconds in found.items()},
+        "peak_mb": round(memory(device) - before),
+    }
+
+
+def repeated(call: Any, device: str) -> float:
+    """Median seconds of as many calls as ENOUGH allows, after one to warm up."""
+    seconds: list[float] = []
+    while len(seconds) < 3 or (sum(seconds) < ENOUGH and len(seconds) < 50):
+        start = time.perf_counter()
+        call()
+        if device != "cpu":
+            torch.cuda.synchronize()
+        seconds.append(time.perf_counter() - start)
+        if seconds[0] > 2 * ENOUGH:
+            return min(seconds)
+    return statistics.median(seconds[1:])
+
+
+def memory(device: str) -> float:
+    """Peak so far, in MB: of the process, or of tensors on the GPU."""
+    if device != "cpu":
+        return torch.cuda.max_memory_allocated() / 2**20
+    # Not getrusage, where a process inherits the peak of the one that started it.
+    status = Path("/proc/self/status").read_text()
+    return int(status.partition("VmHWM:")[2].split()[0]) / 1024
+
+
+if __name__ == "__main__":
+    print(json.dumps(point(**json.loads(sys.argv[1]))))

@@ -1,0 +1,75 @@
+"""The tables that benchmarks/report.py makes of what was timed here."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def table(head: list[str], rows: list[list[str]]) -> str:
+    """A Markdown table."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def speed(name: str, result: dict[str, Any]) -> str:
+    """Phases of each work: time, ratio to the loop, share of the limit; or growth along axes."""
+    parts = [phases(title, found) for title, found in result.get("works", {}).items()]
+    parts += [growth(axis, points) for axis, points in result.get("axes", {}).items()]
+    before, after = result["load"]
+    return "\n\n".join([*parts, f"Load when it began and ended: {before} and {after} processes."])
+
+
+def phases(title: str, found: dict[str, Any]) -> str:
+    """One row for each phase, and a line of counts."""
+    head = [title, "times", "ours", "looped", "x looped", "limit", "of the limit"]
+    rows = []
+    for phase, row in found["phases"].items():
+        ours, looped = row["ours"]["median"], row.get("reference", {}).get("median")
+        rows.append(
+            [
+                phase,
+                f"{row['times']:.3g}" if "times" in row else "",
+                seconds(ours),
+                seconds(looped) if looped else "",
+                f"{looped / ours:.1f}" if looped else "",
+                seconds(row["limit"]) if "limit" in row else "",
+                f"{row['limit'] / ours:.0%}" if "limit" in row else "",
+            ]
+        )
+    said = [
+        f"{key} {value:,.3g}" if value < 1e3 else f"{key} {value:,.0f}"
+        for key, value in found["counts"].items()
+        if key != "times"
+    ]
+    rates = found["machine"]
+    said += [
+        f"matrix product {rates['matrix'] / 1e9:.0f} GFLOP/s",
+        f"tanh {rates['tanh'] / 1e9:.2g} G/s",
+        f"an operation {1e6 / rates['operation']:.1f} µs",
+        *([f"`mj_step` {rates['mj_step']:,}/s"] if "mj_step" in rates else []),
+    ]
+    return f"{table(head, rows)}\n\n{'; '.join(said)}."
+
+
+def growth(axis: str, points: dict[str, Any]) -> str:
+    """Seconds and memory for each size, and how the seconds for one of them change."""
+    head = [axis, "sampling", "meta-gradient", "both, for each", "peak MB"]
+    rows = [
+        [
+            f"{int(value):,}",
+            seconds(point["sampling"]),
+            seconds(point["meta-gradient"]),
+            seconds((point["sampling"] + point["meta-gradient"]) / int(value)),
+            f"{point['peak_mb']:,}",
+        ]
+        for value, point in points.items()
+    ]
+    return table(head, rows)
+
+
+def seconds(value: float) -> str:
+    """With a unit that leaves three digits."""
+    for unit, size in (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6)):
+        if value >= size:
+            return f"{value / size:.3g} {unit}"
+    return f"{value:.1g} s"
