@@ -19,11 +19,16 @@ from benchmarks.provenance import write
 
 # What minutes of one core can do: small meta-batches, and a fraction of the preset's own run.
 STUDIES: dict[str, list[str]] = {
-    "navigation-2d": ["--data.tasks", "10", "--data.episodes", "10", "--budget", "1000000"],
-    "cartpole": ["--data.tasks", "10", "--budget", "1000000"],
+    "navigation-2d": [
+        "--data.tasks", "10", "--data.episodes", "10", "--budget", "400000",
+        "--eval.tasks", "20", "--eval.test-tasks", "40",
+    ],
+    "cartpole": [
+        "--data.tasks", "10", "--budget", "400000", "--eval.tasks", "20", "--eval.test-tasks", "40",
+    ],
     "glyphs-5way-1shot": [
         "--network.channels", "16", "--data.tasks", "8", "--inner.tasks-at-once", "8",
-        "--budget", "48000", "--eval.test-tasks", "300",
+        "--budget", "24000", "--eval.tasks", "50", "--eval.test-tasks", "200",
     ],
 }  # fmt: skip
 KEPT = (
