@@ -20,19 +20,22 @@ def importance(study: Search) -> dict[str, float]:
     """The share of each choice in what tells good trials from the rest; {} of too few trials.
 
     By PED-ANOVA (Watanabe et al. 2023) on the scores at the first rung, which alone all trials
-    have: good are the best quarter. A factor that an algorithm has no use for counts as 1 there.
+    have: good are the best quarter. A factor that some algorithms have no use for is left out: that
+    a trial has it says which algorithm it has.
     """
     trials = [trial for trial in study.trials if trial.intermediate_values]
     if len(trials) < LEAST:
         return {}
-    every: dict[str, BaseDistribution] = {}
-    for trial in trials:
-        every |= trial.distributions
+    shared: dict[str, BaseDistribution] = {
+        name: kind
+        for name, kind in trials[0].distributions.items()
+        if all(name in trial.params for trial in trials)
+    }
     alike = optuna.create_study(direction=study.study.direction)
     for trial in trials:
-        params = {name: trial.params.get(name, 1.0) for name in every}
+        params = {name: trial.params[name] for name in shared}
         alike.add_trial(
-            create_trial(params=params, distributions=every, value=scores_at_rungs(trial)[0])
+            create_trial(params=params, distributions=shared, value=scores_at_rungs(trial)[0])
         )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)

@@ -198,15 +198,15 @@ def fitting(space: Space, preset: Config) -> Space:
         InputError: if an algorithm that was named does not fit, or a choice or a factor changes
             what no algorithm has.
     """
-    names = space.algorithms or ("maml", *(name for name in ALGORITHMS if name != "maml"))
     configs, refusals = {}, {}
-    for name in names:
+    for name in dict.fromkeys(["maml", *ALGORITHMS, *space.algorithms]):
         try:
             configs[name] = algorithm(name, preset)
         except InputError as error:
             refusals[name] = error
-    if refusals and (space.algorithms or not configs):
-        raise next(iter(refusals.values()))
+    for name in space.algorithms:
+        if name in refusals:
+            raise refusals[name]
     for name, options in space.choices.items():
         for option, changes in options.items():
             _fits_some(f"space.choices[{name!r}][{option!r}]", configs.values(), changes)
@@ -216,7 +216,7 @@ def fitting(space: Space, preset: Config) -> Space:
                 f"space.factors[{name!r}]: expected a setting such as 'inner.step_size'; no "
                 "algorithm that fits the preset has this one."
             )
-    return replace(space, algorithms=tuple(configs))
+    return replace(space, algorithms=space.algorithms or tuple(configs))
 
 
 def _fits_some(what: str, configs: Any, changes: Changes) -> None:
