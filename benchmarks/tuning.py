@@ -28,7 +28,7 @@ STUDIES: dict[str, list[str]] = {
     ],
     "glyphs-5way-1shot": [
         "--network.channels", "16", "--data.tasks", "8", "--inner.tasks-at-once", "8",
-        "--budget", "24000", "--eval.tasks", "50", "--eval.test-tasks", "200",
+        "--budget", "18000", "--eval.tasks", "50", "--eval.test-tasks", "200",
     ],
 }  # fmt: skip
 KEPT = (

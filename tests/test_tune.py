@@ -69,6 +69,7 @@ def test_the_chosen_trial_has_the_least_loss_of_those_trained_to_the_end(tuned):
     assert all(trial["samples"] >= 3200 for trial in whole)
     assert {trial["state"] for trial in content["trials"]} == {"complete", "pruned"}
     ended = [trial for trial in content["trials"] if trial["state"] == "pruned"]
+    assert all(trial["score"] is None for trial in ended)
     assert all(trial["ended"] and trial["samples"] < 3200 for trial in ended)
 
 

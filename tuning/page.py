@@ -39,7 +39,12 @@ def page(planned: Plan, content: dict[str, Any], comparison: Comparison) -> str:
         ]  # fmt: skip
     parts += [
         section("Where the chosen strategy differs", _settings(content)),
-        figure_of("Trials", _history(content), f"Validation {score} at every rung reached."),
+        figure_of(
+            "Trials",
+            _history(content),
+            f"Validation {score} at every rung reached, later ones darker; at the edge "
+            "where it is beyond what any trial trained to its end had.",
+        ),
         section("Every trial", _trials(content)),
         section("Importance", _importance(content)),
         section("Options at the first rung", _options(content)),
@@ -144,19 +149,22 @@ def _options(content: dict[str, Any]) -> Table:
 
 
 def _history(content: dict[str, Any]) -> Figure:
-    """Every trial's scores at its rungs, darker for later ones, and the best so far."""
+    """Every trial's scores at its rungs, darker for later ones, and the best so far.
+
+    Scores beyond all of those of trials trained to their end are drawn at the edge.
+    """
     figure = Figure(figsize=(8, 4), layout="constrained")
     axes = figure.add_subplot()
-    longest = max((len(trial["rungs"]) for trial in content["trials"]), default=1)
+    whole = [trial for trial in content["trials"] if trial["score"] is not None]
+    seen = [score for trial in whole for score in trial["rungs"]]
+    longest = max(len(trial["rungs"]) for trial in whole)
     for trial in content["trials"]:
-        for rung, score in enumerate(trial["rungs"], 1):
+        for rung, score in enumerate(np.clip(trial["rungs"], min(seen), max(seen)), 1):
             axes.plot(trial["number"], score, "o", color="C0", alpha=rung / longest)
-    whole = [(t["number"], t["score"]) for t in content["trials"] if t["score"] is not None]
-    if whole:
-        numbers, scores = zip(*whole, strict=True)
-        best = np.maximum if content["higher_is_better"] else np.minimum
-        axes.step(numbers, best.accumulate(scores), where="post", color="C1", label="best so far")
-        axes.legend(frameon=False)
+    numbers, scores = zip(*((trial["number"], trial["score"]) for trial in whole), strict=True)
+    best = np.maximum if content["higher_is_better"] else np.minimum
+    axes.step(numbers, best.accumulate(scores), where="post", color="C1", label="best so far")
+    axes.legend(frameon=False)
     axes.set(xlabel="trial", ylabel=f"validation {content['score']}")
     axes.grid(color="0.9")
     return figure

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from filelock import FileLock, Timeout
-from optuna.trial import FrozenTrial
+from optuna.trial import FrozenTrial, Trial
 from tqdm import tqdm
 
 import presets
@@ -59,6 +60,7 @@ def plan(name: str, settings: Settings, space: Space) -> Plan:
     device = presets.resolve_device(settings.device)
     default = presets.algorithm(space.algorithms[0], settings.config)
     learner = presets.build(default, device)
+    learner.problem.close()
     tasks = default.eval.test_tasks or default.eval.tasks
     return Plan(
         settings,
@@ -104,23 +106,29 @@ def described(planned: Plan, params: dict[str, Any]) -> str:
 
 def _measured(planned: Plan, study: Search, claim: Claim, bar: tqdm) -> tuple[float | None, str]:
     """A trial's score after the whole budget; None and the reason if it was ended before."""
-    trial, score = claim.trial, float("nan")
     try:
         learner = build(claim.config, planned.conditions)
-        for number, share in enumerate(study.rungs()):
-            train(learner, planned.conditions, bar.update, share)
-            score = _score(planned, learner)
-            if not np.isfinite(score):
-                return None, f"adapting came to no finite end, at {share:.2g} of the budget"
-            trial.report(score, study.settings.halving**number)
-            trial.set_user_attr("iterations", learner.iteration)
-            trial.set_user_attr("samples", learner.samples)
-            if share < 1 and trial.should_prune():
-                shown = f"{planned.problem.score_name} {score:.4g}"
-                return None, f"behind others at {share:.2g} of the budget: {shown}"
-        learner.problem.close()
+        with closing(learner.problem):
+            return _climbed(planned, study, claim.trial, learner, bar)
     except InputError as error:
         return None, f"failed: {error}"
+
+
+def _climbed(
+    planned: Plan, study: Search, trial: Trial, learner: MetaLearner, bar: tqdm
+) -> tuple[float | None, str]:
+    score = float("nan")
+    for number, share in enumerate(study.rungs()):
+        train(learner, planned.conditions, bar.update, share)
+        score = _score(planned, learner)
+        trial.set_user_attr("iterations", learner.iteration)
+        trial.set_user_attr("samples", learner.samples)
+        if not np.isfinite(score):
+            return None, f"adapting came to no finite end, at {share:.2g} of the budget"
+        trial.report(score, study.settings.halving**number)
+        if share < 1 and trial.should_prune():
+            shown = f"{planned.problem.score_name} {score:.4g}"
+            return None, f"behind others at {share:.2g} of the budget: {shown}"
     return score, ""
 
 
@@ -191,8 +199,8 @@ def _trained(planned: Plan, folder: Path, config: Config, timeout: int, bar: tqd
     try:
         if not folder.exists():
             learner = build(config, planned.conditions)
-            train(learner, planned.conditions, bar.update)
-            learner.problem.close()
+            with closing(learner.problem):
+                train(learner, planned.conditions, bar.update)
             learner.save(folder)
     finally:
         lock.release()

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from optuna.trial import FrozenTrial
+from optuna.trial import FrozenTrial, TrialState
 
 from evaluation.algorithms import flat
 from evaluation.record import circumstances, finite
@@ -95,7 +95,7 @@ def _trial(planned: Plan, trial: FrozenTrial) -> dict[str, Any]:
         "state": trial.state.name.lower(),
         "strategy": described(planned, trial.params),
         "params": trial.params,
-        "score": trial.value,
+        "score": trial.value if trial.state == TrialState.COMPLETE else None,
         "rungs": list(scores_at_rungs(trial)),
         "ended": trial.user_attrs.get(ENDED, ""),
         "iterations": trial.user_attrs.get("iterations"),
