@@ -71,6 +71,12 @@ def notes(planned: Plan, content: dict[str, Any]) -> list[str]:
         "Brackets are 95 % stratified-bootstrap intervals: seeds with replacement, and the same "
         "tasks, with replacement, for every seed. With three seeds they are somewhat too narrow.",
     ]
+    known = {repr(task) for task in planned.validation}
+    if met := sum(repr(task) in known for task in planned.test):
+        told.append(
+            f"{met} of the {len(planned.test)} test tasks are validation tasks too: the family has "
+            "few members. Only the seeds are new for these."
+        )
     if content["halving"] > 1:
         told.append(
             "Successive halving: trials that fall behind at a rung end there, so that a strategy "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -199,8 +200,11 @@ def _trained(planned: Plan, folder: Path, config: Config, timeout: int, bar: tqd
     try:
         if not folder.exists():
             learner = build(config, planned.conditions)
-            with closing(learner.problem):
+            try:
                 train(learner, planned.conditions, bar.update)
+            except InputError as error:  # its gradients are not finite any more
+                warnings.warn(f"{folder}: {error} It is scored as it was then.", stacklevel=2)
+            learner.problem.close()
             learner.save(folder)
     finally:
         lock.release()

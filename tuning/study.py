@@ -18,6 +18,7 @@ import optuna
 from filelock import FileLock, Timeout
 from optuna.samplers import BaseSampler, NSGAIISampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial, Trial, TrialState
+from sqlalchemy.exc import SQLAlchemyError
 
 from meta_rl import seeds
 from meta_rl.config import Config, to_dict
@@ -70,9 +71,7 @@ class Search:
             raise InputError(f"out: cannot make {folder}: {error}. Give another --out.") from error
         self._held = FileLock(folder / "locks" / "study")
         with self._held:
-            self.storage = optuna.storages.RDBStorage(
-                f"sqlite:///{folder / FILE}", {"connect_args": {"timeout": 60}}
-            )
+            self.storage = _open(folder / FILE)
             self.study = optuna.create_study(
                 storage=self.storage,
                 study_name=NAME,
@@ -240,6 +239,16 @@ class Search:
 
     def _lock(self, number: int) -> FileLock:
         return FileLock(self.folder / "locks" / f"trial-{number}")
+
+
+def _open(file: Path) -> optuna.storages.RDBStorage:
+    try:
+        return optuna.storages.RDBStorage(f"sqlite:///{file}", {"connect_args": {"timeout": 60}})
+    except (SQLAlchemyError, RuntimeError) as error:
+        what = str(error).splitlines()[0]
+        raise InputError(
+            f"out: expected a study in {file}, got {what}. Give another --out."
+        ) from error
 
 
 def _pruner(keep: int) -> optuna.pruners.BasePruner:

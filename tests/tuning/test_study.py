@@ -155,3 +155,10 @@ def test_a_study_without_a_whole_trial_says_why(opened):
     search.settle(search.claim(), None, "failed: training: gradients are not finite")
     with pytest.raises(InputError, match=r"not even the default's.*gradients are not finite"):
         _ = search.best
+
+
+def test_a_file_that_is_no_study_is_refused(opened, tmp_path):
+    (tmp_path / "study").mkdir()
+    (tmp_path / "study" / "study.db").write_text("not a database, " * 100)
+    with pytest.raises(InputError, match=r"expected a study in .*study\.db, got"):
+        opened()
