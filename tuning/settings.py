@@ -33,8 +33,8 @@ class Settings:
     search: Literal["tpe", "greedy", "random", "evolution"] = "tpe"
     """How strategies are proposed."""
     halving: int = 3
-    """Successive halving: of the trials that reach a ninth and a third of the budget, one in so
-    many goes on (shares change with the number); 1 trains all to their end."""
+    """Successive halving by this factor f: trials are scored after 1/f² and 1/f of the budget too,
+    and about one in f goes on; 1 trains all to their end."""
     budget: int | None = None
     """Environment steps (or labelled examples) that each trial trains on; when not given, the
     preset's iterations times what its first one takes."""
