@@ -33,6 +33,22 @@ def import_families(file: Path | None) -> None:
         raise InputError(f"families: {file} raised {type(error).__name__}: {error}") from error
 
 
+def given(arguments: list[str], option: str) -> Path | None:
+    """What follows an option that decides on the other options' defaults.
+
+    Raises:
+        InputError: if nothing follows.
+    """
+    for position, argument in enumerate(arguments):
+        name, equals, value = argument.partition("=")
+        if name.replace("_", "-") == option:
+            rest = [value] if equals else arguments[position + 1 : position + 2]
+            if not rest:
+                raise InputError(f"{option.strip('-')}: expected something after {option}.")
+            return Path(rest[0])
+    return None
+
+
 def run_command(main: Callable[[list[str]], None]) -> None:
     """Run a command's main; InputError becomes one line on stderr and exit status 2.
 

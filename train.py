@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -14,7 +15,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from commands import import_families, run_command
+from commands import given, import_families, run_command
 from meta_rl.config import Config, from_dict
 from meta_rl.errors import InputError
 from presets import ALGORITHMS, PRESETS, Start, algorithm, build, preset, resolve_device
@@ -37,6 +38,8 @@ class Train:
     """What is done with the preset's family: one of presets.ALGORITHMS; sets the other defaults."""
     families: Path | None = None
     """A Python file of yours with task families (envs.register) or presets.ALGORITHMS."""
+    file: Annotated[Path | None, tyro.conf.arg(name="config")] = None
+    """Start from the settings in this file, tune.py's chosen.json or a run's config.json."""
     init_sb3: Path | None = None
     """Zip of a stable-baselines3 PPO or A2C to start from instead of random weights."""
     init_run: Path | None = None
@@ -62,17 +65,24 @@ def main(arguments: list[str]) -> None:
 
 def _main(arguments: list[str]) -> None:
     arguments = [re.sub("^--data(?==|$)", "--data.folder", word) for word in arguments]
-    import_families(_given(arguments, "--families"))
-    chosen = str(_given(arguments, "--algorithm") or "maml")
+    import_families(given(arguments, "--families"))
+    chosen = str(given(arguments, "--algorithm") or "maml")
     name = None
     if arguments and not arguments[0].startswith("-"):
         name, *arguments = arguments
-    resumed = _resumed(_given(arguments, "--resume"))
+    resumed = _resumed(given(arguments, "--resume"))
     if resumed and name:
         raise InputError(f"resume: a run keeps its own preset; leave out {name!r}.")
     if resumed and chosen != "maml":
         raise InputError(f"resume: a run keeps its own algorithm; leave out {chosen!r}.")
-    default = resumed or Train(config=algorithm(chosen, preset(name or DEFAULT)))
+    file = given(arguments, "--config")
+    if file and (name or resumed or chosen != "maml"):
+        raise InputError(
+            f"config: {file} says what to train and how; leave out the preset, --algorithm and "
+            "--resume."
+        )
+    read = Train(file=file, config=read_config(file)) if file else None
+    default = resumed or read or Train(config=algorithm(chosen, preset(name or DEFAULT)))
     command: Any = tyro.cli(
         Train,
         args=arguments,
@@ -87,17 +97,17 @@ def _main(arguments: list[str]) -> None:
         same = replace(command.config, iterations=1) == replace(resumed.config, iterations=1)
         if not same or command.log_dir != default.log_dir or _starts(command):
             raise InputError("resume: a run keeps its own settings; only --iterations may change.")
-    _train(name or DEFAULT, command)
+    _train(name or (command.config.family if file else DEFAULT), command)
 
 
 def _starts(command: Train) -> list[str]:
     """The options given that say where theta starts."""
-    given = {
+    places = {
         "--init-sb3": command.init_sb3,
         "--init-run": command.init_run,
         "--init-experts": command.init_experts,
     }
-    return [option for option, value in given.items() if value]
+    return [option for option, value in places.items() if value]
 
 
 def _start(command: Train) -> Start | None:
@@ -123,20 +133,16 @@ def _start(command: Train) -> Start | None:
     return None
 
 
-def _given(arguments: list[str], option: str) -> Path | None:
-    """What follows an option that decides on the other options' defaults.
+def read_config(file: Path) -> Config:
+    """The settings in a JSON file, such as a run's ``config.json``.
 
     Raises:
-        InputError: if nothing follows.
+        InputError: if it cannot be read, or holds something else.
     """
-    for position, argument in enumerate(arguments):
-        name, equals, value = argument.partition("=")
-        if name.replace("_", "-") == option:
-            rest = [value] if equals else arguments[position + 1 : position + 2]
-            if not rest:
-                raise InputError(f"{option.strip('-')}: expected something after {option}.")
-            return Path(rest[0])
-    return None
+    try:
+        return from_dict(json.loads(file.read_text()))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        raise InputError(f"config: expected a JSON file of settings, got {file}: {error}") from None
 
 
 def _resumed(run: Path | None) -> Train | None:
@@ -228,7 +234,7 @@ def _train(name: str, command: Train) -> None:
 def _run_name(name: str, command: Train) -> str:
     """What a run is called: its preset or another family, and any algorithm but the default."""
     family = command.config.family
-    run = family if family != preset(name).family else name
+    run = family if command.file or family != preset(name).family else name
     return run if command.algorithm == "maml" else f"{run}-{command.algorithm}"
 
 

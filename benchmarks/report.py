@@ -38,6 +38,9 @@ def main() -> None:
     }
     if families:
         page = replaced(page, "families", all_families(families))
+    studies = {name: results.pop(name) for name in [*results] if name.startswith("tuning-")}
+    if studies:
+        page = replaced(page, "tuning", tunings(studies))
     for name, result in results.items():
         makers = {
             "stepping": rates,
@@ -119,6 +122,33 @@ def all_families(results: dict[str, Any]) -> str:
         rows.append([f"`{name}`", *cells, *gains, interval(random[:, 3]), trained])
     sources = sorted({source(result) for result in results.values()})
     return table(head, rows) + "\n\n" + "\n".join(sources)
+
+
+def tunings(results: dict[str, Any]) -> str:
+    """One row per preset: default and chosen on the test tasks, and what the trials say."""
+    head = ["", "budget", "default", "chosen", "gain", "trials whole, ended", "chosen strategy",
+            "what mattered at the first rung"]  # fmt: skip
+    rows = []
+    for name, result in results.items():
+        states = [trial["state"] for trial in result["trials"]]
+        compared = result["comparison"] or {"arms": {}, "gain": None}
+        cells = [estimate(arm["mean"][-1]) for arm in compared["arms"].values()] or ["", ""]
+        gain = estimate(compared["gain"]) if compared["gain"] else "the default stays"
+        mattered = [f"{what} {share:.2f}" for what, share in result["importance"].items()][:3]
+        rows.append([
+            f"`{name.removeprefix('tuning-')}`, {result['score']}", f"{result['budget']:,}",
+            *cells, gain, f"{states.count('complete')}, {states.count('pruned')}",
+            result["chosen"]["strategy"], ", ".join(mattered),
+        ])  # fmt: skip
+    commands = "\n".join(f"- `{result['command']}`" for result in results.values())
+    sources = sorted({source(result) for result in results.values()})
+    return "\n\n".join([table(head, rows), commands, "\n".join(sources)])
+
+
+def estimate(values: list[float]) -> str:
+    """A value and its interval."""
+    value, low, high = values
+    return f"{value:.3g} [{low:.3g}, {high:.3g}]"
 
 
 def short_runs(name: str, result: dict[str, Any]) -> str:

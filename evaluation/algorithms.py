@@ -76,7 +76,7 @@ def _load(path: Path, device: str) -> Run:
     home = path.parent.parent if path.parent.name == "checkpoints" else path
     settings = {
         name: value
-        for name, value in _flat(to_dict(learner.config)).items()
+        for name, value in flat(to_dict(learner.config)).items()
         if not set(name.split(".")) & set(APART)
     }
     settings["iterations"] = learner.iteration
@@ -109,9 +109,10 @@ def _names(firsts: Sequence[Run]) -> list[str]:
     return names
 
 
-def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
+def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested values by their dotted names."""
+    found: dict[str, Any] = {}
     for name, value in values.items():
-        inner = _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else None
-        flat |= inner if inner is not None else {f"{prefix}{name}": value}
-    return flat
+        inner = flat(value, f"{prefix}{name}.") if isinstance(value, dict) else None
+        found |= inner if inner is not None else {f"{prefix}{name}": value}
+    return found

@@ -55,26 +55,31 @@ def page(
         f"<h1>{escape(title)}</h1>",
         f'<p class="quiet">{escape(origin["date"])} · {_named(planned)}</p>',
         *(f'<p class="lead">{escape(line)}</p>' for line in headlines(planned, curves)),
-        _figure("Adaptation", *drawn["adaptation"]),
+        figure_of("Adaptation", *drawn["adaptation"]),
     ]
     for split, those in by_split(planned, curves):
         where = f", {split}" if count > 1 else ""
-        parts.append(_section(f"Scores{where}", scores(planned, those)))
+        parts.append(section(f"Scores{where}", scores(planned, those)))
     if "budget" in drawn:
-        parts.append(_figure(f"At equal {planned.unit}", *drawn["budget"]))
+        parts.append(figure_of(f"At equal {planned.unit}", *drawn["budget"]))
     if limited := same_tasks(curves):
         tasks = f"the same {limited[0].scores.shape[2]} tasks"
         steps = planned.unit.capitalize()
-        parts.append(_section(f"{steps} needed, {tasks}", needed(planned, limited)))
-        parts.append(_section(f"Scores on {tasks}", scores(planned, limited)))
+        parts.append(section(f"{steps} needed, {tasks}", needed(planned, limited)))
+        parts.append(section(f"Scores on {tasks}", scores(planned, limited)))
     parts += [
-        _figure("Every task", *drawn["tasks"]),
+        figure_of("Every task", *drawn["tasks"]),
         "<h2>How to read this</h2><ul>",
         *(f"<li>{escape(line)}</li>" for line in notes(planned, curves)),
         "</ul>",
-        _section("Runs", _runs(planned)),
-        _section("Settings and versions", _origin(origin)),
+        section("Runs", _runs(planned)),
+        section("Settings and versions", _origin(origin)),
     ]
+    return document(title, parts)
+
+
+def document(title: str, parts: Sequence[str]) -> str:
+    """A page of parts that are HTML already."""
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
@@ -137,7 +142,8 @@ def _text(value: Any) -> str:
     return "–" if value is None else str(value)
 
 
-def _section(title: str, table: Table) -> str:
+def section(title: str, table: Table) -> str:
+    """A heading and a table."""
     head, rows = table
     cells = "".join(f"<th>{escape(cell)}</th>" for cell in head)
     lines = [
@@ -150,8 +156,11 @@ def _section(title: str, table: Table) -> str:
     return f'<h2>{escape(title)}</h2><div class="wide">{table_text}</div>'
 
 
-def _figure(title: str, figure: Figure, caption: str) -> str:
-    """As an image of its own: names inside one SVG would clash with another's."""
+def figure_of(title: str, figure: Figure, caption: str) -> str:
+    """A heading, a figure and its caption.
+
+    As an image of its own: names inside one SVG would clash with another's.
+    """
     with mpl.rc_context({"svg.hashsalt": title}):
         figure.savefig(data := io.BytesIO(), format="svg", metadata={"Date": None})
     encoded = base64.b64encode(data.getvalue()).decode()

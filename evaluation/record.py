@@ -69,11 +69,15 @@ def record(folder: Path, planned: Plan, curves: Sequence[Curve]) -> None:
 def _origin(planned: Plan) -> dict[str, Any]:
     settings = dataclasses.asdict(planned.settings)
     settings |= {"steps": planned.steps, "splits": [*planned.tasks]}
-    versions = {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
+    return {"settings": json.loads(json.dumps(settings, default=str)), **circumstances()}
+
+
+def circumstances(*packages: str) -> dict[str, Any]:
+    """The day, and versions of Python and of what was used."""
+    versions = {name: version(name) for name in (*PACKAGES, *packages)}
     return {
         "date": date.today().isoformat(),
-        "settings": json.loads(json.dumps(settings, default=str)),
-        "versions": versions,
+        "versions": {"python": platform.python_version(), **versions},
     }
 
 
@@ -106,10 +110,10 @@ def _curve(planned: Plan, curve: Curve) -> dict[str, Any]:
     points = []
     for point, (k, budget) in enumerate(zip(curve.steps, curve.budget, strict=True)):
         found = {
-            name: [_finite(v) for v in curve.estimate(point, statistic, planned.settings.seed)]
+            name: [finite(v) for v in curve.estimate(point, statistic, planned.settings.seed)]
             for name, statistic in (("mean", mean), ("iqm", interquartile_mean))
         }
-        scores = [[_finite(v) for v in row] for row in curve.scores[point].tolist()]
+        scores = [[finite(v) for v in row] for row in curve.scores[point].tolist()]
         points.append({"inner_steps": k, "budget": float(budget), **found, "scores": scores})
     return {
         "name": curve.name,
@@ -121,8 +125,8 @@ def _curve(planned: Plan, curve: Curve) -> dict[str, Any]:
     }
 
 
-def _finite(value: float) -> float | str:
-    """JSON has no infinities."""
+def finite(value: float) -> float | str:
+    """A number as JSON, which has no infinities."""
     return value if math.isfinite(value) else str(value)
 
 

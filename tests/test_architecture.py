@@ -9,14 +9,15 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 OURS = {
-    "meta_rl", "envs", "agents", "evaluation", "presets", "commands",
-    "train", "adapt", "evaluate", "prune", "benchmarks",
+    "meta_rl", "envs", "agents", "evaluation", "tuning", "presets", "commands",
+    "train", "adapt", "evaluate", "tune", "prune", "benchmarks",
 }  # fmt: skip
 ALLOWED = {
     "meta_rl": {"meta_rl"},
     "agents": {"agents", "meta_rl"},
     "envs": {"envs", "meta_rl.types", "meta_rl.errors"},
     "evaluation": {"evaluation", "agents", "envs", "meta_rl", "presets"},
+    "tuning": {"tuning", "evaluation", "meta_rl", "presets"},
 }
 
 
@@ -45,7 +46,7 @@ def test_packages_import_only_along_the_arrows(package):
                 assert fits, f"{path.relative_to(ROOT)} imports {name}"
 
 
-@pytest.mark.parametrize("command", ["train.py", "adapt.py", "evaluate.py", "prune.py"])
+@pytest.mark.parametrize("command", ["train.py", "adapt.py", "evaluate.py", "tune.py", "prune.py"])
 def test_help_answers_without_importing_torch(command):
     code = (
         "import runpy, sys\n"
@@ -54,7 +55,7 @@ def test_help_answers_without_importing_torch(command):
         f"    runpy.run_path({command!r}, run_name='__main__')\n"
         "except SystemExit as stop:\n"
         "    assert stop.code in (0, None), stop.code\n"
-        "assert 'torch' not in sys.modules\n"
+        "assert not {'torch', 'optuna'} & set(sys.modules)\n"
     )
     result = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False

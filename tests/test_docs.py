@@ -182,7 +182,9 @@ def test_readme_commands_run(tmp_path):
         words = shlex.split(line, comments=True)
         if words[:1] != ["python"] or "--help" in words or "metaworld" in line:
             continue
-        words = [{"100": "2", "200": "4"}.get(word, word) for word in words]
+        words = [{"100": "2", "200": "4", "12": "2"}.get(word, word) for word in words]
+        if words[1] == "tune.py":
+            words += [*short, "--budget", "1", "--seeds", "1"]
         if words[1] == "train.py" and "--resume" not in words:
             words += [*short, *([] if "--iterations" in words else ["--iterations", "2"])]
         result = subprocess.run(

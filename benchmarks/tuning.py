@@ -1,0 +1,56 @@
+"""Does choosing the strategy pay? Tune a preset within a stated budget, and compare afresh.
+
+    python -m benchmarks.tuning navigation-2d
+
+Runs ``tune.py`` with the arguments below, in ``runs/``, and writes
+``benchmarks/results/tuning-PRESET.json``. Killed, the same command goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import torch
+
+import tune
+from benchmarks.provenance import write
+
+# What minutes of one core can do: small meta-batches, and a fraction of the preset's own run.
+STUDIES: dict[str, list[str]] = {
+    "navigation-2d": [
+        "--data.tasks", "10", "--data.episodes", "10", "--budget", "400000",
+        "--eval.tasks", "20", "--eval.test-tasks", "40",
+    ],
+    "cartpole": [
+        "--data.tasks", "10", "--budget", "400000", "--eval.tasks", "20", "--eval.test-tasks", "40",
+    ],
+    "glyphs-5way-1shot": [
+        "--network.channels", "16", "--data.tasks", "8", "--inner.tasks-at-once", "8",
+        "--budget", "18000", "--eval.tasks", "50", "--eval.test-tasks", "200",
+    ],
+}  # fmt: skip
+KEPT = (
+    "score", "higher_is_better", "search", "halving", "budget", "inner_steps", "episodes",
+    "validation_tasks", "test_tasks", "trials", "skipped", "importance", "chosen", "settings",
+    "comparison", "verdict",
+)  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("preset", choices=STUDIES)
+    parser.add_argument("--trials", type=int, default=12)
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    folder = Path("runs") / f"tune-{args.preset}"
+    given = [*STUDIES[args.preset], "--trials", str(args.trials), "--device", "cpu"]
+    tune.main([args.preset, *given, "--out", str(folder)])
+    content = json.loads((folder / "tuning.json").read_text())
+    result = {"command": " ".join(["tune.py", args.preset, *given])}
+    print(write(f"tuning-{args.preset}", result | {name: content[name] for name in KEPT}))
+
+
+if __name__ == "__main__":
+    main()

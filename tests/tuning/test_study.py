@@ -1,0 +1,164 @@
+"""The study's file: what costs a trial, what survives a death, and what several processes share."""
+
+import threading
+
+import pytest
+
+import presets
+from meta_rl.errors import InputError
+from tuning import study as study_module
+from tuning.settings import Settings
+from tuning.space import Space, fitting, one_of
+from tuning.study import Search
+
+BANDIT = presets.preset("bandit-5")
+STEPS = Space(algorithms=("maml", "fomaml"), factors={"inner.step_size": (0.1, 10.0)})
+FORMS = one_of("inner.form", "scalar", "tensor", "parameter")
+
+
+@pytest.fixture
+def opened(tmp_path):
+    """Makes a search in a folder; all are closed in the end."""
+    made = []
+
+    def make(folder="study", space=None, maximizes=True, **settings):
+        settings = Settings(config=BANDIT, **{"trials": 4, "halving": 1, **settings})
+        space = fitting(space or STEPS, BANDIT)
+        identity = settings.identity(space, 100)
+        made.append(Search(tmp_path / folder, settings, space, identity, maximizes))
+        return made[-1]
+
+    yield make
+    for search in made:
+        search.close()
+
+
+def numbers(search):
+    return [trial.number for trial in search.trials]
+
+
+@pytest.mark.parametrize("kind", ["tpe", "random", "evolution"])
+def test_the_default_comes_first_and_proposals_depend_on_the_history_alone(opened, kind):
+    """One search, and one that is opened anew in its middle, as after a kill."""
+    whole, params = opened(search=kind), []
+    while claim := whole.claim():
+        params.append(claim.trial.params)
+        whole.settle(claim, float(len(params)))
+    assert params[0] == {"algorithm": "maml", "× inner.step_size": 1.0}
+    assert len(params) == 4
+    for halves in ((0, 1), (2, 3)):
+        again = opened("other", search=kind)
+        for position in halves:
+            claim = again.claim()
+            assert claim.trial.params == params[position]
+            again.settle(claim, float(position + 1))
+    assert again.claim() is None
+
+
+def test_greedy_measures_every_declared_option_once(opened):
+    space = Space(algorithms=("maml", "fomaml"), choices={"form": FORMS})
+    search, seen = opened(space=space, search="greedy", trials=9), []
+    while claim := search.claim():
+        seen.append((claim.trial.params["algorithm"], claim.trial.params["form"]))
+        search.settle(claim, 0.0)
+    # "scalar" is the preset's own form: known already.
+    assert seen == [("maml", "preset"), ("fomaml", "preset"), ("maml", "tensor"),
+                    ("maml", "parameter")]  # fmt: skip
+    assert [trial.params["form"] for trial in search.skipped] == ["scalar"]
+
+
+def test_refused_and_known_combinations_cost_no_trial(opened, monkeypatch):
+    """Reptile learns no step sizes, so that it has one form."""
+    monkeypatch.setattr(study_module, "PATIENCE", 12)
+    forms = one_of("inner.form", "tensor")
+    space = Space(algorithms=("reptile", "maml"), choices={"form": forms})
+    search, seen = opened(space=space, search="random", trials=20), []
+
+    def go_on():
+        while claim := search.claim():
+            seen.append((claim.config.inner.form, type(claim.config.outer).__name__))
+            search.settle(claim, 0.0)
+
+    with pytest.warns(UserWarning, match="refused or known already; the search ends after 3"):
+        go_on()
+    assert len(seen) == len(set(seen)) == len(search.trials) == 3
+    why = [trial.user_attrs["skipped"] for trial in search.skipped]
+    assert any("refused: inner.learn_step_size" in reason for reason in why)
+    assert any("has the settings of trial 0" in reason for reason in why)
+
+
+def test_a_trial_whose_process_ended_is_repeated_once(opened):
+    search = opened()
+    lost = search.claim()
+    lost.held.release()  # what the system does when a process ends
+    again = search.claim()
+    assert again.config == lost.config
+    assert numbers(search) == [again.trial.number]
+    again.held.release()
+    third = search.claim()
+    assert third.config != lost.config, "what killed two processes is not tried a third time"
+
+
+def test_two_processes_hold_different_trials_and_wait_for_the_last(opened):
+    one, other = opened(trials=2), opened(trials=2)
+    first, second = one.claim(), other.claim()
+    assert first.config != second.config
+    found = []
+    waiting = threading.Thread(target=lambda: found.append(other.claim()))
+    other.settle(second, 1.0)
+    waiting.start()
+    waiting.join(0.2)
+    assert waiting.is_alive(), "the first process may still die and leave its trial"
+    one.settle(first, 2.0)
+    waiting.join(20)
+    assert found == [None]
+    assert one.best.number == first.trial.number
+
+
+@pytest.mark.parametrize(("maximizes", "best"), [(True, 3.0), (False, 1.0)])
+def test_the_best_is_the_highest_or_the_lowest_of_whole_trials(opened, maximizes, best):
+    search = opened(maximizes=maximizes)
+    for value in (2.0, 1.0, 3.0):
+        search.settle(search.claim(), value)
+    claim = search.claim()
+    claim.trial.report(100.0 if maximizes else -100.0, 1)
+    search.settle(claim, None, "behind others")
+    assert search.best.value == best
+    assert search.claim() is None
+
+
+@pytest.mark.parametrize("maximizes", [True, False])
+def test_successive_halving_ends_trials_that_fall_behind(opened, maximizes):
+    sign, ended = 1 if maximizes else -1, []
+    search = opened(trials=6, halving=3, maximizes=maximizes)
+    for quality in (3.0, 1.0, 2.0, 0.0, 4.0, 5.0):
+        claim = search.claim()
+        claim.trial.report(sign * quality, 1)
+        ended.append(claim.trial.should_prune())
+        search.settle(claim, None if ended[-1] else sign * quality)
+    assert ended == [False, True, True, True, False, False]
+    assert search.rungs() == pytest.approx([1 / 9, 1 / 3, 1])
+    assert opened("whole", halving=1).rungs() == [1.0]
+
+
+def test_another_study_is_not_continued(opened):
+    opened()
+    opened(trials=8)  # more trials are the same study
+    with pytest.raises(InputError, match="another halving, search; only --trials"):
+        opened(search="random", halving=2)
+    with pytest.raises(InputError, match="another space"):
+        opened(space=Space(algorithms=("maml",)))
+
+
+def test_a_study_without_a_whole_trial_says_why(opened):
+    search = opened(trials=1)
+    search.settle(search.claim(), None, "failed: training: gradients are not finite")
+    with pytest.raises(InputError, match=r"not even the default's.*gradients are not finite"):
+        _ = search.best
+
+
+def test_a_file_that_is_no_study_is_refused(opened, tmp_path):
+    (tmp_path / "study").mkdir()
+    (tmp_path / "study" / "study.db").write_text("not a database, " * 100)
+    with pytest.raises(InputError, match=r"expected a study in .*study\.db, got"):
+        opened()
