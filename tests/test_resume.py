@@ -29,6 +29,8 @@ def tiny(name, algorithm="maml", **data):
         config = replace(config, network=replace(config.network, hidden=(8,)))
     else:
         config = replace(config, network=replace(config.network, channels=4))
+    # The same bits, and recording takes seconds: see test_recording.
+    config = replace(config, inner=replace(config.inner, recorded=False))
     sizes = {"es-maml": {"population": 2}, "ga-maml": {"population": 4, "parents": 2}}
     return replace(config, outer=replace(config.outer, **sizes.get(algorithm, {})))
 
