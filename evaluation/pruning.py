@@ -136,7 +136,8 @@ def curve(measured: Sequence[Measured], score_name: str) -> Figure:
             at = scale * getattr(one, kind)
             axes.errorbar(at, one.scores[-1], one.margins[-1], marker="o", capsize=3)
             axes.annotate(one.name, (at, one.scores[-1]), (5, 5), textcoords="offset points")
-        axes.set(xlabel=f"{title}, {unit}", xlim=(0, None))
+        axes.set(xlabel=f"{title}, {unit}", xlim=(0, 1.3 * axes.dataLim.xmax))  # room for names
+        axes.grid(alpha=0.3)
     panels[0].set_ylabel(f"{score_name} after {len(measured[0].scores) - 1} inner steps")
     return figure
 

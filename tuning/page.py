@@ -172,6 +172,7 @@ def _history(content: dict[str, Any]) -> Figure:
     axes.step(numbers, best.accumulate(scores), where="post", color="C1", label="best so far")
     axes.legend(frameon=False)
     axes.set(xlabel="trial", ylabel=f"validation {content['score']}")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(color="0.9")
     return figure
 
