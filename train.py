@@ -209,7 +209,7 @@ def _train(name: str, command: Train) -> None:
     )
     for line in start.told if start else ():
         print(line)
-    with RunRecorder(folder, learner) as recorder, StopOnSignal() as stop:
+    with StopOnSignal() as stop, RunRecorder(folder, learner) as recorder:
         if launch := parallel.launch():
             (folder / LAUNCH).write_text(launch)
         if command.init_sb3:
