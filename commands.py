@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import runpy
 import sys
 import threading
@@ -31,6 +32,11 @@ def import_families(file: Path | None) -> None:
         raise
     except Exception as error:
         raise InputError(f"families: {file} raised {type(error).__name__}: {error}") from error
+
+
+def with_data_folder(arguments: list[str]) -> list[str]:
+    """The arguments with ``--data FOLDER``, as people write it, as ``--data.folder FOLDER``."""
+    return [re.sub("^--data(?==|$)", "--data.folder", word) for word in arguments]
 
 
 def given(arguments: list[str], option: str) -> Path | None:

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+import shutil
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
 from commands import import_families, run_command
-from meta_rl.errors import require
+from meta_rl.errors import InputError, require
 
 if TYPE_CHECKING:
+    from evaluation.pruning import Measured
     from meta_rl import MetaLearner
+    from meta_rl.callbacks import StopOnSignal
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,33 +51,30 @@ def main(arguments: list[str]) -> None:
     command = tyro.cli(Prune, args=arguments, prog="prune.py", description=__doc__)
     _check(command)
     import presets
-    from evaluation.pruning import measure, record, table, time_in_turns
+    from evaluation.pruning import measure
+    from meta_rl.callbacks import StopOnSignal
     from train import next_run
 
     import_families(command.families)
     learner = presets.load(command.run, presets.resolve_device(command.device))
     # What the criterion or the network refuses is refused before anything is written.
     presets.prune(learner, command.keep[0], command.by)
-    run = command.run.parent.parent if command.run.parent.name == "checkpoints" else command.run
-    folder = next_run(command.log_dir, f"{run.name}-pruned")
+    folder = next_run(command.log_dir, f"{_home(command).name}-pruned")
     ended = learner.config.eval
     tasks = command.tasks or ended.test_tasks or ended.tasks
-    learners, measured = [learner], [measure(learner, "before", tasks)]
-    for keep in command.keep:
-        home = folder / f"keep-{keep:g}"
-        learners.append(_pruned(learner, keep, command, home))
-        measured.append(measure(learners[-1], f"keep {keep:g}", tasks))
-        measured[-1].run = str(home)
-    time_in_turns(learners, measured)
-    for one in learners:
-        one.problem.close()
-    settings = {"run": str(command.run), "by": command.by, "tasks": tasks}
-    settings |= {"rounds": command.rounds, "iterations": command.iterations}
-    record(folder, measured, settings, learner.problem.score_name)
-    print(table(measured, learner.problem.score_name))
-    print(f"curve: {folder / 'pruning.png'}    data: {folder / 'pruning.json'}")
-    print(f"adapt it: python adapt.py {measured[-1].run}")
-    print(f"train on: python train.py --resume {measured[-1].run} --iterations N")
+    done = [(learner, measure(learner, "before", tasks))]
+    with StopOnSignal() as stop:
+        try:
+            for keep in command.keep:
+                if not stop.stopped:
+                    done += _tried(learner, keep, command, folder, tasks, stop)
+        finally:  # what is done is kept, whatever becomes of the rest
+            _tell(done, folder, command, tasks)
+    if len(done) == 1:
+        raise InputError("keep: expected a share that comes to its end, got none; see above.")
+    run = done[-1][1].run
+    print(f"adapt it: python adapt.py {run}")
+    print(f"train on: python train.py --resume {run} --iterations N")
 
 
 def _check(command: Prune) -> None:
@@ -85,25 +88,83 @@ def _check(command: Prune) -> None:
     require(command.tasks is None or command.tasks >= 1, "tasks", "1 or more", command.tasks)
 
 
-def _pruned(learner: MetaLearner, keep: float, command: Prune, home: Path) -> MetaLearner:
+def _home(command: Prune) -> Path:
+    """The run folder, also where one checkpoint of it was given."""
+    run = command.run
+    return run.parent.parent if run.parent.name == "checkpoints" else run
+
+
+def _tried(
+    learner: MetaLearner, keep: float, command: Prune, folder: Path, tasks: int, stop: StopOnSignal
+) -> list[tuple[MetaLearner, Measured]]:
+    """The pruned learner and what it is worth; none if it fails, or is stopped before its end."""
+    from evaluation.pruning import measure
+
+    home, name = folder / f"keep-{keep:g}", f"keep {keep:g}"
+    try:
+        smaller = _pruned(learner, keep, command, home, stop)
+        if not stop.stopped:
+            return [(smaller, replace(measure(smaller, name, tasks), run=str(home)))]
+        why = "it was stopped."
+    except InputError as error:
+        why = str(error)
+    warnings.warn(f"{name} is left out: {why}", stacklevel=2)
+    return []
+
+
+def _pruned(
+    learner: MetaLearner, keep: float, command: Prune, home: Path, stop: StopOnSignal
+) -> MetaLearner:
     """A smaller learner, trained on; the last round is kept as a run of its own."""
     import presets
     from meta_rl.callbacks import ProgressBar, RunRecorder
 
     units, rounds = [layer.units for layer in presets.hidden_layers(learner)], command.rounds
+    how = {"by": command.by, "keep": keep, "rounds": rounds, "iterations": command.iterations}
+    how["after"] = learner.iteration
     for number in range(1, rounds + 1):
         share = keep ** (number / rounds)
         left = [max(1, round(share * count)) for count in units]
         learner = presets.prune(learner, left, command.by, command.iterations)
         progress = ProgressBar(learner)
         if number < rounds:
-            learner.learn(callbacks=[progress])
+            learner.learn(command.iterations, callbacks=[progress, stop])
             learner.problem.close()
         else:
             with RunRecorder(home, learner) as recorder:
-                learner.learn(callbacks=[recorder, progress])
+                _keep_origin(_home(command), home, how)
+                learner.learn(command.iterations, callbacks=[recorder, progress, stop])
         progress.close()
+        if stop.stopped:
+            break
     return learner
+
+
+def _keep_origin(run: Path, home: Path, how: dict[str, Any]) -> None:
+    """Write how it was pruned, beside a copy of where the run's theta had started."""
+    for start in run.glob("init_*"):
+        (shutil.copytree if start.is_dir() else shutil.copyfile)(start, home / start.name)
+    before = run / "pruned.json"
+    prunings = json.loads(before.read_text()) if before.exists() else []
+    (home / "pruned.json").write_text(json.dumps([*prunings, how], indent=1) + "\n")
+
+
+def _tell(
+    done: Sequence[tuple[MetaLearner, Measured]], folder: Path, command: Prune, tasks: int
+) -> None:
+    """Time, print and write what became of the run."""
+    from evaluation.pruning import record, table, time_in_turns
+
+    learners, measured = [one for one, _ in done], [one for _, one in done]
+    time_in_turns(learners, measured)
+    for one in learners:
+        one.problem.close()
+    settings = {"run": str(command.run), "by": command.by, "tasks": tasks}
+    settings |= {"rounds": command.rounds, "iterations": command.iterations}
+    unit = learners[0].problem.score_name
+    record(folder, measured, settings, unit)
+    print(table(measured, unit))
+    print(f"curve: {folder / 'pruning.png'}    data: {folder / 'pruning.json'}")
 
 
 if __name__ == "__main__":

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
 import warnings
 from dataclasses import dataclass, replace
@@ -15,7 +14,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from commands import given, import_families, run_command
+from commands import given, import_families, run_command, with_data_folder
 from meta_rl.config import Config, from_dict
 from meta_rl.errors import InputError
 from presets import ALGORITHMS, PRESETS, Start, algorithm, build, preset, resolve_device
@@ -64,7 +63,7 @@ def main(arguments: list[str]) -> None:
 
 
 def _main(arguments: list[str]) -> None:
-    arguments = [re.sub("^--data(?==|$)", "--data.folder", word) for word in arguments]
+    arguments = with_data_folder(arguments)
     import_families(given(arguments, "--families"))
     chosen = str(given(arguments, "--algorithm") or "maml")
     name = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tyro
 
-from commands import given, import_families, run_command
+from commands import given, import_families, run_command, with_data_folder
 from presets import PRESETS, preset
 from tuning.settings import SEARCHES, Settings
 
@@ -13,6 +13,7 @@ DEFAULT = "navigation-2d"
 
 def main(arguments: list[str]) -> None:
     """Try strategies, compare the best with the default, and say where everything is."""
+    arguments = with_data_folder(arguments)
     import_families(given(arguments, "--families"))
     name = DEFAULT
     if arguments and not arguments[0].startswith("-"):
@@ -28,13 +29,14 @@ def main(arguments: list[str]) -> None:
         config=(tyro.conf.AvoidSubcommands,),
     )
     space = settings.check()
-    from tuning.protocol import compare, plan, search
+    from tuning.protocol import compare, on_budget, plan, search
     from tuning.record import record
     from tuning.study import Search
 
     planned = plan(name, settings, space)
     identity = settings.identity(space, planned.conditions.budget)
     study = Search(planned.folder, settings, space, identity, planned.problem.maximizes)
+    planned = on_budget(planned, study.budget)
     try:
         search(planned, study)
         content = record(planned, study, compare(planned, study))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from collections.abc import Mapping, Sequence
@@ -99,7 +100,9 @@ class FromExperts:
         listed: list[dict[str, Any]] = []
         for number, (task, file) in enumerate(self.experts):
             shutil.copyfile(file, folder / "init_experts" / f"{number}.zip")
+            digest = hashlib.sha256(file.read_bytes()).hexdigest()
             told = {"file": str(file), "task": dict(task), "kl": self.divergences[number]}
+            told |= {"sha256": digest, "imitation": self.imitation}
             listed.append({"zip": f"{number}.zip", **told})
         text = json.dumps(listed, indent=1) + "\n"
         (folder / "init_experts" / "experts.json").write_text(text)
@@ -129,8 +132,10 @@ def distilled(
     obs = torch.cat([seen for seen, _ in data])
     does = tree_map(lambda *leaves: torch.cat(leaves), *(done for _, done in data))
     counts = [len(seen) for seen, _ in data]
-    theta = {n: v.requires_grad_() for n, v in problem.initial_parameters().items()}
-    optimizer = torch.optim.Adam(theta.values(), LEARNING_RATE)
+    theta = problem.initial_parameters()
+    # A context is every task's own (CAVIA): adapting begins at zero, wherever it would have moved.
+    moving = [v.requires_grad_() for n, v in theta.items() if n.rpartition(".")[2] != "context"]
+    optimizer = torch.optim.Adam(moving, LEARNING_RATE)
 
     def divergences() -> Tensor:
         kl = does.kl(functional_call(problem.policy, theta, (obs,)))

@@ -19,7 +19,7 @@ from meta_rl import seeds
 from meta_rl.adam import Adam
 from meta_rl.config import AdamConfig, Config
 from meta_rl.core import InnerLoop
-from meta_rl.errors import InputError
+from meta_rl.errors import InputError, require
 from meta_rl.reinforcement import Reinforcement
 from meta_rl.trial import collect
 from meta_rl.types import Distribution, Meta, Params, Task
@@ -49,7 +49,7 @@ def imitated(
             support[e, k] = episodes of adapt(theta, support[e, :k]) in the task of expert e
             theta <- Adam on mean_e mean_s KL(pi_e(.|s) || pi_phi[e](.|s)),  phi = adapt(theta)
 
-    The step sizes are the run's first ones and stay as they are.
+    The rule is the run's first one and stays as it is; its step sizes are one number.
 
     Args:
         problem: whose policy it is.
@@ -63,12 +63,13 @@ def imitated(
         The new theta, and the environment steps taken.
 
     Raises:
-        InputError: if the run adapts without gradients.
+        InputError: if the run adapts without gradients, or not at all.
     """
     if config.inner.method != "gradient":
         raise InputError(
             f"init_imitation: expected inner.method 'gradient', got {config.inner.method!r}."
         )
+    require(config.inner.steps > 0, "init_imitation", "inner.steps of 1 or more", 0)
     fixed = replace(config.inner, learn_step_size=False, form="scalar", per_step=False)
     rule = fixed.make_rule(seeds.derive(config.seed, seeds.INITIAL, 1))
 
@@ -89,9 +90,11 @@ def imitated(
     for number in range(iterations):
         seed = seeds.derive(config.seed, seeds.SEARCH, number)
         # K batches: what would be the query of one step fewer is the last support.
-        supports = collect(given, inner, meta, tasks, max(0, config.inner.steps - 1), seed)
+        supports = collect(given, inner, meta, tasks, config.inner.steps - 1, seed)
         spent += problem.samples(supports)
-        adam.step(supports, _drawn(data, seed))
+        _, gradient = inner.meta_gradient(meta, supports, _drawn(data, seed))
+        still = {name: torch.zeros_like(value) for name, value in gradient.rule.items()}
+        adam.descend(gradient._replace(rule=still))
     return theta, spent
 
 

@@ -28,7 +28,8 @@ class FromRun:
 
     Layers are matched by their place from the input, heads with heads alone: a policy's ``mean``
     and ``logits``, and a few-shot network's layers, count alike. A layer is carried as a whole or
-    not at all, if all of its tensors have the shapes of the new one's. The new run's inner rule and
+    not at all, if all of its tensors have the shapes of the new one's; ``log_std`` only with the
+    head. The new run's inner rule and
     outer optimizer start as they would without.
 
     Args:
@@ -38,6 +39,7 @@ class FromRun:
     def __init__(self, run: str | Path):
         self.run = Path(run)
         self.matches: list[Match] = []
+        self.digest = ""  # of the other run's tensors
 
     def theta(self, problem: Problem, config: Config) -> Params:
         """The problem's initial parameters with the other run's where they match.
@@ -46,7 +48,7 @@ class FromRun:
             InputError: if there is no run, it has another activation, or nothing matches.
         """
         _, manifest, tensors, _ = checkpoint.load_newest(self.run)
-        kind = str(manifest.get("kind"))
+        self.digest, kind = str(manifest["sha256"]), str(manifest.get("kind"))
         checkpoint.require_fields(manifest, "meta" if kind != "adapted" else kind, config=dict)
         source = tensors if kind == "adapted" else part_of("theta", tensors)
         own = problem.initial_parameters()
@@ -74,7 +76,7 @@ class FromRun:
 
     def keep(self, folder: Path) -> None:
         """Write into a run folder what was carried, as ``init_run.json``."""
-        content: dict[str, Any] = {"run": str(self.run)}
+        content: dict[str, Any] = {"run": str(self.run), "sha256": self.digest}
         content["parameters"] = {m.name: {"start": _verb(m), "why": m.why} for m in self.matches}
         (folder / "init_run.json").write_text(json.dumps(content, indent=1) + "\n")
 
@@ -115,7 +117,15 @@ def match(own: Params, source: Params) -> list[Match]:
         misfit = next((m for m in each if m.source is None), None)
         fits = next(m for m in each if m.name == name)
         matches.append(fits if misfit is None else Match(name, None, misfit.why))
-    return matches
+    head = next(m for m in matches if _split(m.name)[0] == ours[-1])
+    return [_with_head(m, head) for m in matches]
+
+
+def _with_head(match: Match, head: Match) -> Match:
+    """A standard deviation is its head's, in that one's units: fresh where the head is."""
+    if head.source or not match.source or _split(match.name)[1] != "log_std":
+        return match
+    return Match(match.name, None, head.why)
 
 
 def _compared(name: str, value: Tensor, other: str | None, source: Params) -> Match:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,6 +18,11 @@ from meta_rl.errors import InputError
 # Settings that change no result, or are compared otherwise.
 APART = ("seed", "iterations", "log_every", "checkpoint_every", "eval", "workers", "tasks_at_once")
 
+# Files of a run folder that say where its theta is from, which config.json does not; and what in
+# them is of one machine or seed.
+ORIGINS = ("init_sb3.zip", "init_run.json", "init_experts/experts.json", "pruned.json")
+OF_A_SEED = ("run", "file", "kl")
+
 
 @dataclass(frozen=True)
 class Run:
@@ -26,7 +32,8 @@ class Run:
     """Its run folder, also where one checkpoint of it was given."""
     learner: MetaLearner
     settings: dict[str, Any]
-    """What makes its algorithm: every setting that changes results, by its dotted name."""
+    """What makes its algorithm: every setting that changes results, by its dotted name, and a hash
+    of what theta started from or was pruned by."""
 
 
 @dataclass(frozen=True)
@@ -80,9 +87,24 @@ def _load(path: Path, device: str) -> Run:
         if not set(name.split(".")) & set(APART)
     }
     settings["iterations"] = learner.iteration
-    if (start := home / "init_sb3.zip").exists():
-        settings["init_sb3"] = hashlib.sha256(start.read_bytes()).hexdigest()[:12]
+    for name in ORIGINS:
+        if (file := home / name).exists():
+            settings[file.stem] = hashlib.sha256(_origin(file)).hexdigest()[:12]
     return Run(home, learner, settings)
+
+
+def _origin(file: Path) -> bytes:
+    """What is the same in every seed's copy of such a file."""
+    if file.suffix != ".json":
+        return file.read_bytes()
+    try:
+        content = json.loads(
+            file.read_text(),
+            object_hook=lambda told: {k: v for k, v in told.items() if k not in OF_A_SEED},
+        )
+    except ValueError as error:
+        raise InputError(f"runs: expected {file} as it was written, got {error}.") from error
+    return json.dumps(content, sort_keys=True).encode()
 
 
 def _check(runs: Sequence[Run]) -> None:

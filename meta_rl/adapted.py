@@ -46,8 +46,7 @@ class AdaptedPolicy:
         self.policy, self.params, self.scores, self.manifest = policy, params, scores, manifest
         self.obs_shape = obs_shape
         self.pictures: dict[str, Figure | Animation] = {}
-        self._like = next(iter(params.values()))
-        self._generator = seeds.generator(seed, self._like.device)
+        self._generator = seeds.generator(seed, next(iter(params.values())).device)
 
     @torch.no_grad()
     def predict(
@@ -71,7 +70,7 @@ class AdaptedPolicy:
         Raises:
             InputError: if the observation's shape is not the one trained on.
         """
-        obs = torch.as_tensor(np.asarray(observation)).to(self._like)
+        obs = torch.as_tensor(np.asarray(observation)).to(next(iter(self.params.values())))
         single = obs.shape == self.obs_shape
         if not single and obs.shape[1:] != self.obs_shape:
             raise InputError(

@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -162,6 +163,36 @@ def test_checkpoints_of_other_iterations_and_other_settings_are_told_apart(runs,
     algorithms = load_algorithms(given, "cpu")
     assert [a.name for a in algorithms] == ["bandit-5, episodes=8", "bandit-5, episodes=4"]
     assert algorithms[0].runs[0].path == runs / "bandit-5_1"
+
+
+def test_runs_with_another_start_or_pruning_are_other_algorithms(runs, tmp_path):
+    """And seeds of one are pooled: what differs between their files is of a seed or a machine."""
+    expert = {"zip": "0.zip", "sha256": "a", "task": {"goal": 1}, "imitation": 0}
+    starts = {
+        "cold": {},
+        "run": {"init_run.json": {"run": "here", "sha256": "a"}},
+        "other-run": {"init_run.json": {"run": "here", "sha256": "b"}},
+        "experts": {"init_experts/experts.json": [{**expert, "file": "here", "kl": 0.1}]},
+        "pruned": {"pruned.json": [{"by": "saliency", "keep": 0.5}]},
+        "pruned-otherwise": {"pruned.json": [{"by": "magnitude", "keep": 0.5}]},
+    }
+    again = {
+        "run": {"init_run.json": {"run": "there", "sha256": "a"}},
+        "experts": {"init_experts/experts.json": [{**expert, "file": "there", "kl": 0.2}]},
+    }
+    folders = []
+    for seed, made in ((1, starts), (2, again)):
+        for name, files in made.items():
+            folder = tmp_path / f"{name}_{seed}"
+            shutil.copytree(runs / f"bandit-5_{seed}", folder)
+            for file, content in files.items():
+                (folder / file).parent.mkdir(exist_ok=True)
+                (folder / file).write_text(json.dumps(content))
+            folders.append(folder)
+    pooled = {a.name: [run.path.name for run in a.runs] for a in load_algorithms(folders, "cpu")}
+    assert pooled == {
+        name: [f"{name}_1", f"{name}_2"] if name in again else [f"{name}_1"] for name in starts
+    }
 
 
 def test_random_weights_are_those_before_training(runs):

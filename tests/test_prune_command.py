@@ -1,6 +1,8 @@
 """prune.py, as a person runs it: what it leaves behind, and what goes on with that."""
 
 import json
+import shutil
+import signal
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ import evaluate
 import presets
 import prune
 import train
+from evaluation.algorithms import load_algorithms
 from meta_rl.errors import InputError
 
 pytestmark = pytest.mark.usefixtures("once")
@@ -58,6 +61,57 @@ def test_the_curve_tells_sizes_scores_and_latencies_before_and_after(pruned):
         assert np.isfinite([*m["scores"], *m["margins"]]).all()
         assert 0 < m["predict"] < m["adapt"]
     assert (pruned / "pruning.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_what_was_pruned_is_another_algorithm_with_the_same_start(trained, pruned, tmp_path):
+    how = {"by": "saliency", "keep": 0.5, "rounds": 2, "iterations": 1, "after": 2}
+    assert json.loads((pruned / "keep-0.5" / "pruned.json").read_text()) == [how]
+    warm = tmp_path / "warm_1"
+    shutil.copytree(pruned / "keep-0.5", warm)
+    (warm / "init_run.json").write_text("{}")
+    (warm / "init_experts").mkdir()
+    (warm / "init_experts" / "experts.json").write_text("[]")
+    options = ["--by", "magnitude", "--iterations", "0", "--tasks", "2", "--log-dir", str(tmp_path)]
+    prune.main([str(warm), *options, *CPU])
+    home = tmp_path / "warm_1-pruned_1" / "keep-0.5"
+    last = {"by": "magnitude", "keep": 0.5, "rounds": 1, "iterations": 0, "after": 4}
+    assert json.loads((home / "pruned.json").read_text()) == [how, last]
+    assert (home / "init_run.json").read_text() == "{}"
+    assert (home / "init_experts" / "experts.json").read_text() == "[]"
+    names = [a.name for a in load_algorithms([trained, home], "cpu")]
+    assert len(set(names)) == 2
+
+
+def test_no_iterations_are_none_even_before_meta_training(trained, tmp_path):
+    start = trained / "checkpoints" / "000000000"
+    options = ["--iterations", "0", "--tasks", "2", "--log-dir", str(tmp_path), *CPU]
+    prune.main([str(start), *options])
+    assert presets.load(tmp_path / "navigation-2d_1-pruned_1" / "keep-0.5").iteration == 0
+
+
+@pytest.mark.parametrize("how", ["fails", "is stopped"])
+def test_a_share_that_does_not_come_to_its_end_costs_nothing_of_the_others(
+    how, trained, tmp_path, monkeypatch
+):
+    pruned, seen = presets.prune, []
+
+    def breaking(learner, keep, *others):
+        seen.append(keep)
+        smaller = pruned(learner, keep, *others)
+        if keep == [4, 4]:
+            if how == "fails":
+                raise InputError("training: gradients are not finite.")
+            signal.raise_signal(signal.SIGINT)
+        return smaller
+
+    monkeypatch.setattr(presets, "prune", breaking)
+    options = ["--iterations", "2", "--tasks", "2", "--log-dir", str(tmp_path), *CPU]
+    with pytest.warns(UserWarning, match=r"keep 0.5 is left out: (training: gradients|it was st)"):
+        prune.main([str(trained), "--keep", "0.75", "0.5", "0.25", *options])
+    content = json.loads((tmp_path / "navigation-2d_1-pruned_1" / "pruning.json").read_text())
+    after = ["keep 0.25"] if how == "fails" else []
+    assert [m["name"] for m in content["measured"]] == ["before", "keep 0.75", *after]
+    assert [2, 2] in seen or not after
 
 
 def test_every_command_goes_on_with_a_pruned_run(pruned, tmp_path, capsys):

@@ -9,6 +9,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import optuna
@@ -24,6 +25,7 @@ from tuning import protocol, record
 from tuning.protocol import Comparison
 from tuning.settings import Settings
 from tuning.space import SPACES, Space, fitting
+from tuning.study import Claim
 
 ROOT = Path(__file__).parent.parent
 SMALL = ["--data.tasks", "4", "--eval.tasks", "3", "--eval.test-tasks", "4", "--eval.steps", "1",
@@ -205,6 +207,28 @@ def test_a_default_that_nothing_beats_stays(tmp_path, capsys):
     assert from_dict(json.loads((folder / "chosen.json").read_text())).inner.form == "scalar"
 
 
+@pytest.mark.parametrize("algorithm", ["maml", "fomaml"])
+def test_a_trial_that_falls_behind_ends_unless_it_is_the_default(tuned, algorithm, monkeypatch):
+    """With several workers the default is not the first to come to a rung."""
+    settings = Settings(config=default(tuned), budget=3200)
+    planned = protocol.plan("sinusoid", settings, Space(algorithms=("maml",)))
+    config = presets.algorithm(algorithm, planned.default)
+    trial = SimpleNamespace(set_user_attr=lambda *_: None, report=lambda *_: None,
+                            should_prune=lambda: True)  # fmt: skip
+    study = SimpleNamespace(rungs=lambda: [0.5, 1.0], settings=settings)
+    monkeypatch.setattr(protocol, "train", lambda *_: None)
+    monkeypatch.setattr(protocol, "_score", lambda *_: 2.0)
+    claim = Claim(trial, config, None)
+    score, reason = protocol._climbed(
+        planned, study, claim, presets.build(config), SimpleNamespace(update=None)
+    )
+    if algorithm == "maml":
+        assert (score, reason) == (2.0, "")
+    else:
+        assert score is None
+        assert reason == "behind others at 0.5 of the budget: loss 2"
+
+
 def test_a_space_of_ones_own_is_searched(tmp_path):
     file = tmp_path / "mine.py"
     file.write_text(
@@ -233,6 +257,7 @@ def test_a_space_of_ones_own_is_searched(tmp_path):
         (["sinusoid", "--algorithms", "mmal"], "Did you mean 'maml'"),
         (["sinusoidal"], "Did you mean 'sinusoid'"),
         (["folder"], "data: folder needs a folder"),
+        (["folder", "--data", "nowhere"], "nowhere"),
         (["sinusoid", "--device", "tpu"], "device: expected auto, cpu, cuda or cuda:N"),
     ],
 )

@@ -85,7 +85,7 @@ def notes(planned: Plan, content: dict[str, Any]) -> list[str]:
     if content["importance"]:
         told.append(
             "Importance is PED-ANOVA's share of each choice in what tells the best quarter of the "
-            "trials at the first rung from the rest. of few trials it is a rough guess. Factors "
+            "trials at the first rung from the rest. Of few trials it is a rough guess. Factors "
             "that some algorithms have no use for are left out."
         )
     else:

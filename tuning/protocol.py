@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 from filelock import FileLock, Timeout
-from optuna.trial import FrozenTrial, Trial
+from optuna.trial import FrozenTrial
 from tqdm import tqdm
 
 import presets
@@ -79,6 +79,11 @@ def plan(name: str, settings: Settings, space: Space) -> Plan:
     )
 
 
+def on_budget(planned: Plan, budget: int) -> Plan:
+    """The plan with the budget that a study began with, where it may be measured otherwise now."""
+    return replace(planned, conditions=replace(planned.conditions, budget=budget))
+
+
 def search(planned: Plan, study: Search) -> None:
     """Train trials until there are enough, of this process and others together."""
     while claim := study.claim():
@@ -110,15 +115,16 @@ def _measured(planned: Plan, study: Search, claim: Claim, bar: tqdm) -> tuple[fl
     try:
         learner = build(claim.config, planned.conditions)
         with closing(learner.problem):
-            return _climbed(planned, study, claim.trial, learner, bar)
+            return _climbed(planned, study, claim, learner, bar)
     except InputError as error:
         return None, f"failed: {error}"
 
 
 def _climbed(
-    planned: Plan, study: Search, trial: Trial, learner: MetaLearner, bar: tqdm
+    planned: Plan, study: Search, claim: Claim, learner: MetaLearner, bar: tqdm
 ) -> tuple[float | None, str]:
-    score = float("nan")
+    trial, score = claim.trial, float("nan")
+    ends_early = claim.config != planned.default  # which others are compared with: always whole
     for number, share in enumerate(study.rungs()):
         train(learner, planned.conditions, bar.update, share)
         score = _score(planned, learner)
@@ -127,7 +133,7 @@ def _climbed(
         if not np.isfinite(score):
             return None, f"adapting came to no finite end, at {share:.2g} of the budget"
         trial.report(score, study.settings.halving**number)
-        if share < 1 and trial.should_prune():
+        if share < 1 and trial.should_prune() and ends_early:
             shown = f"{planned.problem.score_name} {score:.4g}"
             return None, f"behind others at {share:.2g} of the budget: {shown}"
     return score, ""

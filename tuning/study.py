@@ -2,7 +2,8 @@
 
 optuna proposes and prunes. Three things are ours: a refused or repeated proposal costs no trial; a
 trial whose process died is told from one that runs, by a file lock that dies with its process; and
-proposals depend on the history alone, so that a killed study goes on where it was.
+proposals depend on the history alone, so that a killed study goes on where it was. A lost trial has
+no part in it, but evolution counts it and greedy puts it last.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ FILE, NAME = "study.db", "strategies"
 PATIENCE = 200  # proposals in a row that are refused or known already
 SKIPPED, RETRY, CONFIG, ENDED = "skipped", "retry", "config", "ended"
 """Attributes of a trial: why it costs none, whose it repeats, its settings, why it ended early."""
+SEEN = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING)
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,8 @@ class Search:
         space: that fits the preset.
         identity: what makes the study this one.
         maximizes: whether a higher score is better.
+
+    ``budget`` is what its trials train on: that of its first start, unless the settings name one.
 
     Raises:
         InputError: if the folder cannot be written, or holds another study.
@@ -84,8 +88,7 @@ class Search:
     @property
     def trials(self) -> list[FrozenTrial]:
         """All that cost or will cost training: neither refused, nor repeated, nor lost."""
-        states = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING)
-        found = self.study.get_trials(deepcopy=False, states=states)
+        found = self.study.get_trials(deepcopy=False, states=SEEN)
         return [trial for trial in found if SKIPPED not in trial.user_attrs]
 
     @property
@@ -142,10 +145,15 @@ class Search:
 
     def _start(self, identity: dict[str, Any]) -> None:
         """Refuse another study's folder; in a new one put the default first."""
-        text, known = json.dumps(identity, sort_keys=True), self.study.user_attrs
-        if "identity" in known:
-            was, now = json.loads(known["identity"]), json.loads(text)
-            differ = [name for name in now if now[name] != was.get(name)]
+        known = json.loads(self.study.user_attrs.get("identity", "{}"))
+        if known and self.settings.budget is None:
+            # Measured anew, and not always alike: on a GPU episodes may have other lengths.
+            identity = identity | {"budget": known["budget"]}
+        self.budget: int = identity["budget"]
+        text = json.dumps(identity, sort_keys=True)
+        if known:
+            now = json.loads(text)
+            differ = [name for name in now if now[name] != known.get(name)]
             if differ:
                 raise InputError(
                     f"out: {self.folder} holds a study with another {', '.join(differ)}; only "
@@ -160,11 +168,11 @@ class Search:
             self._line_up()
 
     def _line_up(self) -> None:
-        """Enqueue every option alone, up to the number of trials, once."""
+        """Enqueue every option alone, once; the number of trials ends it, as some may cost none."""
         ones = {factor(name): 1.0 for name in self.space.factors}
         there = self.study.get_trials(deepcopy=False)
         known = {json.dumps(t.system_attrs.get("fixed_params"), sort_keys=True) for t in there}
-        for params in [*self.space.alone()][: self.settings.trials]:
+        for params in self.space.alone():
             if json.dumps(ones | params, sort_keys=True) not in known:
                 self.study.enqueue_trial(ones | params)
 
@@ -172,11 +180,12 @@ class Search:
         for _ in range(PATIENCE):
             if len(self.trials) >= self.settings.trials:
                 return None
-            every = self.study.get_trials(deepcopy=False)
-            waiting = any(trial.state == TrialState.WAITING for trial in every)
+            states = [trial.state for trial in self.study.get_trials(deepcopy=False)]
+            waiting = TrialState.WAITING in states
             if self.settings.search == "greedy" and not waiting:
                 return None
-            self.study.sampler = self._sampler(len(every))
+            # Not of what is still in line nor of what was lost: a kill changes no later proposal.
+            self.study.sampler = self._sampler(sum(state in SEEN for state in states))
             trial = self.study.ask()
             try:
                 config = strategy(self.space, self.settings.config, trial)
@@ -224,7 +233,10 @@ class Search:
             except Timeout:
                 continue
             if RETRY not in trial.user_attrs:
-                self.study.enqueue_trial(trial.params, user_attrs={RETRY: trial.number})
+                # What was declared; and what was drawn, unless that was cut off: it is drawn anew.
+                drawn = trial.params if CONFIG in trial.user_attrs else {}
+                params = trial.system_attrs.get("fixed_params", {}) | drawn
+                self.study.enqueue_trial(params, user_attrs={RETRY: trial.number})
             self.study.tell(trial.number, state=TrialState.FAIL)
             lock.release()
 

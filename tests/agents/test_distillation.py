@@ -11,11 +11,13 @@ from stable_baselines3 import PPO
 
 import presets
 import train
+from agents import imitation
 from agents.distillation import FromExperts, distilled, parse_expert
 from agents.distributions import Categorical, DiagonalGaussian
 from agents.imitation import imitated
 from agents.sb3 import load_expert
 from envs import Navigation2D, parse_task
+from meta_rl.adam import Adam
 from meta_rl.config import InnerConfig
 from meta_rl.errors import InputError
 from tests.test_resume import tiny
@@ -66,6 +68,15 @@ def test_discrete_experts_are_averaged_over_experts_not_over_steps():
     torch.testing.assert_close(
         policy.logits.softmax(-1), torch.full((1, 2), 0.5), rtol=0, atol=0.01
     )
+
+
+def test_a_context_stays_at_zero_where_adapting_begins():
+    """Otherwise theta would lean on a context that no task ever starts with."""
+    config = presets.algorithm("cavia", tiny("navigation-2d"))
+    own = presets.build(config).problem
+    does = DiagonalGaussian(torch.full((7, 2), 0.5), torch.full((7, 2), -1.0))
+    theta, _ = distilled(own, [(torch.zeros(7, 2), does)])
+    assert (theta["mean.context"] == 0).all()
 
 
 def test_one_expert_is_imitated_and_the_run_resumes_without_it(zipped, tmp_path, capsys):
@@ -144,6 +155,33 @@ def test_through_adaptation_each_tasks_own_episodes_lead_to_its_expert():
     for arm, task in zip((1, 3), tasks, strict=True):
         chosen = [adapted(own, config, params, task)[arm].item() for params in (theta, learned)]
         assert chosen[1] > chosen[0] + 0.1
+
+
+@pytest.mark.parametrize("steps", [0, 1])
+def test_imitation_moves_theta_alone_and_needs_an_inner_step(steps, monkeypatch):
+    """A schedule that is learned in the run would be thrown away here with what it learned."""
+    config = presets.preset("bandit-5")
+    inner = InnerConfig(step_size=0.05, steps=steps, schedule="learned")
+    config = dataclasses.replace(config, inner=inner)
+    own = presets.build(config).problem
+    data = [(torch.zeros(5, 1), Categorical((6.0 * torch.eye(5)[1]).expand(5, 5)))]
+    theta, metas = own.initial_parameters(), []
+
+    def kept(config, inner, meta):
+        metas.append((meta, {name: value.clone() for name, value in meta.rule.items()}))
+        return Adam(config, inner, meta)
+
+    monkeypatch.setattr(imitation, "Adam", kept)
+    tasks = [{"means": (0.0, 1.0, 0.0, 0.0, 0.0)}]
+    if steps == 0:
+        with pytest.raises(InputError, match=r"init_imitation: expected inner.steps of 1 or more"):
+            imitated(own, config, theta, tasks, data, 1)
+        return
+    learned, _ = imitated(own, config, theta, tasks, data, 2)
+    ((meta, before),) = metas
+    assert before
+    assert all(torch.equal(meta.rule[name], value) for name, value in before.items())
+    assert any(not torch.equal(learned[name], theta[name]) for name in theta)
 
 
 def adapted(own, config, theta, task):

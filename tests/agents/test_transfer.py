@@ -43,6 +43,20 @@ def test_layers_match_by_their_place_and_heads_with_heads():
     assert why["mean.2.bias"] == "[8] of logits.2.bias"
 
 
+@pytest.mark.parametrize("actions", [2, 3])
+def test_a_standard_deviation_is_carried_with_its_head_alone(actions):
+    own = zeros(log_std=2, mean__0__weight=(8, 3), mean__2__weight=(2, 8))
+    source = zeros(log_std=2, mean__0__weight=(8, 3), mean__2__weight=(actions, 8))
+    fits = actions == 2
+    assert carried(own, source) == {
+        "log_std": "log_std" if fits else None,
+        "mean.0.weight": "mean.0.weight",
+        "mean.2.weight": "mean.2.weight" if fits else None,
+    }
+    why = {m.name: m.why for m in match(own, source)}
+    assert fits or why["log_std"] == "expected [2, 8] for mean.2.weight, got [3, 8]"
+
+
 def test_a_head_is_no_hidden_layer_even_of_the_same_shape():
     own = zeros(mean__0__weight=(4, 4), mean__0__bias=4, mean__2__weight=(4, 4), mean__2__bias=4)
     deeper = {**own, **zeros(mean__4__weight=(4, 4), mean__4__bias=4)}

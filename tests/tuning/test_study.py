@@ -55,13 +55,68 @@ def test_the_default_comes_first_and_proposals_depend_on_the_history_alone(opene
     assert again.claim() is None
 
 
-def test_greedy_measures_every_declared_option_once(opened):
+@pytest.mark.parametrize("kind", ["tpe", "random"])
+def test_a_lost_trial_changes_no_later_proposal(opened, kind):
+    """Trial 2 of the second study is lost and repeated; what follows is as in the first."""
+    proposed = []
+    for folder in ("whole", "killed"):
+        search, params = opened(folder, search=kind, trials=7), []
+        while claim := search.claim():
+            if (folder, claim.trial.number) == ("killed", 2):
+                claim.held.release()
+                continue
+            params.append(claim.trial.params)
+            search.settle(claim, float(len(params) % 3))
+        proposed.append(params)
+    assert len(proposed[0]) == 7
+    assert proposed[0] == proposed[1]
+
+
+@pytest.mark.parametrize("kind", ["random", "greedy"])
+def test_a_process_that_ends_inside_a_proposal_loses_nothing_declared(opened, kind, monkeypatch):
+    """Killed with the algorithm drawn, or taken from what was declared, and nothing else yet."""
+
+    def die(space, config, trial):
+        trial.suggest_categorical("algorithm", space.algorithms)
+        raise KeyboardInterrupt
+
+    proposed = []
+    for folder in ("whole", "killed"):
+        search, params = opened(folder, search=kind), []
+        while True:
+            if folder == "killed" and len(params) == 1:
+                with monkeypatch.context() as patch:
+                    patch.setattr(study_module, "strategy", die)
+                    with pytest.raises(KeyboardInterrupt):
+                        search.claim()
+            if (claim := search.claim()) is None:
+                break
+            params.append(claim.trial.params)
+            search.settle(claim, 0.0)
+        proposed.append(params)
+    if kind == "greedy":  # whose lost one is at the end of the line then
+        proposed[1].insert(1, proposed[1].pop())
+    assert proposed[0] == proposed[1]
+    assert len(proposed[0]) == 4
+
+
+def test_a_study_keeps_the_budget_it_measured_first(opened, monkeypatch):
+    assert opened().budget == 100
+    measured = Settings.identity
+    monkeypatch.setattr(Settings, "identity", lambda *of: measured(*of) | {"budget": 120})
+    assert opened().budget == 100
+    with pytest.raises(InputError, match="another budget"):
+        opened(budget=120)
+
+
+@pytest.mark.parametrize("trials", [4, 9])
+def test_greedy_measures_every_declared_option_once(opened, trials):
     space = Space(algorithms=("maml", "fomaml"), choices={"form": FORMS})
-    search, seen = opened(space=space, search="greedy", trials=9), []
+    search, seen = opened(space=space, search="greedy", trials=trials), []
     while claim := search.claim():
         seen.append((claim.trial.params["algorithm"], claim.trial.params["form"]))
         search.settle(claim, 0.0)
-    # "scalar" is the preset's own form: known already.
+    # "scalar" is the preset's own form: known already, so that it is none of the 4 trials.
     assert seen == [("maml", "preset"), ("fomaml", "preset"), ("maml", "tensor"),
                     ("maml", "parameter")]  # fmt: skip
     assert [trial.params["form"] for trial in search.skipped] == ["scalar"]
