@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 import runpy
 import sys
@@ -13,6 +14,11 @@ from pathlib import Path
 from meta_rl.errors import InputError, ProcessLostError
 
 SMALLER = "Ask for fewer tasks, episodes or units, or give --inner.tasks-at-once 1."
+NO_MEMORY = (
+    *("can't allocate memory", "you tried to allocate", "out of memory", "bad_alloc"),
+    *("calculation overflowed", "array is too big"),
+)
+"""What is said by errors that have no class of their own for it: torch's, C++'s and numpy's."""
 
 
 def import_families(file: Path | None) -> None:
@@ -70,16 +76,25 @@ def run_command(main: Callable[[list[str]], None]) -> None:
     except ProcessLostError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(1) from None
-    except (MemoryError, RuntimeError) as error:
-        if "allocate" not in str(error):  # torch has no class of its own for it on the CPU
-            raise
-        print(f"error: memory: {str(error).splitlines()[0]} {SMALLER}", file=sys.stderr)
-        raise SystemExit(2) from None
     except BrokenPipeError:  # piped into head
         sys.stderr.close()
         raise SystemExit(0) from None
     except KeyboardInterrupt:
         raise SystemExit(130) from None
+    except Exception as error:
+        if not _is_memory(error):
+            raise
+        said = [*str(error).splitlines(), "There is none left."][0]
+        print(f"error: memory: {said} {SMALLER}", file=sys.stderr)
+        raise SystemExit(2) from None
+
+
+def _is_memory(error: Exception) -> bool:
+    """Whether it says that there is not as much memory as was asked for."""
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    said = str(error).lower()
+    return isinstance(error, MemoryError) or any(text in said for text in NO_MEMORY)
 
 
 def _excepthook(failed: threading.ExceptHookArgs) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import signal
+import time
 import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -21,6 +23,8 @@ from meta_rl.types import Step, Task
 
 WORKER_TIMEOUT = 600.0
 """Seconds that workers may take for one step of their rows, or for making and resetting them."""
+CLOSING = 1.0
+"""Seconds that workers have for closing their environments, all together."""
 
 
 class GymVec:
@@ -186,15 +190,20 @@ class GymVec:
 
 
 def _end(vector: AsyncVectorEnv) -> list[int]:
-    """Kill the workers, whatever they are doing; which had died, by their exit codes.
+    """Have the workers close, or kill them; which had died, by their exit codes.
 
     ``AsyncVectorEnv.close`` waits for ever for one that hangs, and fails for one that has died.
     """
     for process in vector.processes:
         process.join(0.05)  # one that is dying
     died = [p.exitcode for p in vector.processes if p.exitcode]
+    for pipe in filter(None, vector.parent_pipes):
+        with contextlib.suppress(OSError):  # of one that has died
+            pipe.send(("close", None))
+    end = time.monotonic() + CLOSING
     for process in vector.processes:
-        process.kill()
+        process.join(max(0.0, end - time.monotonic()))
+        process.kill()  # one that hangs; nothing, once it has ended
         process.join()
     # Only now: a worker whose pipe closes while it waits prints a traceback.
     for pipe in filter(None, vector.parent_pipes):

@@ -115,8 +115,8 @@ class InnerLoop:
         return losses + self.exploration_losses(meta, supports, query)
 
     def exploration_losses(self, meta: Meta, supports: Sequence[Any], query: Any) -> Tensor | float:
-        """What each task's loss owes to how supports were sampled: ``(M,)``, or 0 if unasked."""
-        if self.exploration_loss is None:
+        """What each task's loss owes to how supports were sampled: ``(M,)``, or 0 if nothing."""
+        if self.exploration_loss is None or not supports:
             return 0.0
         of_step = self.over_tasks(self.exploration_loss, 0, 0, 0)
         phis = self.path(meta, supports[:-1], num_tasks(query))

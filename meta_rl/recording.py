@@ -12,17 +12,25 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_flatten, tree_unflatten
+from torch.utils._pytree import tree_flatten, tree_leaves, tree_map, tree_unflatten
+
+from meta_rl.errors import InputError
+
+PROGRAMS = 16
+"""How many shapes of one function are recorded; each program takes memory of its own."""
 
 
 class Recorded:
-    """A pure function of tensors, which runs once for every shape; then its operations are run.
+    """A pure function of tensors, which is recorded once for every shape; then its operations run.
 
     The same operations in the same order give the same bits. Derivatives taken within the function
-    are recorded; none can be taken through it.
+    are recorded; none can be taken through it. Of many shapes, as episodes of varying length have,
+    the first 16 are recorded; with the others the function itself runs, to the same bits.
 
     What Python decides in the function is decided once and for all: it must depend on nothing but
-    shapes and arguments that are no tensors, and change nothing.
+    shapes and arguments that are no tensors, and change nothing. A value that Python reads from a
+    tensor would stay as it was, so every program is run beside the function once, on slightly other
+    numbers (not on a GPU, where a sum repeated may have other bits).
 
     Args:
         function: of tensors in any nesting, and of constants that can be hashed.
@@ -34,17 +42,16 @@ class Recorded:
 
     @torch.no_grad()
     def __call__(self, *arguments: Any) -> Any:
-        """What the function returns for these arguments."""
+        """What the function returns for these arguments.
+
+        Raises:
+            InputError: if what it does depends on a tensor's value.
+        """
         leaves, structure = tree_flatten(arguments)
         tensors = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
         key = (structure, *(_kind(leaf) for leaf in leaves))
-        if key not in self._programs:
-            self._programs[key] = self._record(leaves, structure, tensors)
-        return self._programs[key](*tensors)
-
-    def _record(self, leaves: list[Any], structure: Any, tensors: list[Tensor]) -> Callable:
-        # Half of a second or more to import, which most runs have no use for.
-        from torch.fx.experimental.proxy_tensor import make_fx
+        if key in self._programs:
+            return self._programs[key](*tensors)
 
         def function(*given: Tensor) -> Any:
             remaining = iter(given)
@@ -52,10 +59,57 @@ class Recorded:
             with torch.enable_grad():
                 return self.function(*tree_unflatten(filled, structure))
 
-        return make_fx(function)(*tensors).forward
+        if len(self._programs) == PROGRAMS:
+            return tree_map(_detached, function(*tensors))
+        self._programs[key] = _program(function, tensors)
+        return self._programs[key](*tensors)
+
+
+def _program(function: Callable, tensors: list[Tensor]) -> Callable:
+    # Half of a second or more to import, which most runs have no use for.
+    from torch.fx.experimental.proxy_tensor import make_fx
+
+    try:
+        program = make_fx(function)(*tensors).forward
+    except RuntimeError as error:
+        if "value out of a tracing tensor" not in str(error):
+            raise
+        raise _depends() from error
+    if all(tensor.device.type == "cpu" for tensor in tensors):
+        others = [_perturbed(tensor) for tensor in tensors]
+        outcomes = (tree_leaves(run(*others)) for run in (function, program))
+        if not all(_same(*both) for both in zip(*outcomes, strict=True)):
+            raise _depends()
+    return program
+
+
+def _depends() -> InputError:
+    return InputError(
+        "inner.recorded: expected a network and a loss that decide by shapes alone, got Python "
+        "that reads a tensor's value (if, float, tolist or numpy). Leave --inner.recorded out."
+    )
 
 
 def _kind(leaf: Any) -> Any:
     if not isinstance(leaf, Tensor):
-        return leaf
+        return type(leaf), leaf  # True and 1.0 are equal to 1
     return leaf.shape, leaf.stride(), leaf.dtype, leaf.device
+
+
+def _detached(leaf: Any) -> Any:
+    return leaf.detach() if isinstance(leaf, Tensor) else leaf
+
+
+def _perturbed(tensor: Tensor) -> Tensor:
+    """Slightly other numbers, which lie in memory as the tensor's do."""
+    if not tensor.is_floating_point() or not tensor.numel():
+        return tensor
+    shape, stride = tensor.shape, tensor.stride()
+    extent = 1 + sum((size - 1) * step for size, step in zip(shape, stride, strict=True))
+    return (1.001 * tensor.as_strided((extent,), (1,)) + 0.001).as_strided(shape, stride)
+
+
+def _same(left: Any, right: Any) -> bool:
+    if not isinstance(left, Tensor):
+        return left == right
+    return bool(((left == right) | ((left != left) & (right != right))).all())

@@ -111,7 +111,10 @@ class Reinforcement:
         return functional_call(self.policy, params, (episodes.obs,))
 
     def loss(self, params: Params, episodes: Episodes) -> Tensor:
-        """The outer loop's loss of one task; see the class."""
+        """The outer loop's loss of one task; see the class.
+
+        For another one override :meth:`policy_loss`, which is all that TRPO knows.
+        """
         return self.policy_loss(self.distribution(params, episodes), episodes)
 
     def policy_loss(self, policy: Distribution, episodes: Episodes) -> Tensor:

@@ -5,6 +5,7 @@ Schulman et al. 2015, "Trust Region Policy Optimization"; Finn et al. 2017, sect
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 
 import torch
@@ -36,7 +37,8 @@ class TRPO(StepOnData):
         inner: the inner loop.
         meta: leaf tensors, changed in place by :meth:`step`.
         distribution: ``(params, episodes) -> Distribution`` of one task.
-        policy_loss: ``(that distribution, episodes) -> scalar``, the outer loss.
+        policy_loss: ``(that distribution, episodes) -> scalar``, the outer loss. The gradient is
+            taken of it as well, whatever ``inner`` has, so that both are of one loss.
     """
 
     def __init__(
@@ -47,7 +49,11 @@ class TRPO(StepOnData):
         distribution: Callable[[Params, Episodes], Distribution],
         policy_loss: Callable[[Distribution, Episodes], Tensor],
     ):
-        self.config, self.inner, self.meta = config, inner, meta
+        def outer_loss(phi: Params, query: Episodes) -> Tensor:
+            return policy_loss(distribution(phi, query), query)
+
+        self.config, self.meta = config, meta
+        self.inner = dataclasses.replace(inner, outer_loss=outer_loss)
         self.distribution, self.policy_loss = distribution, policy_loss
 
     def step(self, supports: Sequence[Episodes], query: Episodes) -> dict[str, float]:

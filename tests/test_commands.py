@@ -1,5 +1,6 @@
 """The commands, as a person runs them: what they leave behind, and how they refuse."""
 
+import errno
 import json
 import os
 import shutil
@@ -243,7 +244,7 @@ def test_a_command_refuses_bad_input_with_one_line_and_status_2(command):
 
 
 def test_memory_that_is_not_there_is_told_in_one_line(monkeypatch, tmp_path, capsys):
-    words = ["sinusoid", "--network.hidden", str(10**17), "--log-dir", str(tmp_path)]
+    words = ["sinusoid", "--network.hidden", str(2**20), str(2**30), "--log-dir", str(tmp_path)]
     monkeypatch.setattr("sys.argv", ["train.py", *words, "--device", "cpu"])
     for module, name in ((warnings, "showwarning"), (threading, "excepthook")):
         monkeypatch.setattr(module, name, getattr(module, name))
@@ -253,6 +254,30 @@ def test_memory_that_is_not_there_is_told_in_one_line(monkeypatch, tmp_path, cap
     assert error.startswith("error: memory: ")
     assert error.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (MemoryError(), "There is none left."),
+        (MemoryError("std::bad_alloc"), "std::bad_alloc"),
+        (RuntimeError("CUDA out of memory. Tried to allocate"), "CUDA out of memory."),
+        (OSError(errno.ENOMEM, "Cannot allocate memory"), "[Errno 12] Cannot allocate memory"),
+        (ValueError("array is too big; as it says"), "array is too big;"),
+        (RuntimeError("The tensor's data is not allocated yet"), None),
+        (OSError(errno.EACCES, "Permission denied"), None),
+    ],
+)
+def test_errors_of_memory_and_no_others_are_told_as_such(monkeypatch, capsys, error, told):
+    def main(_):
+        raise error
+
+    for module, name in ((warnings, "showwarning"), (threading, "excepthook")):
+        monkeypatch.setattr(module, name, getattr(module, name))
+    with pytest.raises(SystemExit if told else type(error)):
+        run_command(main)
+    said = capsys.readouterr().err
+    assert said.startswith(f"error: memory: {told}") if told else not said
 
 
 @pytest.mark.parametrize("what", ["reward", "observation"])

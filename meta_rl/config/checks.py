@@ -23,7 +23,10 @@ def require_types(config: Any, prefix: str) -> None:
             one_of = "one of " + ", ".join(map(repr, typing.get_args(hint)))
             expected = one_of if literal else getattr(hint, "__name__", str(hint))
             require(False, f"{prefix}.{name}".lstrip("."), expected, value)
-        require(_holds(value), f"{prefix}.{name}".lstrip("."), "a number that tensors hold", value)
+        counts = name != "seed" and float not in (hint, *typing.get_args(hint))
+        expected = "a number below 2**31" if counts else "a number that tensors hold"
+        held = _holds(value, 2**31 if counts else 2**63)
+        require(held, f"{prefix}.{name}".lstrip("."), expected, value)
 
 
 def require_if_given(what: str, expected: str, got: float | None) -> None:
@@ -49,10 +52,10 @@ def _fits(value: Any, hint: Any) -> bool:
     return isinstance(value, hint)
 
 
-def _holds(value: Any) -> bool:
-    """Whether int64 or float32 can; what is not finite is told by the setting's own check."""
+def _holds(value: Any, limit: int) -> bool:
+    """Whether integers are within a limit, others in float32's; other checks tell of infinity."""
     if isinstance(value, tuple):
-        return all(map(_holds, value))
+        return all(_holds(entry, limit) for entry in value)
     if isinstance(value, int):
-        return abs(value) < 2**63
+        return abs(value) < limit
     return not isinstance(value, float) or not math.isfinite(value) or abs(value) < 2.0**128

@@ -59,8 +59,9 @@ class InnerConfig:
     """Tasks walked together by vmap: all (none given), so many at a time, or 1 for a loop."""
     recorded: bool = False
     """Record the operations of the meta-gradient, and of the policy while sampling, once for every
-    shape and run these from then on: the same bits with less Python. Recording takes a second or
-    two; it pays in long runs of small networks."""
+    shape (the first 16) and run these from then on: the same bits with less Python. Recording takes
+    a second for plain MAML, ten or more with learned optimizers or convolutions; it pays in long
+    runs of small networks. ProMP's epochs and MAML++'s weighted steps are not recorded."""
 
     def __post_init__(self):
         require_types(self, "inner")

@@ -35,7 +35,8 @@ class OuterConfig(ABC):
             inner: the inner loop.
             meta: leaf tensors.
             problem: a :class:`meta_rl.types.Problem`; of reinforcement learning where
-                :meth:`refuse` asks for a policy, which has a ``distribution`` too.
+                :meth:`refuse` asks for a policy, which has a ``distribution`` and its
+                ``policy_loss`` too.
             run: all settings of the run.
         """
         ...

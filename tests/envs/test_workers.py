@@ -2,13 +2,14 @@
 
 import os
 import signal
+from functools import partial
 
 import gymnasium as gym
 import numpy as np
 import pytest
 import torch
 
-from envs import GymFamily
+from envs import GymFamily, general
 from meta_rl.errors import InputError
 
 CPU = {"device": "cpu", "dtype": torch.float64}
@@ -62,3 +63,23 @@ def test_an_observation_outside_its_space_is_said_once():
         env.step(ACTION)
     assert env.step(ACTION).obs[0, 0].tolist() == [0, 3]  # and no second warning, an error here
     env.close()
+
+
+class Closing(Outside):
+    """Leaves a file when it is closed."""
+
+    def __init__(self, folder):
+        self.folder = folder
+
+    def close(self):
+        (self.folder / str(os.getpid())).touch()
+
+
+def test_environments_in_workers_are_closed(monkeypatch, tmp_path):
+    monkeypatch.setattr(general, "CLOSING", 60.0)
+    env = GymFamily(partial(Closing, tmp_path), horizon=3).make_vec(1, 2, **CPU, workers=2)
+    env.reset([{}], seed=0)
+    processes = env._vector.processes
+    env.close()
+    assert {str(p.pid) for p in processes} <= {path.name for path in tmp_path.iterdir()}
+    assert [p.exitcode for p in processes] == [0, 0]

@@ -2,9 +2,11 @@
 
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 
+from meta_rl import memory
 from meta_rl.memory import keep_freed_memory
 
 FAULTS = """
@@ -36,3 +38,26 @@ def test_a_large_tensor_takes_the_pages_of_the_one_freed_before():
 def test_calling_it_again_changes_nothing():
     keep_freed_memory()
     keep_freed_memory()
+
+
+@pytest.mark.parametrize(
+    ("most", "taken"),
+    [
+        (2**30, [(-3, 2**30), (-1, 2**31 - 1)]),
+        (2**25, [(-3, 2**25), (-1, 2**31 - 1)]),  # the GNU C library before 2.35
+        (0, []),
+    ],
+)
+def test_trimming_is_left_alone_where_large_blocks_get_pages_of_their_own(monkeypatch, most, taken):
+    accepted = []
+
+    def mallopt(parameter, value):
+        if parameter == memory.MMAP_THRESHOLD and value > most:
+            return 0
+        accepted.append((parameter, value))
+        return 1
+
+    api = SimpleNamespace(mallopt=mallopt)
+    monkeypatch.setattr(memory, "ctypes", SimpleNamespace(pythonapi=api))
+    keep_freed_memory()
+    assert accepted == taken

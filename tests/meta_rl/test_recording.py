@@ -7,6 +7,8 @@ import torch
 from torch.utils._pytree import tree_leaves
 
 import presets
+from meta_rl import recording
+from meta_rl.errors import InputError
 from meta_rl.recording import Recorded
 
 
@@ -39,7 +41,7 @@ def test_training_with_recorded_operations_gives_the_same_bits(preset, inner):
         assert torch.equal(a, b)
 
 
-def test_a_function_runs_once_for_every_shape_and_constant():
+def test_a_function_is_recorded_once_for_every_shape_and_constant():
     calls = []
 
     def scaled(values, factor):
@@ -51,10 +53,57 @@ def test_a_function_runs_once_for_every_shape_and_constant():
         assert recorded({"x": x + 1}, 2)["sum"] == 12
         assert recorded({"x": x + 1}, 3)["sum"] == 18
         assert recorded({"x": torch.ones(4)}, 3)["sum"] == 12
-    assert calls == [2, 3, 3]
+    assert calls == [2, 2, 3, 3, 3, 3]  # and once again each, beside its program
 
 
 def test_derivatives_within_a_recorded_function_follow_its_arguments():
     cubes = Recorded(torch.func.grad(lambda x: (x**3).sum()))
     for x in (torch.tensor([1.0, 2.0]), torch.tensor([3.0, 4.0])):
         torch.testing.assert_close(cubes(x), 3 * x**2)
+
+
+def test_constants_of_another_type_are_others():
+    recorded, x = Recorded(lambda x, factor: x * factor), torch.ones(2, dtype=torch.int64)
+    assert [recorded(x, factor).dtype for factor in (1, 1.0)] == [torch.int64, torch.float32]
+
+
+def test_beyond_some_shapes_the_function_itself_runs(monkeypatch):
+    monkeypatch.setattr(recording, "PROGRAMS", 2)
+    calls, cubes = [], torch.func.grad(lambda x: (x**3).sum())
+
+    def function(x):
+        calls.append(len(x))
+        return cubes(x)
+
+    recorded = Recorded(function)
+    for size in (1, 2, 3, 3, 1):
+        x = torch.rand(size, requires_grad=True)
+        assert torch.equal(recorded(x), cubes(x))
+        assert not recorded(x).requires_grad
+    assert calls.count(3) == 4  # every time
+    assert calls.count(1) == 2  # recorded and checked
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        lambda x: float(x.sum()),
+        lambda x: 1.0 if (x > 0).all() else 2.0,
+        lambda x: x.tolist()[0],
+        lambda x: float(x.numpy()[0]),
+        lambda x: x.tolist()[0] / x.tolist()[1],
+    ],
+)
+def test_python_that_reads_a_value_is_refused(read):
+    recorded = Recorded(lambda x: x * read(x.detach()))
+    with pytest.raises(InputError, match=r"reads a tensor's value .* Leave --inner\.recorded out"):
+        recorded(torch.tensor([1.0, 2.0]))
+
+
+def test_expanded_transposed_empty_and_nan_arguments_are_recorded():
+    recorded = Recorded(lambda *given: [(each.exp() + 1).sum(0) for each in given])
+    base = torch.rand(3, 4)
+    base[1, 2] = torch.nan
+    given = (base.T, base[1].expand(5, 4), base[:, 1:3], base[:0], torch.arange(3))
+    for got, value in zip(recorded(*given), given, strict=True):
+        torch.testing.assert_close(got, (value.exp() + 1).sum(0), rtol=0, atol=0, equal_nan=True)

@@ -8,6 +8,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 import presets
 from meta_rl.config import AdamConfig, ProMPConfig, TRPOConfig
+from meta_rl.reinforcement import Reinforcement
 from meta_rl.tasks import over_tasks, unflatten_like
 from meta_rl.trial import collect
 from meta_rl.trpo import conjugate_gradient
@@ -193,3 +194,19 @@ def test_the_line_search_judges_the_whole_outer_loss_exploration_too():
     without = dataclasses.replace(learner.inner, exploration_loss=None)
     other = without.outer_losses(learner.meta, supports, query).mean()
     assert not torch.allclose(after, other)
+
+
+def test_without_supports_there_is_no_exploration_to_credit():
+    learner, _, query, _ = step_of(estimator="log-likelihood", exploration=0.5)
+    without = dataclasses.replace(learner.inner, exploration_loss=None)
+    both = (part.outer_losses(learner.meta, [], query) for part in (learner.inner, without))
+    assert torch.equal(*both)
+
+
+def test_the_gradient_and_the_line_search_are_of_one_loss(monkeypatch):
+    monkeypatch.setattr(Reinforcement, "loss", lambda *_: torch.tensor(torch.nan))
+    learner, supports, query, _ = step_of()
+    metrics = learner.outer.step(supports, query)
+    loss, _ = learner.outer._loss_and_kl(learner.meta, supports, query)
+    fell = metrics["train/outer_loss"] - loss
+    assert fell == pytest.approx(metrics["train/improvement"], rel=1e-4)
