@@ -60,7 +60,7 @@ class InnerConfig:
     recorded: bool = False
     """Record the operations of the meta-gradient, and of the policy while sampling, once for every
     shape (the first 16) and run these from then on: the same bits with less Python. Recording takes
-    a second for plain MAML, ten or more with learned optimizers or convolutions; it pays in long
+    a second for plain MAML, five to ten or more with learned rules or convolutions; it pays in long
     runs of small networks. ProMP's epochs and MAML++'s weighted steps are not recorded."""
 
     def __post_init__(self):
