@@ -33,7 +33,7 @@ from meta_rl.learner import MetaLearner  # noqa: F401  (imported once, before an
 
 TINY = ["--data.tasks", "2", "--network.hidden", "8", "--log-every", "10", "--device", "cpu"]
 TINY += ["--eval.tasks", "2", "--eval.every", "10", "--eval.no-pictures"]
-TINY += ["--checkpoint-every", "3"]
+TINY += ["--checkpoint-every", "3", "--inner.no-recorded"]
 EPISODES = ["--data.episodes", "2", "--iterations", "30"]
 RUNS = {
     "navigation-2d": [*TINY, *EPISODES],
