@@ -82,7 +82,7 @@ def test_killed_at_random_moments_a_run_loses_nothing():
 
 @pytest.mark.slow
 def test_killed_often_a_run_loses_nothing():
-    kill("--kills", "40", "--saves", "300", "--seed", "1")
+    kill("--kills", "15", "--saves", "300", "--seed", "1")
 
 
 def kill(*options):
