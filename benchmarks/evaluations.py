@@ -52,6 +52,8 @@ def keep(preset: str, folder: Path) -> None:
     del found["settings"]["runs"], found["settings"]["out"]
     found["runs"] = [{key: run[key] for key in ("seed", "iteration", "samples")}
                      for run in found["runs"]]  # fmt: skip
+    for curve in found["curves"]:
+        curve["members"] = [Path(member).name for member in curve["members"]]
     print(write(f"evaluation-{preset}", found))
 
 

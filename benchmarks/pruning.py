@@ -48,6 +48,7 @@ def measure(model: str, by: str, home: Path) -> dict[str, Any]:
     prune.main([str(run), "--keep", *KEEP, *options])
     (folder,) = {*home.glob("*-pruned_*")} - before
     found = json.loads((folder / "pruning.json").read_text())
+    found["settings"]["run"] = run.name
     for one in found["measured"]:
         one["onnx"] = in_onnx_runtime(Path(one.pop("run") or run), folder / f"{one['name']}.onnx")
     return found
