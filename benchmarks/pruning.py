@@ -31,7 +31,7 @@ KEEP = ("1", "0.75", "0.5", "0.25")
 GLYPHS = ["--network.channels", "16", "--data.tasks", "8", "--inner.tasks-at-once", "8"]
 MODELS = {  # preset, settings, iterations before pruning and after, held-out tasks
     "navigation-2d, 64 and 64 units": ("navigation-2d", ["--seed", "1"], 100, 15, 40),
-    "glyphs-5way-1shot, 4 blocks of 16 channels": ("glyphs-5way-1shot", GLYPHS, 1000, 100, 200),
+    "glyphs-5way-1shot, 4 blocks of 16 channels": ("glyphs-5way-1shot", GLYPHS, 1000, 250, 200),
 }
 
 
