@@ -218,11 +218,11 @@ def _save(run: Path, learner: Any, model: Any, label: str, described: str) -> Pa
     """Write the adapted model and its TensorBoard events beside the run's own."""
     import torch
 
+    from meta_rl.checkpoint import run_of
     from meta_rl.film import Animation
     from meta_rl.tensorboard import RunWriter
 
-    if run.parent.name == "checkpoints":
-        run = run.parent.parent
+    run = run_of(run)
     home = run / "adapted" if (run / "config.json").exists() else Path(f"{run}_adapted")
     number = 1
     while (folder := home / (label if number == 1 else f"{label}_{number}")).exists():

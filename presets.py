@@ -372,9 +372,7 @@ def build(
             raise InputError(f"init_sb3: {config.family} is supervised; a PPO cannot start it.")
         problem.policy.load_state_dict(read_parameters(init_sb3, problem.policy))
     if start is not None:
-        policy = isinstance(config.data, EpisodesConfig)
-        module = problem.policy if policy else problem.network
-        module.load_state_dict(start.theta(problem, config))
+        _module(problem).load_state_dict(start.theta(problem, config))
     return MetaLearner(problem, config)
 
 
@@ -417,9 +415,14 @@ def hidden_layers(learner: MetaLearner) -> list[Layer]:
     """The hidden layers of a learner's policy or network, as :func:`prune` counts them."""
     from agents import units
 
-    problem: Any = learner.problem
-    policy = isinstance(learner.config.data, EpisodesConfig)
-    return units.hidden_layers(problem.policy if policy else problem.network)
+    return units.hidden_layers(_module(learner.problem))
+
+
+def _module(problem: Any) -> Any:
+    """The policy or network whose parameters theta is."""
+    from meta_rl import Reinforcement
+
+    return problem.policy if isinstance(problem, Reinforcement) else problem.network
 
 
 def load(run: str | Path, device: str = "cpu") -> MetaLearner:

@@ -53,13 +53,14 @@ def main(arguments: list[str]) -> None:
     import presets
     from evaluation.pruning import measure
     from meta_rl.callbacks import StopOnSignal
+    from meta_rl.checkpoint import run_of
     from train import next_run
 
     import_families(command.families)
     learner = presets.load(command.run, presets.resolve_device(command.device))
     # What the criterion or the network refuses is refused before anything is written.
     presets.prune(learner, command.keep[0], command.by)
-    folder = next_run(command.log_dir, f"{_home(command).name}-pruned")
+    folder = next_run(command.log_dir, f"{run_of(command.run).name}-pruned")
     ended = learner.config.eval
     tasks = command.tasks or ended.test_tasks or ended.tasks
     done = [(learner, measure(learner, "before", tasks))]
@@ -88,12 +89,6 @@ def _check(command: Prune) -> None:
     require(command.tasks is None or command.tasks >= 1, "tasks", "1 or more", command.tasks)
 
 
-def _home(command: Prune) -> Path:
-    """The run folder, also where one checkpoint of it was given."""
-    run = command.run
-    return run.parent.parent if run.parent.name == "checkpoints" else run
-
-
 def _tried(
     learner: MetaLearner, keep: float, command: Prune, folder: Path, tasks: int, stop: StopOnSignal
 ) -> list[tuple[MetaLearner, Measured]]:
@@ -118,6 +113,7 @@ def _pruned(
     """A smaller learner, trained on; the last round is kept as a run of its own."""
     import presets
     from meta_rl.callbacks import ProgressBar, RunRecorder
+    from meta_rl.checkpoint import run_of
 
     units, rounds = [layer.units for layer in presets.hidden_layers(learner)], command.rounds
     how = {"by": command.by, "keep": keep, "rounds": rounds, "iterations": command.iterations}
@@ -132,7 +128,7 @@ def _pruned(
             learner.problem.close()
         else:
             with RunRecorder(home, learner) as recorder:
-                _keep_origin(_home(command), home, how)
+                _keep_origin(run_of(command.run), home, how)
                 learner.learn(command.iterations, callbacks=[recorder, progress, stop])
         progress.close()
         if stop.stopped:

@@ -29,8 +29,7 @@ class FromRun:
     Layers are matched by their place from the input, heads with heads alone: a policy's ``mean``
     and ``logits``, and a few-shot network's layers, count alike. A layer is carried as a whole or
     not at all, if all of its tensors have the shapes of the new one's; ``log_std`` only with the
-    head. The new run's inner rule and
-    outer optimizer start as they would without.
+    head. The new run's inner rule and outer optimizer start as they would without.
 
     Args:
         run: a run folder of ``train.py``, one checkpoint in it, or an adapted model's folder.

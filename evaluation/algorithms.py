@@ -12,6 +12,7 @@ from typing import Any
 
 import presets
 from meta_rl import MetaLearner
+from meta_rl.checkpoint import run_of
 from meta_rl.config import to_dict
 from meta_rl.errors import InputError
 
@@ -80,7 +81,7 @@ def load_algorithms(
 
 def _load(path: Path, device: str) -> Run:
     learner = presets.load(path, device)
-    home = path.parent.parent if path.parent.name == "checkpoints" else path
+    home = run_of(path)
     settings = {
         name: value
         for name, value in flat(to_dict(learner.config)).items()

@@ -15,6 +15,7 @@ import torch
 from matplotlib.figure import Figure
 
 import presets
+from evaluation.tables import aligned
 from meta_rl import MetaLearner, pruning, seeds
 from meta_rl.statistics import margin
 from meta_rl.trial import collect
@@ -106,23 +107,19 @@ def _per_call(call: Callable[[], Any], repeats: int) -> float:
 def table(measured: Sequence[Measured], score_name: str) -> str:
     """One line each, for people."""
     steps = len(measured[0].scores) - 1
-    head = ("", "units", "numbers", f"{score_name} after {steps}", "predict", "inner step")
+    head = ["", "units", "numbers", f"{score_name} after {steps}", "predict", "inner step"]
     rows = [
-        (
+        [
             one.name,
             " ".join(map(str, one.units)),
             f"{one.parameters:,}",
             f"{one.scores[-1]:.4g} ± {one.margins[-1]:.2g}",
             f"{1e6 * one.predict:.0f} us",
             f"{1e3 * one.adapt:.2f} ms",
-        )
+        ]
         for one in measured
     ]
-    widths = [max(len(row[i]) for row in (head, *rows)) for i in range(len(head))]
-    lines = [
-        "  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)) for row in (head, *rows)
-    ]
-    return "\n".join(line.rstrip() for line in lines)
+    return aligned((head, rows))
 
 
 def curve(measured: Sequence[Measured], score_name: str) -> Figure:

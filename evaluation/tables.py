@@ -67,14 +67,14 @@ def plain(planned: Plan, curves: Sequence[Curve]) -> str:
     """All tables as text."""
     parts = [
         f"{planned.problem.score_name}, {len(planned.tasks[split])} held-out tasks, {split}; "
-        f"95 % intervals\n{_aligned(scores(planned, those))}"
+        f"95 % intervals\n{aligned(scores(planned, those))}"
         for split, those in by_split(planned, curves)
     ]
     if limited := same_tasks(curves):
         count = limited[0].scores.shape[2]
         parts += [
-            f"the same on the first {count} tasks alone\n{_aligned(scores(planned, limited))}",
-            f"{planned.unit} needed, same tasks\n{_aligned(needed(planned, limited))}",
+            f"the same on the first {count} tasks alone\n{aligned(scores(planned, limited))}",
+            f"{planned.unit} needed, same tasks\n{aligned(needed(planned, limited))}",
         ]
     return "\n\n".join(parts)
 
@@ -99,7 +99,8 @@ def _steps(estimate: Estimate, last: float) -> str:
     return texts[0] if len(set(texts)) == 1 else f"{texts[0]} [{texts[1]}, {texts[2]}]"
 
 
-def _aligned(table: Table) -> str:
+def aligned(table: Table) -> str:
+    """As text, the first column to the left and the others to the right."""
     head, rows = table
     widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
     lines = [

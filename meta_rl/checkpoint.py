@@ -175,6 +175,11 @@ def checkpoints(run: Path) -> list[Path]:
     return sorted(p for p in (run / "checkpoints").glob("*") if not p.name.startswith("."))
 
 
+def run_of(path: Path) -> Path:
+    """The run folder, also where one checkpoint of it is given."""
+    return path.parent.parent if path.parent.name == "checkpoints" else path
+
+
 def load_newest(path: Path) -> tuple[Path, dict[str, Any], dict[str, Tensor], list[str]]:
     """The newest checkpoint of a run that is whole; or the checkpoint itself, if given one.
 
