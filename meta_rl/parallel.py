@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from importlib import import_module
 from typing import Any, NamedTuple, TypeVar
 
 import torch
@@ -51,6 +52,10 @@ def processes() -> Iterator[None]:
     """Joins the processes that ``torchrun`` started: gloo on the CPU, NCCL between GPUs."""
     if torch.cuda.is_available():
         torch.cuda.set_device(local_rank())
+    # Its functions keep the group that there is at their import as their default, and torch imports
+    # it when it likes. Were that later, the group's threads would outlive the group, and a thread
+    # that lets go of a tensor while Python ends kills the process.
+    import_module("torch.distributed.nn")
     dist.init_process_group(timeout=PATIENCE)
     yield
     # After an error the others may be gone already; taking leave of them would wait.

@@ -176,6 +176,21 @@ def test_four_processes_learn_what_one_does_bit_for_bit_with_every_outer_step(tm
     check_processes(4, tmp_path)
 
 
+ENDS = """
+from pathlib import Path
+from meta_rl import parallel
+with parallel.processes():
+    import torch._dynamo  # as the first iteration does
+    parallel.dist.all_reduce(parallel.torch.zeros(1))
+print(*(task.read_text() for task in Path("/proc/self/task").glob("*/comm")))
+"""
+
+
+def test_no_thread_outlives_the_processes_talk():
+    """One that did could end the process by SIGABRT while Python ends."""
+    assert "gloo" not in finish(start("--standalone", "--no-python", sys.executable, "-c", ENDS))
+
+
 def train_options(folder, iterations):
     options = f"navigation-2d --iterations {iterations} --checkpoint-every 2 {SMALL}"
     return [*options.split(), "--log-dir", str(folder)]
