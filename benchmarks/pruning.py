@@ -2,16 +2,18 @@
 
     python -m benchmarks.pruning
 
-Meta-trains each model, prunes it to several shares of its units by ``prune.py`` (in one round, then
-meta-training goes on for as long with every share, 1 among them), and writes
-``benchmarks/results/pruning.json``: sizes, scores on held-out tasks after adaptation, latencies of
-one prediction and of one inner step; and of the adapted model as an ONNX file, how far its outputs
-are from ``predict``'s and its latency in ONNX Runtime, all on one processor.
+Meta-trains each model with several seeds, prunes it to several shares of its units by ``prune.py``
+(in one round, then meta-training goes on for as long with every share, 1 among them), and writes
+``benchmarks/results/pruning.json``: sizes, scores on held-out tasks after adaptation and how much
+less they are than the whole network's after the same training, latencies of one prediction and of
+one inner step; and of the adapted model as an ONNX file, how far its outputs are from ``predict``'s
+and its latency in ONNX Runtime, all on one processor.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import statistics
 import time
@@ -26,29 +28,63 @@ import prune
 import train
 from agents.onnx_file import input_shape, open_onnx, predicted, run_onnx, save_onnx
 from benchmarks.provenance import RESULTS, provenance, write
+from meta_rl.statistics import mean, stratified_bootstrap
 
-KEEP = ("1", "0.75", "0.5", "0.25")
-GLYPHS = ["--network.channels", "16", "--data.tasks", "8", "--inner.tasks-at-once", "8"]
-MODELS = {  # preset, settings, iterations before pruning and after, held-out tasks
-    "navigation-2d, 64 and 64 units": ("navigation-2d", ["--seed", "1"], 100, 15, 40),
-    "glyphs-5way-1shot, 4 blocks of 16 channels": ("glyphs-5way-1shot", GLYPHS, 1000, 250, 200),
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+    """What is trained and pruned, and for how long."""
+
+    preset: str
+    iterations: int
+    """Of meta-training before pruning."""
+    more: int
+    """And after it."""
+    tasks: int
+    """That are held out."""
+    keep: tuple[str, ...] = ("1", "0.75", "0.5", "0.25")
+    settings: tuple[str, ...] = ()
+
+
+GLYPHS = ("--data.tasks", "8", "--inner.tasks-at-once", "8")
+MODELS = {
+    "navigation-2d, 64 and 64 units": Model("navigation-2d", 200, 100, 400),
+    "glyphs-5way-1shot, 4 blocks of 32 channels": Model(
+        "glyphs-5way-1shot", 1000, 500, 1000, ("1", "0.5"), ("--network.channels", "32", *GLYPHS)
+    ),
+    "glyphs-5way-1shot, 4 blocks of 16 channels": Model(
+        "glyphs-5way-1shot", 1000, 500, 1000, settings=("--network.channels", "16", *GLYPHS)
+    ),
 }
 
 
-def measure(model: str, by: str, home: Path) -> dict[str, Any]:
-    """Train one model, unless its run is there, and prune it; what ``prune.py`` and ONNX say."""
-    preset, settings, iterations, more, tasks = MODELS[model]
-    run = home / f"{preset}_1"
+def measure(model: Model, by: str, seeds: int, home: Path) -> dict[str, Any]:
+    """Train one model with each seed, and prune it; what ``prune.py`` and ONNX say."""
+    each = [pruned(model, by, seed, home / str(seed)) for seed in range(seeds)]
+    measured = [run["measured"] for run in each]
+    names = [one["name"] for one in measured[0]]
+    last = {n: np.array([run[i].pop("last") for run in measured]) for i, n in enumerate(names)}
+    for run in measured:
+        for one in run:
+            if one["name"] not in ("before", "keep 1"):
+                percent = 100 * (last["keep 1"] - last[one["name"]]) / abs(last["keep 1"].mean())
+                one["lost"] = stratified_bootstrap(percent, mean)
+    settings = {**dataclasses.asdict(model), "by": by, "seeds": seeds}
+    return {"score": each[0]["score"], "settings": settings, "runs": measured}
+
+
+def pruned(model: Model, by: str, seed: int, home: Path) -> dict[str, Any]:
+    """One seed's run, trained unless it is there."""
+    run = home / f"{model.preset}_1"
     logs = ["--log-dir", str(home), "--device", "cpu"]
     if not run.exists():
-        quiet = ["--eval.every", "0", "--eval.no-pictures", *logs]
-        train.main([preset, "--iterations", str(iterations), *settings, *quiet])
+        quiet = ["--eval.every", "0", "--eval.no-pictures", "--seed", str(seed), *logs]
+        train.main([model.preset, "--iterations", str(model.iterations), *model.settings, *quiet])
     before = {*home.glob("*-pruned_*")}
-    options = ["--by", by, "--iterations", str(more), "--tasks", str(tasks), *logs]
-    prune.main([str(run), "--keep", *KEEP, *options])
+    options = ["--by", by, "--iterations", str(model.more), "--tasks", str(model.tasks), *logs]
+    prune.main([str(run), "--keep", *model.keep, *options])
     (folder,) = {*home.glob("*-pruned_*")} - before
     found = json.loads((folder / "pruning.json").read_text())
-    found["settings"]["run"] = run.name
     for one in found["measured"]:
         one["onnx"] = in_onnx_runtime(Path(one.pop("run") or run), folder / f"{one['name']}.onnx")
     return found
@@ -75,14 +111,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--models", nargs="+", default=list(MODELS), choices=MODELS)
     parser.add_argument("--by", default="saliency", choices=["saliency", "magnitude"])
-    parser.add_argument("--home", type=Path, help="keep runs here, and take those that are here")
+    parser.add_argument("--seeds", type=int, default=3)
     args = parser.parse_args()
     file = RESULTS / "pruning.json"
     # Models that are not asked for stay as they were measured.
     results: dict[str, Any] = json.loads(file.read_text())["models"] if file.exists() else {}
     for model in args.models:
         with TemporaryDirectory() as fresh:
-            results[model] = measure(model, args.by, args.home or Path(fresh))
+            results[model] = measure(MODELS[model], args.by, args.seeds, Path(fresh))
         results[model]["commit"] = provenance()["commit"]
         print(write("pruning", {"models": results}))
 

@@ -272,22 +272,27 @@ def pruned(name: str, result: dict[str, Any]) -> str:
     """Per model, one row for each share of units: size, score, latencies, and ONNX Runtime's."""
     parts = []
     for model, found in result["models"].items():
-        steps = len(found["measured"][0]["scores"]) - 1
-        head = [model, "units", "numbers", f"{found['score']} after {steps}", "predict"]
-        head += ["inner step", "ONNX Runtime", "ONNX differs by"]
-        rows = [
-            [
+        steps = len(found["runs"][0][0]["scores"]) - 1
+        head = [model, "units", "numbers", f"{found['score']} after {steps}, each seed", "lost, %"]
+        head += ["predict", "inner step", "ONNX Runtime", "ONNX differs by"]
+        rows = []
+        for each in zip(*found["runs"], strict=True):
+            one = each[0]
+            seconds = {
+                kind: np.median([run[kind] for run in each]) for kind in ("predict", "adapt")
+            }
+            in_onnx = np.median([run["onnx"]["seconds"] for run in each])
+            rows.append([
                 one["name"],
                 ", ".join(map(str, one["units"])),
                 f"{one['parameters']:,}",
-                f"{one['scores'][-1]:.3g} ± {one['margins'][-1]:.2g}",
-                f"{1e6 * one['predict']:.0f} us",
-                f"{1e3 * one['adapt']:.1f} ms",
-                f"{1e6 * one['onnx']['seconds']:.0f} us",
-                f"{one['onnx']['difference']:.0e}",
-            ]
-            for one in found["measured"]
-        ]
+                ", ".join(f"{run['scores'][-1]:.3g}" for run in each),
+                estimate(one["lost"]) if "lost" in one else "",
+                f"{1e6 * seconds['predict']:.0f} us",
+                f"{1e3 * seconds['adapt']:.1f} ms",
+                f"{1e6 * in_onnx:.0f} us",
+                f"{max(run['onnx']['difference'] for run in each):.0e}",
+            ])  # fmt: skip
         parts.append(table(head, rows))
     return "\n\n".join(parts)
 

@@ -13,22 +13,28 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 from stable_baselines3 import PPO
+from stable_baselines3.common.evaluation import evaluate_policy
+from stable_baselines3.common.monitor import Monitor
 
 import envs
 import presets
 from agents.distillation import FromExperts
 from agents.transfer import FromRun
 from benchmarks.provenance import RESULTS, provenance, write
+from envs.distributions import Choice
+from envs.parameters import Parameter, ParameterSpace
+from envs.pendulum import Pendulum
 from meta_rl.config import Config
 
 LAST, SMOOTHED = 5, 3
-EXPERTS, EXPERT_STEPS = 4, 20_000
+EXPERTS = 4
 EXPERT_TASKS = 2017  # seed: no run has seen them
 
 Starts = dict[str, tuple[Any, int]]
@@ -41,22 +47,37 @@ def small(name: str, **data: Any) -> Config:
     return dataclasses.replace(config, data=dataclasses.replace(config.data, **data))
 
 
+class PendulumForward(Pendulum):
+    """``pendulum`` whose torque always pushes the same way: experts do not contradict each other.
+
+    Gravity, mass and length still differ.
+    """
+
+    id = "pendulum-forward"
+    space = ParameterSpace(*Pendulum.space.parameters[:3], Parameter("direction", Choice(1.0)))
+
+
+envs.register(PendulumForward())
 WORKS = {
     "cartpole": small("cartpole", tasks=10, episodes=5),
+    "pendulum-forward": dataclasses.replace(
+        small("pendulum", tasks=10, episodes=10), family=PendulumForward.id
+    ),
     "navigation-pearl": small("navigation-pearl", tasks=10, episodes=20),
 }
 
 
-def cartpole_experts(home: Path, imitation: int) -> Starts:
-    """PPO with its default settings on a task each; distilled, and imitated through adaptation."""
-    family, experts = envs.make_family("cartpole"), []
+def experts_of(family_id: str, steps: int, home: Path, imitation: int, **settings: Any) -> Starts:
+    """PPO on a task each; distilled, and imitated through adaptation."""
+    family, experts = envs.make_family(family_id), []
     for number, task in enumerate(family.sample_tasks(EXPERTS, EXPERT_TASKS)):
-        file = home / f"{number}.zip"
-        PPO("MlpPolicy", family.make_env(task), seed=number, device="cpu").learn(EXPERT_STEPS).save(
-            file
-        )
+        file, env = home / f"{number}.zip", family.make_env(task)
+        expert = PPO("MlpPolicy", env, seed=number, device="cpu", **settings).learn(steps)
+        score, spread = evaluate_policy(expert, Monitor(family.make_env(task)), 20)
+        print(family_id, f"expert {number}: {score:.1f} +- {spread:.1f}", dict(task), flush=True)
+        expert.save(file)
         experts.append((task, file))
-    cost = EXPERTS * EXPERT_STEPS
+    cost = EXPERTS * steps
     starts: Starts = {f"{EXPERTS} PPO experts distilled": (FromExperts(experts), cost)}
     if imitation:
         starts[f"and {imitation} iterations of imitation"] = FromExperts(experts, imitation), cost
@@ -70,7 +91,13 @@ def navigation(home: Path, imitation: int) -> Starts:
     return {"navigation-2d's theta": (FromRun(source.save(home / "source")), source.samples)}
 
 
-STARTS = {"cartpole": cartpole_experts, "navigation-pearl": navigation}
+# What stable-baselines3's zoo takes for the pendulum, but for its exploration.
+PENDULUM_PPO = {"gamma": 0.9, "learning_rate": 1e-3, "n_steps": 1024, "gae_lambda": 0.95}
+STARTS = {
+    "cartpole": partial(experts_of, "cartpole", 20_000),
+    "pendulum-forward": partial(experts_of, PendulumForward.id, 100_000, **PENDULUM_PPO),
+    "navigation-pearl": navigation,
+}
 
 
 def returns(config: Config, seed: int, iterations: int, start: Any) -> tuple[list[float], int]:

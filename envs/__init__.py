@@ -109,8 +109,11 @@ def register(family: Family) -> Family:
     """Make a family known by its id to presets, commands and checkpoints; returns it.
 
     Raises:
-        InputError: if another family has this id.
+        InputError: if another family has this id, or this is a class.
     """
+    if isinstance(family, type):
+        name = family.__name__
+        raise InputError(f"family: expected a family, got the class; write register({name}()).")
     if family.id in FAMILIES:
         raise InputError(f"family: there is a {family.id!r} already; give yours another id.")
     FAMILIES[family.id] = family

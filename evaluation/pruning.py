@@ -33,6 +33,7 @@ class Measured:
     iteration: int
     scores: list[float]  # mean over held-out tasks
     margins: list[float]  # half of its 95 % interval
+    last: list[float]  # the score of each of these tasks after K
     predict: float = float("nan")  # seconds of one predict() of one input, median
     adapt: float = float("nan")  # seconds of one inner step on collected data, median
     run: str = ""
@@ -50,6 +51,7 @@ def measure(learner: MetaLearner, name: str, tasks: int) -> Measured:
         iteration=learner.iteration,
         scores=scores.mean(1).tolist(),
         margins=margin(scores.numpy()).tolist(),
+        last=scores[-1].tolist(),
     )
 
 
@@ -104,16 +106,34 @@ def _per_call(call: Callable[[], Any], repeats: int) -> float:
     return (time.perf_counter() - start) / repeats
 
 
+def change(one: Measured, other: Measured) -> tuple[float, float]:
+    """What ``one`` has more than ``other`` in percent of it, and half of the 95 % interval.
+
+    Task by task, on the same ones: a task that is hard is hard for both.
+    """
+    percent = 100 * np.subtract(one.last, other.last) / abs(np.mean(other.last))
+    return float(percent.mean()), float(margin(percent))
+
+
 def table(measured: Sequence[Measured], score_name: str) -> str:
     """One line each, for people."""
     steps = len(measured[0].scores) - 1
-    head = ["", "units", "numbers", f"{score_name} after {steps}", "predict", "inner step"]
+    head = [
+        "",
+        "units",
+        "numbers",
+        f"{score_name} after {steps}",
+        "change",
+        "predict",
+        "inner step",
+    ]
     rows = [
         [
             one.name,
             " ".join(map(str, one.units)),
             f"{one.parameters:,}",
             f"{one.scores[-1]:.4g} ± {one.margins[-1]:.2g}",
+            "{:+.1f} % ± {:.1f}".format(*change(one, measured[0])),
             f"{1e6 * one.predict:.0f} us",
             f"{1e3 * one.adapt:.2f} ms",
         ]

@@ -14,6 +14,7 @@ import presets
 import prune
 import train
 from evaluation.algorithms import load_algorithms
+from evaluation.pruning import Measured, change
 from meta_rl.errors import InputError
 
 pytestmark = pytest.mark.usefixtures("once")
@@ -80,6 +81,13 @@ def test_what_was_pruned_is_another_algorithm_with_the_same_start(trained, prune
     assert (home / "init_experts" / "experts.json").read_text() == "[]"
     names = [a.name for a in load_algorithms([trained, home], "cpu")]
     assert len(set(names)) == 2
+
+
+def test_a_change_is_told_task_by_task():
+    given = {"units": [8], "parameters": 1, "iteration": 0, "scores": [], "margins": []}
+    first, other = (Measured(name="", last=last, **given) for last in ([-1.0, -3.0], [-1.2, -3.1]))
+    assert change(other, first) == pytest.approx((-7.5, 4.9))  # -10 and -5 percent of 2
+    assert change(first, first) == (0, 0)
 
 
 def test_no_iterations_are_none_even_before_meta_training(trained, tmp_path):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from envs import FAMILIES, CartPole, make_family
+from envs import FAMILIES, CartPole, make_family, register
 from envs.distributions import Choice, Exponential, LogUniform, Normal, Uniform
 from envs.navigation import Navigation2D
 from envs.parameters import Parameter, ParameterSpace
@@ -213,3 +213,10 @@ def test_going_straight_is_optimal_where_points_are_paid_by_distance():
     semicircle = FAMILIES["navigation-semicircle"].optimal_return({"angle": np.pi / 2})
     assert semicircle == pytest.approx(0.8 + 0.9 + 11 * 1.0, abs=1e-6)
     assert FAMILIES["cartpole"].optimal_return({}) is None
+
+
+def test_registering_a_class_or_a_known_id_is_refused():
+    with pytest.raises(InputError, match=r"got the class; write register\(Navigation2D\(\)\)"):
+        register(Navigation2D)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="there is a 'navigation-2d' already"):
+        register(Navigation2D())
