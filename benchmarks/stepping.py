@@ -106,8 +106,12 @@ def bare_batch(env_id: str, persistent: bool = False) -> Contestant:
     return ROWS, lambda: batch.step(nstep=robot.frame_skip), lambda: None
 
 
-def bare_mj_step(env_id: str) -> Contestant:
-    """``mj_step`` on as many Python threads as there are cores, each with its share of the rows."""
+def bare_mj_step(env_id: str, steps: int = 50) -> Contestant:
+    """``mj_step`` on as many Python threads as there are cores, each with its share of the rows.
+
+    Many steps at a time: starting threads is no part of the limit, nor are torch's, which hold a
+    core for some milliseconds after they worked.
+    """
     import mujoco  # pyright: ignore[reportMissingImports]
 
     robot: Any = gym.make(env_id).unwrapped
@@ -117,9 +121,6 @@ def bare_mj_step(env_id: str) -> Contestant:
     for row in rows:
         row.ctrl[:] = rng.uniform(-1, 1, row.ctrl.shape)
     cores = len(os.sched_getaffinity(0))
-
-    # Many steps at a time: starting threads is no part of the limit.
-    steps = 50
 
     def share(part: list[Any]) -> None:
         for _ in range(steps):

@@ -69,6 +69,11 @@ class GymVec:
         self._vector: gym.vector.VectorEnv | None = None
 
     @property
+    def occupies_cores(self) -> bool:
+        """Whether there are workers."""
+        return self._workers > 0
+
+    @property
     def envs(self) -> list[gym.Env]:
         """The single environments of this process, all episodes of a task after one another.
 

@@ -49,6 +49,8 @@ class MuJoCoVec:
         InputError: if MuJoCo is missing or has no batches, or the robot is not one of ROBOTS.
     """
 
+    occupies_cores = True
+
     def __init__(
         self,
         env: gym.Env,

@@ -26,6 +26,7 @@ class TensorEnv(ABC):
         dtype: of states, observations and rewards.
     """
 
+    occupies_cores = False
     state: Tensor
     generator: torch.Generator  # of this episode, for dynamics that draw random numbers
 

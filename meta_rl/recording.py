@@ -12,12 +12,24 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._ops import OpOverload
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_map, tree_unflatten
 
 from meta_rl.errors import InputError
 
 PROGRAMS = 16
 """How many shapes of one function are recorded; each program takes memory of its own."""
+
+
+TURNS = frozenset({"t", "transpose"})
+VIEWS = {"view": "view", "_unsafe_view": "view", "expand": "expand"}  # tensors' own methods
+# fmt: off
+DIRECT = TURNS | {
+    "add", "addmm", "baddbmm", "bmm", "cat", "clamp", "div", "exp", "log", "mean", "mm", "mul",
+    "neg", "ones_like", "permute", "pow", "relu", "select", "sqrt", "squeeze", "sub", "sum", "tanh",
+    "unsqueeze", "where", "zeros_like",
+}
+# fmt: on
 
 
 class Recorded:
@@ -70,7 +82,7 @@ def _program(function: Callable, tensors: list[Tensor]) -> Callable:
     from torch.fx.experimental.proxy_tensor import make_fx
 
     try:
-        program = make_fx(function)(*tensors).forward
+        program = slimmed(make_fx(function)(*tensors)).forward
     except RuntimeError as error:
         if "value out of a tracing tensor" not in str(error):
             raise
@@ -81,6 +93,53 @@ def _program(function: Callable, tensors: list[Tensor]) -> Callable:
         if not all(_same(*both) for both in zip(*outcomes, strict=True)):
             raise _depends()
     return program
+
+
+def slimmed(module: Any) -> Any:
+    """A ``torch.fx.GraphModule`` that does the same in fewer operations, to the same bits.
+
+    ``vmap`` leaves views that show all there is and products with 1; derivatives of derivatives
+    take again what was taken. Operations of :data:`DIRECT` are called through torch's own
+    functions, which cost half a microsecond less than those of ``torch.ops``.
+    """
+    graph, known = module.graph, {}
+    calls = [node for node in graph.nodes if isinstance(node.target, OpOverload)]
+    if any(node.target._schema.is_mutable for node in calls):
+        return module
+    for node in calls:
+        same = _already(node) or known.setdefault(_told(node), node)
+        if same is not node:  # what is returned stays a tensor of its own
+            node.replace_all_uses_with(same, lambda user: user.op != "output")
+    graph.eliminate_dead_code()
+    for node in graph.nodes:
+        if isinstance(node.target, OpOverload):
+            name = node.target.overloadpacket.__name__
+            if name in VIEWS:
+                node.op, node.target = "call_method", VIEWS[name]
+            elif name in DIRECT:
+                node.target = getattr(torch, name)
+    module.recompile()
+    return module
+
+
+def _told(node: Any) -> Any:
+    """Equal for operations that give equal results."""
+    drawn = torch.Tag.nondeterministic_seeded in node.target.tags
+    return node if drawn else f"{node.target} {node.args} {node.kwargs}"
+
+
+def _already(node: Any) -> Any:
+    """What the operation's result is equal to, if it needs no operation; else None."""
+    name = node.target.overloadpacket.__name__
+    first: Any = node.args[0] if node.args else None
+    if name in TURNS and first.target is node.target and first.args[1:] == node.args[1:]:
+        return first.args[0]  # turned there and back
+    if name in VIEWS or name == "detach" or (name == "mul" and node.args[1] == 1):
+        kinds = "shape", "stride", "dtype"
+        before, after = (each.meta["tensor_meta"] for each in (first, node))
+        if all(getattr(before, kind) == getattr(after, kind) for kind in kinds):
+            return first
+    return None
 
 
 def _depends() -> InputError:

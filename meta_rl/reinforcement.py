@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, NamedTuple, Protocol
 
@@ -32,6 +33,10 @@ from meta_rl.types import (
     TaskFamily,
     Trajectory,
 )
+
+ONE_THREAD = 2**26
+"""Weights times rows, about a millisecond's work, below which a policy acts on one thread beside an
+environment that has the cores."""
 
 
 class Baseline(Protocol):
@@ -320,17 +325,20 @@ class Reinforcement:
         obs = env.reset(tasks, seeds.derive(seed, seeds.DATA))
         running = torch.ones(obs.shape[:2], dtype=torch.bool, device=self.device)
         steps: list[Rollout] = []
-        for t in range(self.family.horizon):
-            policy = self._act(phi, obs)
-            action = policy.sample(noise)
-            result = env.step(self.policy.env_action(action))
-            steps.append(Rollout(obs, action, result.reward, running, policy))
-            running = running & ~(result.terminated | result.truncated)
-            # What a finished row shows next is padding: it must stay finite.
-            obs = torch.where(running.unsqueeze(-1), result.obs, obs)
-            # Asking for the answer costs a GPU a synchronization, hence not at every step.
-            if t % 8 == 7 and not running.any():
-                break
+        weights = sum(value[0].numel() for value in phi.values())
+        small = weights * running.numel() < ONE_THREAD
+        with _one_thread(env.occupies_cores and small):
+            for t in range(self.family.horizon):
+                policy = self._act(phi, obs)
+                action = policy.sample(noise)
+                result = env.step(self.policy.env_action(action))
+                steps.append(Rollout(obs, action, result.reward, running, policy))
+                running = running & ~(result.terminated | result.truncated)
+                # What a finished row shows next is padding: it must stay finite.
+                obs = torch.where(running.unsqueeze(-1), result.obs, obs)
+                # Asking for the answer costs a GPU a synchronization, hence not at every step.
+                if t % 8 == 7 and not running.any():
+                    break
         stacked = tree_map(lambda *each: torch.stack(each, 2), *steps)
         rollout = stacked._replace(mask=stacked.mask.to(self.dtype))
         _check_finite(tasks, rollout)
@@ -351,6 +359,19 @@ class Reinforcement:
             advantage=returns.normalize(advantage, mask),
             credit=returns.credit(target, advantage, mask),
         )
+
+
+@contextmanager
+def _one_thread(wanted: bool) -> Iterator[None]:
+    """Keep torch to one thread: its others, waiting for work, would hold cores for milliseconds."""
+    threads = torch.get_num_threads()
+    if wanted:
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        if wanted:
+            torch.set_num_threads(threads)
 
 
 def _surrogate(estimator: Callable, policy: Distribution, episodes: Episodes) -> Tensor:

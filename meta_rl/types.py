@@ -122,6 +122,11 @@ class BatchedEnv(Protocol):
     meaningless (but finite), and the caller masks it.
     """
 
+    @property
+    def occupies_cores(self) -> bool:
+        """Whether it steps on threads or processes of its own."""
+        ...
+
     def reset(self, tasks: Sequence[Task], seed: int) -> Tensor:
         """Start B fresh episodes of each of the M tasks; returns obs ``(M, B, O)``."""
         ...

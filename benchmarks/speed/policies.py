@@ -80,7 +80,7 @@ def work(config: Config, rounds: int, device: str) -> dict[str, Any]:
     cheetah = config.family.startswith("half-cheetah")
     bare_rows = 1
     if cheetah:
-        bare_rows, calls["mj_step"], _ = bare_mj_step("HalfCheetah-v5")
+        bare_rows, calls["mj_step"], _ = bare_mj_step("HalfCheetah-v5", 500)
     seconds = race(calls, rounds, device)
     loop.close()
     rates = Rates.of(seconds)

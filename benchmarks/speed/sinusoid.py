@@ -12,6 +12,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 from benchmarks.speed import loops
 from benchmarks.speed.machine import Rates, probes, race, seconds_at_least, summary
+from meta_rl.recording import slimmed
 from meta_rl.tasks import select
 from meta_rl.trial import collect
 from presets import PRESETS, build
@@ -58,8 +59,8 @@ def work(steps: int, first_order: bool, rounds: int, device: str) -> dict[str, A
     seconds = race(calls, rounds, device)
     rates = Rates.of(seconds)
     share = partial(loop.share, tasks=len(tasks))
-    program = make_fx(share)(meta, [*supports, query])
-    operations = sum(node.op == "call_function" for node in program.graph.nodes)
+    program = slimmed(make_fx(share)(meta, [*supports, query]))
+    operations = sum(node.op.startswith("call") for node in program.graph.nodes)
     samples = query.y.shape[0] * query.y.shape[1]
     # A step is a gradient, 3 passes, and its backward pass 6 more; then the query's gradient.
     passes = (3 if first_order else 9) * steps + 3

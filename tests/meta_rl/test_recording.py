@@ -4,6 +4,7 @@ import dataclasses
 
 import pytest
 import torch
+from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils._pytree import tree_leaves
 
 import presets
@@ -54,6 +55,49 @@ def test_a_function_is_recorded_once_for_every_shape_and_constant():
         assert recorded({"x": x + 1}, 3)["sum"] == 18
         assert recorded({"x": torch.ones(4)}, 3)["sum"] == 12
     assert calls == [2, 2, 3, 3, 3, 3]  # and once again each, beside its program
+
+
+def operations(function, *given):
+    """Of the recorded program, by name."""
+    module = recording.slimmed(make_fx(function)(*given))
+    torch.testing.assert_close(module(*given), function(*given), rtol=0, atol=0)
+    calls = [node for node in module.graph.nodes if node.op.startswith("call")]
+    return [getattr(node.target, "__name__", str(node.target)) for node in calls]
+
+
+def test_what_changes_nothing_or_was_taken_before_is_not_recorded():
+    x = torch.rand(3, 4)
+    assert operations(lambda x: (x * 1).view(3, 4).t().t().expand(3, 4).exp(), x) == ["exp"]
+    assert operations(lambda x: x.exp() + x.exp(), x) == ["exp", "add"]
+    linear = torch.vmap(torch.nn.functional.linear)
+    weights = torch.rand(2, 5, 4), torch.rand(2, 5)
+    # One view is that of the bias, (2, 1, 5).
+    assert operations(linear, torch.rand(2, 3, 4), *weights) == ["transpose", "bmm", "view", "add"]
+
+
+def test_other_views_and_turns_stay():
+    x = torch.rand(2, 3, 4)
+    assert operations(lambda x: x.transpose(0, 1).transpose(1, 2) + 0, x)[:2] == 2 * ["transpose"]
+    assert operations(lambda x: x.expand(5, 2, 3, 4).exp(), x) == ["expand", "exp"]
+    assert operations(lambda x: (x.t() * 2, x.t() + 2), x[0]) == ["t", "mul", "add"]
+    assert operations(lambda x: (x * 1.0).exp(), torch.arange(3)) == ["mul", "exp"]
+
+
+def test_what_is_returned_is_a_tensor_of_its_own():
+    x = torch.rand(3)
+    once, twice, again = Recorded(lambda x: (x * 1, x.exp(), x.exp()))(x)
+    once += 1
+    twice += 1
+    assert torch.equal(once, x + 1)
+    assert torch.equal(twice, again + 1)
+    assert not torch.equal(once, x)
+
+
+def test_operations_in_place_and_random_ones_are_recorded_as_they_are():
+    x = torch.rand(3)
+    assert torch.equal(Recorded(lambda x: (x * 1).add_(1).mul_(1) + x)(x), x + 1 + x)
+    module = recording.slimmed(make_fx(lambda x: torch.rand_like(x) - torch.rand_like(x))(x))
+    assert not torch.equal(module(x), torch.zeros(3))
 
 
 def test_derivatives_within_a_recorded_function_follow_its_arguments():

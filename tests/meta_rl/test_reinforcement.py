@@ -8,6 +8,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map
 
 import presets
+from meta_rl import reinforcement
 from meta_rl.tasks import expand
 from meta_rl.trial import collect
 
@@ -118,3 +119,27 @@ def test_a_rollout_waits_for_no_answer_at_a_step(family, recorded):
     with Answers() as answers:
         problem.rollout(tasks, phi, 3, 0)
     assert answers.count <= problem.family.horizon // 8 + 2, "one of eight steps, and at the end"
+
+
+@pytest.mark.parametrize(("occupies", "limit", "expected"), [
+    (True, 2**26, {1}), (False, 2**26, {2}), (True, 0, {2}),
+])  # fmt: skip
+def test_a_small_policy_acts_on_one_thread_beside_an_environment_on_the_cores(
+    occupies, limit, expected, monkeypatch
+):
+    learner, seen = cartpole(), set()
+    env = learner.problem._env(3, 5)
+    step = env.step
+    monkeypatch.setattr(env, "occupies_cores", occupies, raising=False)
+    monkeypatch.setattr(
+        env, "step", lambda action: seen.add(torch.get_num_threads()) or step(action)
+    )
+    monkeypatch.setattr(reinforcement, "ONE_THREAD", limit)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        recorded(learner)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+    assert seen == expected
