@@ -6,8 +6,9 @@
 our network on the core, walking so many tasks at once; the same computation as a Python loop over
 tasks with autograd and torch's own layers; those layers under one vmap over all tasks. They take
 turns in one process, so that what else the machine does falls on all alike; memory is the peak of a
-fresh process each. Beside wall time there is the processor's, which waiting for a busy machine
-does not lengthen. Writes ``benchmarks/results/few-shot-speed.json``.
+fresh process each. The convolutions that it all comes down to are an arm too, as the limit. Beside
+wall time there is the processor's, which waiting for a busy machine does not lengthen. Writes
+``benchmarks/results/few-shot-speed.json``.
 """
 
 from __future__ import annotations
@@ -36,7 +37,8 @@ from meta_rl.types import Meta, Params
 TASKS, WAYS, QUERIES, ALPHA = 32, 5, 15, 0.4
 LOOP, VMAP = "loop, autograd", "vmap, torch's layers"
 OURS = {"ours, 1 task": 1, "ours, 4 tasks": 4, "ours, 8 tasks": 8, "ours, all": None}
-ARMS = (*OURS, LOOP, VMAP)
+ALONE = "the convolutions alone"
+ARMS = (*OURS, LOOP, VMAP, ALONE)
 WORKS = {  # name: inner steps, whether first-order
     "1 step, second order": (1, False),
     "5 steps, second order": (5, False),
@@ -68,15 +70,17 @@ def batches() -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
     return (images[:, :WAYS], labels[:, :WAYS]), (images[:, WAYS:], labels[:, WAYS:])
 
 
-def meta_iteration(arm: str, steps: int, first_order: bool) -> Callable[[], Tensor]:
+def meta_iteration(arm: str, steps: int, first_order: bool) -> Callable[[], Tensor | None]:
     """One meta-gradient of the arm, flat."""
     network = convolutional((1, 28, 28), WAYS, Generator().manual_seed(0))
     theta = {name: value.detach() for name, value in network.named_parameters()}
+    support, query = batches()
+    if arm == ALONE:
+        return lambda: convolutions(support[0].shape[1], query[0].shape[1], steps, first_order)
     if arm not in OURS:
         network = layers()
         names = [name for name, _ in network.named_parameters()]
         theta = dict(zip(names, theta.values(), strict=True))
-    support, query = batches()
 
     def loss(params: Params, batch: tuple[Tensor, Tensor]) -> Tensor:
         return F.cross_entropy(functional_call(network, params, (batch[0],)), batch[1])
@@ -104,6 +108,26 @@ def looped(
             phi = {n: p - ALPHA * g for (n, p), g in zip(phi.items(), gradients, strict=True)}
         (loss(phi, (query[0][m], query[1][m])) / TASKS).backward()
     return flat(value.grad for value in theta.values())
+
+
+def convolutions(shots: int, queries: int, steps: int, first_order: bool) -> None:
+    """What torch's own layers would have to convolve, one task after the other, and nothing else.
+
+    A pass is each layer's convolution, its derivative by the weights, and by the inputs but for the
+    first layer. A second-order inner step is its own pass and two more through its backward one, of
+    the first layer one more.
+    """
+    for size_in, side in ((1, 28), (64, 14), (64, 7), (64, 3)):
+        again = 1 if first_order else 3 if size_in > 1 else 2
+        for images, count in ((queries, 1), (shots, steps * again)):
+            inputs = torch.ones(images, size_in, side, side).to(memory_format=torch.channels_last)
+            weights = torch.ones(64, size_in, 3, 3)
+            outputs = F.conv2d(inputs, weights, padding=1)
+            wanted = size_in > 1, True, False
+            given = outputs, inputs, weights, None, (1, 1), (1, 1), (1, 1), False, (0, 0), 1, wanted
+            for _ in range(TASKS * count):
+                F.conv2d(inputs, weights, padding=1)
+                torch.ops.aten.convolution_backward(*given)
 
 
 def flat(tensors: Any) -> Tensor:

@@ -330,11 +330,13 @@ def few_shot(name: str, result: dict[str, Any]) -> str:
                 f"{np.median(values['seconds']):.2f}",
                 f"{processor[arm]:.2f}",
                 f"{processor['loop, autograd'] / processor[arm]:.2f}",
+                f"{processor['the convolutions alone'] / processor[arm]:.0%}",
                 f"{values['peak_mb']:,}",
             ]
             for arm, values in arms.items()
         ]
-        parts.append(table([work, "seconds", "processor seconds", "x loop", "peak MB"], rows))
+        head = [work, "seconds", "processor seconds", "x loop", "of the limit", "peak MB"]
+        parts.append(table(head, rows))
     return "\n\n".join(parts)
 
 
