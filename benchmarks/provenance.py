@@ -18,14 +18,9 @@ RESULTS = Path(__file__).parent / "results"
 
 
 def provenance() -> dict[str, Any]:
-    """Commit (with ``+`` if files differed from it), versions, hardware and day."""
-    git = ["git", "-C", str(Path(__file__).parent)]
-    commit = subprocess.run(
-        [*git, "describe", "--always", "--dirty=+", "--exclude=*"],
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout.strip()
+    """Commit (with ``+`` if files but results differed from it), versions, hardware and day."""
+    commit = _git("describe", "--always", "--exclude=*")
+    commit += "+" * bool(_git("status", "--porcelain", "--", ".", f":!{RESULTS}"))
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     return {
         "commit": commit,
@@ -46,6 +41,11 @@ def write(name: str, content: dict[str, Any]) -> Path:
     path = RESULTS / f"{name}.json"
     path.write_text(json.dumps({"provenance": provenance(), **content}, indent=1) + "\n")
     return path
+
+
+def _git(*arguments: str) -> str:
+    command = ["git", "-C", str(Path(__file__).parent.parent), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 
 def _cpu() -> str:
