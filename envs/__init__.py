@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
-
 from envs.acrobot import Acrobot
 from envs.cartpole import CartPole
 from envs.discrete import Bandit, TabularMDP
@@ -26,7 +24,7 @@ from envs.robot_families import LOCOMOTION
 from envs.sinusoid import Sinusoid
 from envs.sparse_navigation import NavigationCorner, NavigationSemicircle
 from envs.tensor import TensorEnv
-from meta_rl.errors import InputError
+from meta_rl.errors import InputError, unknown
 
 FAMILIES: dict[str, Family] = {
     family.id: family
@@ -98,11 +96,7 @@ def make_family(name: str) -> Family:
         return FAMILIES[name]
     if name.startswith(PREFIX):
         return make_metaworld(name)
-    near = difflib.get_close_matches(name, FAMILIES, 1)
-    hint = f"Did you mean {near[0]!r}?" if near else "One of your own? Give --families FILE.py."
-    raise InputError(
-        f"family: expected one of {', '.join([*FAMILIES, *IDS])}, got {name!r}. {hint}"
-    )
+    raise unknown("family", [*FAMILIES, *IDS], name, "One of your own? Give --families FILE.py.")
 
 
 def register(family: Family) -> Family:

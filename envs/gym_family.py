@@ -19,7 +19,7 @@ from envs.parameters import Parameter, ParameterSpace
 from envs.physics import MODEL_FIELD, Change, change_model, load_mujoco
 from envs.pinned import pinned_class
 from envs.rendering import prepare_rendering
-from meta_rl.errors import InputError, require
+from meta_rl.errors import InputError, hint, require
 from meta_rl.types import Task
 
 MAKE_ARGUMENTS = ("render_mode", "max_episode_steps")  # of gymnasium.make itself
@@ -225,9 +225,8 @@ class GymFamily(Family):
         try:
             self._spec = gym.make(self._env, disable_env_checker=True).spec
         except gym.error.Error as error:
-            near = difflib.get_close_matches(self._env, gym.registry, 1)
-            hint = f" Did you mean {near[0]!r}?" if near else ""
-            raise InputError(f"environment: cannot make {self._env!r}: {error}{hint}") from error
+            near = hint(self._env, gym.registry)
+            raise InputError(f"environment: cannot make {self._env!r}: {error}{near}") from error
         except Exception:  # it needs arguments, perhaps
             self._spec = gym.spec(self._env)
         assert self._spec

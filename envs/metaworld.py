@@ -6,7 +6,6 @@ The package is optional and slow to import, so nothing here imports it before a 
 from __future__ import annotations
 
 import copy
-import difflib
 import importlib
 from collections.abc import Callable
 from functools import cache, cached_property, partial
@@ -19,7 +18,7 @@ from envs.distributions import Choice
 from envs.family import Family
 from envs.parameters import Parameter, ParameterSpace
 from envs.rendering import prepare_mujoco
-from meta_rl.errors import InputError
+from meta_rl.errors import InputError, hint
 from meta_rl.types import Task
 
 PREFIX = "metaworld-"
@@ -99,9 +98,8 @@ def make_metaworld(family_id: str) -> MetaWorld:
         benchmark = partial(getattr(package, several[family_id]), seed=SEED)
         space = ParameterSpace(task, Parameter("goal", _Range(0, GOALS)))
         return MetaWorld(family_id, benchmark, space)
-    near = difflib.get_close_matches(family_id, [*singles, *several], 1)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
-    raise InputError(f"family: expected one of {', '.join(IDS)}, got {family_id!r}.{hint}")
+    near = hint(family_id, [*singles, *several])
+    raise InputError(f"family: expected one of {', '.join(IDS)}, got {family_id!r}.{near}")
 
 
 class _Range(Choice):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from envs.distributions import ValueDistribution
-from meta_rl.errors import InputError, require
+from meta_rl.errors import InputError, hint, require
 from meta_rl.types import Task, Value
 
 SPLITS = ("in-distribution", "extrapolation")
@@ -127,9 +126,8 @@ class ParameterSpace:
         known = {parameter.name: parameter for parameter in self.parameters}
         for name in task:
             if name not in known:
-                near = difflib.get_close_matches(name, known, 1)
-                hint = f" Did you mean {near[0]!r}?" if near else ""
-                raise InputError(f"task: expected parameters {self._names()}, got {name!r}.{hint}")
+                expected = f"task: expected parameters {self._names()}, got {name!r}."
+                raise InputError(expected + hint(name, known))
         missing = [name for name in known if name not in task]
         if missing:
             raise InputError(f"task: missing {', '.join(missing)}; expected {self._names()}.")

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import tyro
 
-from meta_rl.errors import InputError, require
+from meta_rl.errors import InputError, hint, require
 
 BASELINES = {
     "random": "random weights, adapted by the run's own rule",
@@ -74,7 +73,5 @@ class Settings:
         require(self.seed >= 0, "seed", "0 or more", self.seed)
         for name in self.baselines:
             if name not in BASELINES:
-                near = difflib.get_close_matches(name, BASELINES, 1)
-                hint = f" Did you mean {near[0]!r}?" if near else ""
-                known = ", ".join(BASELINES)
-                raise InputError(f"baselines: expected some of {known}, got {name!r}.{hint}")
+                known, near = ", ".join(BASELINES), hint(name, BASELINES)
+                raise InputError(f"baselines: expected some of {known}, got {name!r}.{near}")

@@ -49,6 +49,12 @@ def unknown(what: str, known: Iterable[str], got: str, otherwise: str = "") -> I
         otherwise: what to do where none is near.
     """
     names = list(known)
-    near = difflib.get_close_matches(got, names, 1)
-    hint = f"Did you mean {near[0]!r}?" if near else otherwise
-    return InputError(f"{what}: expected one of {', '.join(names)}, got {got!r}. {hint}".rstrip())
+    expected = f"{what}: expected one of {', '.join(names)}, got {got!r}."
+    return InputError(expected + hint(got, names, otherwise))
+
+
+def hint(got: str, known: Iterable[str], otherwise: str = "") -> str:
+    """Which of the known names may have been meant, else what to do instead; after a space."""
+    near = difflib.get_close_matches(got, list(known), 1)
+    told = f"Did you mean {near[0]!r}?" if near else otherwise
+    return told and f" {told}"

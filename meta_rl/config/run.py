@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import inspect
 import types
 import typing
@@ -14,7 +13,7 @@ from meta_rl.config.checks import require_if_given, require_types
 from meta_rl.config.data import EpisodesConfig, EvalConfig, NetworkConfig, ShotsConfig
 from meta_rl.config.inner import InnerConfig
 from meta_rl.config.outer import OuterConfig, TRPOConfig
-from meta_rl.errors import InputError, require
+from meta_rl.errors import InputError, hint, require
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,11 +87,8 @@ def from_dict(values: dict[str, Any], expected: Any = Config) -> Any:
     keys = {f.name for f in dataclasses.fields(cls)}
     given = {key: value for key, value in values.items() if key != "type"}
     for key in sorted(given.keys() - keys):
-        near = difflib.get_close_matches(key, keys, 1)
-        raise InputError(
-            f"config: {name} has no setting {key!r}."
-            + (f" Did you mean {near[0]!r}?" if near else f" It has {', '.join(sorted(keys))}.")
-        )
+        near = hint(key, keys, f"It has {', '.join(sorted(keys))}.")
+        raise InputError(f"config: {name} has no setting {key!r}.{near}")
     required = {f.name for f in dataclasses.fields(cls) if _has_no_default(f)}
     if required - given.keys():
         raise InputError(f"config: {name} needs {', '.join(sorted(required - given.keys()))}.")
