@@ -322,6 +322,11 @@ def preset(name: str) -> Config:
 class Start(Protocol):
     """Where theta starts instead of at random: ``FromRun`` or ``FromExperts`` of agents."""
 
+    @property
+    def step_size(self) -> float | None:
+        """What learned step sizes start at, once :meth:`theta` was asked; the config's if None."""
+        ...
+
     def theta(self, problem: Any, config: Config) -> dict[str, Any]:
         """Parameters like the problem's initial ones."""
         ...
@@ -373,7 +378,13 @@ def build(
         problem.policy.load_state_dict(read_parameters(init_sb3, problem.policy))
     if start is not None:
         _module(problem).load_state_dict(start.theta(problem, config))
-    return MetaLearner(problem, config)
+    learner = MetaLearner(problem, config)
+    if start is not None and start.step_size is not None:
+        inner = replace(config.inner, step_size=start.step_size)
+        other = MetaLearner(problem, replace(config, inner=inner)).meta.rule
+        for name, value in learner.meta.rule.items():
+            value.copy_(other[name])
+    return learner
 
 
 def prune(

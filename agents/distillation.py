@@ -6,6 +6,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,17 @@ from agents.imitation import imitated
 from agents.sb3 import load_expert
 from meta_rl import seeds
 from meta_rl.config import Config, EpisodesConfig
-from meta_rl.errors import InputError, require
+from meta_rl.core import InnerLoop
+from meta_rl.errors import InputError, NotFiniteError, require
 from meta_rl.reinforcement import Reinforcement
-from meta_rl.types import Distribution, Params, Problem, Task
+from meta_rl.trial import collect
+from meta_rl.types import Distribution, Meta, Params, Problem, Task
 
 STEPS, LEARNING_RATE = 1000, 3e-3
 """Of Adam, on all of the experts' episodes at once."""
+
+TRIED = (1.0, 1 / 4, 1 / 16, 1 / 64)
+"""Shares of the configured step size that the first one is chosen among."""
 
 
 class FromExperts:
@@ -34,8 +40,9 @@ class FromExperts:
 
     as in policy distillation (Rusu et al. 2016). Where experts disagree theta is uncertain: its
     standard deviation, or its probabilities, cover what they do, and adapting tells them apart.
-    Each plays ``config.data.episodes`` episodes. Nothing in a zip is unpickled. Then they may be
-    imitated through adaptation as well (:mod:`agents.imitation`), which costs episodes of theta.
+    Each plays ``config.data.episodes`` episodes. Nothing in a zip is unpickled. A learned step size
+    starts where adapting theta does best (:func:`fitted_step_size`). Then experts may be imitated
+    through adaptation as well (:mod:`agents.imitation`). Both cost episodes of theta.
 
     Args:
         experts: pairs of a task and the zip of a PPO or A2C, of any hidden sizes.
@@ -51,6 +58,7 @@ class FromExperts:
         require(imitation >= 0, "init_imitation", "0 or more", imitation)
         self.experts = [(task, Path(file)) for task, file in experts]
         self.imitation, self.samples = imitation, 0
+        self.step_size: float | None = None
         self.divergences: list[float] = []
 
     def theta(self, problem: Problem, config: Config) -> Params:
@@ -78,10 +86,15 @@ class FromExperts:
             for number, (task, actor) in enumerate(actors)
         ]
         theta, divergences = distilled(problem, data)
-        self.divergences = divergences.tolist()
+        self.divergences, self.samples = divergences.tolist(), 0
+        inner = config.inner
+        if inner.method == "gradient" and inner.learn_step_size and inner.steps:
+            self.step_size, self.samples = fitted_step_size(problem, config, theta)
+            config = replace(config, inner=replace(inner, step_size=self.step_size))
         if self.imitation:
             tasks = [task for task, _ in self.experts]
-            theta, self.samples = imitated(problem, config, theta, tasks, data, self.imitation)
+            theta, spent = imitated(problem, config, theta, tasks, data, self.imitation)
+            self.samples += spent
         return theta
 
     @property
@@ -90,8 +103,12 @@ class FromExperts:
         lines = ["theta starts from experts; KL in nats from each when distilled:"]
         pairs = zip(self.experts, self.divergences, strict=True)
         lines += [f"  {kl:.3g}  {file}  {dict(task)}" for (task, file), kl in pairs]
+        if self.step_size:
+            lines.append(f"first step size: {self.step_size:g}, with which adapting does best")
         if self.imitation:
-            lines.append(f"then imitated through adaptation, in {self.samples:,} environment steps")
+            lines.append(f"then imitated through adaptation, in {self.imitation} iterations")
+        if self.samples:
+            lines.append(f"environment steps taken: {self.samples:,}")
         return lines
 
     def keep(self, folder: Path) -> None:
@@ -149,6 +166,31 @@ def distilled(
         optimizer.step()
     with torch.no_grad():
         return {n: v.detach() for n, v in theta.items()}, divergences()
+
+
+@torch.no_grad()
+def fitted_step_size(problem: Reinforcement, config: Config, theta: Params) -> tuple[float, int]:
+    """The step size among a few with which adapting theta ends best; environment steps taken.
+
+    One that suits random weights can undo what experts know: they are certain, and the same step
+    changes what a certain policy does by more. Tried on a meta-batch of training tasks, with the
+    same seed each.
+    """
+    found, taken = {}, 0
+    seed = seeds.derive(config.seed, seeds.ADAPTATION)
+    tasks, steps = problem.sample_tasks(config.data.tasks, seed), config.inner.steps
+    for share in TRIED:
+        inner = replace(config.inner, step_size=share * config.inner.step_size)
+        rule = inner.make_rule(seeds.derive(config.seed, seeds.INITIAL, 1))
+        loop = InnerLoop(loss=problem.inner_loss, rule=rule, tasks_at_once=inner.tasks_at_once)
+        given: Any = problem
+        try:
+            batches = collect(given, loop, Meta(theta, rule.init(theta)), tasks, steps, seed)
+        except NotFiniteError:
+            continue
+        found[inner.step_size] = float(batches[-1].reward.sum(-1).mean())
+        taken += problem.samples(batches)
+    return max(found, key=found.__getitem__, default=config.inner.step_size), taken
 
 
 def parse_expert(text: str, parse_task: Any) -> tuple[Mapping[str, Any], Path]:

@@ -35,6 +35,8 @@ class FromRun:
         run: a run folder of ``train.py``, one checkpoint in it, or an adapted model's folder.
     """
 
+    step_size = None
+
     def __init__(self, run: str | Path):
         self.run = Path(run)
         self.matches: list[Match] = []

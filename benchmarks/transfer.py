@@ -94,7 +94,7 @@ def navigation(home: Path, imitation: int) -> Starts:
 # What stable-baselines3's zoo takes for the pendulum, but for its exploration.
 PENDULUM_PPO = {"gamma": 0.9, "learning_rate": 1e-3, "n_steps": 1024, "gae_lambda": 0.95}
 STARTS = {
-    "cartpole": partial(experts_of, "cartpole", 20_000),
+    "cartpole": partial(experts_of, "cartpole", 50_000),
     "pendulum-forward": partial(experts_of, PendulumForward.id, 100_000, **PENDULUM_PPO),
     "navigation-pearl": navigation,
 }

@@ -11,15 +11,17 @@ from stable_baselines3 import PPO
 
 import presets
 import train
-from agents import imitation
+from agents import distillation, imitation
 from agents.distillation import FromExperts, distilled, parse_expert
 from agents.distributions import Categorical, DiagonalGaussian
 from agents.imitation import imitated
 from agents.sb3 import load_expert
 from envs import Navigation2D, parse_task
+from meta_rl import seeds
 from meta_rl.adam import Adam
 from meta_rl.config import InnerConfig
-from meta_rl.errors import InputError
+from meta_rl.errors import InputError, NotFiniteError
+from meta_rl.trial import collect
 from tests.test_resume import tiny
 
 GOAL = {"goal": (0.3, -0.2)}
@@ -114,6 +116,50 @@ def test_the_same_seed_distills_the_same_bits(zipped):
     experts = [(GOAL, zipped), ({"goal": (-0.3, 0.1)}, zipped)]
     one, other = (presets.build(config, start=FromExperts(experts)).meta.theta for _ in range(2))
     assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def inner(config, **settings):
+    return dataclasses.replace(config, inner=dataclasses.replace(config.inner, **settings))
+
+
+def test_a_learned_step_size_starts_where_adapting_the_distilled_policy_ends_best(zipped, capsys):
+    """What adapting with each ends at is measured here once more, from a learner of its own."""
+    config = inner(tiny("navigation-2d"), step_size=20.0)
+    start = FromExperts([(GOAL, zipped)])
+    learner = presets.build(config, start=start)
+    ends, seed = {}, seeds.derive(config.seed, seeds.ADAPTATION)
+    for step_size in (20.0, 5.0, 1.25, 0.3125):
+        other = presets.build(inner(config, step_size=step_size))
+        meta = other.meta._replace(theta=learner.meta.theta)
+        tasks = other.problem.sample_tasks(config.data.tasks, seed)
+        batches = collect(other.problem, other.inner, meta, tasks, config.inner.steps, seed)
+        ends[step_size] = batches[-1].reward.sum(-1).mean().item()
+    best = max(ends, key=ends.get)
+    assert start.step_size == best < 20
+    steps = [value for name, value in learner.step_sizes().items() if "step_size" in name]
+    assert steps
+    assert all(torch.allclose(value, torch.tensor(best)) for value in steps)
+    assert learner.config == config
+    assert f"first step size: {best:g}, with which adapting does best" in start.told
+
+
+def test_a_step_size_that_is_not_learned_stays_as_it_was_given(zipped):
+    start = FromExperts([(GOAL, zipped)])
+    presets.build(inner(tiny("navigation-2d"), learn_step_size=False), start=start)
+    assert start.step_size is None
+    assert start.samples == 0
+
+
+def test_step_sizes_that_lead_to_nothing_finite_are_not_taken(zipped, monkeypatch):
+    def broken(problem, loop, meta, *rest):
+        if loop.rule.config.step_size > 1:
+            raise NotFiniteError("not finite", [0])
+        return collect(problem, loop, meta, *rest)
+
+    monkeypatch.setattr(distillation, "collect", broken)
+    start = FromExperts([(GOAL, zipped)])
+    presets.build(inner(tiny("navigation-2d"), step_size=2.0), start=start)
+    assert start.step_size in (0.5, 0.125, 0.03125)
 
 
 def test_what_cannot_be_distilled_is_refused_before_training(zipped, tmp_path):
