@@ -64,7 +64,9 @@ def main(arguments: list[str]) -> None:
 
     import_families(command.families)
     run = command.run or _newest_run()
-    learner = presets.load(run, presets.resolve_device(command.device))
+    device = presets.resolve_device(command.device)
+    # Pictures of one's own need none of those that it was trained on, which may not be here.
+    learner = presets.load(run, device, with_images=command.data is None)
     labelled = _labelled(command.data, learner) if command.data else None
     variant, label, described = _own(labelled) if labelled else _variant(command, learner)
     exports = _exports(command, learner, variant)
@@ -135,10 +137,10 @@ def _variant(command: Adapt, learner: Any) -> tuple[Any, str, str]:
 
 def _labelled(folder: Path, learner: Any) -> Labelled:
     """The pictures in a person's folder, in the shape that the model takes."""
-    from envs import ImageClasses, read_labelled
+    from envs import Unopened, read_labelled
 
     family = learner.problem.family
-    if not isinstance(family, ImageClasses):
+    if not isinstance(family, Unopened):
         raise InputError(f"adapt: --data needs a run on images, got one on {family.id}.")
     return read_labelled(folder, family.input_shape, family.ink)
 

@@ -436,19 +436,30 @@ def _module(problem: Any) -> Any:
     return problem.policy if isinstance(problem, Reinforcement) else problem.network
 
 
-def load(run: str | Path, device: str = "cpu") -> MetaLearner:
+def load(run: str | Path, device: str = "cpu", with_images: bool = True) -> MetaLearner:
     """The learner of a run folder or checkpoint, where it stopped.
+
+    Args:
+        run: either.
+        device: as in :func:`build`.
+        with_images: whether the images that it was trained on are opened; without them it can be
+            adapted to labelled images of one's own, and nothing else.
 
     Raises:
         InputError: if there is no checkpoint that is whole, or it does not fit its own config.
     """
-    from meta_rl import checkpoint
+    from envs import IMAGES
+    from meta_rl import MetaLearner, checkpoint
 
     _, manifest, tensors, damaged = checkpoint.load_newest(Path(run))
     for line in damaged:
         warnings.warn(line, stacklevel=2)
-    checkpoint.require_fields(manifest, "meta", config=dict)
-    learner = build(from_dict(manifest["config"]), device)
+    checkpoint.require_fields(manifest, "meta", config=dict, problem=dict)
+    config = from_dict(manifest["config"])
+    if with_images or config.family not in IMAGES:
+        learner = build(config, device)
+    else:
+        learner = MetaLearner(_without_images(config, manifest["problem"], device), config)
     return learner.restore(manifest, tensors)
 
 
@@ -512,14 +523,36 @@ def resolve_device(device: str) -> str:
     return f"cuda:{parallel.local_rank()}" if device == "cuda" and parallel.ranks() > 1 else device
 
 
-def _problem(config: Config, device: str) -> Any:
-    import envs
-    from agents import LinearFeatureBaseline, make_network, make_policy
+def _without_images(config: Config, problem: dict[str, Any], device: str) -> Any:
+    """A few-shot problem of the shapes that a checkpoint tells."""
+    from envs import Unopened
+
+    inputs, outputs = problem.get("inputs"), problem.get("outputs")
+    numbers: list[Any] = [*inputs, outputs] if isinstance(inputs, list) else [None]
+    if not all(type(number) is int and number > 0 for number in numbers):
+        raise InputError("checkpoint: expected inputs and outputs of the model's problem.")
+    family = Unopened(config.family, numbers[:-1], numbers[-1])
+    return _supervised(config, family, resolve_device(device))
+
+
+def _supervised(config: Config, examples: Any, device: str) -> Any:
+    from agents import make_network
     from meta_rl import seeds
-    from meta_rl.reinforcement import Reinforcement
     from meta_rl.supervised import Supervised
 
+    assert isinstance(config.data, ShotsConfig)
     generator = seeds.generator(seeds.derive(config.seed, seeds.INITIAL))
+    shape, outputs = examples.input_shape, examples.output_size
+    network = make_network(shape, outputs, config.network, generator)
+    return Supervised(examples, network.to(device), config.data, config.inner.tasks_at_once)
+
+
+def _problem(config: Config, device: str) -> Any:
+    import envs
+    from agents import LinearFeatureBaseline, make_policy
+    from meta_rl import seeds
+    from meta_rl.reinforcement import Reinforcement
+
     if isinstance(config.data, ShotsConfig) != (config.family in envs.EXAMPLES):
         raise InputError(
             f"data: {type(config.data).__name__} does not fit the family {config.family}; "
@@ -528,15 +561,13 @@ def _problem(config: Config, device: str) -> Any:
     if isinstance(config.data, ShotsConfig):
         data = config.data
         examples = envs.make_examples(config.family, data.ways, data.folder, data.rotations)
-        shape, outputs = examples.input_shape, examples.output_size
-        network = make_network(shape, outputs, config.network, generator)
-        return Supervised(examples, network.to(device), data, config.inner.tasks_at_once)
+        return _supervised(config, examples, device)
     family = envs.make_family(config.family)
     policy = make_policy(
         family.observation_space,
         family.action_space,
         config.network,
-        generator,
+        seeds.generator(seeds.derive(config.seed, seeds.INITIAL)),
         init_std=config.data.init_std,
         action_scale=config.data.action_scale,
     )

@@ -8,7 +8,7 @@ from envs.discrete import Bandit, TabularMDP
 from envs.distributions import Choice, Exponential, LogUniform, Normal, Uniform
 from envs.examples import ImageClasses
 from envs.family import Family
-from envs.few_shot import EXAMPLES, make_examples
+from envs.few_shot import EXAMPLES, IMAGES, Unopened, make_examples
 from envs.general import GymVec
 from envs.gym_family import GymFamily
 from envs.image_reading import read_labelled
@@ -50,6 +50,7 @@ FAMILIES: dict[str, Family] = {
 __all__ = [
     "EXAMPLES",
     "FAMILIES",
+    "IMAGES",
     "Acrobot",
     "Bandit",
     "CartPole",
@@ -78,6 +79,7 @@ __all__ = [
     "TabularMDP",
     "TensorEnv",
     "Uniform",
+    "Unopened",
     "make_examples",
     "make_family",
     "parse_task",

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TypeAlias
+from typing import Literal, TypeAlias
+
+import torch
+from torch import Tensor
 
 from envs.examples import ImageClasses
 from envs.preferences import Preferences, low_rank_users, movielens
 from envs.sinusoid import Sinusoid
-from meta_rl.errors import require, unknown
+from meta_rl.errors import InputError, require, unknown
+from meta_rl.types import Task
 
 ExampleFamily: TypeAlias = Sinusoid | ImageClasses | Preferences
 
@@ -24,6 +29,42 @@ EXAMPLES = {
     "movielens": "people's ratings of movies (a folder)",
 }
 """Every name that :func:`make_examples` knows, and what it is."""
+
+IMAGES = EXAMPLES.keys() - {"sinusoid", "preferences", "movielens"}
+INKED = frozenset({"glyphs", "omniglot", "fashion-mnist", "mnist"})
+"""Those whose images are ink (1) on paper (0)."""
+
+
+class Unopened:
+    """A family of images without them: what adapting to images of one's own needs of it.
+
+    Args:
+        id: one of IMAGES.
+        input_shape: of one image, as a run's checkpoint has it.
+        ways: N.
+    """
+
+    kind: Literal["classification"] = "classification"
+    splits: tuple[str, ...] = ()
+    fewest = None
+
+    def __init__(self, id: str, input_shape: Sequence[int], ways: int):
+        self.id, self.input_shape, self.output_size = id, tuple(input_shape), ways
+        self.ink = id in INKED
+
+    def sample_tasks(self, n: int, seed: int, split: str) -> list[Task]:
+        """Refused: classes are not known either."""
+        raise InputError(f"data: expected the images of {self.id}, which were not opened.")
+
+    def check_task(self, task: Task) -> Task:
+        """Refused as well."""
+        return self.sample_tasks(1, 0, "")[0]
+
+    def draw(
+        self, tasks: Sequence[Task], first: int, count: int, seed: int, device: torch.device
+    ) -> tuple[Tensor, Tensor]:
+        """Refused as well."""
+        raise InputError(f"data: expected the images of {self.id}, which were not opened.")
 
 
 def make_examples(

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -81,6 +82,26 @@ def test_a_model_adapts_to_a_persons_own_pictures_and_classifies_the_rest(traine
     again = presets.load_adapted(folder)
     assert again.predict(np.zeros((2, 1, 28, 28), np.float32)).shape == (2, 3)
     assert json.loads((folder / "manifest.json").read_text())["kind"] == "adapted"
+
+
+def test_pictures_of_ones_own_need_none_that_the_run_was_trained_on(omniglot_folder, own, tmp_path):
+    options = [*TINY, "--iterations", "1", "--data.ways", "3", "--log-dir", str(tmp_path)]
+    moved = shutil.copytree(omniglot_folder, tmp_path / "data")
+    train.main(["omniglot-5way-1shot", "--data", str(moved), *options])
+    run = tmp_path / "omniglot-5way-1shot_1"
+    whole = presets.load(run)
+    shutil.rmtree(moved)
+    with pytest.raises(InputError, match="omniglot"):
+        presets.load(run)
+    adapt.main([str(run), "--data", str(own), "--steps", "2"])
+    assert (run / "adapted/own-images/predictions.csv").exists()
+    alone = presets.load(run, with_images=False)
+    assert alone.problem.describe() == whole.problem.describe()
+    assert alone.problem.family.ink == whole.problem.family.ink
+    for name, value in whole.meta.theta.items():
+        assert (value == alone.meta.theta[name]).all()
+    with pytest.raises(InputError, match="images of omniglot, which were not opened"):
+        alone.problem.family.sample_tasks(1, 0, "train")
 
 
 def test_fewer_classes_than_ways_will_do_and_more_will_not(trained, own):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from envs import idx, image_files
+from envs import IMAGES, Unopened, idx, image_files, make_examples
 from envs.image_reading import read_image, read_labelled
 from meta_rl.errors import InputError
 from tests.conftest import paint, write_idx
@@ -265,3 +265,19 @@ def test_a_labelled_folder_without_classes_says_what_was_found(tmp_path):
         read_labelled(tmp_path, (1, 28, 28))
     with pytest.raises(InputError, match="with nothing there"):
         read_labelled(tmp_path / "absent", (1, 28, 28))
+
+
+def test_the_table_of_inked_images_is_what_their_readers_say(
+    idx_folder, omniglot_folder, split_folders, few_glyphs
+):
+    families = [
+        idx.mnist(2, idx_folder),
+        idx.fashion_mnist(2, idx_folder),
+        image_files.omniglot(2, omniglot_folder),
+        image_files.mini_imagenet(2, split_folders),
+        image_files.image_folder(2, split_folders),
+        make_examples("glyphs", 2),
+    ]
+    assert {family.id for family in families} == IMAGES
+    for family in families:
+        assert family.ink == Unopened(family.id, family.input_shape, 2).ink
