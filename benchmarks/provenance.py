@@ -14,13 +14,15 @@ import gymnasium
 import numpy
 import torch
 
-RESULTS = Path(__file__).parent / "results"
+ROOT = Path(__file__).parent.parent
+RESULTS = ROOT / "benchmarks" / "results"
 
 
 def provenance() -> dict[str, Any]:
     """Commit (with ``+`` if files but results differed from it), versions, hardware and day."""
     commit = _git("describe", "--always", "--exclude=*")
-    commit += "+" * bool(_git("status", "--porcelain", "--", ".", f":!{RESULTS}"))
+    others = ".", f":(exclude){RESULTS.relative_to(ROOT)}"
+    commit += "+" * bool(_git("status", "--porcelain", "--", *others))
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     return {
         "commit": commit,
@@ -44,7 +46,7 @@ def write(name: str, content: dict[str, Any]) -> Path:
 
 
 def _git(*arguments: str) -> str:
-    command = ["git", "-C", str(Path(__file__).parent.parent), *arguments]
+    command = ["git", "-C", str(ROOT), *arguments]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 
