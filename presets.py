@@ -381,9 +381,10 @@ def build(
     learner = MetaLearner(problem, config)
     if start is not None and start.step_size is not None:
         inner = replace(config.inner, step_size=start.step_size)
-        other = MetaLearner(problem, replace(config, inner=inner)).meta.rule
+        other = MetaLearner(problem, replace(config, inner=inner))
+        learner.outer.load_state_dict(other.outer.state_dict())  # its population, for instance
         for name, value in learner.meta.rule.items():
-            value.copy_(other[name])
+            value.copy_(other.meta.rule[name])
     return learner
 
 

@@ -90,6 +90,7 @@ class FromExperts:
         inner = config.inner
         if inner.method == "gradient" and inner.learn_step_size and inner.steps:
             self.step_size, self.samples = fitted_step_size(problem, config, theta)
+        if self.step_size:
             config = replace(config, inner=replace(inner, step_size=self.step_size))
         if self.imitation:
             tasks = [task for task, _ in self.experts]
@@ -169,8 +170,12 @@ def distilled(
 
 
 @torch.no_grad()
-def fitted_step_size(problem: Reinforcement, config: Config, theta: Params) -> tuple[float, int]:
+def fitted_step_size(
+    problem: Reinforcement, config: Config, theta: Params
+) -> tuple[float | None, int]:
     """The step size among a few with which adapting theta ends best; environment steps taken.
+
+    None where no step size leads to anything finite.
 
     One that suits random weights can undo what experts know: they are certain, and the same step
     changes what a certain policy does by more. Tried on a meta-batch of training tasks, with the
@@ -190,7 +195,7 @@ def fitted_step_size(problem: Reinforcement, config: Config, theta: Params) -> t
             continue
         found[inner.step_size] = float(batches[-1].reward.sum(-1).mean())
         taken += problem.samples(batches)
-    return max(found, key=found.__getitem__, default=config.inner.step_size), taken
+    return max(found, key=found.__getitem__, default=None), taken
 
 
 def parse_expert(text: str, parse_task: Any) -> tuple[Mapping[str, Any], Path]:

@@ -122,7 +122,7 @@ def convolutions(shots: int, queries: int, steps: int, first_order: bool) -> Non
         for images, count in ((queries, 1), (shots, steps * again)):
             inputs = torch.ones(images, size_in, side, side).to(memory_format=torch.channels_last)
             weights = torch.ones(64, size_in, 3, 3)
-            outputs = F.conv2d(inputs, weights, padding=1)
+            outputs = torch.ones(images, 64, side, side).to(memory_format=torch.channels_last)
             wanted = size_in > 1, True, False
             given = outputs, inputs, weights, None, (1, 1), (1, 1), (1, 1), False, (0, 0), 1, wanted
             for _ in range(TASKS * count):

@@ -109,9 +109,11 @@ def _per_call(call: Callable[[], Any], repeats: int) -> float:
 def change(one: Measured, other: Measured) -> tuple[float, float]:
     """What ``one`` has more than ``other`` in percent of it, and half of the 95 % interval.
 
-    Task by task, on the same ones: a task that is hard is hard for both.
+    Task by task, on the same ones: a task that is hard is hard for both. Not a number where
+    ``other`` has 0.
     """
-    percent = 100 * np.subtract(one.last, other.last) / abs(np.mean(other.last))
+    whole = abs(np.mean(other.last)) or np.nan
+    percent = 100 * np.subtract(one.last, other.last) / whole
     return float(percent.mean()), float(margin(percent))
 
 
@@ -133,11 +135,12 @@ def table(measured: Sequence[Measured], score_name: str) -> str:
             " ".join(map(str, one.units)),
             f"{one.parameters:,}",
             f"{one.scores[-1]:.4g} ± {one.margins[-1]:.2g}",
-            "{:+.1f} % ± {:.1f}".format(*change(one, measured[0])),
+            "" if np.mean(measured[0].last) == 0 else f"{more:+.1f} % ± {half:.1f}",
             f"{1e6 * one.predict:.0f} us",
             f"{1e3 * one.adapt:.2f} ms",
         ]
         for one in measured
+        for more, half in [change(one, measured[0])]
     ]
     return aligned((head, rows))
 

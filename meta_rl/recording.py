@@ -104,22 +104,45 @@ def slimmed(module: Any) -> Any:
     """
     graph, known = module.graph, {}
     calls = [node for node in graph.nodes if isinstance(node.target, OpOverload)]
-    if any(node.target._schema.is_mutable for node in calls):
+    # What reads or writes memory as such needs all tensors where they were.
+    if any(call.target._schema.is_mutable or _name(call) == "as_strided" for call in calls):
         return module
+    shown = _shown(graph)
     for node in calls:
         same = _already(node) or known.setdefault(_told(node), node)
-        if same is not node:  # what is returned stays a tensor of its own
-            node.replace_all_uses_with(same, lambda user: user.op != "output")
+        if same is not node and node not in shown:
+            node.replace_all_uses_with(same)
     graph.eliminate_dead_code()
     for node in graph.nodes:
         if isinstance(node.target, OpOverload):
-            name = node.target.overloadpacket.__name__
+            name = _name(node)
             if name in VIEWS:
                 node.op, node.target = "call_method", VIEWS[name]
             elif name in DIRECT:
                 node.target = getattr(torch, name)
     module.recompile()
     return module
+
+
+def _name(call: Any) -> str:
+    return call.target.overloadpacket.__name__
+
+
+def _shown(graph: Any) -> set[Any]:
+    """Nodes whose memory is returned, by themselves or in views: it stays theirs alone."""
+    shown: set[Any] = set()
+    for node in reversed(graph.nodes):
+        if any(u.op == "output" or (u in shown and _shares_memory(u)) for u in node.users):
+            shown.add(node)
+    return shown
+
+
+def _shares_memory(node: Any) -> bool:
+    """Whether what the node gives may lie in the memory of what it takes."""
+    if not isinstance(node.target, OpOverload):  # one of several results
+        return True
+    arguments = node.target._schema.arguments
+    return _name(node) == "_unsafe_view" or any(each.alias_info for each in arguments)
 
 
 def _told(node: Any) -> Any:
@@ -130,14 +153,16 @@ def _told(node: Any) -> Any:
 
 def _already(node: Any) -> Any:
     """What the operation's result is equal to, if it needs no operation; else None."""
-    name = node.target.overloadpacket.__name__
+    name = _name(node)
     first: Any = node.args[0] if node.args else None
     if name in TURNS and first.target is node.target and first.args[1:] == node.args[1:]:
         return first.args[0]  # turned there and back
     if name in VIEWS or name == "detach" or (name == "mul" and node.args[1] == 1):
         kinds = "shape", "stride", "dtype"
-        before, after = (each.meta["tensor_meta"] for each in (first, node))
-        if all(getattr(before, kind) == getattr(after, kind) for kind in kinds):
+        # Constants, a network's buffers for instance, tell nothing of themselves.
+        before, after = (each.meta.get("tensor_meta") for each in (first, node))
+        alike = before and all(getattr(before, kind) == getattr(after, kind) for kind in kinds)
+        if alike and not after.dtype.is_complex:  # whose product with 1 may have other zeros
             return first
     return None
 

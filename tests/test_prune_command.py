@@ -14,7 +14,7 @@ import presets
 import prune
 import train
 from evaluation.algorithms import load_algorithms
-from evaluation.pruning import Measured, change
+from evaluation.pruning import Measured, change, table
 from meta_rl.errors import InputError
 
 pytestmark = pytest.mark.usefixtures("once")
@@ -88,6 +88,8 @@ def test_a_change_is_told_task_by_task():
     first, other = (Measured(name="", last=last, **given) for last in ([-1.0, -3.0], [-1.2, -3.1]))
     assert change(other, first) == pytest.approx((-7.5, 4.9))  # -10 and -5 percent of 2
     assert change(first, first) == (0, 0)
+    nothing = Measured(name="", last=[0.0, 0.0], **given | {"scores": [0.0], "margins": [0.0]})
+    assert "%" not in table([nothing, nothing], "return")
 
 
 def test_no_iterations_are_none_even_before_meta_training(trained, tmp_path):

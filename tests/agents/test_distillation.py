@@ -143,6 +143,24 @@ def test_a_learned_step_size_starts_where_adapting_the_distilled_policy_ends_bes
     assert f"first step size: {best:g}, with which adapting does best" in start.told
 
 
+def test_a_population_and_imitation_start_at_that_step_size_too(zipped, monkeypatch):
+    monkeypatch.setattr(distillation, "fitted_step_size", lambda *given: (0.0123, 100))
+    seen = []
+
+    def imitate(problem, config, theta, *rest):
+        seen.append(config.inner.step_size)
+        return theta, 17
+
+    monkeypatch.setattr(distillation, "imitated", imitate)
+    start = FromExperts([(GOAL, zipped)], imitation=1)
+    config = presets.algorithm("ga-maml", tiny("navigation-2d"))
+    population = presets.build(config, start=start).outer.state_dict()
+    steps = next(value for name, value in population.items() if "step_size" in name)
+    torch.testing.assert_close(steps.exp(), torch.full_like(steps, 0.0123), rtol=0.2, atol=0)
+    assert seen == [0.0123]
+    assert start.samples == 117
+
+
 def test_a_step_size_that_is_not_learned_stays_as_it_was_given(zipped):
     start = FromExperts([(GOAL, zipped)])
     presets.build(inner(tiny("navigation-2d"), learn_step_size=False), start=start)

@@ -81,6 +81,7 @@ def test_batches_are_gymnasiums_robots_to_the_last_bit(mujoco, env_id, changed):
     family = Locomotion("test", env_id, space, own_reward, horizon=200, kwargs=kwargs)
     tasks = family.sample_tasks(2, seed=1)
     env = family.make_vec(2, 1, **CPU)
+    assert env.occupies_cores
     env.reset(tasks[::-1], seed=0)  # other physics before, to be replaced
     robots = [gym.make(env_id, **kwargs) for _ in tasks]
     if changed:

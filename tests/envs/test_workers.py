@@ -25,6 +25,8 @@ def test_workers_that_die_or_hang_are_refused_and_replaced_and_ctrl_c_leaves_the
     family.worker_timeout = 60.0
     env = family.make_vec(1, 2, **CPU, workers=1)
     first = env.reset([{}], seed=0)
+    assert env.occupies_cores
+    assert not family.make_vec(1, 2, **CPU).occupies_cores
     send(env, signal.SIGINT)
     assert torch.isfinite(env.step(ACTION).obs).all()
     env._timeout = 0.3

@@ -93,6 +93,36 @@ def test_what_is_returned_is_a_tensor_of_its_own():
     assert not torch.equal(once, x)
 
 
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x: ((x * 1)[0], x),
+        lambda x: ((x * 1).view(4, 3), x),
+        lambda x: ((x * 1).t().detach(), x),
+        lambda x: (x.exp().t(), x.exp().t()),
+        lambda x: (x.exp(), x.exp()[0]),
+        lambda x: (x.max(0)[0], x.max(0)[0]),
+    ],
+)
+def test_what_is_shown_of_a_result_is_no_other_results(function):
+    first, second = recording.slimmed(make_fx(function)(torch.rand(3, 4)))(torch.rand(3, 4))
+    assert first.untyped_storage().data_ptr() != second.untyped_storage().data_ptr()
+
+
+def test_buffers_keyword_arguments_strides_and_complex_numbers_are_regarded():
+    network = torch.nn.Module()
+    network.register_buffer("centre", torch.arange(3.0))
+    x = torch.rand(2, 3)
+    centred = Recorded(lambda x: (x - network.centre.view(1, 3).expand(1, 3).detach()).exp())
+    assert torch.equal(centred(x), (x - network.centre).exp())
+    twice = operations(lambda x: x.sum(dtype=torch.float32) + x.sum(dtype=torch.float64), x)
+    assert twice == ["sum", "sum", "add"]
+    column = torch.rand(3, 2)[:, :1]
+    assert operations(lambda x: (x * 1).exp(), column) == ["mul", "exp"]  # (3, 1), but dense
+    assert operations(lambda x: (x * 1).exp(), torch.rand(2, dtype=torch.complex64))[0] == "mul"
+    assert operations(lambda x: (x * 1).as_strided((2,), (1,), 0).exp(), x[1]) != ["exp"]
+
+
 def test_operations_in_place_and_random_ones_are_recorded_as_they_are():
     x = torch.rand(3)
     assert torch.equal(Recorded(lambda x: (x * 1).add_(1).mul_(1) + x)(x), x + 1 + x)
