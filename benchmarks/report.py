@@ -306,7 +306,7 @@ def warm_starts(name: str, result: dict[str, Any]) -> str:
             when = ", ".join(str(run["reached"] or f"not in {last}") for run in runs)
             spent = np.mean([run["samples"] for run in runs]) / last
             first, end = (np.mean([run["curve"][part] for run in runs]) for part in (0, -1))
-            start = values["start_samples"] + runs[0].get("imitation_samples", 0)
+            start = values["start_samples"] + runs[0].get("start_samples", 0)
             cost = f"{start:,} ({start / spent:.0f} iterations)" if start else "0"
             returns = f"{first:.3g}, {end:.3g}"
             rows.append([f"`{work}`", arm, f"{found['level']:.3g}", when, returns, cost])

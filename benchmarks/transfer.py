@@ -126,7 +126,7 @@ def measure(work: str, iterations: int, count: int, imitation: int) -> dict[str,
                 curve, samples = returns(WORKS[work], seed, iterations, start)
                 run = {"seed": seed, "curve": np.round(curve, 3).tolist(), "samples": samples}
                 if isinstance(start, FromExperts):
-                    run |= {"kl": start.divergences, "imitation_samples": start.samples}
+                    run |= {"kl": start.divergences, "start_samples": start.samples}
                 runs.append(run)
                 print(work, arm, seed, np.round(curve, 1).tolist(), flush=True)
             arms[arm] = {"start_samples": cost, "runs": runs}
