@@ -65,7 +65,7 @@ def _images(
         iterations=60_000 if paper else 3_000,
         log_every=10,
         checkpoint_every=500,
-        inner=InnerConfig(steps=steps, step_size=step_size, tasks_at_once=4),
+        inner=InnerConfig(steps=steps, step_size=step_size, tasks_at_once=8),
         outer=AdamConfig(learning_rate=1e-3),
         data=ShotsConfig(
             tasks=4 if mini else (16 if many else 32) if paper else 16,
