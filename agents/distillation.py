@@ -19,11 +19,11 @@ from agents.imitation import imitated
 from agents.sb3 import load_expert
 from meta_rl import seeds
 from meta_rl.config import Config, EpisodesConfig
-from meta_rl.core import InnerLoop
 from meta_rl.errors import InputError, NotFiniteError, require
+from meta_rl.learner import MetaLearner
 from meta_rl.reinforcement import Reinforcement
 from meta_rl.trial import collect
-from meta_rl.types import Distribution, Meta, Params, Problem, Task
+from meta_rl.types import Distribution, Params, Problem, Task
 
 STEPS, LEARNING_RATE = 1000, 3e-3
 """Of Adam, on all of the experts' episodes at once."""
@@ -86,7 +86,7 @@ class FromExperts:
             for number, (task, actor) in enumerate(actors)
         ]
         theta, divergences = distilled(problem, data)
-        self.divergences, self.samples = divergences.tolist(), 0
+        self.divergences, self.samples, self.step_size = divergences.tolist(), 0, None
         inner = config.inner
         if inner.method == "gradient" and inner.learn_step_size and inner.steps:
             self.step_size, self.samples = fitted_step_size(problem, config, theta)
@@ -182,15 +182,15 @@ def fitted_step_size(
     same seed each.
     """
     found, taken = {}, 0
+    given: Any = problem
     seed = seeds.derive(config.seed, seeds.ADAPTATION)
     tasks, steps = problem.sample_tasks(config.data.tasks, seed), config.inner.steps
     for share in TRIED:
         inner = replace(config.inner, step_size=share * config.inner.step_size)
-        rule = inner.make_rule(seeds.derive(config.seed, seeds.INITIAL, 1))
-        loop = InnerLoop(loss=problem.inner_loss, rule=rule, tasks_at_once=inner.tasks_at_once)
-        given: Any = problem
+        learner = MetaLearner(given, replace(config, inner=inner))
+        meta = learner.meta._replace(theta=theta)
         try:
-            batches = collect(given, loop, Meta(theta, rule.init(theta)), tasks, steps, seed)
+            batches = collect(given, learner.inner, meta, tasks, steps, seed)
         except NotFiniteError:
             continue
         found[inner.step_size] = float(batches[-1].reward.sum(-1).mean())

@@ -46,7 +46,7 @@ class Model:
     settings: tuple[str, ...] = ()
 
 
-GLYPHS = ("--data.tasks", "8", "--inner.tasks-at-once", "8")
+GLYPHS = ("--data.tasks", "8")
 MODELS = {
     "navigation-2d, 64 and 64 units": Model("navigation-2d", 200, 100, 400),
     "glyphs-5way-1shot, 4 blocks of 32 channels": Model(

@@ -54,17 +54,20 @@ class Unopened:
 
     def sample_tasks(self, n: int, seed: int, split: str) -> list[Task]:
         """Refused: classes are not known either."""
-        raise InputError(f"data: expected the images of {self.id}, which were not opened.")
+        raise self._refused()
 
     def check_task(self, task: Task) -> Task:
         """Refused as well."""
-        return self.sample_tasks(1, 0, "")[0]
+        raise self._refused()
 
     def draw(
         self, tasks: Sequence[Task], first: int, count: int, seed: int, device: torch.device
     ) -> tuple[Tensor, Tensor]:
         """Refused as well."""
-        raise InputError(f"data: expected the images of {self.id}, which were not opened.")
+        raise self._refused()
+
+    def _refused(self) -> InputError:
+        return InputError(f"data: expected the images of {self.id}, which were not opened.")
 
 
 def make_examples(

@@ -18,6 +18,7 @@ import presets
 from evaluation.tables import aligned
 from meta_rl import MetaLearner, pruning, seeds
 from meta_rl.statistics import margin
+from meta_rl.threads import one_thread
 from meta_rl.trial import collect
 
 ROUNDS, CALLS = 11, {"predict": 50, "adapt": 3}
@@ -63,17 +64,13 @@ def time_in_turns(learners: Sequence[MetaLearner], measured: Sequence[Measured])
     """
     calls = [{"predict": _predict(one), "adapt": _inner_step(one)} for one in learners]
     seconds: list[dict[str, list[float]]] = [{kind: [] for kind in CALLS} for _ in learners]
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    with one_thread():
         for round in range(ROUNDS + 1):
             for own, taken in zip(calls, seconds, strict=True):
                 for kind, repeats in CALLS.items():
                     spent = _per_call(own[kind], repeats)
                     if round > 0:  # the first is to warm up
                         taken[kind].append(spent)
-    finally:
-        torch.set_num_threads(threads)
     for one, taken in zip(measured, seconds, strict=True):
         one.predict, one.adapt = (statistics.median(taken[kind]) for kind in CALLS)
 
@@ -120,22 +117,15 @@ def change(one: Measured, other: Measured) -> tuple[float, float]:
 def table(measured: Sequence[Measured], score_name: str) -> str:
     """One line each, for people."""
     steps = len(measured[0].scores) - 1
-    head = [
-        "",
-        "units",
-        "numbers",
-        f"{score_name} after {steps}",
-        "change",
-        "predict",
-        "inner step",
-    ]
+    score = f"{score_name} after {steps}"
+    head = ["", "units", "numbers", score, "change", "predict", "inner step"]
     rows = [
         [
             one.name,
             " ".join(map(str, one.units)),
             f"{one.parameters:,}",
             f"{one.scores[-1]:.4g} ± {one.margins[-1]:.2g}",
-            "" if np.mean(measured[0].last) == 0 else f"{more:+.1f} % ± {half:.1f}",
+            "" if np.isnan(more) else f"{more:+.1f} % ± {half:.1f}",
             f"{1e6 * one.predict:.0f} us",
             f"{1e3 * one.adapt:.2f} ms",
         ]

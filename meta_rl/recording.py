@@ -20,7 +20,6 @@ from meta_rl.errors import InputError
 PROGRAMS = 16
 """How many shapes of one function are recorded; each program takes memory of its own."""
 
-
 TURNS = frozenset({"t", "transpose"})
 VIEWS = {"view": "view", "_unsafe_view": "view", "expand": "expand"}  # tensors' own methods
 # fmt: off
@@ -30,6 +29,7 @@ DIRECT = TURNS | {
     "unsqueeze", "where", "zeros_like",
 }
 # fmt: on
+"""Operations whose function of torch's takes the same arguments."""
 
 
 class Recorded:

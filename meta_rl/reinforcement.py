@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any, NamedTuple, Protocol
 
@@ -23,6 +23,7 @@ from meta_rl.errors import InputError, NotFiniteError
 from meta_rl.film import FRAMES, Animation, film
 from meta_rl.recording import Recorded
 from meta_rl.tasks import select
+from meta_rl.threads import one_thread
 from meta_rl.types import (
     BatchedEnv,
     Distribution,
@@ -327,7 +328,7 @@ class Reinforcement:
         steps: list[Rollout] = []
         weights = sum(value[0].numel() for value in phi.values())
         small = weights * running.numel() < ONE_THREAD
-        with _one_thread(env.occupies_cores and small):
+        with one_thread() if env.occupies_cores and small else nullcontext():
             for t in range(self.family.horizon):
                 policy = self._act(phi, obs)
                 action = policy.sample(noise)
@@ -359,19 +360,6 @@ class Reinforcement:
             advantage=returns.normalize(advantage, mask),
             credit=returns.credit(target, advantage, mask),
         )
-
-
-@contextmanager
-def _one_thread(wanted: bool) -> Iterator[None]:
-    """Keep torch to one thread: its others, waiting for work, would hold cores for milliseconds."""
-    threads = torch.get_num_threads()
-    if wanted:
-        torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        if wanted:
-            torch.set_num_threads(threads)
 
 
 def _surrogate(estimator: Callable, policy: Distribution, episodes: Episodes) -> Tensor:

@@ -161,6 +161,12 @@ def signed(manifest):
     return json.dumps({**manifest, "manifest_sha256": checkpoint._digest(manifest)})
 
 
+def parts(folder):
+    """The manifest and the bytes of the tensors of what is saved there."""
+    manifest = json.loads((folder / checkpoint.MANIFEST).read_text())
+    return manifest, (folder / checkpoint.TENSORS).read_bytes()
+
+
 KINDS = {"checkpoints/000000001": presets.load, "adapted/task": presets.load_adapted}
 
 
@@ -168,8 +174,7 @@ KINDS = {"checkpoints/000000001": presets.load, "adapted/task": presets.load_ada
 @given(st.data(), st.sampled_from([*KINDS]))
 def test_manifests_that_are_signed_load_or_are_refused(saved, tmp_path_factory, data, kind):
     copy = tmp_path_factory.mktemp("checkpoint")
-    manifest = json.loads((saved / kind / checkpoint.MANIFEST).read_text())
-    tensors = (saved / kind / checkpoint.TENSORS).read_bytes()
+    manifest, tensors = parts(saved / kind)
     (copy / checkpoint.MANIFEST).write_text(signed(data.draw(mutated(manifest))))
     (copy / checkpoint.TENSORS).write_bytes(tensors)
     refused(lambda: KINDS[kind](copy))
@@ -180,8 +185,7 @@ def test_manifests_that_are_signed_load_or_are_refused(saved, tmp_path_factory, 
 def test_tensors_that_are_signed_load_or_are_refused(saved, tmp_path_factory, data, kind):
     """Their header is JSON as well: other types, shapes, names and offsets."""
     copy = tmp_path_factory.mktemp("checkpoint")
-    manifest = json.loads((saved / kind / checkpoint.MANIFEST).read_text())
-    tensors = (saved / kind / checkpoint.TENSORS).read_bytes()
+    manifest, tensors = parts(saved / kind)
     size = 8 + int.from_bytes(tensors[:8], "little")
     header = json.loads(tensors[8:size])
     types = st.sampled_from(["F64", "F16", "I64", "I32", "BOOL", "U8", "X"])

@@ -14,6 +14,7 @@ from benchmarks.speed import loops
 from benchmarks.speed.machine import Rates, probes, race, seconds_at_least, summary
 from meta_rl.recording import slimmed
 from meta_rl.tasks import select
+from meta_rl.threads import one_thread
 from meta_rl.trial import collect
 from presets import PRESETS, build
 
@@ -22,16 +23,14 @@ ALPHA, SIZES = 0.01, (1, 40, 40, 1)
 
 def measure(rounds: int, device: str) -> dict[str, Any]:
     """1 and 5 inner steps, second and first order; on one thread, as it is for such sizes."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    works = {
-        f"{steps} step{'s' * (steps > 1)}, {'first' if first else 'second'} order": work(
-            steps, first, 20 * rounds, device
-        )
-        for first in (False, True)
-        for steps in (1, 5)
-    }
-    torch.set_num_threads(threads)
+    with one_thread():
+        works = {
+            f"{steps} step{'s' * (steps > 1)}, {'first' if first else 'second'} order": work(
+                steps, first, 20 * rounds, device
+            )
+            for first in (False, True)
+            for steps in (1, 5)
+        }
     return {"works": works}
 
 
