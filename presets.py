@@ -381,10 +381,8 @@ def build(
     learner = MetaLearner(problem, config)
     if start is not None and start.step_size is not None:
         inner = replace(config.inner, step_size=start.step_size)
-        other = MetaLearner(problem, replace(config, inner=inner))
-        learner.outer.load_state_dict(other.outer.state_dict())  # its population, for instance
-        for name, value in learner.meta.rule.items():
-            value.copy_(other.meta.rule[name])
+        # The outer step may have drawn its population around the step sizes: all of it is carried.
+        learner.restore(*MetaLearner(problem, replace(config, inner=inner)).state())
     return learner
 
 
@@ -475,32 +473,38 @@ def load_adapted(folder: str | Path, device: str = "cpu") -> AdaptedPolicy | Ada
     manifest, tensors = checkpoint.load(Path(folder))
     checkpoint.require_fields(manifest, "adapted", config=dict, scores=list)
     config, device = from_dict(manifest["config"]), resolve_device(device)
-    params = {name: value.to(device) for name, value in tensors.items()}
     trained = {key: manifest[key] for key in ("config", "problem", "optimizer") if key in manifest}
     scores = tuple(manifest["scores"])
     if isinstance(config.data, ShotsConfig):
         checkpoint.require_fields(manifest, "adapted", problem=dict)
-        return _adapted_network(config, params, scores, trained)
+        return _adapted_network(config, tensors, scores, trained, device)
     problem = _problem(config, device)
-    checkpoint.match_tensors(problem.initial_parameters(), tensors)
-    return problem.deploy(params, scores, trained)
+    return problem.deploy(_like(problem.initial_parameters(), tensors), scores, trained)
+
+
+def _like(own: dict[str, Any], tensors: dict[str, Any]) -> dict[str, Any]:
+    """A checkpoint's tensors in the precision and on the device of the model's own."""
+    from meta_rl import checkpoint
+
+    checkpoint.match_tensors(own, tensors)
+    return {name: tensors[name].to(value) for name, value in own.items()}
 
 
 def _adapted_network(
-    config: Config, params: dict[str, Any], scores: tuple[float, ...], trained: dict[str, Any]
+    config: Config,
+    tensors: dict[str, Any],
+    scores: tuple[float, ...],
+    trained: dict[str, Any],
+    device: str,
 ) -> AdaptedNetwork:
     """A supervised model from what its manifest says, without the data it was trained on."""
     from agents import make_network
-    from meta_rl import AdaptedNetwork, checkpoint, seeds
+    from meta_rl import AdaptedNetwork, seeds
 
-    problem = trained["problem"]
-    if not {"kind", "inputs", "outputs"} <= problem.keys():
-        raise InputError("checkpoint: expected kind, inputs and outputs of the model's problem.")
-    shape = tuple(problem["inputs"])
-    network = make_network(shape, problem["outputs"], config.network, seeds.generator(0))
-    checkpoint.match_tensors(dict(network.named_parameters()), params)
-    network = network.to(next(iter(params.values())).device)
-    classifies = problem["kind"] == "classification"
+    shape, outputs = _shapes(trained["problem"])
+    network = make_network(shape, outputs, config.network, seeds.generator(0)).to(device)
+    params = _like({n: p.detach() for n, p in network.named_parameters()}, tensors)
+    classifies = trained["problem"]["kind"] == "classification"
     return AdaptedNetwork(network, params, scores, trained, shape, classifies)
 
 
@@ -528,12 +532,18 @@ def _without_images(config: Config, problem: dict[str, Any], device: str) -> Any
     """A few-shot problem of the shapes that a checkpoint tells."""
     from envs import Unopened
 
+    family = Unopened(config.family, *_shapes(problem))
+    return _supervised(config, family, resolve_device(device))
+
+
+def _shapes(problem: dict[str, Any]) -> tuple[tuple[int, ...], int]:
+    """The input shape and the number of outputs that a checkpoint's problem tells."""
     inputs, outputs = problem.get("inputs"), problem.get("outputs")
     numbers: list[Any] = [*inputs, outputs] if isinstance(inputs, list) else [None]
-    if not all(type(number) is int and number > 0 for number in numbers):
-        raise InputError("checkpoint: expected inputs and outputs of the model's problem.")
-    family = Unopened(config.family, numbers[:-1], numbers[-1])
-    return _supervised(config, family, resolve_device(device))
+    whole = all(type(number) is int and number > 0 for number in numbers)
+    if not whole or "kind" not in problem:
+        raise InputError("checkpoint: expected kind, inputs and outputs of the model's problem.")
+    return tuple(numbers[:-1]), numbers[-1]
 
 
 def _supervised(config: Config, examples: Any, device: str) -> Any:

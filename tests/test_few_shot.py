@@ -12,6 +12,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 import adapt
 import presets
 import train
+from meta_rl import checkpoint
 from meta_rl.errors import InputError
 
 TINY = ["--data.tasks", "2", "--data.queries", "2", "--network.channels", "4", "--device", "cpu"]
@@ -165,6 +166,10 @@ def test_an_adapted_model_needs_no_data_to_predict(own, tmp_path):
     data.rename(tmp_path / "gone")
     model = presets.load_adapted(run / "adapted/own-images")
     assert model.predict(np.zeros((2, 1, 28, 28), np.float32)).shape == (2, 3)
+    manifest, tensors = checkpoint.load(run / "adapted/own-images")
+    whole = checkpoint.save(tmp_path / "whole", manifest, {n: v.int() for n, v in tensors.items()})
+    again = presets.load_adapted(whole).predict(np.zeros((2, 1, 28, 28), np.float32))
+    assert again.shape == (2, 3)  # numbers of another type become the network's
     with pytest.raises(InputError, match=r"expected inputs \(n, 1, 28, 28\), got \(1, 3, 28, 28\)"):
         model.predict(np.zeros((1, 3, 28, 28), np.float32))
 
