@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 import sys
 import time
 from typing import Any
@@ -23,7 +22,7 @@ from stable_baselines3.common.monitor import Monitor
 
 import envs
 from benchmarks.experiments import EXPERIMENTS, FROM_SCRATCH, UNTRAINED
-from benchmarks.provenance import RESULTS, provenance, write
+from benchmarks.provenance import provenance, read, write
 from meta_rl import seeds
 from meta_rl.config import Config, EpisodesConfig, ShotsConfig
 from presets import build
@@ -144,12 +143,10 @@ def main() -> None:
 
 def _measured_before(name: str, settings: dict[str, Any]) -> dict[str, Any]:
     """The arms already in the result file, if they were measured with the same settings."""
-    path = RESULTS / f"{name}.json"
-    if not path.exists():
+    if (before := read(name)) is None:
         return {}
-    before = json.loads(path.read_text())
     if {k: v for k, v in before["settings"].items() if v is not None} != settings:
-        raise SystemExit(f"{path} was measured with {before['settings']}; give --name")
+        raise SystemExit(f"{name}.json was measured with {before['settings']}; give --name")
     return before["arms"]
 
 

@@ -41,8 +41,37 @@ def provenance() -> dict[str, Any]:
 def write(name: str, content: dict[str, Any]) -> Path:
     """Write one result file under ``benchmarks/results``, provenance first."""
     path = RESULTS / f"{name}.json"
-    path.write_text(json.dumps({"provenance": provenance(), **content}, indent=1) + "\n")
+    path.write_text(compact({"provenance": provenance(), **content}) + "\n")
     return path
+
+
+def read(name: str) -> dict[str, Any] | None:
+    """Return the content of one result file; None if there is no such file."""
+    path = RESULTS / f"{name}.json"
+    return json.loads(path.read_text()) if path.exists() else None
+
+
+def compact(value: Any, indent: str = "") -> str:
+    """Return JSON with one line a run.
+
+    An object that holds other objects, and a list of objects, get a line for each entry. Everything
+    else, and so the scores and the learning curve of one run, stays on one line.
+    """
+    deeper = indent + " "
+    if isinstance(value, list) and _holds_objects(value):
+        rows = [deeper + compact(entry, deeper) for entry in value]
+        return "[\n" + ",\n".join(rows) + f"\n{indent}]"
+    nested = isinstance(value, dict) and any(map(_holds_objects, value.values()))
+    if not nested or "curve" in value:
+        return json.dumps(value)
+    rows = [f"{deeper}{json.dumps(key)}: {compact(v, deeper)}" for key, v in value.items()]
+    return "{\n" + ",\n".join(rows) + f"\n{indent}}}"
+
+
+def _holds_objects(value: Any) -> bool:
+    """Return whether a value is an object, or a list of objects."""
+    first = value[0] if isinstance(value, list) and value else value
+    return isinstance(first, dict)
 
 
 def _git(*arguments: str) -> str:

@@ -27,7 +27,7 @@ import presets
 import prune
 import train
 from agents.onnx_file import input_shape, open_onnx, predicted, run_onnx, save_onnx
-from benchmarks.provenance import RESULTS, provenance, write
+from benchmarks.provenance import provenance, read, write
 from meta_rl.statistics import mean, stratified_bootstrap
 
 
@@ -114,9 +114,8 @@ def main() -> None:
     parser.add_argument("--by", default="saliency", choices=["saliency", "magnitude"])
     parser.add_argument("--seeds", type=int, default=3)
     args = parser.parse_args()
-    file = RESULTS / "pruning.json"
     # Models that are not asked for stay as they were measured.
-    results: dict[str, Any] = json.loads(file.read_text())["models"] if file.exists() else {}
+    results: dict[str, Any] = (read("pruning") or {"models": {}})["models"]
     for model in args.models:
         with TemporaryDirectory() as fresh:
             results[model] = measure(MODELS[model], args.by, args.seeds, Path(fresh))

@@ -7,7 +7,6 @@ Text between ``<!-- NAME -->`` and ``<!-- /NAME -->`` is replaced; everything el
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,7 +17,7 @@ from matplotlib import colormaps
 from matplotlib.figure import Figure
 
 from benchmarks.experiments import FAMILIES
-from benchmarks.provenance import RESULTS
+from benchmarks.provenance import RESULTS, read
 from benchmarks.speed.tables import speed, table
 from evaluation.curves import Curve
 from evaluation.tables import needed, same_tasks, scores
@@ -31,8 +30,8 @@ ELSEWHERE = ("kills", "rank-kills", "processes")  # docs/reliability.md, docs/di
 def main() -> None:
     page = PAGE.read_text()
     IMAGES.mkdir(exist_ok=True)
-    files = [path for path in sorted(RESULTS.glob("*.json")) if path.stem not in ELSEWHERE]
-    results = {path.stem: json.loads(path.read_text()) for path in files}
+    names = sorted({path.stem for path in RESULTS.glob("*.json")} - {*ELSEWHERE})
+    results = {name: read(name) for name in names}
     families = {
         name: results.pop(f"learning-{name}") for name in FAMILIES if f"learning-{name}" in results
     }

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -27,7 +26,7 @@ import envs
 import presets
 from agents.distillation import FromExperts
 from agents.transfer import FromRun
-from benchmarks.provenance import RESULTS, provenance, write
+from benchmarks.provenance import provenance, read, write
 from envs.distributions import Choice
 from envs.parameters import Parameter, ParameterSpace
 from envs.pendulum import Pendulum
@@ -145,9 +144,8 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--imitation", type=int, default=0, help="iterations, as a further arm")
     args = parser.parse_args()
-    file = RESULTS / "transfer.json"
     # Works that are not asked for stay as they were measured.
-    results: dict[str, Any] = json.loads(file.read_text())["works"] if file.exists() else {}
+    results: dict[str, Any] = (read("transfer") or {"works": {}})["works"]
     for work in args.works:
         results[work] = measure(work, args.iterations, args.seeds, args.imitation)
         results[work]["commit"] = provenance()["commit"]

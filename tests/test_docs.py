@@ -1,7 +1,6 @@
 """What README and docs say is true: their Python runs, their links lead somewhere."""
 
 import dataclasses
-import json
 import os
 import re
 import shlex
@@ -15,6 +14,7 @@ import torch
 import adapt
 import presets
 import train
+from benchmarks.provenance import read
 from envs import FAMILIES, GymFamily
 from meta_rl.config import from_dict, to_dict
 from meta_rl.errors import InputError
@@ -117,10 +117,7 @@ def test_every_fault_is_shown_by_tests_that_exist():
 
 def test_the_page_gives_the_kills_that_were_measured():
     text = (ROOT / "docs" / "reliability.md").read_text()
-    kills, ranks = (
-        json.loads((ROOT / "benchmarks" / "results" / f"{name}.json").read_text())
-        for name in ("kills", "rank-kills")
-    )
+    kills, ranks = read("kills"), read("rank-kills")
     training, saving = kills["training"], kills["saving"]
     assert training["different"] == saving["lost"] == saving["damaged"] == ranks["different"] == 0
     assert f"{training['runs']} runs, {training['resumed']} resumes" in text
