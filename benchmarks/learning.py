@@ -143,7 +143,7 @@ def main() -> None:
 
 def _measured_before(name: str, settings: dict[str, Any]) -> dict[str, Any]:
     """The arms already in the result file, if they were measured with the same settings."""
-    if (before := read(name)) is None:
+    if not (before := read(name)):
         return {}
     if {k: v for k, v in before["settings"].items() if v is not None} != settings:
         raise SystemExit(f"{name}.json was measured with {before['settings']}; give --name")

@@ -45,10 +45,10 @@ def write(name: str, content: dict[str, Any]) -> Path:
     return path
 
 
-def read(name: str) -> dict[str, Any] | None:
-    """Return the content of one result file; None if there is no such file."""
+def read(name: str) -> dict[str, Any]:
+    """Return the content of one result file; empty if there is no such file."""
     path = RESULTS / f"{name}.json"
-    return json.loads(path.read_text()) if path.exists() else None
+    return json.loads(path.read_text()) if path.exists() else {}
 
 
 def compact(value: Any, indent: str = "") -> str:

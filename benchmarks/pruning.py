@@ -115,7 +115,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     args = parser.parse_args()
     # Models that are not asked for stay as they were measured.
-    results: dict[str, Any] = (read("pruning") or {"models": {}})["models"]
+    results: dict[str, Any] = read("pruning").get("models", {})
     for model in args.models:
         with TemporaryDirectory() as fresh:
             results[model] = measure(MODELS[model], args.by, args.seeds, Path(fresh))

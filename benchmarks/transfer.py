@@ -145,7 +145,7 @@ def main() -> None:
     parser.add_argument("--imitation", type=int, default=0, help="iterations, as a further arm")
     args = parser.parse_args()
     # Works that are not asked for stay as they were measured.
-    results: dict[str, Any] = (read("transfer") or {"works": {}})["works"]
+    results: dict[str, Any] = read("transfer").get("works", {})
     for work in args.works:
         results[work] = measure(work, args.iterations, args.seeds, args.imitation)
         results[work]["commit"] = provenance()["commit"]
