@@ -58,14 +58,17 @@ def compact(value: Any, indent: str = "") -> str:
     else, and so the scores and the learning curve of one run, stays on one line.
     """
     deeper = indent + " "
+    if (
+        isinstance(value, dict)
+        and "curve" not in value
+        and any(map(_holds_objects, value.values()))
+    ):
+        rows = [f"{deeper}{json.dumps(key)}: {compact(v, deeper)}" for key, v in value.items()]
+        return "{\n" + ",\n".join(rows) + f"\n{indent}}}"
     if isinstance(value, list) and _holds_objects(value):
         rows = [deeper + compact(entry, deeper) for entry in value]
         return "[\n" + ",\n".join(rows) + f"\n{indent}]"
-    nested = isinstance(value, dict) and any(map(_holds_objects, value.values()))
-    if not nested or "curve" in value:
-        return json.dumps(value)
-    rows = [f"{deeper}{json.dumps(key)}: {compact(v, deeper)}" for key, v in value.items()]
-    return "{\n" + ",\n".join(rows) + f"\n{indent}}}"
+    return json.dumps(value)
 
 
 def _holds_objects(value: Any) -> bool:
