@@ -35,6 +35,8 @@ class Adapt:
     data: Path | None = None
     """A folder of your own labelled pictures for a few-shot model: one sub-folder for each class;
     pictures beside them, or in a sub-folder unlabelled, are classified."""
+    run_data: Path | None = None
+    """Where the data that the run was trained on are now, if they were moved."""
     families: Path | None = None
     """A Python file of yours that registers the family, as in train.py."""
     steps: int | None = None
@@ -66,7 +68,7 @@ def main(arguments: list[str]) -> None:
     run = command.run or _newest_run()
     device = presets.resolve_device(command.device)
     # Pictures of one's own need none of those that it was trained on, which may not be here.
-    learner = presets.load(run, device, with_images=command.data is None)
+    learner = presets.load(run, device, command.data is None, command.run_data)
     labelled = _labelled(command.data, learner) if command.data else None
     variant, label, described = _own(labelled) if labelled else _variant(command, learner)
     exports = _exports(command, learner, variant)
@@ -103,10 +105,10 @@ def _check(command: Adapt) -> None:
 
 
 def _newest_run() -> Path:
-    runs = [path.parent for path in Path("runs").glob("*/config.json")]
-    if not runs:
+    saved = [*Path("runs").glob("*/checkpoints")]
+    if not saved:
         raise InputError("adapt: expected a run folder, found none in runs/. Run train.py first.")
-    return max(runs, key=lambda run: (run / "config.json").stat().st_mtime)
+    return max(saved, key=lambda folder: folder.stat().st_mtime).parent
 
 
 def _variant(command: Adapt, learner: Any) -> tuple[Any, str, str]:
@@ -225,7 +227,7 @@ def _save(run: Path, learner: Any, model: Any, label: str, described: str) -> Pa
     from meta_rl.tensorboard import RunWriter
 
     run = run_of(run)
-    home = run / "adapted" if (run / "config.json").exists() else Path(f"{run}_adapted")
+    home = run / "adapted" if (run / "checkpoints").is_dir() else Path(f"{run}_adapted")
     number = 1
     while (folder := home / (label if number == 1 else f"{label}_{number}")).exists():
         number += 1

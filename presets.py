@@ -27,7 +27,7 @@ from meta_rl.config import (
     TRPOConfig,
     from_dict,
 )
-from meta_rl.errors import InputError, unknown
+from meta_rl.errors import InputError, require, unknown
 
 if TYPE_CHECKING:
     from meta_rl import AdaptedNetwork, AdaptedPolicy, MetaLearner
@@ -369,6 +369,7 @@ def build(
     parallel.share(range(config.data.tasks), blocks)  # which refuses what cannot be shared out
     if parallel.ranks() > 1:
         config = replace(config, blocks=blocks)  # to be kept when resumed by fewer processes
+    config = with_data(config, None)
     problem = _problem(config, resolve_device(device))
     if init_sb3 is not None:
         from agents.sb3 import read_parameters
@@ -435,7 +436,44 @@ def _module(problem: Any) -> Any:
     return problem.policy if isinstance(problem, Reinforcement) else problem.network
 
 
-def load(run: str | Path, device: str = "cpu", with_images: bool = True) -> MetaLearner:
+def with_data(config: Config, folder: str | Path | None) -> Config:
+    """Return the config with the absolute path of its data's folder, or of another one.
+
+    Args:
+        config: of a run.
+        folder: where its data are now; where the config says when None.
+
+    Raises:
+        InputError: if another folder is given and the run reads none.
+    """
+    data = config.data
+    if not isinstance(data, ShotsConfig) or data.folder is None:
+        require(folder is None, "data", f"no folder, since {config.family} reads none", folder)
+        return config
+    path = Path(folder or data.folder).expanduser().absolute()
+    return replace(config, data=replace(data, folder=str(path)))
+
+
+def check_data(config: Config, option: str = "--data") -> None:
+    """Refuse a run whose data are not where they were, saying how to tell where they are.
+
+    Raises:
+        InputError: if their folder is not there.
+    """
+    folder = getattr(config.data, "folder", None)
+    if folder is not None and not Path(folder).expanduser().exists():
+        raise InputError(
+            f"data: expected what the run was trained on in {folder}, got nothing there. "
+            f"Say where it is now: {option} FOLDER."
+        )
+
+
+def load(
+    run: str | Path,
+    device: str = "cpu",
+    with_images: bool = True,
+    data: str | Path | None = None,
+) -> MetaLearner:
     """The learner of a run folder or checkpoint, where it stopped.
 
     Args:
@@ -443,9 +481,11 @@ def load(run: str | Path, device: str = "cpu", with_images: bool = True) -> Meta
         device: as in :func:`build`.
         with_images: whether the images that it was trained on are opened; without them it can be
             adapted to labelled images of one's own, and nothing else.
+        data: the folder where its data are now, if they were moved.
 
     Raises:
-        InputError: if there is no checkpoint that is whole, or it does not fit its own config.
+        InputError: if there is no checkpoint that is whole, it does not fit its own config, or its
+            data are not there.
     """
     from envs import IMAGES
     from meta_rl import MetaLearner, checkpoint
@@ -454,7 +494,9 @@ def load(run: str | Path, device: str = "cpu", with_images: bool = True) -> Meta
     for line in damaged:
         warnings.warn(line, stacklevel=2)
     checkpoint.require_fields(manifest, "meta", config=dict, problem=dict)
-    config = from_dict(manifest["config"])
+    config = with_data(from_dict(manifest["config"]), data)
+    if with_images:
+        check_data(config)
     if with_images or config.family not in IMAGES:
         learner = build(config, device)
     else:
@@ -475,6 +517,8 @@ def load_adapted(folder: str | Path, device: str = "cpu") -> AdaptedPolicy | Ada
     config, device = from_dict(manifest["config"]), resolve_device(device)
     trained = {key: manifest[key] for key in ("config", "problem", "optimizer") if key in manifest}
     scores = tuple(manifest["scores"])
+    if not all(type(score) in (int, float) for score in scores):
+        raise InputError(f"checkpoint: expected numbers as scores, got {scores!r:.80}.")
     if isinstance(config.data, ShotsConfig):
         checkpoint.require_fields(manifest, "adapted", problem=dict)
         return _adapted_network(config, tensors, scores, trained, device)
@@ -483,10 +527,11 @@ def load_adapted(folder: str | Path, device: str = "cpu") -> AdaptedPolicy | Ada
 
 
 def _like(own: dict[str, Any], tensors: dict[str, Any]) -> dict[str, Any]:
-    """A checkpoint's tensors in the precision and on the device of the model's own."""
+    """A checkpoint's tensors on the device of the model's own, whose shapes and types they have."""
     from meta_rl import checkpoint
 
     checkpoint.match_tensors(own, tensors)
+    checkpoint.require_finite(tensors)
     return {name: tensors[name].to(value) for name, value in own.items()}
 
 

@@ -42,6 +42,8 @@ class Prune:
     """A folder RUN-pruned_1 is made in it, with a run folder for each share that stays."""
     device: str = "auto"
     """auto (CUDA where there is one), cpu or cuda."""
+    data: Path | None = None
+    """Where the data that the run was trained on are now, if they were moved."""
     families: Path | None = None
     """A Python file of yours that registers the family, as in train.py."""
 
@@ -57,7 +59,7 @@ def main(arguments: list[str]) -> None:
     from train import next_run
 
     import_families(command.families)
-    learner = presets.load(command.run, presets.resolve_device(command.device))
+    learner = presets.load(command.run, presets.resolve_device(command.device), data=command.data)
     # What the criterion or the network refuses is refused before anything is written.
     presets.prune(learner, command.keep[0], command.by)
     folder = next_run(command.log_dir, f"{run_of(command.run).name}-pruned")

@@ -5,22 +5,37 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sys
 import warnings
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import count
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
 from commands import given, import_families, run_command, with_data_folder
-from meta_rl.config import Config, from_dict
+from meta_rl.config import Config, from_dict, to_dict
 from meta_rl.errors import InputError
-from presets import ALGORITHMS, PRESETS, Start, algorithm, build, preset, resolve_device
+from presets import (
+    ALGORITHMS,
+    PRESETS,
+    Start,
+    algorithm,
+    build,
+    check_data,
+    preset,
+    resolve_device,
+)
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from meta_rl.callbacks import RunRecorder, StopOnSignal
 
 DEFAULT = "navigation-2d"
-LAUNCH = "launch"  # file in a run folder that says which launch of torchrun made it
+LAUNCH = ".launch"  # file in a run folder that says which launch of torchrun made it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +47,8 @@ class Train:
     device: str = "auto"
     """auto (CUDA where there is one), cpu or cuda."""
     resume: Path | None = None
-    """Continue this run folder with its own settings; --iterations may be raised."""
+    """Continue this run folder with its own settings; --iterations may be raised. A run at its last
+    iteration is tested (again)."""
     algorithm: str = "maml"
     """What is done with the preset's family: one of presets.ALGORITHMS; sets the other defaults."""
     families: Path | None = None
@@ -93,10 +109,25 @@ def _main(arguments: list[str]) -> None:
         config=(tyro.conf.AvoidSubcommands,),
     )
     if resumed:
-        same = replace(command.config, iterations=1) == replace(resumed.config, iterations=1)
-        if not same or command.log_dir != default.log_dir or _starts(command):
-            raise InputError("resume: a run keeps its own settings; only --iterations may change.")
+        _check_resumed(command, resumed)
     _train(name or (command.config.family if file else DEFAULT), command)
+
+
+def _check_resumed(command: Train, resumed: Train) -> None:
+    """Refuse to go on with other settings than the run has.
+
+    Raises:
+        InputError: if one differs that decides on what is learned.
+    """
+    from meta_rl.checkpoint import same_settings
+
+    one, other = command.config, resumed.config
+    same = same_settings(to_dict(one), to_dict(other)) and one.blocks == other.blocks
+    if not same or command.log_dir != resumed.log_dir or _starts(command):
+        raise InputError(
+            "resume: a run keeps its own settings; only --iterations, --eval... and --data (where "
+            "its data are now) may change."
+        )
 
 
 def _starts(command: Train) -> list[str]:
@@ -164,8 +195,9 @@ def _restarted(log_dir: Path) -> Path | None:
     def find() -> Path | None:
         if not parallel.launched_before():
             return None
-        marks = log_dir.glob(f"*/{LAUNCH}")
-        made = [mark.parent for mark in marks if mark.read_text() == parallel.launch()]
+        name = (parallel.launch() or "").encode()
+        marks = [mark for mark in log_dir.glob(f"*/{LAUNCH}") if mark.is_file()]
+        made = [mark.parent for mark in marks if mark.read_bytes() == name]
         kept = [folder for folder in made if checkpoint.checkpoints(folder)]
         return kept[0] if kept else None
 
@@ -175,13 +207,13 @@ def _restarted(log_dir: Path) -> Path | None:
 def _train(name: str, command: Train) -> None:
     from meta_rl import checkpoint, parallel
     from meta_rl.callbacks import ProgressBar, RunRecorder, StopOnSignal
-    from meta_rl.statistics import margin
 
     again = None if command.resume else _restarted(command.log_dir)
     config, folder = command.config, command.resume or again
     newest = parallel.first(partial(checkpoint.load_newest, folder)) if folder else None
     if newest:  # whatever the number of processes now
         config = replace(config, blocks=newest[1]["config"].get("blocks") or 1)
+        check_data(config)
     start = _start(command)
     learner = build(config, resolve_device(command.device), command.init_sb3, start)
     config = learner.config
@@ -190,27 +222,28 @@ def _train(name: str, command: Train) -> None:
         for line in damaged:
             warnings.warn(line, stacklevel=2)
         learner.restore(manifest, tensors)
-        if config.iterations <= learner.iteration and not again:
+        if config.iterations < learner.iteration:
             raise InputError(
-                f"resume: {folder} is at iteration {learner.iteration} already; "
-                f"expected more --iterations than that, got {config.iterations}."
+                f"resume: {folder} is at iteration {learner.iteration} already; expected as many "
+                f"--iterations or more, got {config.iterations}."
             )
     if parallel.rank() > 0:  # the first process does all the rest
         with StopOnSignal() as stop:
             learner.learn(callbacks=[stop])
         learner.problem.close()
         return
-    folder = folder or next_run(command.log_dir, _run_name(name, command))
+    folder = folder or _new_run(command.log_dir, _run_name(name, command))
     processes = f" in {parallel.ranks()} processes" if parallel.ranks() > 1 else ""
     print(
         f"{config.family} on {learner.problem.device}{processes}: {config.iterations} iterations "
         f"-> {folder}"
     )
+    if learner.iteration == config.iterations:
+        left = "its final test is left" if config.eval.test else "--eval.no-test: nothing is left"
+        print(f"all iterations are done; {left}")
     for line in start.told if start else ():
         print(line)
     with StopOnSignal() as stop, RunRecorder(folder, learner) as recorder:
-        if launch := parallel.launch():
-            (folder / LAUNCH).write_text(launch)
         if command.init_sb3:
             shutil.copyfile(command.init_sb3, folder / "init_sb3.zip")
         if start and not again:
@@ -218,23 +251,71 @@ def _train(name: str, command: Train) -> None:
         progress = ProgressBar(learner)
         learner.learn(callbacks=[recorder, progress, stop])
         progress.close()
-        if stop.stopped or learner.iteration < config.iterations:
+        if learner.iteration < config.iterations:
             print(f"stopped; continue with: python train.py --resume {folder}")
             return
-        scores = recorder.test()
+        recorder.save()
+        scores = _tested(recorder, stop) if config.eval.test else None
     learner.problem.close()
-    tasks = scores.shape[1]
-    print(f"mean {learner.problem.score_name} on {tasks} held-out tasks, and 95 % interval:")
+    if scores is None:
+        print("not tested: --eval.no-test")
+    else:
+        _tell(scores, learner.problem.score_name)
+    print(f"adapt it: python adapt.py {folder}    curves: tensorboard --logdir {folder.parent}")
+
+
+def _tested(recorder: RunRecorder, stop: StopOnSignal) -> Tensor:
+    """Score a trained run that is saved on the tasks kept for the end.
+
+    A signal stops that at once, with exit status 128 and its number.
+    """
+    from meta_rl.callbacks import EvaluationProgress, Stopped
+
+    progress = EvaluationProgress()
+    try:
+        with stop.at_once():
+            return recorder.test(progress)
+    except BaseException as error:
+        print(
+            "training is done and saved, its final test was not finished; test it with: "
+            f"python train.py --resume {recorder.folder}",
+            file=sys.stderr,
+        )
+        if isinstance(error, Stopped):
+            raise SystemExit(128 + error.number) from None
+        raise
+    finally:
+        progress.close()
+
+
+def _tell(scores: Tensor, score_name: str) -> None:
+    from meta_rl.statistics import margin
+
+    print(f"mean {score_name} on {scores.shape[1]} held-out tasks, and 95 % interval:")
     for k, (mean, half) in enumerate(zip(scores.mean(1), margin(scores.numpy()), strict=True)):
         print(f"  after {k} inner steps: {mean:.4g} ± {half:.2g}")
-    print(f"adapt it: python adapt.py {folder}    curves: tensorboard --logdir {folder.parent}")
 
 
 def _run_name(name: str, command: Train) -> str:
     """What a run is called: its preset or another family, and any algorithm but the default."""
+    from meta_rl.naming import safe_name
+
     family = command.config.family
     run = family if command.file or family != preset(name).family else name
-    return run if command.algorithm == "maml" else f"{run}-{command.algorithm}"
+    return safe_name(run if command.algorithm == "maml" else f"{run}-{command.algorithm}")
+
+
+def _new_run(log_dir: Path, name: str) -> Path:
+    """Make a run folder that a restart by torchrun finds again."""
+    from meta_rl import parallel
+
+    folder = next_run(log_dir, name)
+    if launch := parallel.launch():
+        try:
+            (folder / LAUNCH).write_text(launch)
+        except OSError as error:
+            raise InputError(f"run folder: cannot write {folder}: {error}.") from error
+    return folder
 
 
 def next_run(log_dir: Path, name: str) -> Path:
@@ -245,7 +326,7 @@ def next_run(log_dir: Path, name: str) -> Path:
     """
     try:
         names = [path.name.removeprefix(f"{name}_") for path in log_dir.glob(f"{name}_*")]
-        for number in count(max(map(int, filter(str.isdigit, names)), default=0) + 1):
+        for number in count(max(map(int, filter(str.isdecimal, names)), default=0) + 1):
             folder = log_dir / f"{name}_{number}"
             try:
                 folder.mkdir(parents=True)

@@ -46,7 +46,10 @@ class Algorithm:
 
 
 def load_algorithms(
-    paths: Sequence[Path], device: str, episodes: int | None = None
+    paths: Sequence[Path],
+    device: str,
+    episodes: int | None = None,
+    data: Path | None = None,
 ) -> list[Algorithm]:
     """The runs' learners, pooled by algorithm, in the order given.
 
@@ -54,11 +57,12 @@ def load_algorithms(
         paths: run folders or checkpoints.
         device: where they compute.
         episodes: per inner step (or shots); as in meta-training when None.
+        data: the folder where their data are now, if they were moved.
 
     Raises:
         InputError: if there is no checkpoint, families differ, or a run is given twice.
     """
-    runs = [_load(path, device) for path in paths]
+    runs = [_load(path, device, data) for path in paths]
     _check(runs)
     groups: dict[str, list[Run]] = {}
     for run in runs:
@@ -79,8 +83,8 @@ def load_algorithms(
     return algorithms
 
 
-def _load(path: Path, device: str) -> Run:
-    learner = presets.load(path, device)
+def _load(path: Path, device: str, data: Path | None) -> Run:
+    learner = presets.load(path, device, data=data)
     home = run_of(path)
     settings = {
         name: value

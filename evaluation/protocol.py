@@ -57,7 +57,7 @@ def plan(settings: Settings) -> Plan:
         InputError: if runs cannot be compared, or a split or a baseline does not fit the family.
     """
     device = resolve_device(settings.device)
-    algorithms = load_algorithms(settings.runs, device, settings.episodes)
+    algorithms = load_algorithms(settings.runs, device, settings.episodes, settings.data)
     learner = algorithms[0].runs[0].learner
     family = _family(learner.problem)
     slow = [name for name in settings.baselines if name in SLOW]

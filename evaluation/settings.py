@@ -53,6 +53,8 @@ class Settings:
     """Of tasks, episodes and the bootstrap."""
     device: str = "auto"
     """auto (CUDA where there is one), cpu or cuda."""
+    data: Path | None = None
+    """Where the data that the runs were trained on are now, if they were moved."""
     families: Path | None = None
     """A Python file of yours that registers the family, as in train.py."""
     out: Path | None = None

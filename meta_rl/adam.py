@@ -17,6 +17,7 @@ from meta_rl.outer import (
     load_optimizer_tensors,
     optimizer_of,
     optimizer_tensors,
+    take,
 )
 from meta_rl.types import Meta, Params
 
@@ -78,7 +79,7 @@ class Adam(StepOnData):
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Restore what :meth:`state_dict` gave."""
         moments = dict(state)
-        self._steps = int(moments.pop("steps"))
+        self._steps = int(take(moments, {"steps": torch.tensor(0)})["steps"])
         load_optimizer_tensors(self._optimizer, moments)
 
     def _done(self) -> float:

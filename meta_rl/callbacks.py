@@ -9,10 +9,9 @@ import json
 import os
 import signal
 import sys
-import time
 import warnings
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -22,12 +21,13 @@ from torch import Tensor
 from tqdm import tqdm
 
 from meta_rl import checkpoint, seeds
-from meta_rl.config import from_dict, to_dict
+from meta_rl.config import to_dict
 from meta_rl.errors import InputError
 from meta_rl.learner import MetaLearner, Metrics
 from meta_rl.tensorboard import RunWriter
 from meta_rl.types import Task
 
+Tick = Callable[[int, int], None]
 KEEP_CHECKPOINTS = 5
 LOCK = ".lock"
 
@@ -36,9 +36,10 @@ class RunRecorder:
     """Keeps a run folder: ``config.json``, TensorBoard events and ``checkpoints/``.
 
     Evaluates on held-out tasks as ``config.eval`` says; saves at the start, every
-    ``config.checkpoint_every`` iterations, and when left, keeping the newest five. A save or an
-    event that cannot be written (a full disk) is warned of, and training goes on. The folder is
-    this recorder's alone until it is left, or its process has ended in whatever way.
+    ``config.checkpoint_every`` iterations, before each evaluation, and when left, for whatever
+    reason, keeping the newest five. Only whole iterations are saved. A save or an event that cannot
+    be written (a full disk) is warned of, and training goes on. The folder is this recorder's alone
+    until it is left, or its process has ended in whatever way.
 
     Args:
         folder: the run's; made if it is new.
@@ -77,52 +78,58 @@ class RunRecorder:
             if not self._laid_out:
                 self._log(self._writer.layout)
                 self._laid_out = True
-        if config.eval.every and iteration % config.eval.every == 0:
+        evaluates = config.eval.every and iteration % config.eval.every == 0
+        if evaluates or iteration % config.checkpoint_every == 0:
+            self._save_or_warn("Training goes on without this one.")
+        if evaluates:
             self.evaluate()
-        if iteration % config.checkpoint_every == 0:
-            try:
-                self.save()
-            except InputError as error:
-                warnings.warn(f"{error} Training goes on without this one.", stacklevel=2)
 
     def __enter__(self) -> RunRecorder:
         """Itself."""
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
-        """Close the events file, and save unless an iteration was cut off in its middle.
-
-        An InputError comes between iterations: while collecting, before the outer step has
-        changed anything (an environment that failed), or once an iteration is whole and counted
-        (too many outer steps skipped in a row).
-        """
+        """Save the last whole iteration, whatever was raised, and close the events file."""
         try:
-            self._log(self._writer.close)
-            if kind is None or issubclass(kind, InputError):
+            if kind is None:
                 self.save()
+            else:  # which is what people are to be told of in the end
+                self._save_or_warn("Its last whole iterations are lost.")
+            self._log(self._writer.close)
         finally:
             self._lock.release()
 
-    def evaluate(self) -> Tensor:
-        """Adapt to the held-out tasks; records and returns scores ``(steps + 1, tasks)``."""
+    def evaluate(self, tick: Tick | None = None) -> Tensor:
+        """Adapt to the held-out tasks; records and returns scores ``(steps + 1, tasks)``.
+
+        Args:
+            tick: as in :meth:`test`.
+        """
         iteration = self.learner.iteration
         if self._evaluated is None or self._evaluated[0] != iteration:
             seed = seeds.derive(self.learner.config.seed, seeds.EVALUATION, 1)
-            self._evaluated = iteration, self._record(self._held_out, "eval", seed)
+            self._evaluated = iteration, self._record(self._held_out, "eval", seed, tick)
         return self._evaluated[1]
 
-    def test(self) -> Tensor:
-        """The same on the tasks kept for the end, if the settings keep any."""
+    def test(self, tick: Tick | None = None) -> Tensor:
+        """The same on the tasks kept for the end, if the settings keep any; saves before.
+
+        Args:
+            tick: called with the number of batches collected, and how many there will be.
+        """
+        self.save()
         config = self.learner.config
         if config.eval.test_tasks is None:
-            return self.evaluate()
+            return self.evaluate(tick)
         tasks = self.learner.held_out_tasks(config.eval.test_tasks, final=True)
-        return self._record(tasks, "test", seeds.derive(config.seed, seeds.EVALUATION, 2))
+        return self._record(tasks, "test", seeds.derive(config.seed, seeds.EVALUATION, 2), tick)
 
-    def _record(self, tasks: Sequence[Task], tag: str, seed: int) -> Tensor:
+    def _record(
+        self, tasks: Sequence[Task], tag: str, seed: int, tick: Tick | None = None
+    ) -> Tensor:
         config, iteration = self.learner.config, self.learner.iteration
         steps = max(config.eval.steps, config.inner.steps)  # never fewer than were trained
-        scores = self.learner.evaluate(tasks, steps, seed)
+        scores = self.learner.evaluate(tasks, steps, seed, tick)
         self._log(lambda: self._writer.adaptation_curve(scores, tag, iteration))
         if config.eval.pictures:
             drawn = self.learner.pictures(tasks[0], steps, seed)
@@ -135,17 +142,27 @@ class RunRecorder:
             self._writer.picture(f"{tag}/{name}", picture, iteration)
 
     def save(self) -> None:
-        """Write a checkpoint of this iteration unless there is a whole one, and drop the oldest."""
-        folder = self.folder / "checkpoints" / f"{self.learner.iteration:09d}"
-        if folder.exists():
-            try:
-                checkpoint.load(folder)
+        """Write a checkpoint of the last whole iteration unless there is one; drop the oldest.
+
+        Raises:
+            InputError: if it cannot be written.
+        """
+        manifest, tensors = self.learner.state()
+        try:
+            folder = checkpoint.free_place(self.folder, manifest["iteration"])
+            if folder is None:
                 return
-            except InputError:  # damaged: kept out of the way, written anew
-                folder.rename(folder.with_name(f".{folder.name}.damaged-{time.time_ns()}"))
-        self.learner.save(folder)
-        for old in checkpoint.checkpoints(self.folder)[:-KEEP_CHECKPOINTS]:
-            checkpoint.remove(old)
+            checkpoint.save(folder, manifest, tensors)
+            for old in checkpoint.checkpoints(self.folder)[:-KEEP_CHECKPOINTS]:
+                checkpoint.remove(old)
+        except OSError as error:
+            raise _unwritable(self.folder, error) from error
+
+    def _save_or_warn(self, consequence: str) -> None:
+        try:
+            self.save()
+        except InputError as error:
+            warnings.warn(f"{error} {consequence}", stacklevel=3)
 
     def _continues(self) -> bool:
         """Whether the folder holds the run that the learner continues; False if it holds none.
@@ -159,8 +176,9 @@ class RunRecorder:
             raise _unwritable(self.folder, error) from error
         if not there:
             return False
-        newest = checkpoint.newest_iteration(self.folder)
-        if newest > self.learner.iteration or not _same_run(self.folder, self.learner):
+        newest, config = checkpoint.newest_settings(self.folder)
+        same = checkpoint.same_settings(config, to_dict(self.learner.config))
+        if newest > self.learner.iteration or not same:
             raise InputError(
                 f"run folder: {self.folder} holds another run, or one that this learner does not "
                 "continue; nothing was overwritten. Continue it with --resume, or give another "
@@ -207,19 +225,6 @@ def _unwritable(folder: Path, error: OSError) -> InputError:
     return InputError(f"run folder: cannot write {folder}: {error}.")
 
 
-def _same_run(folder: Path, learner: MetaLearner) -> bool:
-    """Whether the folder's settings are the learner's, but for the number of iterations."""
-    try:
-        there = from_dict(json.loads((folder / "config.json").read_text()))
-    except (OSError, ValueError, RecursionError):
-        return False
-    one, other = (
-        replace(config, iterations=1, blocks=config.blocks or 1)
-        for config in (there, learner.config)
-    )
-    return one == other
-
-
 class ProgressBar:
     """A bar on a terminal, plain lines elsewhere: rate, time left, score before and after.
 
@@ -233,10 +238,7 @@ class ProgressBar:
         total, start = learner.config.iterations, learner.iteration
         self._plain = not sys.stderr.isatty()
         self._every = max(1, total // self.LINES)
-        self._bar = tqdm(
-            total=total, initial=start, unit="it", dynamic_ncols=True, disable=False,
-            file=_Nowhere() if self._plain else sys.stderr, mininterval=0.2,
-        )  # fmt: skip
+        self._bar = _bar(total, start, self._plain)
         self._scores = ""
 
     def __call__(self, learner: MetaLearner, metrics: Metrics) -> None:
@@ -256,19 +258,78 @@ class ProgressBar:
         self._bar.close()
 
 
-class StopOnSignal:
-    """Stops at the end of the iteration on Ctrl-C or SIGTERM; a second Ctrl-C stops at once.
-
-    Use as a context manager; the handlers that were there before come back.
-    """
+class EvaluationProgress:
+    """A bar on a terminal, plain lines elsewhere, of the batches that an evaluation collects."""
 
     def __init__(self):
-        self.stopped = False
+        self._plain = not sys.stderr.isatty()
+        self._bar = _bar(None, 0, self._plain, "final test", "batch")
+        self._shown = 0
+
+    def __call__(self, done: int, total: int) -> None:
+        """Show that so many of so many batches are collected."""
+        self._bar.total = total
+        self._bar.update(done - self._bar.n)
+        part = done * ProgressBar.LINES // total
+        if self._plain and part > self._shown:
+            self._shown = part
+            print(self._bar, file=sys.stderr, flush=True)
+
+    def close(self) -> None:
+        """End the bar."""
+        self._bar.close()
+
+
+def _bar(
+    total: int | None, done: int, plain: bool, title: str | None = None, unit: str = "it"
+) -> tqdm:
+    return tqdm(
+        total=total, initial=done, desc=title, unit=unit, dynamic_ncols=True, disable=False,
+        file=_Nowhere() if plain else sys.stderr, mininterval=0.2,
+    )  # fmt: skip
+
+
+class Stopped(KeyboardInterrupt):
+    """A signal came while nothing had to be ended first.
+
+    Args:
+        number: the signal.
+    """
+
+    def __init__(self, number: int):
+        super().__init__(signal.Signals(number).name)
+        self.number = number
+
+
+class StopOnSignal:
+    """Stops at the end of the iteration on Ctrl-C, SIGTERM, SIGHUP (a lost terminal) or SIGUSR1.
+
+    Slurm warns with SIGUSR1. A second Ctrl-C stops at once. A SIGHUP that is ignored, as by nohup,
+    stays so. Use as a context manager; the handlers that were there before come back.
+
+    ``number`` is the signal that came, or None.
+    """
+
+    NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1")
+    """Windows does not have all of them."""
+
+    def __init__(self):
+        self.number: int | None = None
+        self._at_once = False
+
+    @property
+    def stopped(self) -> bool:
+        """Whether a signal has come."""
+        return self.number is not None
 
     def __enter__(self) -> StopOnSignal:
         """Listen."""
+        numbers = [getattr(signal, name) for name in self.NAMES if hasattr(signal, name)]
+        nohup = getattr(signal, "SIGHUP", None)
         self._before = {
-            number: signal.signal(number, self._stop) for number in (signal.SIGINT, signal.SIGTERM)
+            number: signal.signal(number, self._stop)
+            for number in numbers
+            if number != nohup or signal.getsignal(number) != signal.SIG_IGN
         }
         return self
 
@@ -281,11 +342,29 @@ class StopOnSignal:
         """False once a signal has come."""
         return not self.stopped
 
+    @contextmanager
+    def at_once(self) -> Iterator[None]:
+        """While entered, a signal raises Stopped wherever the process is; it must be no harm.
+
+        Raises:
+            Stopped: also if one has come before.
+        """
+        self._at_once = True
+        try:
+            if self.number is not None:
+                raise Stopped(self.number)
+            yield
+        finally:
+            self._at_once = False
+
     def _stop(self, number: int, frame: FrameType | None) -> None:
-        self.stopped = True
+        self.number = number
         signal.signal(signal.SIGINT, signal.default_int_handler)
+        if self._at_once:
+            raise Stopped(number)
         # Not by print: the signal may have come in the middle of one.
-        os.write(2, b"stopping after this iteration; its state will be saved\n")
+        with suppress(OSError):  # the terminal is gone
+            os.write(2, b"stopping after this iteration; its state will be saved\n")
 
 
 class _Nowhere:

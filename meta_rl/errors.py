@@ -26,7 +26,7 @@ class NotFiniteError(InputError):
 
 
 class ProcessLostError(RuntimeError):
-    """Another process of this run ended, so that this one cannot go on; nothing is saved then."""
+    """Another process of this run ended, so that this one cannot go on."""
 
 
 def require(condition: bool, what: str, expected: str, got: Any) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Callable, Sequence
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from meta_rl.types import Meta, Params, Problem, Task
 
 Metrics = dict[str, float]
 SKIPS_ALLOWED = 10
+COUNTERS = ("iteration", "samples", "skipped")
 
 
 class MetaLearner:
@@ -62,10 +64,13 @@ class MetaLearner:
         self.iteration = 0
         self.samples = 0
         self._skipped = 0  # outer steps in a row
+        # What state() gives while an iteration is under way, or after one was cut off.
+        self._last_whole: tuple[dict[str, int], dict[str, Tensor]] | None = None
 
     def iterate(self) -> Metrics:
         """One outer step; returns its metrics when this iteration is one to log, else nothing."""
         config, start = self.config, time.perf_counter()
+        self._begin()
         seed = seeds.derive(config.seed, seeds.TASKS, self.iteration)
         tasks = self.problem.sample_tasks(config.data.tasks, seed)
         logged = self.iteration == 0 or (self.iteration + 1) % config.log_every == 0
@@ -73,8 +78,10 @@ class MetaLearner:
         trial = Trial(self.problem, self.inner, tasks, config.inner.steps, seed, logged, blocks)
         metrics = self.outer.iterate(trial)
         samples = int(parallel.total(trial.samples))
+        self._skipped = self._skipped + 1 if "train/skipped" in metrics else 0
         self.iteration, self.samples = self.iteration + 1, self.samples + samples
-        self._stop_if_diverged("train/skipped" in metrics)
+        self._last_whole = None
+        self._stop_if_diverged()
         if trial.scores is None:
             return {}
         total = time.perf_counter() - start
@@ -122,22 +129,43 @@ class MetaLearner:
     @property
     def deployed(self) -> Meta:
         """What evaluation and adaptation use: ``meta`` with a mixture of rules hardened to one."""
+        self._undo()
         return self.meta._replace(rule=self.inner.rule.harden(self.meta.rule))
 
-    def evaluate(self, tasks: Sequence[Task], steps: int, seed: int) -> Tensor:
+    def evaluate(
+        self,
+        tasks: Sequence[Task],
+        steps: int,
+        seed: int,
+        tick: Callable[[int, int], None] | None = None,
+    ) -> Tensor:
         """Adapt to tasks without learning from them: scores after 0..steps steps, ``(steps+1, M)``.
 
         Uses B episodes (or S shots) per step, as meta-training does, and the hardened rule.
+
+        Args:
+            tasks: M of them.
+            steps: inner steps.
+            seed: of everything collected.
+            tick: called with the number of batches collected, and how many there will be.
         """
         meta, size = self.deployed, self.problem.evaluated_at_once or len(tasks)
         scores = []
         parts = range(0, len(tasks), size)
+        ticks, total = count(1), len(parts) * (steps + 1)
+
+        def collected() -> None:
+            if tick:
+                tick(next(ticks), total)
+
         for start in tqdm(parts, desc="evaluating", delay=2, leave=False, disable=None):
             group, stream = (
                 tasks[start : start + size],
                 seeds.derive(seed, start) if start else seed,
             )
-            batches = collect(self.problem, self.inner, meta, group, steps, stream)
+            batches = collect(
+                self.problem, self.inner, meta, group, steps, stream, collected=collected
+            )
             scores.append(score(self.problem, self.inner, meta, batches))
         return torch.cat(scores, 1).cpu()
 
@@ -221,35 +249,53 @@ class MetaLearner:
         return checkpoint.save(Path(folder), *self.state())
 
     def state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
-        """The manifest and the tensors that :meth:`save` writes and :meth:`restore` takes."""
-        manifest = {
-            "kind": "meta",
-            "config": to_dict(self.config),
-            "problem": self.problem.describe(),
-            "iteration": self.iteration,
-            "samples": self.samples,
-            "skipped": self._skipped,
-        }
-        return manifest, self._tensors()
+        """The manifest and the tensors that :meth:`save` writes and :meth:`restore` takes.
+
+        They are those after the last whole iteration, whatever has cut off the one after it.
+        """
+        counters, tensors = self._last_whole or (self._counters(), self._tensors())
+        described = {"config": to_dict(self.config), "problem": self.problem.describe()}
+        return {"kind": "meta", **described, **counters}, tensors
 
     def restore(self, manifest: dict[str, Any], tensors: dict[str, Tensor]) -> MetaLearner:
         """Continue from a checkpoint's manifest and tensors; returns self.
 
+        Warns where it was written by other versions of torch, numpy and so on.
+
         Raises:
-            InputError: if it is of another kind, family, spaces or network.
+            InputError: if it is of another kind, family, spaces or network, or holds numbers that
+                no training leaves.
         """
         fields = {"config": dict, "problem": dict, "iteration": int, "samples": int}
         checkpoint.require_fields(manifest, "meta", **fields)
+        iteration, samples, skipped = (checkpoint.counter(manifest, name) for name in COUNTERS)
         self._check_problem(manifest["problem"])
         own = {n: value for n, value in self._tensors().items() if not n.startswith("outer.")}
         kept = {n: value for n, value in tensors.items() if not n.startswith("outer.")}
         checkpoint.match_tensors(own, kept)
+        checkpoint.require_finite(kept)
+        checkpoint.warn_of_versions(manifest)
         self.outer.load_state_dict(part_of("outer", tensors))
         for name, value in own.items():
             value.copy_(tensors[name])
-        self.iteration, self.samples = manifest["iteration"], manifest["samples"]
-        self._skipped = manifest.get("skipped", 0)
+        self.iteration, self.samples, self._skipped = iteration, samples, skipped
+        self._last_whole = None
         return self
+
+    def _begin(self) -> None:
+        """Keep the state as it is before an iteration, for :meth:`state`."""
+        self._undo()
+        copies = {name: value.clone() for name, value in self._tensors().items()}
+        self._last_whole = self._counters(), copies
+
+    def _undo(self) -> None:
+        """Take back what an iteration that was cut off in its middle may have changed."""
+        if self._last_whole:
+            self.restore(*self.state())
+
+    def _counters(self) -> dict[str, int]:
+        values = self.iteration, self.samples, self._skipped
+        return dict(zip(COUNTERS, values, strict=True))
 
     def _check_problem(self, trained: dict[str, Any]) -> None:
         """Refuse another family or other spaces; say where its tasks' ranges have changed."""
@@ -272,8 +318,7 @@ class MetaLearner:
         named = [under(part, tensors) for part, tensors in parts.items()]
         return {name: value.detach() for part in named for name, value in part.items()}
 
-    def _stop_if_diverged(self, skipped: bool) -> None:
-        self._skipped = self._skipped + 1 if skipped else 0
+    def _stop_if_diverged(self) -> None:
         if self._skipped >= SKIPS_ALLOWED:
             raise InputError(
                 f"training: {SKIPS_ALLOWED} outer steps in a row had gradients, or members, that "

@@ -29,8 +29,9 @@ def _from_1(manifest: dict[str, Any], tensors: dict[str, Tensor]) -> Content:
     steps = ADAM_STEPS.get(_text(manifest, "config", "outer", "type"))
     if steps and any(name.startswith(f"{steps}.") for name in tensors):
         # Inside ProMP and Reptile nothing ever counted them.
-        count = manifest.get("iteration", 0) if steps == "outer" else 0
-        tensors.setdefault(f"{steps}.steps", torch.tensor(count))
+        count = manifest.get("iteration") if steps == "outer" else 0
+        whole = type(count) is int and 0 <= count < 2**63  # else it is refused where it is read
+        tensors.setdefault(f"{steps}.steps", torch.tensor(count if whole else 0))
     problem = manifest.get("problem")
     if isinstance(problem, dict) and isinstance(problem.get("inputs"), int):
         manifest["problem"] = {**problem, "kind": "regression", "inputs": [problem["inputs"]]}

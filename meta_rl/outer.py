@@ -96,13 +96,35 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     }
 
 
+def take(state: dict[str, Tensor], like: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors of a state that have the names of these, and leave the rest in it.
+
+    Raises:
+        InputError: if one is missing, or has another shape or type.
+    """
+    taken = {name: state.pop(name) for name in like if name in state}
+    checkpoint.match_tensors(like, taken)
+    return taken
+
+
 def load_optimizer_tensors(optimizer: torch.optim.Optimizer, state: dict[str, Tensor]) -> None:
-    """Restore what :func:`optimizer_tensors` gave."""
-    current = optimizer.state_dict()
+    """Restore what :func:`optimizer_tensors` gave; what it remembered before is forgotten.
+
+    Raises:
+        InputError: if a tensor is missing, or has another name, shape or type than its parameter's.
+    """
+    leaves = [leaf for group in optimizer.param_groups for leaf in group["params"]]
+    keys = {name.partition(".")[2] for name in state}
+    like = {"step": torch.tensor(0.0)}  # others are like their parameter
+    expected = {
+        f"{index}.{key}": like.get(key, leaf) for index, leaf in enumerate(leaves) for key in keys
+    }
+    checkpoint.match_tensors(expected, state)
+    remembered: dict[int, dict[str, Tensor]] = {}
     for name, value in state.items():
         index, key = name.split(".", 1)
-        current["state"].setdefault(int(index), {})[key] = value
-    optimizer.load_state_dict(current)
+        remembered.setdefault(int(index), {})[key] = value
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": remembered})
 
 
 def gradient_norms(gradient: Meta) -> dict[str, float]:

@@ -16,7 +16,7 @@ from meta_rl.adam import Adam
 from meta_rl.config import AdamConfig, ProMPConfig
 from meta_rl.core import InnerLoop
 from meta_rl.naming import part_of, under
-from meta_rl.outer import StepOnData, gradient_norms
+from meta_rl.outer import StepOnData, gradient_norms, take
 from meta_rl.tasks import num_tasks
 from meta_rl.types import Distribution, Episodes, Meta, Params
 
@@ -133,7 +133,8 @@ class ProMP(StepOnData):
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Restore what :meth:`state_dict` gave."""
-        self.kl_coefficient = state["kl_coefficient"].to(self.kl_coefficient)
+        like = {"kl_coefficient": self.kl_coefficient}
+        self.kl_coefficient = take(dict(state), like)["kl_coefficient"].to(self.kl_coefficient)
         self._adam.load_state_dict(part_of("adam", state))
 
     def _measure(

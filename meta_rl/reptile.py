@@ -16,7 +16,7 @@ from meta_rl.adam import Adam
 from meta_rl.config import AdamConfig, ReptileConfig
 from meta_rl.core import InnerLoop
 from meta_rl.naming import part_of, under
-from meta_rl.outer import StepOnData
+from meta_rl.outer import StepOnData, take
 from meta_rl.tasks import num_tasks
 from meta_rl.types import Meta, Params
 
@@ -92,6 +92,6 @@ class Reptile(StepOnData):
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Restore what :meth:`state_dict` gave."""
-        self._steps = int(state["steps"])
+        self._steps = int(take(dict(state), {"steps": torch.tensor(0)})["steps"])
         if self._adam:
             self._adam.load_state_dict(part_of("adam", state))

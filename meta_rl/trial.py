@@ -169,11 +169,12 @@ def collect(
     *,
     own_meta: bool = False,
     lost: Lost | None = None,
+    collected: Callable[[], None] | None = None,
 ) -> list[Any]:
     """K support batches of every task and the query batch, collected while adapting to them.
 
     Supports are :class:`meta_rl.search.Probes` where adapting takes no gradients. Tasks that fail
-    are entered in ``lost``, where it is given.
+    are entered in ``lost``, where it is given. ``collected`` is called after each batch.
 
     Raises:
         NotFiniteError: if adapting fails for a task, and there is no ``lost``.
@@ -191,6 +192,8 @@ def collect(
     shown = tqdm(range(steps + 1), desc="inner steps", delay=5, leave=False, disable=None)
     for k in shown:
         batches.append(lost.attempt(k, next_batch) if lost else next_batch())
+        if collected:
+            collected()
     return batches
 
 

@@ -191,7 +191,8 @@ def compare(planned: Plan, study: Search) -> Comparison:
     curves = []
     for arm in arms:
         those = [folder for folder, _ in work if folder.parent.name == arm]
-        learners = [presets.load(folder, planned.conditions.device) for folder in those]
+        data = getattr(planned.settings.config.data, "folder", None)
+        learners = [presets.load(f, planned.conditions.device, data=data) for f in those]
         curves.append(curve(arm, learners, planned.test, planned.conditions))
     return Comparison(trial, config, tuple(curves))
 

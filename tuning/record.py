@@ -17,7 +17,7 @@ from meta_rl.statistics import mean, stratified_bootstrap
 from tuning.importance import by_option, importance
 from tuning.page import page
 from tuning.protocol import Comparison, Plan, described
-from tuning.study import ENDED, RETRY, SKIPPED, Search, scores_at_rungs
+from tuning.study import ENDED, SKIPPED, Search, scores_at_rungs
 
 
 def record(planned: Plan, study: Search, comparison: Comparison) -> dict[str, Any]:
@@ -54,7 +54,7 @@ def results(planned: Plan, study: Search, comparison: Comparison) -> dict[str, A
         "test_tasks": len(planned.test),
         "trials": [_trial(planned, trial) for trial in study.trials],
         "skipped": [{"number": t.number, "why": t.user_attrs[SKIPPED]} for t in study.skipped],
-        "lost": [t.user_attrs[RETRY] for t in study.trials if RETRY in t.user_attrs],
+        "lost": study.lost,
         "options": by_option(study.trials),
         "importance": importance(study),
         "chosen": {"trial": chosen.number, "strategy": described(planned, chosen.params)},

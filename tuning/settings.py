@@ -74,9 +74,14 @@ class Settings:
         return fitting(space, self.config)
 
     def identity(self, space: Space, budget: int) -> dict[str, Any]:
-        """What makes a study this one; another one's folder is not continued."""
+        """What makes a study this one; another one's folder is not continued.
+
+        Data may be moved: where they are is no part of it.
+        """
+        preset = to_dict(self.config)
+        preset["data"].pop("folder", None)
         return {
-            "preset": to_dict(self.config),
+            "preset": preset,
             "space": dataclasses.asdict(space),
             "search": self.search,
             "halving": self.halving,

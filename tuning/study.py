@@ -9,6 +9,7 @@ no part in it, but evolution counts it and greedy puts it last.
 from __future__ import annotations
 
 import json
+import sys
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from filelock import FileLock, Timeout
 from optuna.samplers import BaseSampler, NSGAIISampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial, Trial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
+from tqdm import tqdm
 
 from meta_rl import seeds
 from meta_rl.config import Config, to_dict
@@ -29,8 +31,10 @@ from tuning.space import Space, factor, strategy
 
 FILE, NAME = "study.db", "strategies"
 PATIENCE = 200  # proposals in a row that are refused or known already
-SKIPPED, RETRY, CONFIG, ENDED = "skipped", "retry", "config", "ended"
-"""Attributes of a trial: why it costs none, whose it repeats, its settings, why it ended early."""
+LOSSES = 10  # of one strategy, with the processes that trained it, before it is given up
+SKIPPED, RETRY, LOST, CONFIG, ENDED = "skipped", "retry", "lost", "config", "ended"
+"""Attributes of a trial: why it costs none, whose it repeats, how often it was lost, its settings,
+why it ended early."""
 SEEN = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING)
 
 
@@ -97,13 +101,20 @@ class Search:
         return [t for t in self.study.get_trials(deepcopy=False) if SKIPPED in t.user_attrs]
 
     @property
+    def lost(self) -> list[int]:
+        """Numbers of the trials whose process ended before them."""
+        found = self.study.get_trials(deepcopy=False, states=(TrialState.FAIL,))
+        return [trial.number for trial in found]
+
+    @property
     def best(self) -> FrozenTrial:
         """The best of the trials that were trained to their end."""
         whole = [t for t in self.trials if t.state == TrialState.COMPLETE]
         if not whole:
+            said = [trial.user_attrs.get(ENDED, "none") for trial in self.trials[:1]]
             raise InputError(
                 "tune: no trial came to its end, not even the default's. Its last word: "
-                f"{self.trials[0].user_attrs.get(ENDED, 'none')}"
+                f"{said[0] if said else 'its processes were ended from outside'}"
             )
         sign = 1 if self.study.direction == optuna.study.StudyDirection.MAXIMIZE else -1
         return max(whole, key=lambda trial: (sign * (trial.value or 0.0), -trial.number))
@@ -146,6 +157,8 @@ class Search:
     def _start(self, identity: dict[str, Any]) -> None:
         """Refuse another study's folder; in a new one put the default first."""
         known = json.loads(self.study.user_attrs.get("identity", "{}"))
+        if known:  # in studies of before, where the data are was a part of it
+            known["preset"]["data"].pop("folder", None)
         if known and self.settings.budget is None:
             # Measured anew, and not always alike: on a GPU episodes may have other lengths.
             identity = identity | {"budget": known["budget"]}
@@ -224,7 +237,10 @@ class Search:
             self.study.tell(trial, state=TrialState.PRUNED)
 
     def _requeue_lost(self) -> None:
-        """Mark trials as failed that no process holds, and propose each once more."""
+        """Mark trials as failed that no process holds, and propose each once more.
+
+        One that was lost ten times may be what ends the processes: it is given up.
+        """
         running = self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
         for trial in running:
             lock = self._lock(trial.number)
@@ -232,11 +248,16 @@ class Search:
                 lock.acquire(timeout=0)
             except Timeout:
                 continue
-            if RETRY not in trial.user_attrs:
+            losses = trial.user_attrs.get(LOST, 0) + 1
+            if losses < LOSSES:
                 # What was declared; and what was drawn, unless that was cut off: it is drawn anew.
                 drawn = trial.params if CONFIG in trial.user_attrs else {}
                 params = trial.system_attrs.get("fixed_params", {}) | drawn
-                self.study.enqueue_trial(params, user_attrs={RETRY: trial.number})
+                marks = {RETRY: trial.number, LOST: losses}
+                self.study.enqueue_trial(params, user_attrs=marks)
+            again = "It is tried again." if losses < LOSSES else "It is given up."
+            told = f"trial {trial.number}: lost with its process, time {losses} of {LOSSES}"
+            tqdm.write(f"{told} for these settings. {again}", file=sys.stderr)
             self.study.tell(trial.number, state=TrialState.FAIL)
             lock.release()
 

@@ -106,10 +106,12 @@ class NetworkConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class EvalConfig:
-    """Evaluation on held-out tasks while training; off when ``every`` is 0."""
+    """Evaluation on held-out tasks while training and when it ends."""
 
     every: int = 25
-    """Iterations between evaluations."""
+    """Iterations between evaluations while training; 0 for none."""
+    test: bool = True
+    """Score held-out tasks when training ends."""
     tasks: int = 40
     """Held-out tasks, the same at every evaluation."""
     steps: int = 3
