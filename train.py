@@ -139,7 +139,7 @@ def read_config(file: Path) -> Config:
         InputError: if it cannot be read, or holds something else.
     """
     try:
-        return from_dict(json.loads(file.read_text()))
+        return from_dict(json.loads(file.read_text(encoding="utf-8")))
     except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
         raise InputError(f"config: expected a JSON file of settings, got {file}: {error}") from None
 
@@ -165,7 +165,9 @@ def _restarted(log_dir: Path) -> Path | None:
         if not parallel.launched_before():
             return None
         marks = log_dir.glob(f"*/{LAUNCH}")
-        made = [mark.parent for mark in marks if mark.read_text() == parallel.launch()]
+        made = [
+            mark.parent for mark in marks if mark.read_text(encoding="utf-8") == parallel.launch()
+        ]
         kept = [folder for folder in made if checkpoint.checkpoints(folder)]
         return kept[0] if kept else None
 

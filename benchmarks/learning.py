@@ -147,7 +147,7 @@ def _measured_before(name: str, settings: dict[str, Any]) -> dict[str, Any]:
     path = RESULTS / f"{name}.json"
     if not path.exists():
         return {}
-    before = json.loads(path.read_text())
+    before = json.loads(path.read_text(encoding="utf-8"))
     if {k: v for k, v in before["settings"].items() if v is not None} != settings:
         raise SystemExit(f"{path} was measured with {before['settings']}; give --name")
     return before["arms"]

@@ -85,7 +85,7 @@ def pruned(model: Model, by: str, seed: int, home: Path) -> dict[str, Any]:
     options = ["--by", by, "--iterations", str(model.more), "--tasks", str(model.tasks), *logs]
     prune.main([str(run), "--keep", *model.keep, *options])
     (folder,) = {*home.glob("*-pruned_*")} - before
-    found = json.loads((folder / "pruning.json").read_text())
+    found = json.loads((folder / "pruning.json").read_text(encoding="utf-8"))
     for one in found["measured"]:
         one["onnx"] = in_onnx_runtime(Path(one.pop("run") or run), folder / f"{one['name']}.onnx")
     return found
@@ -116,7 +116,9 @@ def main() -> None:
     args = parser.parse_args()
     file = RESULTS / "pruning.json"
     # Models that are not asked for stay as they were measured.
-    results: dict[str, Any] = json.loads(file.read_text())["models"] if file.exists() else {}
+    results: dict[str, Any] = (
+        json.loads(file.read_text(encoding="utf-8"))["models"] if file.exists() else {}
+    )
     for model in args.models:
         with TemporaryDirectory() as fresh:
             results[model] = measure(MODELS[model], args.by, args.seeds, Path(fresh))

@@ -29,10 +29,10 @@ ELSEWHERE = ("kills", "rank-kills", "processes")  # docs/reliability.md, docs/di
 
 
 def main() -> None:
-    page = PAGE.read_text()
+    page = PAGE.read_text(encoding="utf-8")
     IMAGES.mkdir(exist_ok=True)
     files = [path for path in sorted(RESULTS.glob("*.json")) if path.stem not in ELSEWHERE]
-    results = {path.stem: json.loads(path.read_text()) for path in files}
+    results = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in files}
     families = {
         name: results.pop(f"learning-{name}") for name in FAMILIES if f"learning-{name}" in results
     }

@@ -147,7 +147,9 @@ def main() -> None:
     args = parser.parse_args()
     file = RESULTS / "transfer.json"
     # Works that are not asked for stay as they were measured.
-    results: dict[str, Any] = json.loads(file.read_text())["works"] if file.exists() else {}
+    results: dict[str, Any] = (
+        json.loads(file.read_text(encoding="utf-8"))["works"] if file.exists() else {}
+    )
     for work in args.works:
         results[work] = measure(work, args.iterations, args.seeds, args.imitation)
         results[work]["commit"] = provenance()["commit"]

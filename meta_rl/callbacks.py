@@ -210,7 +210,7 @@ def _unwritable(folder: Path, error: OSError) -> InputError:
 def _same_run(folder: Path, learner: MetaLearner) -> bool:
     """Whether the folder's settings are the learner's, but for the number of iterations."""
     try:
-        there = from_dict(json.loads((folder / "config.json").read_text()))
+        there = from_dict(json.loads((folder / "config.json").read_text(encoding="utf-8")))
     except (OSError, ValueError, RecursionError):
         return False
     one, other = (

@@ -19,13 +19,15 @@ from envs import FAMILIES, GymFamily
 from meta_rl.config import from_dict, to_dict
 from meta_rl.errors import InputError
 from tests.contract import check_family
+from tests.extras import needs
 
-# What a page mentions: the package that it then needs.
+# What a page mentions: the packages that it then needs.
 FOREIGN = {
-    "highway_env": "highway_env",
-    "minigrid": "minigrid",
-    "LunarLander": "Box2D",
-    "onnx_file": "onnxruntime",
+    "highway_env": ("highway_env",),
+    "minigrid": ("minigrid",),
+    "LunarLander": ("Box2D",),
+    "onnx_file": ("onnxruntime", "onnxscript"),
+    "-v5": ("mujoco",),
 }
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
@@ -56,9 +58,9 @@ def run_blocks(name, tmp_path, monkeypatch):
     """A page's Python, in one scope, which is returned."""
     blocks = python_blocks(ROOT / name)
     monkeypatch.chdir(tmp_path)
-    for word, package in FOREIGN.items():
+    for word, packages in FOREIGN.items():
         if any(word in block for block in blocks):
-            pytest.importorskip(package)
+            needs(*packages)
     scope = {}
     with monkeypatch.context() as patch:
         patch.setattr("envs.FAMILIES", dict(FAMILIES))
