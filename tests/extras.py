@@ -1,7 +1,5 @@
 """Tests that need an extra: skipped where it is not installed, saying which it is."""
 
-import importlib.util
-
 import pytest
 
 OF = {
@@ -17,19 +15,18 @@ OF = {
 
 
 def needs(*modules):
-    """Skip the test that calls this, or the file at whose top it stands, without the modules."""
+    """Import the modules of an extra, or skip the test or file that calls this; return the last.
+
+    Imported here, they may warn: warnings are errors in tests, and Box2D does not survive them.
+    """
     for module in modules:
-        if importlib.util.find_spec(module) is None:
-            pytest.skip(f"needs the extra {install(module)}", allow_module_level=True)
+        extra = OF[module]
+        reason = f"needs the extra {extra}: pip install -e '.[{extra}]'"
+        found = pytest.importorskip(module, reason=reason)
+    return found
 
 
 def needs_batches():
     """Skip the test without MuJoCo's fast backend, which MuJoCo 3 does not have."""
     needs("mujoco")
-    if importlib.util.find_spec("mujoco.batch") is None:
-        pytest.skip("needs MuJoCo 4 or newer: pip install 'mujoco>=4'", allow_module_level=True)
-
-
-def install(module):
-    """The extra of a module and how to install it, for people."""
-    return f"{OF[module]}: pip install -e '.[{OF[module]}]'"
+    pytest.importorskip("mujoco.batch", reason="needs MuJoCo 4: pip install 'mujoco>=4'")

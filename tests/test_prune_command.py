@@ -1,6 +1,5 @@
 """prune.py, as a person runs it: what it leaves behind, and what goes on with that."""
 
-import importlib
 import json
 import shutil
 import signal
@@ -147,8 +146,7 @@ def test_every_command_goes_on_with_a_pruned_run(pruned, tmp_path, capsys):
 
 @pytest.mark.parametrize("kind", ["policy", "network"])
 def test_adapting_writes_an_onnx_file_that_predicts_the_same(kind, pruned, tmp_path, capsys):
-    needs("onnxruntime", "onnxscript")
-    ort, file = importlib.import_module("onnxruntime"), tmp_path / "model.onnx"
+    ort, file = needs("onnxscript", "onnxruntime"), tmp_path / "model.onnx"
     run, task = pruned / "keep-0.5", "goal=0.3,-0.2"
     if kind == "network":
         few = ["--data.tasks", "2", "--eval.tasks", "2", "--eval.test-tasks", "2", *CPU]

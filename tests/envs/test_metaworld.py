@@ -5,7 +5,6 @@ python -m venv mw && mw/bin/pip install -e '.[test,metaworld]' && mw/bin/pytest 
 
 import dataclasses
 import functools
-import importlib
 import pickle
 
 import numpy as np
@@ -19,8 +18,7 @@ from meta_rl.errors import InputError
 from tests.contract import check_family
 from tests.extras import needs
 
-needs("metaworld")
-metaworld = importlib.import_module("metaworld")
+metaworld = needs("metaworld")
 env_dict = metaworld.env_dict
 
 SEED = 0  # of the benchmarks
