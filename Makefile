@@ -1,5 +1,5 @@
 # The verbs CI runs are the verbs a person types.
-.PHONY: lint types test slow docs check
+.PHONY: lint types test slow docs processors check
 
 lint:
 	ruff check .
@@ -13,6 +13,9 @@ test:
 
 slow:
 	pytest -m slow
+
+processors:
+	.ci/processors
 
 docs:
 	mkdocs build --strict --site-dir site

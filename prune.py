@@ -143,7 +143,7 @@ def _keep_origin(run: Path, home: Path, how: dict[str, Any]) -> None:
     for start in run.glob("init_*"):
         (shutil.copytree if start.is_dir() else shutil.copyfile)(start, home / start.name)
     before = run / "pruned.json"
-    prunings = json.loads(before.read_text()) if before.exists() else []
+    prunings = json.loads(before.read_text(encoding="utf-8")) if before.exists() else []
     (home / "pruned.json").write_text(json.dumps([*prunings, how], indent=1) + "\n")
 
 

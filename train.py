@@ -170,7 +170,7 @@ def read_config(file: Path) -> Config:
         InputError: if it cannot be read, or holds something else.
     """
     try:
-        return from_dict(json.loads(file.read_text()))
+        return from_dict(json.loads(file.read_text(encoding="utf-8")))
     except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
         raise InputError(f"config: expected a JSON file of settings, got {file}: {error}") from None
 

@@ -48,7 +48,7 @@ def evaluated(preset: str, logs: Path) -> Path:
 
 def keep(preset: str, folder: Path) -> None:
     """Track what was found; where it was found and with what settings is in this file."""
-    found = json.loads((folder / "evaluation.json").read_text())
+    found = json.loads((folder / "evaluation.json").read_text(encoding="utf-8"))
     del found["settings"]["runs"], found["settings"]["out"]
     found["runs"] = [{key: run[key] for key in ("seed", "iteration", "samples")}
                      for run in found["runs"]]  # fmt: skip

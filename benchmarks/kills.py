@@ -129,7 +129,7 @@ def live_through(
         counts["killed before the first checkpoint"] += at < 0 and status < 0
         if status > 0:
             counts["not resumed"] += 1
-            print(logs.with_suffix(".log").read_text(), file=sys.stderr)
+            print(logs.with_suffix(".log").read_text(encoding="utf-8"), file=sys.stderr)
             return
 
 

@@ -50,7 +50,7 @@ def launch(processes: int, blocks: int, iterations: int) -> list[tuple[float, fl
         module = ["--nproc-per-node", str(processes), "-m", "benchmarks.processes"]
         options = ["--blocks", str(blocks), "--iterations", str(iterations), "--measure", str(file)]
         subprocess.run([*torchrun, *module, *options], check=True)
-        return json.loads(file.read_text())
+        return json.loads(file.read_text(encoding="utf-8"))
 
 
 def main() -> None:

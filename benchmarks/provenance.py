@@ -48,7 +48,7 @@ def write(name: str, content: dict[str, Any]) -> Path:
 def read(name: str) -> dict[str, Any]:
     """Return the content of one result file; empty if there is no such file."""
     path = RESULTS / f"{name}.json"
-    return json.loads(path.read_text()) if path.exists() else {}
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
 
 def compact(value: Any, indent: str = "") -> str:
@@ -83,7 +83,7 @@ def _git(*arguments: str) -> str:
 
 
 def _cpu() -> str:
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
+    for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
         if line.startswith("model name"):
             return line.split(":", 1)[1].strip()
     return platform.machine()

@@ -85,7 +85,7 @@ def pruned(model: Model, by: str, seed: int, home: Path) -> dict[str, Any]:
     options = ["--by", by, "--iterations", str(model.more), "--tasks", str(model.tasks), *logs]
     prune.main([str(run), "--keep", *model.keep, *options])
     (folder,) = {*home.glob("*-pruned_*")} - before
-    found = json.loads((folder / "pruning.json").read_text())
+    found = json.loads((folder / "pruning.json").read_text(encoding="utf-8"))
     for one in found["measured"]:
         one["onnx"] = in_onnx_runtime(Path(one.pop("run") or run), folder / f"{one['name']}.onnx")
     return found

@@ -126,7 +126,9 @@ def newest(logs: Path) -> int:
 
 def workers(launcher: int) -> list[int]:
     """The processes that torchrun has started, by their ids."""
-    children = Path(f"/proc/{launcher}/task/{launcher}/children").read_text().split()
+    children = (
+        Path(f"/proc/{launcher}/task/{launcher}/children").read_text(encoding="utf-8").split()
+    )
     return [int(child) for child in children]
 
 

@@ -28,7 +28,7 @@ ELSEWHERE = ("kills", "rank-kills", "processes")  # docs/reliability.md, docs/di
 
 
 def main() -> None:
-    page = PAGE.read_text()
+    page = PAGE.read_text(encoding="utf-8")
     IMAGES.mkdir(exist_ok=True)
     names = sorted({path.stem for path in RESULTS.glob("*.json")} - {*ELSEWHERE})
     results = {name: read(name) for name in names}

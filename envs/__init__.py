@@ -16,6 +16,7 @@ from envs.locomotion import Locomotion
 from envs.metaworld import IDS, PREFIX, make_metaworld
 from envs.mountain_car import MountainCar, MountainCarContinuous, MountainCarEnergy
 from envs.mujoco import MuJoCoVec
+from envs.mujoco_messages import listen
 from envs.navigation import Navigation2D, NavigationPEARL
 from envs.parameters import Parameter, ParameterSpace, parse_task
 from envs.pendulum import Pendulum
@@ -25,6 +26,8 @@ from envs.sinusoid import Sinusoid
 from envs.sparse_navigation import NavigationCorner, NavigationSemicircle
 from envs.tensor import TensorEnv
 from meta_rl.errors import InputError, unknown
+
+listen()  # before anything imports MuJoCo
 
 FAMILIES: dict[str, Family] = {
     family.id: family

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -88,7 +89,12 @@ class Locomotion(Family):
         dtype: torch.dtype,
         workers: int = 0,
     ) -> BatchedEnv:
-        """MuJoCo's own thread pool; ``workers`` are not needed."""
+        """MuJoCo's own thread pool, without ``workers``; before MuJoCo 4 the general backend."""
+        load_mujoco()
+        if importlib.util.find_spec("mujoco.batch") is None:
+            return super().make_vec(
+                num_tasks, episodes, device=device, dtype=dtype, workers=workers
+            )
         return MuJoCoVec(
             self._robot(),
             num_tasks,

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from envs.distributions import Uniform
 from envs.parameters import Parameter, ParameterSpace
-from envs.points import PointEnv, PointFamily, PointTensorEnv, register_points
+from envs.points import MARGIN, PointEnv, PointFamily, PointTensorEnv, register_points
 from meta_rl.types import Task
 
 CLOSE = 0.01  # navigation-2d: the goal is reached when both axes are nearer than this
@@ -28,7 +28,7 @@ class Navigation2DEnv(PointEnv):
     def outcome(self, before: np.ndarray) -> tuple[float, bool]:
         """Minus the distance; reached when both axes are near."""
         offset = self.position - self.goal
-        return -float(np.linalg.norm(offset)), bool((np.abs(offset) < CLOSE).all())
+        return -float(np.linalg.norm(offset)), bool((np.abs(offset) < CLOSE - MARGIN).all())
 
 
 class Navigation2DTensorEnv(PointTensorEnv):
@@ -39,7 +39,8 @@ class Navigation2DTensorEnv(PointTensorEnv):
     def outcome(self, before: Tensor) -> tuple[Tensor, Tensor]:
         """Minus the distance; reached when both axes are near."""
         offset = self.state - self.goal
-        return -torch.linalg.vector_norm(offset, dim=-1), offset.abs().amax(-1) < CLOSE
+        reached = offset.abs().amax(-1) < CLOSE - MARGIN
+        return -torch.linalg.vector_norm(offset, dim=-1), reached
 
 
 class Navigation2D(PointFamily):

@@ -35,7 +35,7 @@ def load_mujoco(module: str = "mujoco") -> Any:
         return importlib.import_module(module)
     except ImportError as error:
         raise InputError(
-            f"{module}: expected MuJoCo 4 or newer, got: {error}. "
+            f"{module}: expected MuJoCo 3.3 or newer, got: {error}. "
             "Install it with pip install -e '.[mujoco]'."
         ) from error
 

@@ -18,6 +18,13 @@ from meta_rl.types import Task, Trajectory
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+MARGIN = 1e-5
+"""Points this near a limit are on its closed side.
+
+Moves of one size meet limits exactly, as eight steps of 0.1 do 0.8. Sums of them in another order,
+precision or processor's kernel differ by less than this, and must be decided alike.
+"""
+
 
 def plane(bound: float) -> gym.spaces.Box:
     """The square [-bound, bound]^2."""

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from envs.distributions import Choice, Uniform
 from envs.parameters import Parameter, ParameterSpace
-from envs.points import PointEnv, PointFamily, PointTensorEnv, register_points
+from envs.points import MARGIN, PointEnv, PointFamily, PointTensorEnv, register_points
 from meta_rl.types import Task
 
 START = 0.2  # navigation-corner: episodes start in [-0.2, 0.2]^2
@@ -30,12 +30,13 @@ class NavigationCornerEnv(PointEnv):
 
     def outcome(self, before: np.ndarray) -> tuple[float, bool]:
         """Progress, or 0 near the origin and in the other corners' quadrants; never ends."""
-        corners = np.array([[-2.0, -2.0], [-2.0, 2.0], [2.0, -2.0], [2.0, 2.0]])
-        distance = np.linalg.norm(self.position - self.goal)
-        nearest = np.linalg.norm(self.position - corners, axis=1).min()
-        if np.abs(self.position).sum() < SILENT or distance > nearest:
+        # The goal is the nearest corner exactly where no coordinate has the other sign. Distances
+        # to two corners that are equally near would differ by their rounding.
+        elsewhere = (self.position * self.goal < -MARGIN).any()
+        if elsewhere or np.abs(self.position).sum() < SILENT - MARGIN:
             return 0.0, False
-        return float(np.linalg.norm(before - self.goal) - distance), False
+        progress = np.linalg.norm(before - self.goal) - np.linalg.norm(self.position - self.goal)
+        return float(progress), False
 
 
 class NavigationCornerTensorEnv(PointTensorEnv):
@@ -47,8 +48,8 @@ class NavigationCornerTensorEnv(PointTensorEnv):
         """Progress, or 0 near the origin and in the other corners' quadrants; never ends."""
         progress = torch.linalg.vector_norm(before - self.goal, dim=-1)
         progress = progress - torch.linalg.vector_norm(self.state - self.goal, dim=-1)
-        # The goal is the nearest corner exactly where no coordinate has the other sign.
-        heard = (self.state * self.goal >= 0).all(-1) & (self.state.abs().sum(-1) >= SILENT)
+        here = (self.state * self.goal >= -MARGIN).all(-1)
+        heard = here & (self.state.abs().sum(-1) >= SILENT - MARGIN)
         return progress * heard, torch.zeros_like(heard)
 
 
@@ -81,7 +82,7 @@ class NavigationSemicircleEnv(PointEnv):
     def outcome(self, before: np.ndarray) -> tuple[float, bool]:
         """1 minus the distance where that is at most 0.2, else 0; never ends."""
         distance = float(np.linalg.norm(self.position - self.goal))
-        return (1.0 - distance if distance <= RADIUS else 0.0), False
+        return (1.0 - distance if distance <= RADIUS + MARGIN else 0.0), False
 
 
 class NavigationSemicircleTensorEnv(PointTensorEnv):
@@ -97,7 +98,7 @@ class NavigationSemicircleTensorEnv(PointTensorEnv):
     def outcome(self, before: Tensor) -> tuple[Tensor, Tensor]:
         """1 minus the distance where that is at most 0.2, else 0; never ends."""
         distance = torch.linalg.vector_norm(self.state - self.goal, dim=-1)
-        near = distance <= RADIUS
+        near = distance <= RADIUS + MARGIN
         return (1.0 - distance) * near, torch.zeros_like(near)
 
 

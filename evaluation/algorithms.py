@@ -104,7 +104,7 @@ def _origin(file: Path) -> bytes:
         return file.read_bytes()
     try:
         content = json.loads(
-            file.read_text(),
+            file.read_text(encoding="utf-8"),
             object_hook=lambda told: {k: v for k, v in told.items() if k not in OF_A_SEED},
         )
     except ValueError as error:

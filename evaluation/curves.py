@@ -17,6 +17,8 @@ from meta_rl.statistics import (
     stratified_bootstrap,
 )
 
+ROUNDING = 1e-9  # of a mean score: the last bits depend on how many were added, and in what order
+
 
 @dataclass(frozen=True, kw_only=True)
 class Curve:
@@ -70,15 +72,20 @@ def steps_to_reach(
     """
     goal = resampled(target.scores[point], interquartile_mean, draws, seed)
     reached = [
-        sign * resampled(scores, interquartile_mean, draws, seed) >= sign * goal
+        _reaches(resampled(scores, interquartile_mean, draws, seed), goal, sign)
         for scores in rival.scores
     ]
     needed = np.sort(_first(np.stack(reached), rival.budget))
     whole = float(interquartile_mean(target.scores[point].reshape(-1)))
-    once = [sign * interquartile_mean(s.reshape(-1)) >= sign * whole for s in rival.scores]
+    once = [_reaches(interquartile_mean(s.reshape(-1)), whole, sign) for s in rival.scores]
     tail = (1 - CONFIDENCE) / 2
     low, high = (float(needed[round(q * (draws - 1))]) for q in (tail, 1 - tail))
     return Estimate(float(_first(np.array(once)[:, None], rival.budget)[0]), low, high)
+
+
+def _reaches(scores: np.ndarray, goal: np.ndarray | float, sign: int) -> np.ndarray:
+    """Whether scores are as good as the goal; means of equal scores may differ by rounding."""
+    return sign * scores >= sign * goal - ROUNDING * np.abs(goal)
 
 
 def _first(reached: np.ndarray, budget: np.ndarray) -> np.ndarray:

@@ -11,6 +11,7 @@ Without ``torchrun`` there is one process of rank 0, and nothing here communicat
 from __future__ import annotations
 
 import os
+import platform
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -172,7 +173,7 @@ def launch() -> str | None:
     """A name for what ``torchrun`` started, the same after it restarted the processes; or None."""
     name = os.environ.get("TORCHELASTIC_RUN_ID")
     # Without --standalone or --rdzv-id every launch has the same name; its process is another.
-    return f"{os.uname().nodename}-{os.getppid()}" if name == "none" else name
+    return f"{platform.node()}-{os.getppid()}" if name == "none" else name
 
 
 def launched_before() -> bool:

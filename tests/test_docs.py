@@ -19,13 +19,15 @@ from envs import FAMILIES, GymFamily
 from meta_rl.config import from_dict, to_dict
 from meta_rl.errors import InputError
 from tests.contract import check_family
+from tests.extras import needs
 
-# What a page mentions: the package that it then needs.
+# What a page mentions: the packages that it then needs.
 FOREIGN = {
-    "highway_env": "highway_env",
-    "minigrid": "minigrid",
-    "LunarLander": "Box2D",
-    "onnx_file": "onnxruntime",
+    "highway_env": ("highway_env",),
+    "minigrid": ("minigrid",),
+    "LunarLander": ("Box2D",),
+    "onnx_file": ("onnxruntime", "onnxscript"),
+    "-v5": ("mujoco",),
 }
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
@@ -56,9 +58,9 @@ def run_blocks(name, tmp_path, monkeypatch):
     """A page's Python, in one scope, which is returned."""
     blocks = python_blocks(ROOT / name)
     monkeypatch.chdir(tmp_path)
-    for word, package in FOREIGN.items():
+    for word, packages in FOREIGN.items():
         if any(word in block for block in blocks):
-            pytest.importorskip(package)
+            needs(*packages)
     scope = {}
     with monkeypatch.context() as patch:
         patch.setattr("envs.FAMILIES", dict(FAMILIES))
@@ -127,12 +129,16 @@ def test_the_page_gives_the_kills_that_were_measured():
     assert ranks["recovered"] == ranks["killed"]
 
 
-def test_readme_gives_two_single_line_commands():
-    text = (ROOT / "README.md").read_text()
-    section = text.split("## Two commands")[1].split("\n## ")[0]
-    commands = re.findall(r"```bash\n(.*?)```", section, re.DOTALL)
-    assert len(commands) == 2
-    assert all(command.count("\n") == 1 for command in commands)
+def test_ci_runs_the_two_commands_that_readme_gives():
+    script = [sys.executable, ROOT / ".ci" / "readme.py"]
+    found = subprocess.run(script, capture_output=True, text=True, check=True).stdout.splitlines()
+    section = (ROOT / "README.md").read_text(encoding="utf-8").split("## Two commands")[1]
+    lines = section.split("\n## ")[0].splitlines()
+    assert found == [lines[i + 1] for i, line in enumerate(lines) if line == "```bash"]
+    assert len(found) == 2
+    for command in found:  # nothing but the command itself installs what it runs
+        assert command.startswith("pip install -e ")
+    assert found[1].endswith(" && pytest")
 
 
 def test_every_family_is_on_its_page():

@@ -16,6 +16,7 @@ import train
 from evaluation.algorithms import load_algorithms
 from evaluation.pruning import Measured, change, table
 from meta_rl.errors import InputError
+from tests.extras import needs
 
 pytestmark = pytest.mark.usefixtures("once")
 CPU = ["--device", "cpu"]
@@ -145,8 +146,7 @@ def test_every_command_goes_on_with_a_pruned_run(pruned, tmp_path, capsys):
 
 @pytest.mark.parametrize("kind", ["policy", "network"])
 def test_adapting_writes_an_onnx_file_that_predicts_the_same(kind, pruned, tmp_path, capsys):
-    pytest.importorskip("onnxscript")
-    ort, file = pytest.importorskip("onnxruntime"), tmp_path / "model.onnx"
+    ort, file = needs("onnxscript", "onnxruntime"), tmp_path / "model.onnx"
     run, task = pruned / "keep-0.5", "goal=0.3,-0.2"
     if kind == "network":
         few = ["--data.tasks", "2", "--eval.tasks", "2", "--eval.test-tasks", "2", *CPU]

@@ -14,6 +14,7 @@ import presets
 from envs import GymFamily, Parameter, Uniform
 from meta_rl import checkpoint
 from meta_rl.errors import InputError
+from tests.extras import needs
 from tests.meta_rl.test_checkpoint import assert_resumes_bit_for_bit
 
 ROOT = Path(__file__).parent.parent
@@ -61,7 +62,7 @@ def test_every_algorithm_resumes_bit_for_bit(name, algorithm, few_glyphs, tmp_pa
 def test_every_backend_resumes_bit_for_bit(name, tmp_path):
     """Tensors, those with random steps too, and MuJoCo's thread pool."""
     if name.startswith("half"):
-        pytest.importorskip("mujoco.batch")
+        needs("mujoco")
     assert_resumes_bit_for_bit(tiny(name), tmp_path)
 
 

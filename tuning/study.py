@@ -22,6 +22,7 @@ from optuna.samplers import BaseSampler, NSGAIISampler, RandomSampler, TPESample
 from optuna.trial import FrozenTrial, Trial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 from tqdm import tqdm
+from sqlalchemy.pool import NullPool
 
 from meta_rl import seeds
 from meta_rl.config import Config, to_dict
@@ -80,14 +81,18 @@ class Search:
         self._held = FileLock(folder / "locks" / "study")
         with self._held:
             self.storage = _open(folder / FILE)
-            self.study = optuna.create_study(
-                storage=self.storage,
-                study_name=NAME,
-                direction="maximize" if maximizes else "minimize",
-                pruner=_pruner(settings.halving),
-                load_if_exists=True,
-            )
-            self._start(identity)
+            try:
+                self.study = optuna.create_study(
+                    storage=self.storage,
+                    study_name=NAME,
+                    direction="maximize" if maximizes else "minimize",
+                    pruner=_pruner(settings.halving),
+                    load_if_exists=True,
+                )
+                self._start(identity)
+            except BaseException:
+                self.close()
+                raise
 
     @property
     def trials(self) -> list[FrozenTrial]:
@@ -275,8 +280,10 @@ class Search:
 
 
 def _open(file: Path) -> optuna.storages.RDBStorage:
+    # Without a pool no connection outlives its use, also where a file turns out to be no database.
+    options = {"connect_args": {"timeout": 60}, "poolclass": NullPool}
     try:
-        return optuna.storages.RDBStorage(f"sqlite:///{file}", {"connect_args": {"timeout": 60}})
+        return optuna.storages.RDBStorage(f"sqlite:///{file}", options)
     except (SQLAlchemyError, RuntimeError) as error:
         what = str(error).splitlines()[0]
         raise InputError(

@@ -111,7 +111,7 @@ def memory(device: str) -> float:
     if device != "cpu":
         return torch.cuda.max_memory_allocated() / 2**20
     # Not getrusage, where a process inherits the peak of the one that started it.
-    status = Path("/proc/self/status").read_text()
+    status = Path("/proc/self/status").read_text(encoding="utf-8")
     return int(status.partition("VmHWM:")[2].split()[0]) / 1024
 
 

@@ -1,7 +1,5 @@
 """ONNX Runtime gives what predict gives, from every kind of model, or there is no file."""
 
-import importlib.util
-
 import gymnasium as gym
 import numpy as np
 import pytest
@@ -13,13 +11,16 @@ from meta_rl import seeds
 from meta_rl.adapted import AdaptedNetwork, AdaptedPolicy
 from meta_rl.config import NetworkConfig
 from meta_rl.errors import InputError
+from tests.extras import needs
 
-needs_onnx = pytest.mark.skipif(
-    any(importlib.util.find_spec(name) is None for name in ("onnxruntime", "onnxscript")),
-    reason="the extra onnx is not installed",
-)
+needs_onnx = pytest.mark.usefixtures("onnx")
 BOX = gym.spaces.Box(np.array([-2.0, 0.0], np.float32), np.array([2.0, 0.5], np.float32))
 SOME = NetworkConfig(hidden=(8,))
+
+
+@pytest.fixture
+def onnx():
+    needs("onnxruntime", "onnxscript")
 
 
 def moved(module):

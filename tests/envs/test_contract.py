@@ -4,10 +4,11 @@ import pytest
 
 from envs import FAMILIES, Family, Locomotion
 from tests.contract import check_family
+from tests.extras import needs
 
 
 @pytest.mark.parametrize("name", [n for n, f in FAMILIES.items() if isinstance(f, Family)])
 def test_family_keeps_the_contract(name):
     if isinstance(FAMILIES[name], Locomotion):
-        pytest.importorskip("mujoco")
+        needs("mujoco")
     check_family(FAMILIES[name])

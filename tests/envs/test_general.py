@@ -15,6 +15,7 @@ from meta_rl.errors import InputError
 from meta_rl.reinforcement import Reinforcement
 from meta_rl.tasks import expand
 from presets import PRESETS
+from tests.extras import needs
 
 CPU = {"device": "cpu", "dtype": torch.float64}
 
@@ -136,7 +137,7 @@ def test_an_environment_that_cannot_be_copied_runs_its_episodes_one_after_anothe
 
 
 def test_a_mujoco_environment_is_used_with_its_edited_model():
-    pytest.importorskip("mujoco")
+    needs("mujoco")
     mine = gym.make("InvertedPendulum-v5")
     mine.unwrapped.model.opt.gravity[2] = -3.0
     family = GymFamily(mine)

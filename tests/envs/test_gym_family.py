@@ -9,6 +9,7 @@ from gymnasium.envs.classic_control.cartpole import CartPoleEnv
 from envs import Choice, GymFamily, LogUniform, Parameter, Uniform
 from meta_rl.errors import InputError
 from tests.contract import check_batched_env, check_every_parameter_takes_effect, check_tasks
+from tests.extras import needs
 
 CPU = {"device": "cpu", "dtype": torch.float64}
 
@@ -140,7 +141,7 @@ def test_a_changed_environment_still_is_what_it_was():
 
 
 def test_a_mujoco_field_is_changed_with_what_derives_from_it():
-    pytest.importorskip("mujoco")
+    needs("mujoco")
     family = GymFamily(
         "InvertedPendulum-v5",
         Parameter("pole", LogUniform(0.5, 2.0), target="model.body_mass[pole]", scale=True),
@@ -289,7 +290,7 @@ def test_an_environment_that_ignores_its_seed_is_said_to():
 
 
 def test_an_entry_without_effect_is_named():
-    pytest.importorskip("mujoco")
+    needs("mujoco")
     friction = Parameter("friction", Uniform(0.1, 2.0), size=15, target="model.geom_friction")
     with pytest.raises(InputError, match=r"parameter friction\[1\]: .* gave equal observations"):
         GymFamily("Hopper-v5", friction)
@@ -305,13 +306,13 @@ def test_an_entry_without_effect_is_named():
     ],
 )
 def test_model_fields_that_are_not_there_are_refused(target, message):
-    pytest.importorskip("mujoco")
+    needs("mujoco")
     with pytest.raises(InputError, match=message):
         GymFamily("Hopper-v5", Parameter("p", Uniform(0.1, 2.0), target=target))
 
 
 def test_degrees_of_freedom_are_named_by_their_joint():
-    pytest.importorskip("mujoco")
+    needs("mujoco")
     damping = Parameter("damping", Uniform(0.5, 2.0), target="model.dof_damping[thigh_joint]")
     model = GymFamily("Hopper-v5", damping).make_env({"damping": 1.5}).unwrapped.model
     assert model.dof_damping.tolist() == [0.0, 0.0, 0.0, 1.5, 1.0, 1.0]

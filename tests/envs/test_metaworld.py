@@ -16,8 +16,9 @@ from envs import FAMILIES, make_family
 from meta_rl.config import EpisodesConfig
 from meta_rl.errors import InputError
 from tests.contract import check_family
+from tests.extras import needs
 
-metaworld = pytest.importorskip("metaworld")
+metaworld = needs("metaworld")
 env_dict = metaworld.env_dict
 
 SEED = 0  # of the benchmarks

@@ -2,6 +2,8 @@
 
 import ast
 import math
+import os
+import subprocess
 import sys
 from operator import attrgetter
 from pathlib import Path
@@ -11,12 +13,13 @@ import numpy as np
 import pytest
 import torch
 
-from envs import FAMILIES, Locomotion
+from envs import FAMILIES, GymVec, Locomotion
 from envs.distributions import LogUniform, Uniform
 from envs.parameters import Parameter, ParameterSpace
 from envs.physics import change_model, field_of
 from envs.rewards import own_reward
 from meta_rl.errors import InputError
+from tests.extras import needs, needs_batches
 
 CPU = {"device": "cpu", "dtype": torch.float64}
 SIZES = {  # bodies, geoms, damped hinges
@@ -30,7 +33,12 @@ SIZES = {  # bodies, geoms, damped hinges
 
 @pytest.fixture(scope="module")
 def mujoco():
-    return pytest.importorskip("mujoco")
+    return needs("mujoco")
+
+
+@pytest.fixture(scope="module")
+def batches():
+    needs_batches()
 
 
 def physics(env_id):
@@ -75,7 +83,7 @@ def random_actions(robot, count, generator):
 
 @pytest.mark.parametrize("changed", [False, True])
 @pytest.mark.parametrize("env_id", SIZES)
-def test_batches_are_gymnasiums_robots_to_the_last_bit(mujoco, env_id, changed):
+def test_batches_are_gymnasiums_robots_to_the_last_bit(mujoco, batches, env_id, changed):
     kwargs = {} if env_id == "HalfCheetah-v5" else {"terminate_when_unhealthy": False}
     space = physics(env_id) if changed else ParameterSpace()
     family = Locomotion("test", env_id, space, own_reward, horizon=200, kwargs=kwargs)
@@ -100,7 +108,7 @@ def test_batches_are_gymnasiums_robots_to_the_last_bit(mujoco, env_id, changed):
 
 
 @pytest.mark.parametrize("env_id", [env_id for env_id in SIZES if env_id != "HalfCheetah-v5"])
-def test_a_robot_that_falls_terminates_as_gymnasiums_and_stands_still(mujoco, env_id):
+def test_a_robot_that_falls_terminates_as_gymnasiums_and_stands_still(mujoco, batches, env_id):
     # Ants rarely fall: theirs start near the limits.
     kwargs = {"healthy_z_range": (0.6, 0.9)} if env_id == "Ant-v5" else {}
     family = Locomotion("test", env_id, ParameterSpace(), own_reward, horizon=200, kwargs=kwargs)
@@ -129,7 +137,7 @@ def test_a_robot_that_falls_terminates_as_gymnasiums_and_stands_still(mujoco, en
     assert len(set(lengths)) > 1
 
 
-def test_episodes_start_where_gymnasium_starts_them(mujoco):
+def test_episodes_start_where_gymnasium_starts_them(mujoco, batches):
     for env_id, normal, scale in (("Ant-v5", True, 0.1), ("Hopper-v5", False, 0.005)):
         positions = {"exclude_current_positions_from_observation": False}
         family = Locomotion("test", env_id, ParameterSpace(), own_reward, kwargs=positions)
@@ -249,7 +257,7 @@ def test_observations_are_what_the_paper_shows(mujoco, name, size):
     assert FAMILIES[name].horizon == 200
 
 
-def test_half_cheetah_pays_for_its_direction(mujoco):
+def test_half_cheetah_pays_for_its_direction(mujoco, batches):
     family = FAMILIES["half-cheetah-direction"]
     env = family.make_vec(2, 1, **CPU)
     env.reset([{"direction": 1.0}, {"direction": -1.0}], seed=0)
@@ -271,7 +279,7 @@ def test_velocities_beyond_training_are_a_split_of_their_own():
     assert 3.0 < min(drawn) <= max(drawn) <= 4.5
 
 
-def test_wrong_counts_and_robots_are_refused(mujoco):
+def test_wrong_counts_and_robots_are_refused(mujoco, batches):
     env = FAMILIES["half-cheetah-velocity"].make_vec(2, 1, **CPU)
     with pytest.raises(InputError, match="tasks: expected 2 of them, got 1"):
         env.reset([{"velocity": 1.0}], seed=0)
@@ -296,14 +304,73 @@ def test_without_mujoco_the_error_says_what_to_install(monkeypatch):
         lambda: family.make_vec(1, 1, **CPU),
         lambda: Locomotion("test", family.env_id, family.space, own_reward).observation_space,
     ):
-        with pytest.raises(InputError, match=r"MuJoCo 4 .*pip install -e '\.\[mujoco\]'"):
+        with pytest.raises(InputError, match=r"MuJoCo 3.3 .*pip install -e '\.\[mujoco\]'"):
             make()
 
 
-def test_a_mujoco_without_batches_is_refused(monkeypatch):
+@pytest.mark.parametrize(
+    "name", ["half-cheetah-velocity", "ant-goal", "walker2d-random-params", "humanoid-direction"]
+)
+def test_before_mujoco_4_batches_are_single_environments(mujoco, monkeypatch, name):
     monkeypatch.setitem(sys.modules, "mujoco.batch", None)
-    with pytest.raises(InputError, match="expected MuJoCo 4 or newer"):
-        FAMILIES["half-cheetah-direction"].make_vec(1, 1, **CPU)
+    family = FAMILIES[name]
+    tasks = family.sample_tasks(2, seed=0)
+    env = family.make_vec(2, 1, **CPU)
+    assert isinstance(env, GymVec)
+    seeds = np.random.SeedSequence(7).generate_state(2)
+    robots = [family.make_env(task) for task in tasks]
+    own = [robot.reset(seed=int(seed))[0] for robot, seed in zip(robots, seeds, strict=True)]
+    np.testing.assert_array_equal(env.reset(tasks, seed=7)[:, 0].numpy(), own)
+    actions = random_actions(robots[0], 2, np.random.default_rng(0))
+    for _ in range(5):
+        step = env.step(torch.from_numpy(actions).unsqueeze(1))
+        own = [robot.step(action) for robot, action in zip(robots, actions, strict=True)]
+        np.testing.assert_array_equal(step.obs[:, 0].numpy(), [o[0] for o in own])
+        np.testing.assert_array_equal(step.reward[:, 0].numpy(), [o[1] for o in own])
+
+
+SAID = """
+import sys
+if sys.argv[1] == "first":
+    import mujoco
+import gymnasium as gym
+import torch
+from envs import GymFamily
+
+def cheetah():
+    return gym.make("HalfCheetah-v5", max_episode_steps=9)
+
+def unstable():
+    robot = gym.make("Hopper-v5", max_episode_steps=9, terminate_when_unhealthy=False)
+    robot.unwrapped.model.opt.timestep = 5.0
+    return robot
+
+if __name__ == "__main__":
+    for make, actions in ((cheetah, 6), (unstable, 3)):
+        env = GymFamily(make).make_vec(1, 1, device="cpu", dtype=torch.float64, workers=WORKERS)
+        env.reset([{}], seed=0)
+        for _ in range(4):
+            env.step(torch.ones(1, 1, actions))
+        env.close()
+"""
+
+
+@pytest.mark.parametrize(("order", "workers"), [("first", 0), ("last", 1)])
+def test_mujoco_says_once_what_is_wrong_and_writes_no_file(mujoco, order, workers, tmp_path):
+    file = tmp_path / "own.py"
+    file.write_text(SAID.replace("WORKERS", str(workers)), encoding="utf-8")
+    result = subprocess.run(
+        [sys.executable, file, order],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert [path.name for path in tmp_path.iterdir()] == ["own.py"]
+    assert "deprecated" not in result.stdout + result.stderr
+    assert result.stderr.count("RuntimeWarning: MuJoCo: ") == 1, result.stderr
+    assert "The simulation is unstable." in result.stderr
 
 
 @pytest.mark.parametrize(

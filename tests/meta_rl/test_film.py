@@ -14,6 +14,7 @@ from envs import FAMILIES, GymFamily, Parameter, Uniform
 from meta_rl.config import Config, EpisodesConfig, EvalConfig, InnerConfig
 from meta_rl.film import Animation, Shot, side_by_side
 from meta_rl.tensorboard import RunWriter
+from tests.extras import needs
 
 
 def learner_of(family, **changes):
@@ -68,7 +69,7 @@ def test_classic_control_is_filmed_before_and_after(family):
 
 
 def test_a_mujoco_robot_is_filmed_where_mujoco_can_render():
-    pytest.importorskip("mujoco")
+    needs("mujoco")
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         found = pictures_of(learner_of("half-cheetah-velocity"))

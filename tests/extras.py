@@ -1,0 +1,32 @@
+"""Tests that need an extra: skipped where it is not installed, saying which it is."""
+
+import pytest
+
+OF = {
+    "Box2D": "examples",
+    "highway_env": "examples",
+    "metaworld": "metaworld",
+    "minigrid": "examples",
+    "mujoco": "mujoco",
+    "onnxruntime": "onnx",
+    "onnxscript": "onnx",
+}
+"""The extra that installs a module."""
+
+
+def needs(*modules):
+    """Import the modules of an extra, or skip the test or file that calls this; return the last.
+
+    Imported here, they may warn: warnings are errors in tests, and Box2D does not survive them.
+    """
+    for module in modules:
+        extra = OF[module]
+        reason = f"needs the extra {extra}: pip install -e '.[{extra}]'"
+        found = pytest.importorskip(module, reason=reason)
+    return found
+
+
+def needs_batches():
+    """Skip the test without MuJoCo's fast backend, which MuJoCo 3 does not have."""
+    needs("mujoco")
+    pytest.importorskip("mujoco.batch", reason="needs MuJoCo 4: pip install 'mujoco>=4'")
