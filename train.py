@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import warnings
 from dataclasses import dataclass, replace
 from functools import partial
@@ -14,7 +13,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from commands import given, import_families, run_command, with_data_folder
+from commands import given, import_families, parse, run_command, with_data_folder
 from meta_rl.config import Config, from_dict
 from meta_rl.errors import InputError
 from presets import ALGORITHMS, PRESETS, Start, algorithm, build, preset, resolve_device
@@ -82,9 +81,9 @@ def _main(arguments: list[str]) -> None:
         )
     read = Train(file=file, config=read_config(file)) if file else None
     default = resumed or read or Train(config=algorithm(chosen, preset(name or DEFAULT)))
-    command: Any = tyro.cli(
+    command: Any = parse(
         Train,
-        args=arguments,
+        arguments,
         default=default,
         prog="train.py [PRESET]",
         description=f"Meta-train on a task family (now: {default.config.family}). Presets: "
@@ -173,7 +172,7 @@ def _restarted(log_dir: Path) -> Path | None:
 
 
 def _train(name: str, command: Train) -> None:
-    from meta_rl import checkpoint, parallel
+    from meta_rl import checkpoint, files, parallel
     from meta_rl.callbacks import ProgressBar, RunRecorder, StopOnSignal
     from meta_rl.statistics import margin
 
@@ -210,9 +209,9 @@ def _train(name: str, command: Train) -> None:
         print(line)
     with StopOnSignal() as stop, RunRecorder(folder, learner) as recorder:
         if launch := parallel.launch():
-            (folder / LAUNCH).write_text(launch)
+            files.write(folder / LAUNCH, launch)
         if command.init_sb3:
-            shutil.copyfile(command.init_sb3, folder / "init_sb3.zip")
+            files.copy(command.init_sb3, folder / "init_sb3.zip")
         if start and not again:
             start.keep(folder)
         progress = ProgressBar(learner)

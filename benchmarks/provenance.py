@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import subprocess
@@ -13,6 +12,8 @@ from typing import Any
 import gymnasium
 import numpy
 import torch
+
+from meta_rl import files
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
@@ -41,7 +42,7 @@ def provenance() -> dict[str, Any]:
 def write(name: str, content: dict[str, Any]) -> Path:
     """Write one result file under ``benchmarks/results``, provenance first."""
     path = RESULTS / f"{name}.json"
-    path.write_text(json.dumps({"provenance": provenance(), **content}, indent=1) + "\n")
+    files.write_json(path, {"provenance": provenance(), **content})
     return path
 
 

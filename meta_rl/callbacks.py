@@ -5,6 +5,7 @@ A callback is called with the learner and the iteration's metrics; returning Fal
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -21,7 +22,7 @@ from filelock import FileLock, Timeout
 from torch import Tensor
 from tqdm import tqdm
 
-from meta_rl import checkpoint, seeds
+from meta_rl import checkpoint, files, seeds
 from meta_rl.config import from_dict, to_dict
 from meta_rl.errors import InputError
 from meta_rl.learner import MetaLearner, Metrics
@@ -56,8 +57,7 @@ class RunRecorder:
         config = learner.config
         try:
             checkpoint.discard_temporary(self.folder)
-            settings = json.dumps(to_dict(config), indent=1) + "\n"
-            checkpoint.replace_file(self.folder / "config.json", settings.encode())
+            files.write_json(self.folder / "config.json", to_dict(config))
             again_from = learner.iteration + 1 if resumed else None
             self._writer = RunWriter(self.folder, learner.problem.score_name, again_from)
         except OSError as error:
@@ -285,7 +285,8 @@ class StopOnSignal:
         self.stopped = True
         signal.signal(signal.SIGINT, signal.default_int_handler)
         # Not by print: the signal may have come in the middle of one.
-        os.write(2, b"stopping after this iteration; its state will be saved\n")
+        with contextlib.suppress(OSError):  # nobody reads it
+            os.write(2, b"stopping after this iteration; its state will be saved\n")
 
 
 class _Nowhere:

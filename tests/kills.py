@@ -2,8 +2,8 @@
 
     python -m tests.kills FOLDER
 
-Each save is killed one line of meta_rl/checkpoint.py later than the one before, until one is not.
-Prints how many were.
+Each save is killed one line of meta_rl/checkpoint.py or files.py later than the one before, until
+one is not. Prints how many were.
 """
 
 import os
@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from meta_rl import checkpoint
+from meta_rl import checkpoint, files
 
 
 def save(run, number):
@@ -23,14 +23,14 @@ def save(run, number):
 
 
 def killed_at(line, act):
-    """Act in a child that SIGKILL ends at its n-th line of checkpoint.py; whether it came to it."""
+    """Act in a child that SIGKILL ends at its n-th line of a save; whether it came to it."""
     child = os.fork()
     if not child:
         left = line
 
         def trace(frame, event, argument):
             nonlocal left
-            if frame.f_code.co_filename != checkpoint.__file__:
+            if frame.f_code.co_filename not in (checkpoint.__file__, files.__file__):
                 return None
             left -= event == "line"
             if left < 0:
