@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import zlib
 from collections.abc import Callable
@@ -13,7 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from commands import import_families, run_command
+from commands import import_families, parse, run_command
+from meta_rl import files
 from meta_rl.errors import InputError
 
 if TYPE_CHECKING:
@@ -58,8 +58,8 @@ class Adapt:
 
 def main(arguments: list[str]) -> None:
     """Adapt, print the score after every step, record and save the result."""
-    command = tyro.cli(
-        Adapt, args=arguments, prog="adapt.py", description="Adapt a meta-policy to one variant."
+    command = parse(
+        Adapt, arguments, prog="adapt.py", description="Adapt a meta-policy to one variant."
     )
     _check(command)
     import presets
@@ -79,18 +79,22 @@ def main(arguments: list[str]) -> None:
         seed=command.seed,
         pictures=command.pictures,
     )
-    folder = _save(run, learner, model, label, described)
     _report(learner.problem.score_name, described, model.scores)
     if learner.config.inner.optimizer == "mixture":
         print(f"optimizer chosen while meta-training: {model.manifest['optimizer']}")
-    if labelled:
-        _classify(model, labelled, folder)
-    print(f"adapted model: {folder}")
-    for file in sorted((*folder.glob("*.png"), *folder.glob("*.gif"))):
-        print(f"picture: {file}")
-    for export, line in exports:
-        export(model)
-        print(line)
+    predictions = _classify(model, labelled) if labelled else []
+    try:
+        folder = _save(run, model, label, described)
+        print(f"adapted model: {folder}")
+        if predictions:
+            files.write_csv(folder / "predictions.csv", predictions)
+            print(f"probabilities: {folder / 'predictions.csv'}")
+        for file in _draw(learner, model, folder):
+            print(f"picture: {file}")
+    finally:  # they may go to another disk than the one that is full
+        for export, line in exports:
+            export(model)
+            print(line)
 
 
 def _check(command: Adapt) -> None:
@@ -158,11 +162,11 @@ def _own(labelled: Labelled) -> tuple[Any, str, str]:
     return examples, "own-images", f"{len(labelled.y)} pictures of your own ({names}), themselves"
 
 
-def _classify(model: Any, labelled: Labelled, folder: Path) -> None:
-    """Classify the unlabelled pictures; prints and writes ``predictions.csv``."""
+def _classify(model: Any, labelled: Labelled) -> list[list[Any]]:
+    """Classify the unlabelled pictures; prints and returns the rows of ``predictions.csv``."""
     if not labelled.unlabelled_files:
         print("nothing to classify: no pictures beside the classes' sub-folders")
-        return
+        return []
     import numpy as np
 
     known, together = len(labelled.classes), 100
@@ -173,14 +177,12 @@ def _classify(model: Any, labelled: Labelled, folder: Path) -> None:
     shares = np.concatenate(parts)[:, :known]
     print(f"classified {together} at a time: batch normalization lets each see the others")
     shares = shares / shares.sum(1, keepdims=True)
-    with (folder / "predictions.csv").open("w", newline="") as file:
-        table = csv.writer(file)
-        table.writerow(["file", "class", *labelled.classes])
-        for path, share in zip(labelled.unlabelled_files, shares, strict=True):
-            chosen = labelled.classes[share.argmax()]
-            table.writerow([path, chosen, *(f"{value:.4f}" for value in share)])
-            print(f"  {path.name}: {chosen} ({share.max():.0%})")
-    print(f"probabilities: {folder / 'predictions.csv'}")
+    rows: list[list[Any]] = [["file", "class", *labelled.classes]]
+    for path, share in zip(labelled.unlabelled_files, shares, strict=True):
+        chosen = labelled.classes[share.argmax()]
+        rows.append([path, chosen, *(f"{value:.4f}" for value in share)])
+        print(f"  {path.name}: {chosen} ({share.max():.0%})")
+    return rows
 
 
 def _exports(command: Adapt, learner: Any, variant: Any) -> list[tuple[Callable[[Any], None], str]]:
@@ -218,13 +220,9 @@ def _sb3_export(file: Path, learner: Any, variant: Any) -> Callable[[Any], None]
     return lambda model: sb3.save_ppo(sb3.to_ppo(model, env), file)
 
 
-def _save(run: Path, learner: Any, model: Any, label: str, described: str) -> Path:
-    """Write the adapted model and its TensorBoard events beside the run's own."""
-    import torch
-
+def _save(run: Path, model: Any, label: str, described: str) -> Path:
+    """Write the adapted model into a new folder of the run's."""
     from meta_rl.checkpoint import run_of
-    from meta_rl.film import Animation
-    from meta_rl.tensorboard import RunWriter
 
     run = run_of(run)
     home = run / "adapted" if (run / "checkpoints").is_dir() else Path(f"{run}_adapted")
@@ -232,17 +230,27 @@ def _save(run: Path, learner: Any, model: Any, label: str, described: str) -> Pa
     while (folder := home / (label if number == 1 else f"{label}_{number}")).exists():
         number += 1
     model.manifest["variant"] = described
-    model.save(folder)
-    writer = RunWriter(folder, learner.problem.score_name)
-    writer.adaptation_curve(torch.tensor(model.scores)[:, None], "adapt", 0)
+    return model.save(folder)
+
+
+def _draw(learner: Any, model: Any, folder: Path) -> list[Path]:
+    """Write pictures and TensorBoard events beside the adapted model; returns the pictures."""
+    import torch
+
+    from meta_rl.film import Animation
+    from meta_rl.pictures import encoded
+    from meta_rl.tensorboard import events
+
+    written = []
     for name, picture in model.pictures.items():
-        writer.picture(f"adapt/{name}", picture, 0)
-        if isinstance(picture, Animation):
-            (folder / f"{name}.gif").write_bytes(picture.gif())
-        else:
-            picture.savefig(folder / f"{name}.png", dpi=120)
-    writer.close()
-    return folder
+        film = isinstance(picture, Animation)
+        written.append(folder / f"{name}.{'gif' if film else 'png'}")
+        files.write(written[-1], picture.gif() if film else encoded(picture, dpi=120))
+    with events(folder, learner.problem.score_name) as writer:
+        writer.adaptation_curve(torch.tensor(model.scores)[:, None], "adapt", 0)
+        for name, picture in model.pictures.items():
+            writer.picture(f"adapt/{name}", picture, 0)
+    return sorted(written)
 
 
 def _report(score_name: str, described: str, scores: tuple[float, ...]) -> None:

@@ -7,11 +7,16 @@ import re
 import runpy
 import sys
 import threading
+import traceback
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, NoReturn
 
-from meta_rl.errors import InputError, ProcessLostError
+import tyro
+
+from meta_rl import console
+from meta_rl.errors import FOREIGN, InputError, ProcessLostError
 
 SMALLER = "Ask for fewer tasks, episodes or units, or give --inner.tasks-at-once 1."
 NO_MEMORY = (
@@ -19,6 +24,26 @@ NO_MEMORY = (
     *("calculation overflowed", "array is too big"),
 )
 """What is said by errors that have no class of their own for it: torch's, C++'s and numpy's."""
+UNREAD = (errno.EPIPE, errno.EIO)
+"""Errors of output that nobody is there to read: of ``| head``, and of a closed terminal."""
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+
+
+class Answered(SystemExit):
+    """The command line was answered by ``--help``, or refused."""
+
+
+def parse(kind: Any, arguments: list[str], **options: Any) -> Any:
+    """Return ``tyro.cli`` of these arguments.
+
+    Raises:
+        Answered: if they ask for help or cannot be read; that is told.
+    """
+    try:
+        with console.styled():
+            return tyro.cli(kind, args=arguments, **options)
+    except SystemExit as answer:
+        raise Answered(answer.code) from None
 
 
 def import_families(file: Path | None) -> None:
@@ -36,7 +61,7 @@ def import_families(file: Path | None) -> None:
         runpy.run_path(str(file))
     except InputError:
         raise
-    except Exception as error:
+    except FOREIGN as error:
         raise InputError(f"families: {file} raised {type(error).__name__}: {error}") from error
 
 
@@ -61,32 +86,73 @@ def given(arguments: list[str], option: str) -> Path | None:
     return None
 
 
-def run_command(main: Callable[[list[str]], None]) -> None:
+def run_command(main: Callable[[list[str]], None], *, prints: bool = False) -> None:
     """Run a command's main; InputError becomes one line on stderr and exit status 2.
 
-    So does memory that is not there. Status 1 where another process of the run was lost.
+    So do memory that is not there, a full disk, and ``sys.exit`` in a person's own code. Status 1
+    where another process of the run was lost. What cannot be printed ends no work: see
+    :mod:`meta_rl.console`.
+
+    Args:
+        main: takes the command line's arguments.
+        prints: whether all that the command is for is what it prints.
     """
-    warnings.showwarning = lambda message, *_, **__: print(f"warning: {message}", file=sys.stderr)
+    console.install()
+    warnings.showwarning = _showwarning
     threading.excepthook = _excepthook
     try:
         main(sys.argv[1:])
+    except Answered as answer:
+        _tell_if_lost(prints=not answer.code)
+        raise SystemExit(answer.code) from None
+    except SystemExit as stop:
+        _end(f"sys.exit({stop.code!r}) in {_place(stop)} ended the work before it was done.")
     except InputError as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        raise SystemExit(2) from None
+        _end(error)
     except ProcessLostError as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(1) from None
-    except BrokenPipeError:  # piped into head
-        sys.stderr.close()
-        raise SystemExit(0) from None
+        _end(error, status=1)
     except KeyboardInterrupt:
         raise SystemExit(130) from None
     except Exception as error:
-        if not _is_memory(error):
-            raise
         said = [*str(error).splitlines(), "There is none left."][0]
-        print(f"error: memory: {said} {SMALLER}", file=sys.stderr)
-        raise SystemExit(2) from None
+        if _is_memory(error):
+            _end(f"memory: {said} {SMALLER}")
+        if isinstance(error, OSError) and error.errno in FULL:
+            _end(f"disk: {said}. Make room, then give the same command again")
+        raise
+    _tell_if_lost(prints)
+
+
+def _end(error: object, status: int = 2) -> NoReturn:
+    """Tell an error in one line, and end."""
+    print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+    raise SystemExit(status) from None
+
+
+def _tell_if_lost(prints: bool) -> None:
+    """Say that output was lost, on a full disk for instance; nobody left to read it is none.
+
+    Where output is all there is to a command, it has failed.
+    """
+    error = console.lost(sys.stdout)
+    if error is None or error.errno in UNREAD:
+        return
+    if prints:
+        _end(f"output: cannot be written: {error.strerror}")
+    told = "The work is done; results are in files"
+    print(f"warning: output: cannot be written: {error.strerror}. {told}.", file=sys.stderr)
+
+
+def _place(stop: SystemExit) -> str:
+    """Where it was raised, but for ``exit`` itself."""
+    frames = traceback.extract_tb(stop.__traceback__)
+    last = [frame for frame in frames if "sitebuiltins" not in frame.filename][-1]
+    return f"{last.filename}, line {last.lineno},"
+
+
+def _showwarning(message: Warning | str, *_: object, **__: object) -> None:
+    """One line, without the colours that Gymnasium gives its own."""
+    print(f"warning: {console.STYLE.sub('', str(message))}", file=sys.stderr)
 
 
 def _is_memory(error: Exception) -> bool:
@@ -98,8 +164,6 @@ def _is_memory(error: Exception) -> bool:
 
 
 def _excepthook(failed: threading.ExceptHookArgs) -> None:
-    """A thread's error; of TensorBoard's, on a full disk, one line: the recorder tells of it."""
-    if failed.exc_type is not None and issubclass(failed.exc_type, OSError):
-        print(f"warning: {failed.exc_value}", file=sys.stderr)
-    else:
+    """A thread's error, but for TensorBoard's on a full disk, which who writes events is told."""
+    if not isinstance(failed.exc_value, OSError):
         threading.__excepthook__(failed)

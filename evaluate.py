@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import tyro
-
-from commands import import_families, run_command
+from commands import import_families, parse, run_command
 from evaluation.settings import BASELINES, Settings
 
 
 def main(arguments: list[str]) -> None:
     """Evaluate, print the table and say where the report is."""
     listed = "; ".join(f"{name}: {what}" for name, what in BASELINES.items())
-    settings = tyro.cli(
+    settings = parse(
         Settings,
-        args=arguments,
+        arguments,
         prog="evaluate.py",
         description="Compare runs with baselines on held-out tasks, at equal environment steps. "
         f"Baselines: {listed}.",
@@ -27,8 +25,8 @@ def main(arguments: list[str]) -> None:
     planned = plan(settings)
     folder = open_folder(settings.out, planned)
     curves = contest(planned)
+    print(plain(planned, curves))  # first: it is there whatever becomes of the files
     record(folder, planned, curves)
-    print(plain(planned, curves))
     print(f"report: {folder / 'report.html'}    data: evaluation.json, evaluation.csv beside it")
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -12,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from commands import import_families, run_command
+from commands import import_families, parse, run_command
+from meta_rl import files
 from meta_rl.errors import InputError, require
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class Prune:
 
 def main(arguments: list[str]) -> None:
     """Prune, train on, and show sizes, scores and latencies before and after."""
-    command = tyro.cli(Prune, args=arguments, prog="prune.py", description=__doc__)
+    command = parse(Prune, arguments, prog="prune.py", description=__doc__)
     _check(command)
     import presets
     from evaluation.pruning import measure
@@ -141,10 +141,10 @@ def _pruned(
 def _keep_origin(run: Path, home: Path, how: dict[str, Any]) -> None:
     """Write how it was pruned, beside a copy of where the run's theta had started."""
     for start in run.glob("init_*"):
-        (shutil.copytree if start.is_dir() else shutil.copyfile)(start, home / start.name)
+        files.copy(start, home / start.name)
     before = run / "pruned.json"
     prunings = json.loads(before.read_text(encoding="utf-8")) if before.exists() else []
-    (home / "pruned.json").write_text(json.dumps([*prunings, how], indent=1) + "\n")
+    files.write_json(home / "pruned.json", [*prunings, how])
 
 
 def _tell(
@@ -160,8 +160,8 @@ def _tell(
     settings = {"run": str(command.run), "by": command.by, "tasks": tasks}
     settings |= {"rounds": command.rounds, "iterations": command.iterations}
     unit = learners[0].problem.score_name
+    print(table(measured, unit))  # first: it is there whatever becomes of the files
     record(folder, measured, settings, unit)
-    print(table(measured, unit))
     print(f"curve: {folder / 'pruning.png'}    data: {folder / 'pruning.json'}")
 
 

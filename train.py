@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import sys
 import warnings
 from dataclasses import dataclass, replace
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from commands import given, import_families, run_command, with_data_folder
+from commands import given, import_families, parse, run_command, with_data_folder
 from meta_rl.config import Config, from_dict, to_dict
 from meta_rl.errors import InputError
 from presets import (
@@ -98,9 +97,9 @@ def _main(arguments: list[str]) -> None:
         )
     read = Train(file=file, config=read_config(file)) if file else None
     default = resumed or read or Train(config=algorithm(chosen, preset(name or DEFAULT)))
-    command: Any = tyro.cli(
+    command: Any = parse(
         Train,
-        args=arguments,
+        arguments,
         default=default,
         prog="train.py [PRESET]",
         description=f"Meta-train on a task family (now: {default.config.family}). Presets: "
@@ -205,7 +204,7 @@ def _restarted(log_dir: Path) -> Path | None:
 
 
 def _train(name: str, command: Train) -> None:
-    from meta_rl import checkpoint, parallel
+    from meta_rl import checkpoint, files, parallel
     from meta_rl.callbacks import ProgressBar, RunRecorder, StopOnSignal
 
     again = None if command.resume else _restarted(command.log_dir)
@@ -245,7 +244,7 @@ def _train(name: str, command: Train) -> None:
         print(line)
     with StopOnSignal() as stop, RunRecorder(folder, learner) as recorder:
         if command.init_sb3:
-            shutil.copyfile(command.init_sb3, folder / "init_sb3.zip")
+            files.copy(command.init_sb3, folder / "init_sb3.zip")
         if start and not again:
             start.keep(folder)
         progress = ProgressBar(learner)
@@ -307,14 +306,11 @@ def _run_name(name: str, command: Train) -> str:
 
 def _new_run(log_dir: Path, name: str) -> Path:
     """Make a run folder that a restart by torchrun finds again."""
-    from meta_rl import parallel
+    from meta_rl import files, parallel
 
     folder = next_run(log_dir, name)
     if launch := parallel.launch():
-        try:
-            (folder / LAUNCH).write_text(launch)
-        except OSError as error:
-            raise InputError(f"run folder: cannot write {folder}: {error}.") from error
+        files.write(folder / LAUNCH, launch)
     return folder
 
 

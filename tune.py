@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tyro
 
-from commands import given, import_families, run_command, with_data_folder
+from commands import given, import_families, parse, run_command, with_data_folder
 from presets import PRESETS, preset
 from tuning.settings import SEARCHES, Settings
 
@@ -19,9 +19,9 @@ def main(arguments: list[str]) -> None:
     if arguments and not arguments[0].startswith("-"):
         name, *arguments = arguments
     searches = "; ".join(f"{search}: {how}" for search, how in SEARCHES.items())
-    settings = tyro.cli(
+    settings = parse(
         Settings,
-        args=arguments,
+        arguments,
         default=Settings(config=preset(name)),
         prog="tune.py [PRESET]",
         description=f"Choose the best strategy for a preset. Presets: {', '.join(PRESETS)}. "
@@ -30,7 +30,7 @@ def main(arguments: list[str]) -> None:
     )
     space = settings.check()
     from tuning.protocol import compare, on_budget, plan, search
-    from tuning.record import record
+    from tuning.record import record, results
     from tuning.study import Search
 
     planned = plan(name, settings, space)
@@ -39,13 +39,15 @@ def main(arguments: list[str]) -> None:
     planned = on_budget(planned, study.budget)
     try:
         search(planned, study)
-        content = record(planned, study, compare(planned, study))
+        comparison = compare(planned, study)
+        content = results(planned, study, comparison)
     finally:
         study.close()
     chosen = content["chosen"]
     print(f"chosen: {chosen['strategy']} (trial {chosen['trial']})")
     print(content["verdict"])
     folder = planned.folder
+    record(planned, content, comparison)
     print(f"train it: python train.py --config {folder / 'chosen.json'}")
     print(f"report: {folder / 'report.html'}    data: tuning.json, trials.csv, comparison.csv")
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +15,7 @@ from torch.utils._pytree import tree_map
 
 from agents.imitation import imitated
 from agents.sb3 import load_expert
-from meta_rl import seeds
+from meta_rl import files, seeds
 from meta_rl.config import Config, EpisodesConfig
 from meta_rl.errors import InputError, NotFiniteError, require
 from meta_rl.learner import MetaLearner
@@ -117,13 +115,12 @@ class FromExperts:
         (folder / "init_experts").mkdir()
         listed: list[dict[str, Any]] = []
         for number, (task, file) in enumerate(self.experts):
-            shutil.copyfile(file, folder / "init_experts" / f"{number}.zip")
+            files.copy(file, folder / "init_experts" / f"{number}.zip")
             digest = hashlib.sha256(file.read_bytes()).hexdigest()
             told = {"file": str(file), "task": dict(task), "kl": self.divergences[number]}
             told |= {"sha256": digest, "imitation": self.imitation}
             listed.append({"zip": f"{number}.zip", **told})
-        text = json.dumps(listed, indent=1) + "\n"
-        (folder / "init_experts" / "experts.json").write_text(text)
+        files.write_json(folder / "init_experts" / "experts.json", listed)
 
 
 def _played(

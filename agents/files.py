@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from meta_rl import files
 from meta_rl.errors import InputError
 
 
@@ -16,7 +17,7 @@ def check_new_file(file: Path, ending: str, what: str) -> None:
         what: is exported; the error begins with it.
 
     Raises:
-        InputError: if the name ends otherwise, the file exists, or its folder does not.
+        InputError: if the name ends otherwise, the file exists, or nothing can be written there.
     """
     if file.suffix != ending:
         raise InputError(f"{what}: expected a name ending in {ending}, got {file}.")
@@ -24,3 +25,4 @@ def check_new_file(file: Path, ending: str, what: str) -> None:
         raise InputError(f"{what}: {file} exists already; nothing was overwritten.")
     if not file.parent.is_dir():
         raise InputError(f"{what}: expected a folder to write to, got {file.parent}.")
+    files.check_folder(file.parent)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import copy
 import importlib.util
 import logging
-import os
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +21,7 @@ from torch.nn import functional as F
 
 from agents.convolution import Block
 from agents.files import check_new_file
+from meta_rl import files
 from meta_rl.adapted import AdaptedNetwork, AdaptedPolicy
 from meta_rl.errors import InputError
 
@@ -47,7 +47,6 @@ def save_onnx(model: AdaptedPolicy | AdaptedNetwork, file: str | Path) -> None:
     check_onnx(file)
     module = to_module(model)
     names = ("observation", "action") if isinstance(model, AdaptedPolicy) else ("input", "output")
-    temporary = file.with_name(f".{file.name}.{os.getpid()}.onnx")
     quiet = logging.getLogger("torch.onnx")
     level = quiet.level
     try:
@@ -63,15 +62,12 @@ def save_onnx(model: AdaptedPolicy | AdaptedNetwork, file: str | Path) -> None:
                 dynamic_shapes=({0: torch.export.Dim("N", min=1)},),
                 verbose=False,
             )
-        assert program is not None  # it is without dynamo
-        program.save(temporary, external_data=False)
-        _check_equal(model, temporary)
-        temporary.rename(file)
-    except OSError as error:
-        raise InputError(f"onnx: cannot write {file}: {error}.") from error
     finally:
         quiet.setLevel(level)
-        temporary.unlink(missing_ok=True)
+    assert program is not None  # it is without dynamo
+    content = program.model_proto.SerializeToString()
+    _check_equal(model, content)
+    files.write(file, content)
 
 
 def check_onnx(file: Path) -> None:
@@ -90,8 +86,8 @@ def check_onnx(file: Path) -> None:
         )
 
 
-def open_onnx(file: str | Path) -> InferenceSession:
-    """The file in ONNX Runtime, on one processor."""
+def open_onnx(file: str | Path | bytes) -> InferenceSession:
+    """The file, or its content, in ONNX Runtime, on one processor."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -183,9 +179,9 @@ def _in_torchs_layers(network: nn.Module) -> nn.Module:
     return network
 
 
-def _check_equal(model: AdaptedPolicy | AdaptedNetwork, file: Path) -> None:
+def _check_equal(model: AdaptedPolicy | AdaptedNetwork, content: bytes) -> None:
     """Raise unless the file computes what ``predict`` does, on random inputs of several sizes."""
-    session, generator = open_onnx(file), np.random.default_rng(0)
+    session, generator = open_onnx(content), np.random.default_rng(0)
     model = _on_cpu(model)  # a GPU may round what it multiplies to ten bits (TF32)
     for size in (1, 7, 64):
         inputs = generator.normal(size=(size, *input_shape(model))).astype(np.float32)

@@ -5,7 +5,7 @@ See :mod:`agents.sb3_actor` for why both are exact, :mod:`agents.sb3_zip` for ho
 
 from __future__ import annotations
 
-import os
+import io
 from pathlib import Path
 
 import gymnasium as gym
@@ -19,7 +19,7 @@ from agents.networks import ACTIVATIONS
 from agents.policies import make_policy
 from agents.sb3_actor import Actor, check_actions, in_action_units, in_policy_units, of_ours
 from agents.sb3_zip import read_actor
-from meta_rl import seeds
+from meta_rl import files, seeds
 from meta_rl.adapted import AdaptedPolicy
 from meta_rl.config import NetworkConfig
 from meta_rl.errors import InputError
@@ -106,13 +106,8 @@ def save_ppo(ppo: PPO, file: Path) -> None:
         InputError: if it cannot be written; see :func:`~agents.files.check_new_file`.
     """
     check_new_file(file, ".zip", "stable-baselines3")
-    temporary = file.with_name(f".{file.name}.{os.getpid()}.zip")
-    try:
-        ppo.save(temporary)
-        temporary.rename(file)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise InputError(f"stable-baselines3: cannot write {file}: {error}.") from error
+    ppo.save(zipped := io.BytesIO())
+    files.write(file, zipped.getvalue())
 
 
 def read_parameters(file: str | Path, policy: Policy) -> Params:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from meta_rl import checkpoint
+from meta_rl import checkpoint, files
 from meta_rl.config import Config
 from meta_rl.errors import InputError
 from meta_rl.naming import part_of
@@ -79,7 +78,7 @@ class FromRun:
         """Write into a run folder what was carried, as ``init_run.json``."""
         content: dict[str, Any] = {"run": str(self.run), "sha256": self.digest}
         content["parameters"] = {m.name: {"start": _verb(m), "why": m.why} for m in self.matches}
-        (folder / "init_run.json").write_text(json.dumps(content, indent=1) + "\n")
+        files.write_json(folder / "init_run.json", content)
 
     def _check_activation(self, theirs: dict[str, Any], config: Config) -> None:
         network: Any = theirs.get("network")

@@ -8,6 +8,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from envs import make_family
+from meta_rl import files
+from meta_rl.pictures import encoded
 
 SHOWN = ("cartpole", "pendulum", "acrobot", "mountain-car", "half-cheetah-velocity", "ant-goal")
 FOLDER = Path(__file__).parent.parent / "docs" / "images"
@@ -23,7 +25,7 @@ def main() -> None:
         axes.set_title(name)
         axes.set_axis_off()
         env.close()
-    figure.savefig(FOLDER / "families.png", dpi=70)
+    files.write(FOLDER / "families.png", encoded(figure, dpi=70))
 
 
 if __name__ == "__main__":

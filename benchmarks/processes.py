@@ -21,7 +21,7 @@ from pathlib import Path
 
 from benchmarks.provenance import write
 from benchmarks.speed.machine import summary
-from meta_rl import parallel
+from meta_rl import files, parallel
 from presets import PRESETS, build
 
 SETUPS = {"one process": (1, 1), "two blocks": (1, 2), "two processes": (2, 2)}
@@ -39,7 +39,7 @@ def measure(blocks: int, iterations: int, file: Path) -> None:
             learner.iterate()
             seconds.append((time.perf_counter() - start, time.process_time() - busy))
         if parallel.rank() == 0:
-            file.write_text(json.dumps(seconds))
+            files.write_json(file, seconds)
 
 
 def launch(processes: int, blocks: int, iterations: int) -> list[tuple[float, float]]:

@@ -14,6 +14,8 @@ import gymnasium
 import numpy
 import torch
 
+from meta_rl import files
+
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 
@@ -41,7 +43,7 @@ def provenance() -> dict[str, Any]:
 def write(name: str, content: dict[str, Any]) -> Path:
     """Write one result file under ``benchmarks/results``, provenance first."""
     path = RESULTS / f"{name}.json"
-    path.write_text(compact({"provenance": provenance(), **content}) + "\n")
+    files.write(path, compact({"provenance": provenance(), **content}) + "\n")
     return path
 
 

@@ -21,6 +21,8 @@ from benchmarks.provenance import RESULTS, read
 from benchmarks.speed.tables import speed, table
 from evaluation.curves import Curve
 from evaluation.tables import needed, same_tasks, scores
+from meta_rl import files
+from meta_rl.pictures import encoded
 
 PAGE = Path(__file__).parent.parent / "docs" / "benchmarks.md"
 IMAGES = PAGE.parent / "images"
@@ -54,7 +56,7 @@ def main() -> None:
         kinds = {"learning": learning, "evaluation": against_baselines, "speed": speed}
         make = makers.get(name) or kinds[name.partition("-")[0]]
         page = replaced(page, name, make(name, result) + "\n\n" + source(result))
-    PAGE.write_text(page)
+    files.write(PAGE, page)
 
 
 def replaced(page: str, name: str, text: str) -> str:
@@ -238,7 +240,7 @@ def figure(name: str, arms: dict[str, Any], budget: int | None) -> None:
     if name.endswith("-sinusoid"):
         axes[0].set_yscale("log")
     axes[0].legend(fontsize="small" if budget else None, ncols=2 if budget else 1)
-    figure.savefig(IMAGES / f"{name}.png", dpi=100)
+    files.write(IMAGES / f"{name}.png", encoded(figure, dpi=100))
 
 
 def rates(name: str, result: dict[str, Any]) -> str:

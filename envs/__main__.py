@@ -7,7 +7,7 @@ from pathlib import Path
 
 import tyro
 
-from commands import import_families, run_command
+from commands import import_families, parse, run_command
 from envs import EXAMPLES, FAMILIES, Family, make_family
 from envs.metaworld import IDS
 from meta_rl.errors import InputError
@@ -42,7 +42,7 @@ class List:
 
 def main(arguments: list[str]) -> None:
     """Describe these families, or all."""
-    command = tyro.cli(List, args=arguments, prog="python -m envs")
+    command = parse(List, arguments, prog="python -m envs")
     import_families(command.families)
     families = [make_family(name) for name in command.names] or FAMILIES.values()
     print("\n\n".join(describe(family) for family in families))
@@ -53,4 +53,4 @@ def main(arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    run_command(main)
+    run_command(main, prints=True)

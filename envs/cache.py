@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
-import tempfile
 import zipfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+
+from meta_rl import files
+from meta_rl.errors import InputError
 
 DAMAGED = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error)
 
@@ -39,18 +42,13 @@ def cached_arrays(key: str, make: Callable[[], dict[str, np.ndarray]]) -> dict[s
         except DAMAGED:
             pass  # made anew below
     arrays = make()
-    with contextlib.suppress(OSError):  # a cache that cannot be kept costs time, nothing else
+    # A cache that cannot be kept costs time, nothing else.
+    with contextlib.suppress(OSError, InputError):
         _write(path, arrays)
     return arrays
 
 
 def _write(path: Path, arrays: dict[str, np.ndarray]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, suffix=".part")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            np.savez_compressed(file, allow_pickle=False, **arrays)
-        os.replace(name, path)
-    except BaseException:
-        os.unlink(name)
-        raise
+    np.savez_compressed(file := io.BytesIO(), allow_pickle=False, **arrays)
+    files.write(path, file.getvalue())

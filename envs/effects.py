@@ -12,7 +12,7 @@ import numpy as np
 
 from envs.family import Family
 from envs.parameters import Parameter
-from meta_rl.errors import InputError
+from meta_rl.errors import FOREIGN, InputError
 from meta_rl.types import Task
 
 ENTRIES_TRIED = 32  # of a vector, one by one
@@ -79,7 +79,7 @@ def _episode(family: Family, env: gym.Env, seed: int) -> Iterator[tuple[bytes, f
                 return
     except InputError:
         raise
-    except Exception as error:
+    except FOREIGN as error:
         raise InputError(
             f"environment: {family.id} raised {type(error).__name__}: {error} while its "
             "parameters were tried with random actions. Mend the environment."

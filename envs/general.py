@@ -18,7 +18,8 @@ from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
 from gymnasium.vector.utils import batch_space
 from torch import Tensor
 
-from meta_rl.errors import InputError, require
+from meta_rl import console
+from meta_rl.errors import FOREIGN, InputError, require
 from meta_rl.types import Step, Task
 
 WORKER_TIMEOUT = 600.0
@@ -127,7 +128,7 @@ class GymVec:
         self._tasks = []
 
     def _open(self, task: Task) -> gym.vector.VectorEnv:
-        sample = self._make_env(task)
+        sample = _made(self._make_env, task)
         spaces = self._space, _ = (sample.observation_space, sample.action_space)
         sample.close()
         count = self.rows[0] * self.rows[1]
@@ -194,6 +195,22 @@ class GymVec:
             )
 
 
+def _made(make_env: Callable[[Task], gym.Env], task: Task) -> gym.Env:
+    """A new environment.
+
+    Raises:
+        InputError: if it cannot be made.
+    """
+    try:
+        return make_env(task)
+    except InputError:
+        raise
+    except FOREIGN as error:
+        raise InputError(
+            f"environment: cannot make one of task {dict(task)}: {type(error).__name__}: {error}"
+        ) from error
+
+
 def _end(vector: AsyncVectorEnv) -> list[int]:
     """Have the workers close, or kill them; which had died, by their exit codes.
 
@@ -201,7 +218,7 @@ def _end(vector: AsyncVectorEnv) -> list[int]:
     """
     for process in vector.processes:
         process.join(0.05)  # one that is dying
-    died = [p.exitcode for p in vector.processes if p.exitcode]
+    died = [p.exitcode for p in vector.processes if p.exitcode is not None]
     for pipe in filter(None, vector.parent_pipes):
         with contextlib.suppress(OSError):  # of one that has died
             pipe.send(("close", None))
@@ -249,6 +266,7 @@ class _Block(gym.Env):
         if multiprocessing.parent_process() is not None:
             # Ctrl-C reaches workers too; when to stop is the main process's to say.
             signal.signal(signal.SIGINT, signal.SIG_IGN)
+            console.install()
         self._make_env, self._start, self._count = make_env, start, count
         self._row_space = observation_space
         self.rows: list[_Row] = []
@@ -283,7 +301,7 @@ class _Block(gym.Env):
     def _build(self, tasks: list[Task]) -> None:
         self.close()
         self.rows = []
-        self.rows = [_Row(self._make_env(task), task) for task in tasks]
+        self.rows = [_Row(_made(self._make_env, task), task) for task in tasks]
         if len({id(row.unwrapped) for row in self.rows}) < len(self.rows):
             raise InputError(
                 f"environment: expected a new environment for each of {len(tasks)} rows, got "
@@ -341,7 +359,7 @@ class _Row(gym.Wrapper):
             return answer
         except InputError:
             raise
-        except Exception as error:
+        except FOREIGN as error:
             raise self._fault(f"raised {type(error).__name__}: {error}", when) from error
 
     def _checked(self, obs: Any, reward: float, when: str) -> np.ndarray:

@@ -19,7 +19,7 @@ from envs.parameters import Parameter, ParameterSpace
 from envs.physics import MODEL_FIELD, Change, change_model, load_mujoco
 from envs.pinned import pinned_class
 from envs.rendering import prepare_rendering
-from meta_rl.errors import InputError, hint, require
+from meta_rl.errors import FOREIGN, InputError, hint, require
 from meta_rl.types import Task
 
 MAKE_ARGUMENTS = ("render_mode", "max_episode_steps")  # of gymnasium.make itself
@@ -184,7 +184,7 @@ class GymFamily(Family):
             return gym.make(spec, disable_env_checker=True, **kwargs)
         except InputError:
             raise
-        except Exception as error:
+        except FOREIGN as error:
             given = f" with {kwargs}" if kwargs else ""
             raise InputError(
                 f"environment: cannot make {self._name()!r}{given}: {type(error).__name__}: {error}"
@@ -224,7 +224,7 @@ class GymFamily(Family):
             return self._env
         try:
             self._spec = gym.make(self._env, disable_env_checker=True).spec
-        except gym.error.Error as error:
+        except (gym.error.Error, SystemExit) as error:
             near = hint(self._env, gym.registry)
             raise InputError(f"environment: cannot make {self._env!r}: {error}{near}") from error
         except Exception:  # it needs arguments, perhaps

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import io
 from collections.abc import Sequence
 from html import escape
 from typing import Any
@@ -15,6 +14,7 @@ from evaluation.curves import Curve
 from evaluation.notes import notes
 from evaluation.protocol import Plan
 from evaluation.tables import Table, by_split, interval, needed, same_tasks, scores
+from meta_rl import pictures
 from meta_rl.statistics import interquartile_mean
 
 STYLE = """
@@ -162,8 +162,8 @@ def figure_of(title: str, figure: Figure, caption: str) -> str:
     As an image of its own: names inside one SVG would clash with another's.
     """
     with mpl.rc_context({"svg.hashsalt": title}):
-        figure.savefig(data := io.BytesIO(), format="svg", metadata={"Date": None})
-    encoded = base64.b64encode(data.getvalue()).decode()
+        drawn = pictures.encoded(figure, "svg", metadata={"Date": None})
+    encoded = base64.b64encode(drawn).decode()
     image = f'<img alt="{escape(caption)}" src="data:image/svg+xml;base64,{encoded}">'
     caption = f"<figcaption>{escape(caption)}</figcaption>"
     return f"<h2>{escape(title)}</h2><figure>{image}{caption}</figure>"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -16,7 +15,8 @@ from matplotlib.figure import Figure
 
 import presets
 from evaluation.tables import aligned
-from meta_rl import MetaLearner, pruning, seeds
+from meta_rl import MetaLearner, files, pruning, seeds
+from meta_rl.pictures import encoded
 from meta_rl.statistics import margin
 from meta_rl.threads import one_thread
 from meta_rl.trial import collect
@@ -155,5 +155,5 @@ def curve(measured: Sequence[Measured], score_name: str) -> Figure:
 def record(folder: Path, measured: Sequence[Measured], settings: dict[str, Any], unit: str) -> None:
     """Write ``pruning.json`` and ``pruning.png``."""
     content = {"settings": settings, "score": unit, "measured": [asdict(one) for one in measured]}
-    (folder / "pruning.json").write_text(json.dumps(content, indent=1) + "\n")
-    curve(measured, unit).savefig(folder / "pruning.png", dpi=120)
+    files.write_json(folder / "pruning.json", content)
+    files.write(folder / "pruning.png", encoded(curve(measured, unit), dpi=120))

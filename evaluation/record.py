@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import json
 import math
@@ -21,49 +20,66 @@ from evaluation.figures import figures
 from evaluation.notes import notes
 from evaluation.page import page
 from evaluation.protocol import Plan
+from meta_rl import files
 from meta_rl.config import to_dict
 from meta_rl.errors import InputError
 from meta_rl.statistics import interquartile_mean, mean
-from meta_rl.tensorboard import RunWriter
+from meta_rl.tensorboard import EVENTS, events
 
+JSON, CSV, REPORT = "evaluation.json", "evaluation.csv", "report.html"
 PACKAGES = ("torch", "numpy", "gymnasium", "stable-baselines3")
 
 
 def open_folder(out: Path | None, planned: Plan) -> Path:
     """Make the folder: the one given, or the next ``evaluation_N`` of the first run.
 
+    An evaluation that was cut off before its report was written is none: its files are removed.
+
     Raises:
-        InputError: if it holds something already, or cannot be made.
+        InputError: if it holds something else, cannot be made or cannot be written to.
     """
     home, number = planned.algorithms[0].runs[0].path, 1
-    while (folder := out or home / f"evaluation_{number}").exists():
-        if out and (not out.is_dir() or any(out.iterdir())):
-            raise InputError(f"out: expected a folder to make, got {out}, which holds something.")
-        if out:
-            break
+    while not out and (home / f"evaluation_{number}").exists():
         number += 1
+    folder = out or home / f"evaluation_{number}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        left = [*folder.iterdir()]
+        if any(not _is_unfinished(path) for path in left):
+            raise InputError(f"out: expected a folder to make, got {out}, which holds something.")
+        for path in left:
+            path.unlink()
     except OSError as error:
         raise InputError(f"out: cannot make {folder}: {error}. Give another --out.") from error
+    files.check_folder(folder)
     return folder
 
 
+def _is_unfinished(path: Path) -> bool:
+    """Whether this is of an evaluation that came to no report, which is written last."""
+    ours = path.name in (JSON, CSV, REPORT) or path.match(EVENTS) or path.match(files.TEMPORARY)
+    report = path.with_name(REPORT)
+    return ours and path.is_file() and not (report.exists() and report.stat().st_size)
+
+
 def record(folder: Path, planned: Plan, curves: Sequence[Curve]) -> None:
-    """Write ``evaluation.json``, ``evaluation.csv``, ``report.html`` and TensorBoard's events."""
+    """Write ``evaluation.json``, ``evaluation.csv``, TensorBoard's events and ``report.html``.
+
+    Raises:
+        InputError: if one cannot be written. Those before it stay.
+    """
     origin = _origin(planned)
     drawn = figures(planned, curves)
     content = {**origin, **_results(planned, curves)}
-    (folder / "evaluation.json").write_text(json.dumps(content, indent=1, allow_nan=False) + "\n")
-    _write_csv(folder / "evaluation.csv", planned, curves)
-    (folder / "report.html").write_text(page(planned, curves, drawn, origin), encoding="utf-8")
-    writer = RunWriter(folder, planned.problem.score_name)
-    for name, (figure, _) in drawn.items():
-        writer.picture(f"evaluation/{name}", figure, 0)
-    for curve in (c for c in curves if c.kind == "algorithm"):
-        whole = torch.from_numpy(curve.scores).flatten(1)
-        writer.adaptation_curve(whole, f"{curve.split}/{curve.name}", 0)
-    writer.close()
+    files.write_json(folder / JSON, content, allow_nan=False)
+    _write_csv(folder / CSV, planned, curves)
+    with events(folder, planned.problem.score_name) as writer:
+        for name, (figure, _) in drawn.items():
+            writer.picture(f"evaluation/{name}", figure, 0)
+        for curve in (c for c in curves if c.kind == "algorithm"):
+            whole = torch.from_numpy(curve.scores).flatten(1)
+            writer.adaptation_curve(whole, f"{curve.split}/{curve.name}", 0)
+    files.write(folder / REPORT, page(planned, curves, drawn, origin))
 
 
 def _origin(planned: Plan) -> dict[str, Any]:
@@ -133,15 +149,14 @@ def finite(value: float) -> float | str:
 def _write_csv(path: Path, planned: Plan, curves: Sequence[Curve]) -> None:
     """One row for each contestant, split, seed, task and point."""
     head = ["name", "kind", "split", "run", "task", "parameters", "inner_steps", "budget", "score"]
-    with path.open("w", newline="") as file:
-        table = csv.writer(file)
-        table.writerow(head)
-        for curve in curves:
-            tasks = planned.tasks[curve.split]
-            for (point, seed, m), score in np.ndenumerate(curve.scores):
-                k = curve.steps[point]
-                table.writerow([
-                    curve.name, curve.kind, curve.split, curve.members[seed], m,
-                    json.dumps(dict(tasks[m])), "" if k is None else k,
-                    round(float(curve.budget[point]), 3), repr(float(score)),
-                ])  # fmt: skip
+    rows: list[list[Any]] = [head]
+    for curve in curves:
+        tasks = planned.tasks[curve.split]
+        for (point, seed, m), score in np.ndenumerate(curve.scores):
+            k = curve.steps[point]
+            rows.append([
+                curve.name, curve.kind, curve.split, curve.members[seed], m,
+                json.dumps(dict(tasks[m])), "" if k is None else k,
+                round(float(curve.budget[point]), 3), repr(float(score)),
+            ])  # fmt: skip
+    files.write_csv(path, rows)

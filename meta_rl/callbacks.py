@@ -5,7 +5,6 @@ A callback is called with the learner and the iteration's metrics; returning Fal
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import sys
@@ -20,7 +19,7 @@ from filelock import FileLock, Timeout
 from torch import Tensor
 from tqdm import tqdm
 
-from meta_rl import checkpoint, seeds
+from meta_rl import checkpoint, files, seeds
 from meta_rl.config import to_dict
 from meta_rl.errors import InputError
 from meta_rl.learner import MetaLearner, Metrics
@@ -57,8 +56,7 @@ class RunRecorder:
         config = learner.config
         try:
             checkpoint.discard_temporary(self.folder)
-            settings = json.dumps(to_dict(config), indent=1) + "\n"
-            checkpoint.replace_file(self.folder / "config.json", settings.encode())
+            files.write_json(self.folder / "config.json", to_dict(config))
             again_from = learner.iteration + 1 if resumed else None
             self._writer = RunWriter(self.folder, learner.problem.score_name, again_from)
         except OSError as error:

@@ -39,6 +39,7 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
+from meta_rl import files
 from meta_rl.errors import InputError
 from meta_rl.migrations import SCHEMA, migrate
 
@@ -76,11 +77,11 @@ def save(folder: Path, manifest: Mapping[str, Any], tensors: Mapping[str, Tensor
     try:
         _discard(temporary)
         temporary.mkdir(parents=True)
-        _write(temporary / TENSORS, data)
-        _write(temporary / MANIFEST, (json.dumps(content, indent=1) + "\n").encode())
-        _sync_folder(temporary)
+        files.create(temporary / TENSORS, data)
+        files.create(temporary / MANIFEST, (json.dumps(content, indent=1) + "\n").encode())
+        files.sync_folder(temporary)
         temporary.rename(folder)
-        _sync_folder(folder.parent)
+        files.sync_folder(folder.parent)
     except OSError as error:
         _discard(temporary)
         raise InputError(
@@ -226,18 +227,6 @@ def newest_settings(run: Path) -> tuple[int, Any]:
     except InputError:
         return -1, _settings(run)
     return manifest.get("iteration", -1), manifest.get("config")
-
-
-def replace_file(path: Path, data: bytes) -> None:
-    """Write a file durably; at every moment the old content or the new is there, whole.
-
-    Raises:
-        OSError: if it cannot be written.
-    """
-    temporary = path.with_name(f".{path.name}{TEMPORARY}")
-    _write(temporary, data)
-    temporary.replace(path)
-    _sync_folder(path.parent)
 
 
 def remove(folder: Path) -> None:
@@ -460,20 +449,3 @@ def _finite(values: Any) -> Any:
 
 def _digest(manifest: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
-
-
-def _write(path: Path, data: bytes) -> None:
-    with path.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _sync_folder(folder: Path) -> None:
-    if os.name == "nt":  # Windows opens no folders
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -12,6 +12,11 @@ class InputError(ValueError):
     """What a person gave cannot be used; the message says what, expected, got, and what to do."""
 
 
+FOREIGN = (Exception, SystemExit)
+"""What a person's own code may raise, to be told as an :class:`InputError`. Ctrl-C is none of it:
+it is meant for the whole run; ``sys.exit`` in an environment is not."""
+
+
 class NotFiniteError(InputError):
     """Parameters or data of some tasks are not finite.
 

@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
+import io
+from typing import Any
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
 from meta_rl.statistics import margin
+
+
+def encoded(figure: Figure, kind: str = "png", **how: Any) -> bytes:
+    """Return a figure as the bytes of a picture file.
+
+    Args:
+        figure: to draw.
+        kind: of picture: ``png`` or ``svg``.
+        how: other arguments of ``Figure.savefig``, such as ``dpi``.
+    """
+    figure.savefig(file := io.BytesIO(), format=kind, **how)
+    return file.getvalue()
 
 
 def adaptation_figure(scores: Tensor, score_name: str) -> Figure:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +15,38 @@ from tensorboard.compat.proto.summary_pb2 import (
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
+from meta_rl import files
 from meta_rl.config import InnerConfig
 from meta_rl.film import Animation
 from meta_rl.pictures import adaptation_figure
 from meta_rl.rule_pictures import means, rule_figure
 from meta_rl.types import Params
+
+EVENTS = "events.out.tfevents.*"
+
+
+@contextmanager
+def events(folder: Path, score_name: str) -> Iterator[RunWriter]:
+    """Write events beside results, whole or not at all.
+
+    Raises:
+        InputError: if they cannot be written; what was begun of them is removed.
+    """
+    before = {*folder.glob(EVENTS)}
+    writer = None
+    try:
+        writer = RunWriter(folder, score_name)
+        yield writer
+        writer.close()
+    except BaseException as error:
+        with suppress(OSError):  # which is told below; this ends the thread that writes
+            if writer:
+                writer.close()
+        for file in {*folder.glob(EVENTS)} - before:
+            file.unlink()
+        if isinstance(error, OSError):
+            raise files.unwritable(folder / EVENTS, error) from error
+        raise
 
 
 class RunWriter:

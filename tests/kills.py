@@ -2,8 +2,8 @@
 
     python -m tests.kills FOLDER
 
-Each save is killed one line of meta_rl/checkpoint.py later than the one before, until one is not.
-Prints how many were.
+Each save is killed one line of meta_rl/checkpoint.py or files.py later than the one before, until
+one is not. Prints how many were.
 """
 
 import os
@@ -13,24 +13,25 @@ from pathlib import Path
 
 import torch
 
-from meta_rl import checkpoint
+from meta_rl import checkpoint, files
 
 
 def save(run, number):
-    """A checkpoint of this iteration."""
+    """A checkpoint of this iteration, and a file."""
     path = run / "checkpoints" / f"{number:09d}"
     checkpoint.save(path, {"iteration": number}, {"t": torch.full((9,), float(number))})
+    files.write(run / "note", f"{number}" * 9)
 
 
 def killed_at(line, act):
-    """Act in a child that SIGKILL ends at its n-th line of checkpoint.py; whether it came to it."""
+    """Act in a child that SIGKILL ends at its n-th line of a save; whether it came to it."""
     child = os.fork()
     if not child:
         left = line
 
         def trace(frame, event, argument):
             nonlocal left
-            if frame.f_code.co_filename != checkpoint.__file__:
+            if frame.f_code.co_filename not in (checkpoint.__file__, files.__file__):
                 return None
             left -= event == "line"
             if left < 0:
@@ -57,6 +58,7 @@ def main(run):
         assert not passed_over
         assert manifest["iteration"] in (newest, line + 1)
         newest = manifest["iteration"]
+        assert (run / "note").read_text() in (f"{line}" * 9, f"{line + 1}" * 9)
         assert torch.equal(tensors["t"], torch.full((9,), float(newest)))
     assert newest == line + 1
     return line

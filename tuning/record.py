@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from evaluation.algorithms import flat
 from evaluation.record import circumstances, finite
+from meta_rl import files
 from meta_rl.config import to_dict
 from meta_rl.statistics import mean, stratified_bootstrap
 from tuning.importance import by_option, importance
@@ -20,20 +20,23 @@ from tuning.protocol import Comparison, Plan, described
 from tuning.study import ENDED, SKIPPED, Search, scores_at_rungs
 
 
-def record(planned: Plan, study: Search, comparison: Comparison) -> dict[str, Any]:
+def record(planned: Plan, content: dict[str, Any], comparison: Comparison) -> None:
     """Write ``chosen.json``, ``tuning.json``, ``trials.csv``, ``comparison.csv``, ``report.html``.
 
-    Returns:
-        What ``tuning.json`` holds.
+    Args:
+        planned: what was computed.
+        content: what ``tuning.json`` holds: :func:`results`.
+        comparison: of the default and the chosen strategy.
+
+    Raises:
+        InputError: if one cannot be written. Those before it stay.
     """
     folder = planned.folder
-    content = results(planned, study, comparison)
-    _write_json(folder / "chosen.json", to_dict(comparison.config))
-    _write_json(folder / "tuning.json", content)
+    files.write_json(folder / "chosen.json", to_dict(comparison.config), allow_nan=False)
+    files.write_json(folder / "tuning.json", content, allow_nan=False)
     _write_trials(folder / "trials.csv", content["trials"])
     _write_comparison(folder / "comparison.csv", planned, comparison)
-    (folder / "report.html").write_text(page(planned, content, comparison), encoding="utf-8")
-    return content
+    files.write(folder / "report.html", page(planned, content, comparison))
 
 
 def results(planned: Plan, study: Search, comparison: Comparison) -> dict[str, Any]:
@@ -126,32 +129,27 @@ def _comparison(planned: Plan, comparison: Comparison) -> dict[str, Any]:
     return {"arms": arms, "gain": [finite(value) for value in gain]}
 
 
-def _write_json(path: Path, content: Any) -> None:
-    path.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-
-
 def _write_trials(path: Path, trials: list[dict[str, Any]]) -> None:
     """One row for each trial; its choices as columns, its rungs as one cell."""
     choices = list(dict.fromkeys(name for trial in trials for name in trial["params"]))
     plain = [name for name in trials[0] if name not in ("params", "strategy")]
-    with path.open("w", newline="", encoding="utf-8") as file:
-        table = csv.writer(file)
-        table.writerow([*plain, *choices])
-        for trial in trials:
-            table.writerow([
-                *(" ".join(map(repr, trial[n])) if n == "rungs" else trial[n] for n in plain),
-                *(trial["params"].get(name, "") for name in choices),
-            ])  # fmt: skip
+    rows = [
+        [
+            *(" ".join(map(repr, trial[n])) if n == "rungs" else trial[n] for n in plain),
+            *(trial["params"].get(name, "") for name in choices),
+        ]
+        for trial in trials
+    ]
+    files.write_csv(path, [[*plain, *choices], *rows])
 
 
 def _write_comparison(path: Path, planned: Plan, comparison: Comparison) -> None:
     """One row for each strategy, seed, task and number of inner steps."""
-    with path.open("w", newline="", encoding="utf-8") as file:
-        table = csv.writer(file)
-        table.writerow(["strategy", "seed", "task", "parameters", "inner_steps", "score"])
-        for curve in comparison.curves:
-            for (k, seed, m), score in np.ndenumerate(curve.scores):
-                parameters = json.dumps(dict(planned.test[m]))
-                table.writerow([
-                    curve.name, curve.members[seed], m, parameters, k, repr(float(score)),
-                ])  # fmt: skip
+    head = ["strategy", "seed", "task", "parameters", "inner_steps", "score"]
+    tasks = [json.dumps(dict(task)) for task in planned.test]
+    rows = [
+        [curve.name, curve.members[seed], m, tasks[m], k, repr(float(score))]
+        for curve in comparison.curves
+        for (k, seed, m), score in np.ndenumerate(curve.scores)
+    ]
+    files.write_csv(path, [head, *rows])

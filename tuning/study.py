@@ -21,8 +21,8 @@ from filelock import FileLock, Timeout
 from optuna.samplers import BaseSampler, NSGAIISampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial, Trial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
-from tqdm import tqdm
 from sqlalchemy.pool import NullPool
+from tqdm import tqdm
 
 from meta_rl import seeds
 from meta_rl.config import Config, to_dict
