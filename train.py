@@ -96,7 +96,9 @@ def _main(arguments: list[str]) -> None:
         same = replace(command.config, iterations=1) == replace(resumed.config, iterations=1)
         if not same or command.log_dir != default.log_dir or _starts(command):
             raise InputError("resume: a run keeps its own settings; only --iterations may change.")
-    _train(name or (command.config.family if file else DEFAULT), command)
+    # What a file says was chosen, setting by setting; what a preset or a run has was not.
+    origin = None if read else default.config
+    _train(name or (command.config.family if file else DEFAULT), command, origin)
 
 
 def _starts(command: Train) -> list[str]:
@@ -172,7 +174,7 @@ def _restarted(log_dir: Path) -> Path | None:
     return parallel.first(find)
 
 
-def _train(name: str, command: Train) -> None:
+def _train(name: str, command: Train, origin: Config | None) -> None:
     from meta_rl import checkpoint, parallel
     from meta_rl.callbacks import ProgressBar, RunRecorder, StopOnSignal
     from meta_rl.statistics import margin
@@ -183,7 +185,8 @@ def _train(name: str, command: Train) -> None:
     if newest:  # whatever the number of processes now
         config = replace(config, blocks=newest[1]["config"].get("blocks") or 1)
     start = _start(command)
-    learner = build(config, resolve_device(command.device), command.init_sb3, start)
+    device = resolve_device(command.device)
+    learner = build(config, device, command.init_sb3, start, origin)
     config = learner.config
     if folder and newest:
         _, manifest, tensors, damaged = newest

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from meta_rl import checkpoint, parallel, seeds
 from meta_rl.adapted import AdaptedNetwork, AdaptedPolicy
-from meta_rl.config import Config, to_dict
+from meta_rl.config import Config, require_effect, to_dict
 from meta_rl.core import InnerLoop
 from meta_rl.errors import InputError, require
 from meta_rl.film import Animation
@@ -40,9 +40,15 @@ class MetaLearner:
     Args:
         problem: reinforcement learning on a family, or supervised few-shot learning.
         config: the run's settings.
+        origin: settings that these were derived from, such as a checkpoint's: what they have is
+            not refused where it has no effect.
+
+    Raises:
+        InputError: if a setting of the inner or outer loop would have no effect.
     """
 
-    def __init__(self, problem: Problem, config: Config):
+    def __init__(self, problem: Problem, config: Config, origin: Config | None = None):
+        require_effect(config, origin, parts=("", "inner", "outer"))
         self.problem, self.config = problem, config
         rule = config.inner.make_rule(seeds.derive(config.seed, seeds.INITIAL, 1))
         differentiable = InnerLoop(
