@@ -19,7 +19,7 @@ from envs.parameters import Parameter, ParameterSpace
 from envs.physics import MODEL_FIELD, Change, change_model, load_mujoco
 from envs.pinned import pinned_class
 from envs.rendering import prepare_rendering
-from meta_rl.errors import InputError, hint, require
+from meta_rl.errors import InputError, hint, refuse_running_statistics, require
 from meta_rl.types import Task
 
 MAKE_ARGUMENTS = ("render_mode", "max_episode_steps")  # of gymnasium.make itself
@@ -53,7 +53,8 @@ class GymFamily(Family):
             was changed in it by hand, one episode after another (not copied, and not closed).
         parameters: what tasks differ in; none for a family of the single task ``{}``.
         settings: further arguments, attributes or model fields, the same in all tasks.
-        wrappers: applied to every environment, the first innermost.
+        wrappers: applied to every environment, the first innermost; none that keeps running
+            statistics, as ``NormalizeObservation`` does.
         horizon: steps after which an episode is truncated, at most the environment's own limit
             where a function sets one; the environment's own when None.
         id: the family's; the environment's when None.
@@ -62,7 +63,7 @@ class GymFamily(Family):
 
     Raises:
         InputError: if the id or the arguments are wrong, a parameter cannot be applied or has no
-            effect, the spaces are not supported or differ between tasks, or the environment has no
+            effect, a wrapper normalizes by running statistics, the spaces are not supported or differ between tasks, or the environment has no
             time limit and no horizon is given.
     """
 
@@ -99,6 +100,7 @@ class GymFamily(Family):
                     "argument."
                 )
         sample = self._build({p.name: value_at(p, 0.5) for p in parameters})
+        refuse_running_statistics(sample)
         self.id = id or (sample.spec.id if sample.spec else type(sample.unwrapped).__name__)
         limit = time_limit(sample)
         if limit is None:
