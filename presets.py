@@ -32,10 +32,14 @@ from meta_rl.config import (
     require_effect,
 )
 from meta_rl.errors import InputError, unknown
+from meta_rl.shadowing import require_own
+
+require_own(Path(__file__).resolve().parent, "agents", "envs")
 
 if TYPE_CHECKING:
     from meta_rl import AdaptedNetwork, AdaptedPolicy, MetaLearner
     from meta_rl.pruning import Layer
+    from meta_rl.types import Problem
 
 
 def _episodes(
@@ -78,9 +82,7 @@ def _images(
             ways=ways,
             rotations=rotations,
         ),
-        network=NetworkConfig(
-            kind="convolutional", channels=64 if paper and not mini else 32
-        ),
+        network=NetworkConfig(kind="convolutional", channels=64 if paper and not mini else 32),
         eval=EvalConfig(every=500, tasks=100, steps=10 if mini else 3, test_tasks=600),
     )
 
@@ -191,9 +193,7 @@ def _reptile(config: Config) -> Config:
         return replace(config, outer=ReptileConfig(optimizer="adam", learning_rate=1e-3))
     if isinstance(config.data, ShotsConfig):
         steps, size = max(5, config.inner.steps), 2 * config.inner.step_size
-        config = _inner(
-            config, steps=steps, step_size=size, learn_step_size=False, recorded=False
-        )
+        config = _inner(config, steps=steps, step_size=size, learn_step_size=False, recorded=False)
         return replace(config, outer=ReptileConfig(learning_rate=1.0))
     # Each inner step costs episodes, and nobody learns its size: fewer and longer ones.
     steps, size = max(2, config.inner.steps), 3 * config.inner.step_size
@@ -480,12 +480,17 @@ def hidden_layers(learner: MetaLearner) -> list[Layer]:
 
 def _module(problem: Any) -> Any:
     """The policy or network whose parameters theta is."""
-    from meta_rl import Reinforcement
+    from meta_rl.modules import module_of
 
-    return problem.policy if isinstance(problem, Reinforcement) else problem.network
+    return module_of(problem)
 
 
-def load(run: str | Path, device: str = "cpu", with_images: bool = True) -> MetaLearner:
+def load(
+    run: str | Path,
+    device: str = "cpu",
+    with_images: bool = True,
+    problem: Problem | None = None,
+) -> MetaLearner:
     """The learner of a run folder or checkpoint, where it stopped.
 
     Args:
@@ -493,9 +498,13 @@ def load(run: str | Path, device: str = "cpu", with_images: bool = True) -> Meta
         device: as in :func:`build`.
         with_images: whether the images that it was trained on are opened; without them it can be
             adapted to labelled images of one's own, and nothing else.
+        problem: what it was trained on, if that was made of a family, network or policy of one's
+            own: another ``Supervised`` or ``Reinforcement`` of the same. Its weights are
+            overwritten.
 
     Raises:
-        InputError: if there is no checkpoint that is whole, or it does not fit its own config.
+        InputError: if there is no checkpoint that is whole, or it does not fit its own config or
+            the problem.
     """
     from envs import IMAGES
     from meta_rl import MetaLearner, checkpoint
@@ -505,16 +514,25 @@ def load(run: str | Path, device: str = "cpu", with_images: bool = True) -> Meta
         warnings.warn(line, stacklevel=2)
     checkpoint.require_fields(manifest, "meta", config=dict, problem=dict)
     config = from_dict(manifest["config"])
-    if with_images or config.family not in IMAGES:
+    if problem is not None:
+        learner = MetaLearner(problem, config, origin=config)
+    elif with_images or config.family not in IMAGES:
         learner = build(config, device, origin=config)
     else:
-        problem = _without_images(config, manifest["problem"], device)
-        learner = MetaLearner(problem, config, origin=config)
+        without = _without_images(config, manifest["problem"], device)
+        learner = MetaLearner(without, config, origin=config)
     return learner.restore(manifest, tensors)
 
 
-def load_adapted(folder: str | Path, device: str = "cpu") -> AdaptedPolicy | AdaptedNetwork:
+def load_adapted(
+    folder: str | Path, device: str = "cpu", problem: Problem | None = None
+) -> AdaptedPolicy | AdaptedNetwork:
     """The model that ``adapt.py`` saved, with ``predict``.
+
+    Args:
+        folder: the model's.
+        device: as in :func:`build`.
+        problem: as in :func:`load`, for a family, network or policy of one's own.
 
     Raises:
         InputError: if the folder is missing, damaged, or holds something else.
@@ -524,13 +542,25 @@ def load_adapted(folder: str | Path, device: str = "cpu") -> AdaptedPolicy | Ada
     manifest, tensors = checkpoint.load(Path(folder))
     checkpoint.require_fields(manifest, "adapted", config=dict, scores=list)
     config, device = from_dict(manifest["config"]), resolve_device(device)
-    trained = {key: manifest[key] for key in ("config", "problem", "optimizer") if key in manifest}
+    kept = ("config", "problem", "optimizer", "made_of")
+    trained = {key: manifest[key] for key in kept if key in manifest}
     scores = tuple(manifest["scores"])
-    if isinstance(config.data, ShotsConfig):
+    if problem is None and isinstance(config.data, ShotsConfig):
         checkpoint.require_fields(manifest, "adapted", problem=dict)
         return _adapted_network(config, tensors, scores, trained, device)
-    problem = _problem(config, device)
-    return problem.deploy(_like(problem.initial_parameters(), tensors), scores, trained)
+    problem = problem or _problem(config, device)
+    return problem.deploy(_loaded(_module(problem), tensors, trained), scores, trained)
+
+
+def _loaded(module: Any, tensors: dict[str, Any], trained: dict[str, Any]) -> dict[str, Any]:
+    """A saved model's parameters, once the module's fixed tensors are as they were saved."""
+    from meta_rl import modules
+
+    modules.check_made_of(trained, modules.layers(module))
+    stay = modules.fixed(module).keys()
+    modules.load_fixed(module, {name: value for name, value in tensors.items() if name in stay})
+    learned = {name: value for name, value in tensors.items() if name not in stay}
+    return _like(modules.trainable(module), learned)
 
 
 def _like(own: dict[str, Any], tensors: dict[str, Any]) -> dict[str, Any]:
@@ -554,7 +584,7 @@ def _adapted_network(
 
     shape, outputs = _shapes(trained["problem"])
     network = make_network(shape, outputs, config.network, seeds.generator(0)).to(device)
-    params = _like({n: p.detach() for n, p in network.named_parameters()}, tensors)
+    params = _loaded(network, tensors, trained)
     classifies = trained["problem"]["kind"] == "classification"
     return AdaptedNetwork(network, params, scores, trained, shape, classifies)
 

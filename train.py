@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import warnings
 from dataclasses import dataclass, replace
@@ -14,7 +15,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from commands import given, import_families, run_command, with_data_folder
+from commands import given, import_families, run_command, told, with_data_folder
 from meta_rl.config import Config, from_dict
 from meta_rl.errors import InputError
 from presets import ALGORITHMS, PRESETS, Start, algorithm, build, preset, resolve_device
@@ -222,7 +223,8 @@ def _train(name: str, command: Train, origin: Config | None) -> None:
         learner.learn(callbacks=[recorder, progress, stop])
         progress.close()
         if stop.stopped or learner.iteration < config.iterations:
-            print(f"stopped; continue with: python train.py --resume {folder}")
+            again = told("train.py", "--resume", folder, families=command.families)
+            print(f"stopped; continue with: {again}")
             return
         scores = recorder.test()
     learner.problem.close()
@@ -230,7 +232,8 @@ def _train(name: str, command: Train, origin: Config | None) -> None:
     print(f"mean {learner.problem.score_name} on {tasks} held-out tasks, and 95 % interval:")
     for k, (mean, half) in enumerate(zip(scores.mean(1), margin(scores.numpy()), strict=True)):
         print(f"  after {k} inner steps: {mean:.4g} ± {half:.2g}")
-    print(f"adapt it: python adapt.py {folder}    curves: tensorboard --logdir {folder.parent}")
+    adapt = told("adapt.py", folder, families=command.families)
+    print(f"adapt it: {adapt}    curves: tensorboard --logdir {shlex.quote(str(folder.parent))}")
 
 
 def _run_name(name: str, command: Train) -> str:

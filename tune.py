@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tyro
 
-from commands import given, import_families, run_command, with_data_folder
+from commands import given, import_families, run_command, told, with_data_folder
 from presets import PRESETS, preset
 from tuning.settings import SEARCHES, Settings
 
@@ -46,7 +46,8 @@ def main(arguments: list[str]) -> None:
     print(f"chosen: {chosen['strategy']} (trial {chosen['trial']})")
     print(content["verdict"])
     folder = planned.folder
-    print(f"train it: python train.py --config {folder / 'chosen.json'}")
+    train = told("train.py", "--config", folder / "chosen.json", families=settings.families)
+    print(f"train it: {train}")
     print(f"report: {folder / 'report.html'}    data: tuning.json, trials.csv, comparison.csv")
 
 

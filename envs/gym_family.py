@@ -121,6 +121,37 @@ class GymFamily(Family):
             for parameter in parameters:
                 require_effect(self, parameter)
 
+    def around(self, env: str, settings: Mapping[str, Any] | None = None) -> GymFamily:
+        """A family of one task over another environment, treated as this one's are.
+
+        It has this family's wrappers and time limit, and those of its settings that the other
+        environment has.
+
+        Args:
+            env: a registered id.
+            settings: further ones of the other environment, before this family's.
+
+        Raises:
+            InputError: if the environment cannot be made, or what is given does not fit it.
+        """
+        given = dict(settings or {})
+        other = GymFamily(env, settings=given, wrappers=self._wrappers, horizon=self.horizon)
+        for target, value in self._settings.items():
+            # An environment without it cannot have it set; one given takes the place of ours.
+            if target not in given and other.has(target):
+                given[target] = value
+        if given == dict(settings or {}):
+            return other
+        return GymFamily(env, settings=given, wrappers=self._wrappers, horizon=self.horizon)
+
+    def has(self, target: str) -> bool:
+        """Whether the environment has an argument, attribute or model field of this name."""
+        arguments = argument_names(self._creator) if callable(self._creator) else []
+        try:
+            return bool(self._kind(target, arguments))
+        except InputError:
+            return False
+
     @property
     def summary(self) -> str:
         """Whose environment it is."""

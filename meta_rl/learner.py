@@ -19,6 +19,7 @@ from meta_rl.config import Config, require_effect, to_dict
 from meta_rl.core import InnerLoop
 from meta_rl.errors import InputError, require
 from meta_rl.film import Animation
+from meta_rl.modules import check_made_of, fixed, load_fixed, made_of, module_of
 from meta_rl.naming import part_of, under
 from meta_rl.search import Search
 from meta_rl.trial import Trial, collect, met, score
@@ -201,6 +202,7 @@ class MetaLearner:
             "config": to_dict(self.config),
             "problem": self.problem.describe(),
             "optimizer": self.inner.rule.optimizer(self.meta.rule),
+            "made_of": made_of(self.problem),
         }
         model = problem.deploy(params, tuple(scores[:, 0].tolist()), manifest)
         model.pictures = shown
@@ -235,8 +237,9 @@ class MetaLearner:
             "iteration": self.iteration,
             "samples": self.samples,
             "skipped": self._skipped,
+            "made_of": made_of(self.problem),
         }
-        return manifest, self._tensors()
+        return manifest, {**self._tensors(), **under("fixed", fixed(module_of(self.problem)))}
 
     def restore(self, manifest: dict[str, Any], tensors: dict[str, Tensor]) -> MetaLearner:
         """Continue from a checkpoint's manifest and tensors; returns self.
@@ -247,9 +250,11 @@ class MetaLearner:
         fields = {"config": dict, "problem": dict, "iteration": int, "samples": int}
         checkpoint.require_fields(manifest, "meta", **fields)
         self._check_problem(manifest["problem"])
+        check_made_of(manifest, made_of(self.problem))
         own = {n: value for n, value in self._tensors().items() if not n.startswith("outer.")}
-        kept = {n: value for n, value in tensors.items() if not n.startswith("outer.")}
+        kept = {n: value for n, value in tensors.items() if not n.startswith(("outer.", "fixed."))}
         checkpoint.match_tensors(own, kept)
+        load_fixed(module_of(self.problem), part_of("fixed", tensors))
         self.outer.load_state_dict(part_of("outer", tensors))
         for name, value in own.items():
             value.copy_(tensors[name])

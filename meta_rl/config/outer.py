@@ -162,7 +162,11 @@ class AdamConfig(GradientConfig):
         return [
             *super().conditions(run, facts),
             ("outer.multi_step_fraction", run.inner.steps > 1, several),
-            ("inner.recorded", self.multi_step_fraction < 1, "with --outer.multi-step-fraction < 1"),
+            (
+                "inner.recorded",
+                self.multi_step_fraction < 1,
+                "with --outer.multi-step-fraction < 1",
+            ),
         ]
 
     def make(self, inner: InnerLoop, meta: Meta, problem: Any, run: Config) -> OuterStep:

@@ -78,7 +78,9 @@ def others(value, hint):
         elif option is bool:
             found += [False, True]
         elif option is int:
-            found += [2, 3] if value is None else [value + 1, value + 2] if type(value) is int else [3]
+            found += (
+                [2, 3] if value is None else [value + 1, value + 2] if type(value) is int else [3]
+            )
         elif option is float:
             found += [value / 2, (1 + value) / 2] if value else [0.3, 0.003]
         elif typing.get_origin(option) is tuple:
