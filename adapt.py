@@ -29,9 +29,11 @@ class Adapt:
     task: str | None = None
     """Parameters of the variant, as goal=0.3,-0.2 or gravity=12,length=0.8,force=9."""
     env_id: str | None = None
-    """Any registered Gymnasium environment with the same spaces, instead of a task."""
+    """Any registered Gymnasium environment with the same spaces, instead of a task. Wrappers, time
+    limit and those settings that it has are the family's, where that is a GymFamily."""
     env_kwargs: str = "{}"
-    """JSON object of arguments for --env-id's constructor, or attributes of the environment."""
+    """JSON object of arguments for --env-id's constructor, or attributes of the environment; they
+    come before the family's settings."""
     data: Path | None = None
     """A folder of your own labelled pictures for a few-shot model: one sub-folder for each class;
     pictures beside them, or in a sub-folder unlabelled, are classified."""
@@ -127,8 +129,12 @@ def _variant(command: Adapt, learner: Any) -> tuple[Any, str, str]:
         if not isinstance(arguments, dict):
             raise InputError(f"env_kwargs: expected a JSON object, got {command.env_kwargs!r}.")
         label = command.env_id.replace("/", "-")
-        foreign = GymFamily(command.env_id, settings=arguments)
-        return partial(foreign.make_env, {}), label, f"{command.env_id} {arguments or ''}"
+        family = learner.problem.family
+        if isinstance(family, GymFamily):
+            foreign = family.around(command.env_id, arguments)
+        else:
+            foreign = GymFamily(command.env_id, settings=arguments)
+        return foreign, label, f"{command.env_id} {arguments or ''}"
     family = learner.problem.family
     if command.task is None:
         task = learner.held_out_tasks(1)[0]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import re
 import runpy
+import shlex
 import sys
 import threading
 import traceback
@@ -56,13 +57,27 @@ def import_families(file: Path | None) -> None:
         return
     if not file.is_file():
         raise InputError(f"families: expected a Python file, got {file}.")
-    sys.path.insert(0, str(file.resolve().parent))  # for modules of yours beside it
+    import envs  # before the folder's own module of this name could take its place
+
+    del envs
+    sys.path.append(str(file.resolve().parent))  # for modules of yours beside it; ours come first
     try:
         runpy.run_path(str(file))
     except InputError:
         raise
     except FOREIGN as error:
         raise InputError(f"families: {file} raised {type(error).__name__}: {error}") from error
+
+
+def told(*words: object, families: Path | None = None) -> str:
+    """A command line to paste into a shell, for people.
+
+    Args:
+        words: the command's, such as ``adapt.py`` and a run folder.
+        families: a person's own file, without which the run is not found.
+    """
+    further = ["--families", families] if families else []
+    return shlex.join(["python", *(str(word) for word in (*words, *further))])
 
 
 def with_data_folder(arguments: list[str]) -> list[str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -18,6 +19,7 @@ from meta_rl.config import (
     EpisodesConfig,
     EvalConfig,
     EvolutionConfig,
+    Facts,
     GeneticConfig,
     InnerConfig,
     NetworkConfig,
@@ -25,13 +27,19 @@ from meta_rl.config import (
     ReptileConfig,
     ShotsConfig,
     TRPOConfig,
+    distance,
     from_dict,
+    require_effect,
 )
 from meta_rl.errors import InputError, require, unknown
+from meta_rl.shadowing import require_own
+
+require_own(Path(__file__).resolve().parent, "agents", "envs")
 
 if TYPE_CHECKING:
     from meta_rl import AdaptedNetwork, AdaptedPolicy, MetaLearner
     from meta_rl.pruning import Layer
+    from meta_rl.types import Problem
 
 
 def _episodes(
@@ -74,9 +82,7 @@ def _images(
             ways=ways,
             rotations=rotations,
         ),
-        network=NetworkConfig(
-            kind="convolutional", channels=64 if paper and not mini else 32, activation="relu"
-        ),
+        network=NetworkConfig(kind="convolutional", channels=64 if paper and not mini else 32),
         eval=EvalConfig(every=500, tasks=100, steps=10 if mini else 3, test_tasks=600),
     )
 
@@ -187,7 +193,7 @@ def _reptile(config: Config) -> Config:
         return replace(config, outer=ReptileConfig(optimizer="adam", learning_rate=1e-3))
     if isinstance(config.data, ShotsConfig):
         steps, size = max(5, config.inner.steps), 2 * config.inner.step_size
-        config = _inner(config, steps=steps, step_size=size, learn_step_size=False)
+        config = _inner(config, steps=steps, step_size=size, learn_step_size=False, recorded=False)
         return replace(config, outer=ReptileConfig(learning_rate=1.0))
     # Each inner step costs episodes, and nobody learns its size: fewer and longer ones.
     steps, size = max(2, config.inner.steps), 3 * config.inner.step_size
@@ -211,7 +217,10 @@ def _alfa(config: Config) -> Config:
 def _cavia(config: Config) -> Config:
     """Zintgraf et al. 2019: a few context numbers, adapted by a step size of 1; no convolutions."""
     inner = replace(config.inner, adapts="context", step_size=1.0)
-    return replace(config, inner=inner, network=replace(config.network, kind="mlp", context=4))
+    network = NetworkConfig(
+        hidden=config.network.hidden, activation=config.network.activation, context=4
+    )
+    return replace(config, inner=inner, network=network)
 
 
 def _emaml(config: Config) -> Config:
@@ -265,6 +274,8 @@ def _population(config: Config, outer: EvolutionConfig | GeneticConfig) -> Confi
     data: Any = replace(config.data, tasks=min(5, config.data.tasks))
     if isinstance(data, EpisodesConfig):
         data = replace(data, episodes=min(5, data.episodes))
+    else:  # there is no meta-gradient to record
+        config = _inner(config, recorded=False)
     return replace(config, outer=outer, data=data)
 
 
@@ -346,6 +357,7 @@ def build(
     device: str = "cpu",
     init_sb3: str | Path | None = None,
     start: Start | None = None,
+    origin: Config | None = None,
 ) -> MetaLearner:
     """A learner at the start of meta-training.
 
@@ -357,10 +369,12 @@ def build(
         init_sb3: zip of a stable-baselines3 PPO or A2C, whose actor is where theta starts instead
             of at random. Nothing in it is unpickled.
         start: another place where theta starts: another run, or experts of single tasks.
+        origin: settings that these were derived from; the nearest preset if not given. A setting
+            that would have no effect is refused unless they have it too.
 
     Raises:
-        InputError: if the family is unknown, the device is not there, or the zip or start does not
-            fit.
+        InputError: if the family is unknown, the device is not there, the zip or start does not
+            fit, or a setting would have no effect.
     """
     from meta_rl import MetaLearner, memory, parallel
 
@@ -371,6 +385,8 @@ def build(
         config = replace(config, blocks=blocks)  # to be kept when resumed by fewer processes
     config = with_data(config, None)
     problem = _problem(config, resolve_device(device))
+    origin = origin or _nearest(config)
+    require_effect(config, origin, _facts(problem))
     if init_sb3 is not None:
         from agents.sb3 import read_parameters
 
@@ -379,12 +395,46 @@ def build(
         problem.policy.load_state_dict(read_parameters(init_sb3, problem.policy))
     if start is not None:
         _module(problem).load_state_dict(start.theta(problem, config))
-    learner = MetaLearner(problem, config)
+    learner = MetaLearner(problem, config, origin)
     if start is not None and start.step_size is not None:
         inner = replace(config.inner, step_size=start.step_size)
         # The outer step may have drawn its population around the step sizes: all of it is carried.
-        learner.restore(*MetaLearner(problem, replace(config, inner=inner)).state())
+        learner.restore(*MetaLearner(problem, replace(config, inner=inner), origin).state())
     return learner
+
+
+def _nearest(config: Config) -> Config | None:
+    """The preset of the same family, by any algorithm, that the settings differ least from."""
+    own = [known for known in PRESETS.values() if known.family == config.family]
+    if not own and isinstance(config.data, EpisodesConfig):
+        own = [_episodes(config.family)]
+    found = []
+    for known in own:
+        for change in ALGORITHMS.values():
+            with suppress(InputError):  # one that does not fit
+                found.append(change(known))
+    return min(found, key=lambda one: distance(one, config), default=None)
+
+
+def _facts(problem: Any) -> Facts:
+    """What settings depend on of a problem that was made here."""
+    import gymnasium as gym
+    import numpy as np
+
+    from envs import Family
+    from meta_rl import Reinforcement
+
+    family = problem.family
+    if not isinstance(problem, Reinforcement):
+        return Facts(classes=family.kind == "classification")
+    space = family.action_space
+    box = isinstance(space, gym.spaces.Box)
+    return Facts(
+        continuous=box,
+        bounded=bool((np.isfinite(space.low) & np.isfinite(space.high)).any()) if box else None,
+        horizon=family.horizon,
+        single_environments=family.takes_workers if isinstance(family, Family) else None,
+    )
 
 
 def prune(
@@ -417,7 +467,7 @@ def prune(
     network = resized(learner.config.network, [len(units) for units in kept])
     last = learner.config.iterations if iterations is None else learner.iteration + iterations
     config = replace(learner.config, network=network, iterations=max(1, last))
-    smaller = build(config, str(learner.problem.device))
+    smaller = build(config, str(learner.problem.device), origin=config)
     manifest, tensors = learner.state()
     return smaller.restore(manifest, pruning.cut(learner, tensors, layers, kept))
 
@@ -431,9 +481,9 @@ def hidden_layers(learner: MetaLearner) -> list[Layer]:
 
 def _module(problem: Any) -> Any:
     """The policy or network whose parameters theta is."""
-    from meta_rl import Reinforcement
+    from meta_rl.modules import module_of
 
-    return problem.policy if isinstance(problem, Reinforcement) else problem.network
+    return module_of(problem)
 
 
 def with_data(config: Config, folder: str | Path | None) -> Config:
@@ -473,6 +523,7 @@ def load(
     device: str = "cpu",
     with_images: bool = True,
     data: str | Path | None = None,
+    problem: Problem | None = None,
 ) -> MetaLearner:
     """The learner of a run folder or checkpoint, where it stopped.
 
@@ -482,10 +533,13 @@ def load(
         with_images: whether the images that it was trained on are opened; without them it can be
             adapted to labelled images of one's own, and nothing else.
         data: the folder where its data are now, if they were moved.
+        problem: what it was trained on, if that was made of a family, network or policy of one's
+            own: another ``Supervised`` or ``Reinforcement`` of the same. Its weights are
+            overwritten.
 
     Raises:
-        InputError: if there is no checkpoint that is whole, it does not fit its own config, or its
-            data are not there.
+        InputError: if there is no checkpoint that is whole, it does not fit its own config or the
+            problem, or its data are not there.
     """
     from envs import IMAGES
     from meta_rl import MetaLearner, checkpoint
@@ -495,17 +549,27 @@ def load(
         warnings.warn(line, stacklevel=2)
     checkpoint.require_fields(manifest, "meta", config=dict, problem=dict)
     config = with_data(from_dict(manifest["config"]), data)
-    if with_images:
+    if with_images and problem is None:
         check_data(config)
-    if with_images or config.family not in IMAGES:
-        learner = build(config, device)
+    if problem is not None:
+        learner = MetaLearner(problem, config, origin=config)
+    elif with_images or config.family not in IMAGES:
+        learner = build(config, device, origin=config)
     else:
-        learner = MetaLearner(_without_images(config, manifest["problem"], device), config)
+        without = _without_images(config, manifest["problem"], device)
+        learner = MetaLearner(without, config, origin=config)
     return learner.restore(manifest, tensors)
 
 
-def load_adapted(folder: str | Path, device: str = "cpu") -> AdaptedPolicy | AdaptedNetwork:
+def load_adapted(
+    folder: str | Path, device: str = "cpu", problem: Problem | None = None
+) -> AdaptedPolicy | AdaptedNetwork:
     """The model that ``adapt.py`` saved, with ``predict``.
+
+    Args:
+        folder: the model's.
+        device: as in :func:`build`.
+        problem: as in :func:`load`, for a family, network or policy of one's own.
 
     Raises:
         InputError: if the folder is missing, damaged, or holds something else.
@@ -515,15 +579,27 @@ def load_adapted(folder: str | Path, device: str = "cpu") -> AdaptedPolicy | Ada
     manifest, tensors = checkpoint.load(Path(folder))
     checkpoint.require_fields(manifest, "adapted", config=dict, scores=list)
     config, device = from_dict(manifest["config"]), resolve_device(device)
-    trained = {key: manifest[key] for key in ("config", "problem", "optimizer") if key in manifest}
+    kept = ("config", "problem", "optimizer", "made_of")
+    trained = {key: manifest[key] for key in kept if key in manifest}
     scores = tuple(manifest["scores"])
     if not all(type(score) in (int, float) for score in scores):
         raise InputError(f"checkpoint: expected numbers as scores, got {scores!r:.80}.")
-    if isinstance(config.data, ShotsConfig):
+    if problem is None and isinstance(config.data, ShotsConfig):
         checkpoint.require_fields(manifest, "adapted", problem=dict)
         return _adapted_network(config, tensors, scores, trained, device)
-    problem = _problem(config, device)
-    return problem.deploy(_like(problem.initial_parameters(), tensors), scores, trained)
+    problem = problem or _problem(config, device)
+    return problem.deploy(_loaded(_module(problem), tensors, trained), scores, trained)
+
+
+def _loaded(module: Any, tensors: dict[str, Any], trained: dict[str, Any]) -> dict[str, Any]:
+    """A saved model's parameters, once the module's fixed tensors are as they were saved."""
+    from meta_rl import modules
+
+    modules.check_made_of(trained, modules.layers(module))
+    stay = modules.fixed(module).keys()
+    modules.load_fixed(module, {name: value for name, value in tensors.items() if name in stay})
+    learned = {name: value for name, value in tensors.items() if name not in stay}
+    return _like(modules.trainable(module), learned)
 
 
 def _like(own: dict[str, Any], tensors: dict[str, Any]) -> dict[str, Any]:
@@ -548,7 +624,7 @@ def _adapted_network(
 
     shape, outputs = _shapes(trained["problem"])
     network = make_network(shape, outputs, config.network, seeds.generator(0)).to(device)
-    params = _like({n: p.detach() for n, p in network.named_parameters()}, tensors)
+    params = _loaded(network, tensors, trained)
     classifies = trained["problem"]["kind"] == "classification"
     return AdaptedNetwork(network, params, scores, trained, shape, classifies)
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from commands import import_families, parse, run_command
+from commands import import_families, parse, run_command, told
 from meta_rl import files
 from meta_rl.errors import InputError, require
 
@@ -76,8 +76,9 @@ def main(arguments: list[str]) -> None:
     if len(done) == 1:
         raise InputError("keep: expected a share that comes to its end, got none; see above.")
     run = done[-1][1].run
-    print(f"adapt it: python adapt.py {run}")
-    print(f"train on: python train.py --resume {run} --iterations N")
+    print(f"adapt it: {told('adapt.py', run, families=command.families)}")
+    again = told("train.py", "--resume", run, families=command.families)
+    print(f"train on: {again} --iterations N")
 
 
 def _check(command: Prune) -> None:

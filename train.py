@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import sys
 import warnings
 from dataclasses import dataclass, replace
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from commands import given, import_families, parse, run_command, with_data_folder
+from commands import given, import_families, parse, run_command, told, with_data_folder
 from meta_rl.config import Config, from_dict, to_dict
 from meta_rl.errors import InputError
 from presets import (
@@ -109,7 +110,9 @@ def _main(arguments: list[str]) -> None:
     )
     if resumed:
         _check_resumed(command, resumed)
-    _train(name or (command.config.family if file else DEFAULT), command)
+    # What a file says was chosen, setting by setting; what a preset or a run has was not.
+    origin = None if read else default.config
+    _train(name or (command.config.family if file else DEFAULT), command, origin)
 
 
 def _check_resumed(command: Train, resumed: Train) -> None:
@@ -204,7 +207,11 @@ def _restarted(log_dir: Path) -> Path | None:
 
 
 def _train(name: str, command: Train) -> None:
-    from meta_rl import checkpoint, files, parallel
+    pass
+
+
+def _train(name: str, command: Train, origin: Config | None) -> None:
+    from meta_rl import checkpoint, parallel
     from meta_rl.callbacks import ProgressBar, RunRecorder, StopOnSignal
 
     again = None if command.resume else _restarted(command.log_dir)
@@ -214,7 +221,8 @@ def _train(name: str, command: Train) -> None:
         config = replace(config, blocks=newest[1]["config"].get("blocks") or 1)
         check_data(config)
     start = _start(command)
-    learner = build(config, resolve_device(command.device), command.init_sb3, start)
+    device = resolve_device(command.device)
+    learner = build(config, device, command.init_sb3, start, origin)
     config = learner.config
     if folder and newest:
         _, manifest, tensors, damaged = newest
@@ -251,19 +259,21 @@ def _train(name: str, command: Train) -> None:
         learner.learn(callbacks=[recorder, progress, stop])
         progress.close()
         if learner.iteration < config.iterations:
-            print(f"stopped; continue with: python train.py --resume {folder}")
+            again = told("train.py", "--resume", folder, families=command.families)
+            print(f"stopped; continue with: {again}")
             return
         recorder.save()
-        scores = _tested(recorder, stop) if config.eval.test else None
+        scores = _tested(recorder, stop, command) if config.eval.test else None
     learner.problem.close()
     if scores is None:
         print("not tested: --eval.no-test")
     else:
         _tell(scores, learner.problem.score_name)
-    print(f"adapt it: python adapt.py {folder}    curves: tensorboard --logdir {folder.parent}")
+    adapt = told("adapt.py", folder, families=command.families)
+    print(f"adapt it: {adapt}    curves: tensorboard --logdir {shlex.quote(str(folder.parent))}")
 
 
-def _tested(recorder: RunRecorder, stop: StopOnSignal) -> Tensor:
+def _tested(recorder: RunRecorder, stop: StopOnSignal, command: Train) -> Tensor:
     """Score a trained run that is saved on the tasks kept for the end.
 
     A signal stops that at once, with exit status 128 and its number.
@@ -275,9 +285,9 @@ def _tested(recorder: RunRecorder, stop: StopOnSignal) -> Tensor:
         with stop.at_once():
             return recorder.test(progress)
     except BaseException as error:
+        again = told("train.py", "--resume", recorder.folder, families=command.families)
         print(
-            "training is done and saved, its final test was not finished; test it with: "
-            f"python train.py --resume {recorder.folder}",
+            f"training is done and saved, its final test was not finished; test it with: {again}",
             file=sys.stderr,
         )
         if isinstance(error, Stopped):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tyro
 
-from commands import given, import_families, parse, run_command, with_data_folder
+from commands import given, import_families, parse, run_command, told, with_data_folder
 from presets import PRESETS, preset
 from tuning.settings import SEARCHES, Settings
 
@@ -48,7 +48,8 @@ def main(arguments: list[str]) -> None:
     print(content["verdict"])
     folder = planned.folder
     record(planned, content, comparison)
-    print(f"train it: python train.py --config {folder / 'chosen.json'}")
+    train = told("train.py", "--config", folder / "chosen.json", families=settings.families)
+    print(f"train it: {train}")
     print(f"report: {folder / 'report.html'}    data: tuning.json, trials.csv, comparison.csv")
 
 

@@ -184,7 +184,7 @@ def fitted_step_size(
     tasks, steps = problem.sample_tasks(config.data.tasks, seed), config.inner.steps
     for share in TRIED:
         inner = replace(config.inner, step_size=share * config.inner.step_size)
-        learner = MetaLearner(given, replace(config, inner=inner))
+        learner = MetaLearner(given, replace(config, inner=inner), origin=config)
         meta = learner.meta._replace(theta=theta)
         try:
             batches = collect(given, learner.inner, meta, tasks, steps, seed)

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
+from typing import Any
 
 import gymnasium as gym
 import torch
 from stable_baselines3 import PPO
 from stable_baselines3.common.preprocessing import is_image_space
+from stable_baselines3.common.vec_env import VecNormalize
 from torch import nn
 
 from agents.files import check_new_file
@@ -89,14 +91,16 @@ def check_exportable(policy: nn.Module, env: gym.Env) -> None:
         raise InputError(
             f"observation space: expected a Box of {inputs} numbers, no image, got {space}."
         )
-    layer = env
-    while isinstance(layer, gym.Wrapper):
-        if isinstance(layer, gym.wrappers.NormalizeObservation):
+    layer: Any = env
+    while layer is not None:
+        named = isinstance(layer, gym.wrappers.NormalizeObservation)
+        if named or (isinstance(layer, VecNormalize) and layer.norm_obs):
             raise InputError(
-                "stable-baselines3: expected raw observations, got NormalizeObservation, whose "
+                f"stable-baselines3: expected raw observations, got {type(layer).__name__}, whose "
                 "statistics live in the environment and would not be in the zip."
             )
-        layer = layer.env
+        held = vars(layer)
+        layer = held.get("venv") or held.get("env") or next(iter(held.get("envs", ())), None)
 
 
 def save_ppo(ppo: PPO, file: Path) -> None:

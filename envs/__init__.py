@@ -104,16 +104,24 @@ def make_family(name: str) -> Family:
     raise unknown("family", [*FAMILIES, *IDS], name, "One of your own? Give --families FILE.py.")
 
 
-def register(family: Family) -> Family:
+def register(family: Family, replace: bool = False) -> Family:
     """Make a family known by its id to presets, commands and checkpoints; returns it.
 
+    Args:
+        family: an instance.
+        replace: whether it takes the place of another one with its id, as when the cell of a
+            notebook runs again.
+
     Raises:
-        InputError: if another family has this id, or this is a class.
+        InputError: if another family has this id and is not to be replaced, or this is a class.
     """
     if isinstance(family, type):
         name = family.__name__
         raise InputError(f"family: expected a family, got the class; write register({name}()).")
-    if family.id in FAMILIES:
-        raise InputError(f"family: there is a {family.id!r} already; give yours another id.")
+    if family.id in FAMILIES and not replace:
+        raise InputError(
+            f"family: there is a {family.id!r} already; give yours another id, or take its place "
+            "by register(..., replace=True)."
+        )
     FAMILIES[family.id] = family
     return family

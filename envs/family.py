@@ -45,6 +45,11 @@ class Family(ABC):
         return (inspect.getdoc(type(self)) or self.id).splitlines()[0]
 
     @property
+    def takes_workers(self) -> bool:
+        """Whether it is stepped by single environments, which ``workers`` can share out."""
+        return self.tensor_env is None
+
+    @property
     def parameters(self) -> dict[str, str]:
         """What tasks differ in: name to range and unit."""
         return {p.name: f"{p.expected()} {p.unit}".strip() for p in self.space.parameters}

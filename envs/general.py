@@ -18,8 +18,9 @@ from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
 from gymnasium.vector.utils import batch_space
 from torch import Tensor
 
+from envs.main_module import require_guard
 from meta_rl import console
-from meta_rl.errors import FOREIGN, InputError, require
+from meta_rl.errors import FOREIGN, InputError, refuse_running_statistics, require
 from meta_rl.types import Step, Task
 
 WORKER_TIMEOUT = 600.0
@@ -129,6 +130,7 @@ class GymVec:
 
     def _open(self, task: Task) -> gym.vector.VectorEnv:
         sample = _made(self._make_env, task)
+        refuse_running_statistics(sample)
         spaces = self._space, _ = (sample.observation_space, sample.action_space)
         sample.close()
         count = self.rows[0] * self.rows[1]
@@ -138,6 +140,7 @@ class GymVec:
         blocks = [partial(_Block, self._make_env, int(s[0]), len(s), *spaces) for s in shares]
         if not self._workers:
             return SyncVectorEnv(blocks, copy=False, autoreset_mode=AutoresetMode.DISABLED)
+        require_guard()
         try:
             # Forking a process that runs torch's threads can hang.
             return AsyncVectorEnv(
@@ -145,9 +148,10 @@ class GymVec:
             )
         except (EOFError, OSError) as error:
             raise InputError(
-                f"environment: workers cannot be started: {error!r}. What makes the environment "
-                "must be importable in another process; or give --data.workers 0."
-            ) from error
+                'environment: workers cannot be started; a script needs `if __name__ == "__main__":` '
+                f"around what it does, and what makes the environment must be importable: {error!r}."
+                " Or step in this process: workers=0 (--data.workers 0)."
+            ) from None
 
     def _call(self, method: str, *arguments: Any, **named: Any) -> dict[str, np.ndarray]:
         """What ``reset`` or ``step`` of the vector environment observes."""

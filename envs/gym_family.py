@@ -19,7 +19,7 @@ from envs.parameters import Parameter, ParameterSpace
 from envs.physics import MODEL_FIELD, Change, change_model, load_mujoco
 from envs.pinned import pinned_class
 from envs.rendering import prepare_rendering
-from meta_rl.errors import FOREIGN, InputError, hint, require
+from meta_rl.errors import FOREIGN, InputError, hint, refuse_running_statistics, require
 from meta_rl.types import Task
 
 MAKE_ARGUMENTS = ("render_mode", "max_episode_steps")  # of gymnasium.make itself
@@ -53,7 +53,8 @@ class GymFamily(Family):
             was changed in it by hand, one episode after another (not copied, and not closed).
         parameters: what tasks differ in; none for a family of the single task ``{}``.
         settings: further arguments, attributes or model fields, the same in all tasks.
-        wrappers: applied to every environment, the first innermost.
+        wrappers: applied to every environment, the first innermost; none that keeps running
+            statistics, as ``NormalizeObservation`` does.
         horizon: steps after which an episode is truncated, at most the environment's own limit
             where a function sets one; the environment's own when None.
         id: the family's; the environment's when None.
@@ -62,7 +63,7 @@ class GymFamily(Family):
 
     Raises:
         InputError: if the id or the arguments are wrong, a parameter cannot be applied or has no
-            effect, the spaces are not supported or differ between tasks, or the environment has no
+            effect, a wrapper normalizes by running statistics, the spaces are not supported or differ between tasks, or the environment has no
             time limit and no horizon is given.
     """
 
@@ -99,6 +100,7 @@ class GymFamily(Family):
                     "argument."
                 )
         sample = self._build({p.name: value_at(p, 0.5) for p in parameters})
+        refuse_running_statistics(sample)
         self.id = id or (sample.spec.id if sample.spec else type(sample.unwrapped).__name__)
         limit = time_limit(sample)
         if limit is None:
@@ -118,6 +120,37 @@ class GymFamily(Family):
         if try_parameters:
             for parameter in parameters:
                 require_effect(self, parameter)
+
+    def around(self, env: str, settings: Mapping[str, Any] | None = None) -> GymFamily:
+        """A family of one task over another environment, treated as this one's are.
+
+        It has this family's wrappers and time limit, and those of its settings that the other
+        environment has.
+
+        Args:
+            env: a registered id.
+            settings: further ones of the other environment, before this family's.
+
+        Raises:
+            InputError: if the environment cannot be made, or what is given does not fit it.
+        """
+        given = dict(settings or {})
+        other = GymFamily(env, settings=given, wrappers=self._wrappers, horizon=self.horizon)
+        for target, value in self._settings.items():
+            # An environment without it cannot have it set; one given takes the place of ours.
+            if target not in given and other.has(target):
+                given[target] = value
+        if given == dict(settings or {}):
+            return other
+        return GymFamily(env, settings=given, wrappers=self._wrappers, horizon=self.horizon)
+
+    def has(self, target: str) -> bool:
+        """Whether the environment has an argument, attribute or model field of this name."""
+        arguments = argument_names(self._creator) if callable(self._creator) else []
+        try:
+            return bool(self._kind(target, arguments))
+        except InputError:
+            return False
 
     @property
     def summary(self) -> str:

@@ -80,6 +80,11 @@ class Locomotion(Family):
             change_model(attrgetter("model")(robot.unwrapped), changes)
         return _Rewarded(robot, self.reward, task)
 
+    @property
+    def takes_workers(self) -> bool:
+        """No: MuJoCo has threads of its own."""
+        return False
+
     def make_vec(
         self,
         num_tasks: int,

@@ -46,7 +46,9 @@ def adapted(
     for number, run in enumerate(algorithm.runs):
         learner, meta = run.learner, run.learner.deployed
         if random:
-            fresh = presets.build(learner.config, str(learner.problem.device))
+            fresh = presets.build(
+                learner.config, str(learner.problem.device), origin=learner.config
+            )
             meta = Meta(fresh.meta.theta, meta.rule)
         found = _adapt(learner, meta, tasks, steps, seeds.derive(seed, number), tick)
         scores.append(found[0])

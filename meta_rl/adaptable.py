@@ -15,7 +15,8 @@ from meta_rl.errors import InputError
 def check_adaptable(network: nn.Module, inputs: Tensor | None = None) -> None:
     """Refuse a module that cannot be called with M sets of parameters side by side.
 
-    Parameters that two layers share are fine: they adapt as one.
+    Parameters that two layers share are fine: they adapt as one. Frozen ones
+    (``requires_grad=False``) stay as they are, in the inner loop and in the outer.
 
     Args:
         network: called with parameters from outside, by ``torch.func.functional_call``.
@@ -34,7 +35,7 @@ def check_adaptable(network: nn.Module, inputs: Tensor | None = None) -> None:
             raise _refused(
                 name, "a tensor of known shape", "a lazy one", "call the network once on a batch"
             )
-    if not any(True for _ in network.parameters()):
+    if not any(parameter.requires_grad for parameter in network.parameters()):
         raise _refused("network", "parameters to adapt", "none", "give it a layer that learns")
     for name, module in network.named_modules():
         _check_layer(name or "network", module)
@@ -66,7 +67,8 @@ def _check_layer(name: str, layer: nn.Module) -> None:
 
 def _try(network: nn.Module, inputs: Tensor) -> None:
     """Call and differentiate it for two tasks; its buffers are put back if it changed them."""
-    params = {name: value.detach() for name, value in network.named_parameters()}
+    learned = (item for item in network.named_parameters() if item[1].requires_grad)
+    params = {name: value.detach() for name, value in learned}
     before = {name: value.clone() for name, value in network.named_buffers()}
 
     def total(params: dict[str, Tensor], inputs: Tensor) -> Tensor:

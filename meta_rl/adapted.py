@@ -12,6 +12,7 @@ from torch.func import functional_call
 
 from meta_rl import checkpoint, seeds
 from meta_rl.errors import InputError
+from meta_rl.modules import fixed
 from meta_rl.types import Params, Policy
 
 if TYPE_CHECKING:
@@ -153,4 +154,5 @@ def _save(model: AdaptedPolicy | AdaptedNetwork, folder: str | Path) -> Path:
     if "config" not in model.manifest:
         raise InputError("save: expected a model that a learner adapted, got one without a config.")
     manifest = {"kind": "adapted", **model.manifest, "scores": list(model.scores)}
-    return checkpoint.save(Path(folder), manifest, model.params)
+    module = model.policy if isinstance(model, AdaptedPolicy) else model.network
+    return checkpoint.save(Path(folder), manifest, {**model.params, **fixed(module)})

@@ -63,3 +63,27 @@ def hint(got: str, known: Iterable[str], otherwise: str = "") -> str:
     near = difflib.get_close_matches(got, list(known), 1)
     told = f"Did you mean {near[0]!r}?" if near else otherwise
     return told and f" {told}"
+
+
+def refuse_running_statistics(env: Any) -> None:
+    """Refuse an environment that normalizes by statistics of what it has met so far.
+
+    Args:
+        env: of Gymnasium, or a vector environment of stable-baselines3; all its layers are looked
+            at.
+
+    Raises:
+        InputError: naming the layer.
+    """
+    layer = env
+    while layer is not None:
+        held = vars(layer) if hasattr(layer, "__dict__") else {}
+        if any("RunningMeanStd" in type(value).__name__ for value in held.values()):
+            raise InputError(
+                f"environment: expected observations and rewards as they are, got "
+                f"{type(layer).__name__}: each row would keep running statistics of its own, which "
+                "are thrown away and never saved, so that the saved policy would see other numbers."
+                " Leave it out, or scale by fixed numbers (gymnasium.wrappers.TransformObservation)."
+            )
+        inner = held.get("envs") or [held.get("env", held.get("venv"))]
+        layer = inner[0]

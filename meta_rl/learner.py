@@ -16,10 +16,11 @@ from tqdm import tqdm
 
 from meta_rl import checkpoint, parallel, seeds
 from meta_rl.adapted import AdaptedNetwork, AdaptedPolicy
-from meta_rl.config import Config, to_dict
+from meta_rl.config import Config, require_effect, to_dict
 from meta_rl.core import InnerLoop
 from meta_rl.errors import InputError, require
 from meta_rl.film import Animation
+from meta_rl.modules import check_made_of, fixed, load_fixed, made_of, module_of
 from meta_rl.naming import part_of, under
 from meta_rl.search import Search
 from meta_rl.trial import Trial, collect, met, score
@@ -42,9 +43,15 @@ class MetaLearner:
     Args:
         problem: reinforcement learning on a family, or supervised few-shot learning.
         config: the run's settings.
+        origin: settings that these were derived from, such as a checkpoint's: what they have is
+            not refused where it has no effect.
+
+    Raises:
+        InputError: if a setting of the inner or outer loop would have no effect.
     """
 
-    def __init__(self, problem: Problem, config: Config):
+    def __init__(self, problem: Problem, config: Config, origin: Config | None = None):
+        require_effect(config, origin, parts=("", "inner", "outer"))
         self.problem, self.config = problem, config
         rule = config.inner.make_rule(seeds.derive(config.seed, seeds.INITIAL, 1))
         differentiable = InnerLoop(
@@ -223,6 +230,7 @@ class MetaLearner:
             "config": to_dict(self.config),
             "problem": self.problem.describe(),
             "optimizer": self.inner.rule.optimizer(self.meta.rule),
+            "made_of": made_of(self.problem),
         }
         model = problem.deploy(params, tuple(scores[:, 0].tolist()), manifest)
         model.pictures = shown
@@ -254,8 +262,14 @@ class MetaLearner:
         They are those after the last whole iteration, whatever has cut off the one after it.
         """
         counters, tensors = self._last_whole or (self._counters(), self._tensors())
-        described = {"config": to_dict(self.config), "problem": self.problem.describe()}
-        return {"kind": "meta", **described, **counters}, tensors
+        manifest = {
+            "kind": "meta",
+            "config": to_dict(self.config),
+            "problem": self.problem.describe(),
+            **counters,
+            "made_of": made_of(self.problem),
+        }
+        return manifest, {**tensors, **under("fixed", fixed(module_of(self.problem)))}
 
     def restore(self, manifest: dict[str, Any], tensors: dict[str, Tensor]) -> MetaLearner:
         """Continue from a checkpoint's manifest and tensors; returns self.
@@ -270,11 +284,13 @@ class MetaLearner:
         checkpoint.require_fields(manifest, "meta", **fields)
         iteration, samples, skipped = (checkpoint.counter(manifest, name) for name in COUNTERS)
         self._check_problem(manifest["problem"])
+        check_made_of(manifest, made_of(self.problem))
         own = {n: value for n, value in self._tensors().items() if not n.startswith("outer.")}
-        kept = {n: value for n, value in tensors.items() if not n.startswith("outer.")}
+        kept = {n: value for n, value in tensors.items() if not n.startswith(("outer.", "fixed."))}
         checkpoint.match_tensors(own, kept)
         checkpoint.require_finite(kept)
         checkpoint.warn_of_versions(manifest)
+        load_fixed(module_of(self.problem), part_of("fixed", tensors))
         self.outer.load_state_dict(part_of("outer", tensors))
         for name, value in own.items():
             value.copy_(tensors[name])

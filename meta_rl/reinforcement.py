@@ -21,6 +21,7 @@ from meta_rl.checkpoint import describe_space
 from meta_rl.config import EpisodesConfig
 from meta_rl.errors import InputError, NotFiniteError
 from meta_rl.film import FRAMES, Animation, film
+from meta_rl.modules import trainable
 from meta_rl.recording import Recorded
 from meta_rl.tasks import select
 from meta_rl.threads import one_thread
@@ -101,8 +102,8 @@ class Reinforcement:
         self._renders = True  # until it has failed
 
     def initial_parameters(self) -> Params:
-        """The policy's own parameters."""
-        return {name: p.detach().clone() for name, p in self.policy.named_parameters()}
+        """The policy's own parameters, but for frozen ones (``requires_grad=False``)."""
+        return trainable(self.policy)
 
     def sample_tasks(self, n: int, seed: int) -> list[Task]:
         """Draw n tasks of the family."""

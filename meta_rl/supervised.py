@@ -18,6 +18,7 @@ from meta_rl.adapted import AdaptedNetwork
 from meta_rl.config import ShotsConfig
 from meta_rl.errors import InputError
 from meta_rl.film import Animation
+from meta_rl.modules import trainable
 from meta_rl.pictures import episode_figure, regression_figure
 from meta_rl.tasks import over_tasks, select
 from meta_rl.types import Params, Task
@@ -124,8 +125,8 @@ class Supervised:
         self.score_name = "accuracy" if self.maximizes else "loss"
 
     def initial_parameters(self) -> Params:
-        """The network's own parameters."""
-        return {name: p.detach().clone() for name, p in self.network.named_parameters()}
+        """The network's own parameters, but for frozen ones (``requires_grad=False``)."""
+        return trainable(self.network)
 
     def sample_tasks(self, n: int, seed: int) -> list[Task]:
         """Draw n tasks of the family's first split."""

@@ -5,6 +5,7 @@ than beside the code they configure. Invalid settings are refused when they are 
 """
 
 from meta_rl.config.data import EpisodesConfig, EvalConfig, NetworkConfig, ShotsConfig
+from meta_rl.config.effects import Facts, distance, require_effect
 from meta_rl.config.evolution import EvolutionConfig, GeneticConfig
 from meta_rl.config.inner import InnerConfig
 from meta_rl.config.outer import (
@@ -22,6 +23,7 @@ __all__ = [
     "EpisodesConfig",
     "EvalConfig",
     "EvolutionConfig",
+    "Facts",
     "GeneticConfig",
     "InnerConfig",
     "NetworkConfig",
@@ -30,6 +32,8 @@ __all__ = [
     "ReptileConfig",
     "ShotsConfig",
     "TRPOConfig",
+    "distance",
     "from_dict",
+    "require_effect",
     "to_dict",
 ]

@@ -9,6 +9,8 @@ from typing import Any, Literal
 
 from meta_rl.errors import require
 
+UNIONS = (types.UnionType, typing.Union)  # X | Y, and the form that Literal[...] | None has
+
 
 def require_types(config: Any, prefix: str) -> None:
     """Refuse settings whose type is not the declared one, or that are too large for a tensor.
@@ -19,8 +21,9 @@ def require_types(config: Any, prefix: str) -> None:
     for name, hint in typing.get_type_hints(type(config)).items():
         value = getattr(config, name)
         if not _fits(value, hint):
-            literal = typing.get_origin(hint) is Literal
-            one_of = "one of " + ", ".join(map(repr, typing.get_args(hint)))
+            words = [w for option in _options(hint) for w in typing.get_args(option)]
+            one_of = "one of " + ", ".join(map(repr, words))
+            literal = any(typing.get_origin(option) is Literal for option in _options(hint))
             expected = one_of if literal else getattr(hint, "__name__", str(hint))
             require(False, f"{prefix}.{name}".lstrip("."), expected, value)
         counts = name != "seed" and float not in (hint, *typing.get_args(hint))
@@ -38,11 +41,16 @@ def require_if_given(what: str, expected: str, got: float | None) -> None:
     require(got is None or got > 0, what, expected, got)
 
 
+def _options(hint: Any) -> tuple[Any, ...]:
+    """What a union is of; another hint alone."""
+    return typing.get_args(hint) if typing.get_origin(hint) in UNIONS else (hint,)
+
+
 def _fits(value: Any, hint: Any) -> bool:
     origin, options = typing.get_origin(hint), typing.get_args(hint)
     if origin is Literal:
         return value in options
-    if isinstance(hint, types.UnionType):
+    if origin in UNIONS:
         return any(_fits(value, option) for option in options)
     if origin is tuple:
         return isinstance(value, tuple) and all(_fits(entry, options[0]) for entry in value)

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from meta_rl.config.checks import require_if_given, require_types
 from meta_rl.errors import InputError, require
+
+if TYPE_CHECKING:
+    from meta_rl.config.effects import Conditions, Facts
+    from meta_rl.config.run import Config
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +54,36 @@ class EpisodesConfig:
         require(self.init_std > 0, "data.init_std", "above 0", self.init_std)
         require(self.action_scale > 0, "data.action_scale", "above 0", self.action_scale)
 
+    def conditions(self, run: Config, facts: Facts) -> Conditions:
+        """When settings act that do not always; see :mod:`meta_rl.config.effects`."""
+        longer = facts.horizon is None or facts.horizon > 1
+        valued = run.inner.method == "gradient" and longer
+        rewards = "with --inner.method gradient, on episodes of more than one step"
+        # A meta-gradient differentiates twice; so does a ratio that is no longer 1.
+        twice = run.inner.steps > 0 and run.outer.differentiates_estimator(run)
+        product = self.estimator != "dice" or longer
+        return [
+            ("data.gamma", valued, rewards),
+            ("data.gae_lambda", valued, rewards),
+            (
+                "data.estimator",
+                twice and product,
+                "on a meta-gradient through inner steps (dice: of episodes of several steps)",
+            ),
+            ("data.exploration", run.inner.steps > 0, "with --inner.steps 1 or more"),
+            ("data.init_std", facts.continuous is not False, "on continuous actions"),
+            (
+                "data.action_scale",
+                facts.continuous is not False and facts.bounded is not False,
+                "on continuous actions that have bounds",
+            ),
+            (
+                "data.workers",
+                facts.single_environments is not False,
+                "for families of single environments; this one steps all of them at once",
+            ),
+        ]
+
 
 @dataclass(frozen=True, kw_only=True)
 class ShotsConfig:
@@ -75,6 +109,10 @@ class ShotsConfig:
         require(self.shots > 0, "data.shots", "1 or more", self.shots)
         require(self.queries > 0, "data.queries", "1 or more", self.queries)
 
+    def conditions(self, run: Config, facts: Facts) -> Conditions:
+        """When settings act that do not always; see :mod:`meta_rl.config.effects`."""
+        return [("data.ways", facts.classes is not False, "where labels are classes")]
+
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkConfig:
@@ -84,7 +122,8 @@ class NetworkConfig:
     """A multi-layer perceptron, or four convolution blocks and a linear layer, for images."""
     hidden: tuple[int, ...] = (64, 64)
     """Units of each hidden layer of a perceptron."""
-    activation: Literal["tanh", "relu"] = "tanh"
+    activation: Literal["tanh", "relu"] | None = None
+    """Of a perceptron's hidden layers: tanh if not given. A convolutional network's is relu."""
     context: int = 0
     """Size of the context vector beside the input, for --inner.adapts context; 0 for none."""
     channels: int | tuple[int, ...] = 64
@@ -92,6 +131,9 @@ class NetworkConfig:
 
     def __post_init__(self):
         require_types(self, "network")
+        if self.activation is None:
+            own = "relu" if self.kind == "convolutional" else "tanh"
+            object.__setattr__(self, "activation", own)
         channels = self.channels if isinstance(self.channels, tuple) else (self.channels,)
         some = bool(channels) and min(channels) > 0
         require(some, "network.channels", "1 or more", self.channels)
@@ -102,6 +144,24 @@ class NetworkConfig:
             )
         require(all(h > 0 for h in self.hidden), "network.hidden", "sizes above 0", self.hidden)
         require(self.context >= 0, "network.context", "0 or more", self.context)
+
+    def conditions(self, run: Config, facts: Facts) -> Conditions:
+        """When settings act that do not always; see :mod:`meta_rl.config.effects`."""
+        perceptron, policy = self.kind == "mlp", isinstance(run.data, EpisodesConfig)
+        return [
+            (
+                "network.kind",
+                perceptron or not policy,
+                "on images of few-shot families; policies are perceptrons",
+            ),
+            ("network.hidden", perceptron, "with --network.kind mlp"),
+            (
+                "network.activation",
+                perceptron or self.activation == "relu",
+                "with --network.kind mlp; a convolutional network's is relu",
+            ),
+            ("network.channels", not perceptron, "with --network.kind convolutional"),
+        ]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,3 +189,10 @@ class EvalConfig:
         require(self.every >= 0, "eval.every", "0 or more", self.every)
         require(self.tasks > 0, "eval.tasks", "1 or more", self.tasks)
         require(self.steps >= 0, "eval.steps", "0 or more", self.steps)
+
+    def conditions(self, run: Config, facts: Facts) -> Conditions:
+        """When settings act that do not always; see :mod:`meta_rl.config.effects`."""
+        used = self.every > 0 or self.test_tasks is None
+        return [
+            ("eval.tasks", used, "with --eval.every above 0, or without --eval.test-tasks"),
+        ]

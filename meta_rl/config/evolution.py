@@ -6,10 +6,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from meta_rl.config.checks import require_if_given
-from meta_rl.config.outer import OuterConfig, refuse_what_needs_a_gradient
+from meta_rl.config.outer import (
+    OuterConfig,
+    of_learned_rules,
+    refuse_what_needs_a_gradient,
+)
 from meta_rl.errors import require
 
 if TYPE_CHECKING:
+    from meta_rl.config.effects import Conditions, Facts
     from meta_rl.config.run import Config
     from meta_rl.core import InnerLoop
     from meta_rl.outer import OuterStep
@@ -19,6 +24,8 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, kw_only=True)
 class EvolutionConfig(OuterConfig):
     """Outer step by an evolution strategy, without a meta-gradient (ES-MAML, Song et al. 2020)."""
+
+    differentiates = False
 
     population: int = 50
     """n, antithetic pairs tried in an iteration: 2 n members."""
@@ -43,6 +50,10 @@ class EvolutionConfig(OuterConfig):
         require_if_given("outer.step_size_learning_rate", "above 0", self.step_size_learning_rate)
         require_if_given("outer.members_at_once", "1 or more", self.members_at_once)
 
+    def conditions(self, run: Config, facts: Facts) -> Conditions:
+        """When settings act that do not always; see :mod:`meta_rl.config.effects`."""
+        return [of_learned_rules(run)]
+
     def make(self, inner: InnerLoop, meta: Meta, problem: Any, run: Config) -> OuterStep:
         """:class:`meta_rl.evolution.EvolutionStrategy`."""
         from meta_rl.evolution import EvolutionStrategy
@@ -61,6 +72,8 @@ class EvolutionConfig(OuterConfig):
 @dataclass(frozen=True, kw_only=True)
 class GeneticConfig(OuterConfig):
     """Outer step by a genetic algorithm over (theta, rule) (Such et al. 2017)."""
+
+    differentiates = False
 
     population: int = 64
     """P, members."""
@@ -91,6 +104,14 @@ class GeneticConfig(OuterConfig):
         require(0 <= self.elites < total, "outer.elites", fewer, self.elites)
         require(0 <= self.crossover <= 1, "outer.crossover", "between 0 and 1", self.crossover)
         require_if_given("outer.members_at_once", "1 or more", self.members_at_once)
+
+    def conditions(self, run: Config, facts: Facts) -> Conditions:
+        """When settings act that do not always; see :mod:`meta_rl.config.effects`."""
+        best = self.selection == "truncation"
+        return [
+            ("outer.parents", best, "with --outer.selection truncation"),
+            ("outer.tournament", not best, "with --outer.selection tournament"),
+        ]
 
     def make(self, inner: InnerLoop, meta: Meta, problem: Any, run: Config) -> OuterStep:
         """:class:`meta_rl.evolution.GeneticAlgorithm`."""

@@ -6,9 +6,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from meta_rl.config.checks import require_if_given, require_types
+from meta_rl.config.data import EpisodesConfig
 from meta_rl.errors import InputError, require
 
 if TYPE_CHECKING:
+    from meta_rl.config.effects import Conditions, Facts
+    from meta_rl.config.run import Config
     from meta_rl.rules import Rule
 
 
@@ -90,6 +93,46 @@ class InnerConfig:
                 f"({self.form!r}) or differ between steps, got False: they would all stay equal. "
                 "Leave out --inner.form and --inner.per-step."
             )
+
+    @property
+    def learns(self) -> bool:
+        """Whether the rule has numbers of its own that the outer loop learns."""
+        made_here = type(self).make_rule is InnerConfig.make_rule
+        learned = self.learn_step_size or self.schedule == "learned" or self.optimizer == "mixture"
+        return learned or not made_here
+
+    def conditions(self, run: Config, facts: Facts) -> Conditions:
+        """When settings act that do not always; see :mod:`meta_rl.config.effects`.
+
+        A class of your own that uses them otherwise returns its own list.
+        """
+        signed = self.positive == "none" and self.step_size <= 0
+        outer, episodes = run.outer, isinstance(run.data, EpisodesConfig)
+        return [
+            (
+                "inner.positive",
+                self.learn_step_size or signed,
+                "on step sizes that are learned (--inner.learn-step-size)",
+            ),
+            (
+                "inner.gradient_scale",
+                self.optimizer == "mixture",
+                "with --inner.optimizer mixture",
+            ),
+            ("inner.decay", self.schedule == "exponential", "with --inner.schedule exponential"),
+            (
+                "inner.queries",
+                self.method != "gradient",
+                "with --inner.method es or hill-climbing",
+            ),
+            ("inner.sigma", self.method == "es", "with --inner.method es"),
+            ("inner.first_order", self.steps > 0, "with inner steps (--inner.steps 1 or more)"),
+            (
+                "inner.recorded",
+                episodes or outer.differentiates,
+                "where a meta-gradient is taken, or a policy samples episodes",
+            ),
+        ]
 
     def make_rule(self, seed: int = 0) -> Rule:
         """The update rule of these settings. A rule of your own is made by a subclass of this.

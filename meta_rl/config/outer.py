@@ -14,6 +14,7 @@ from meta_rl.config.data import EpisodesConfig, ShotsConfig
 from meta_rl.errors import InputError, require
 
 if TYPE_CHECKING:
+    from meta_rl.config.effects import Conditions, Facts
     from meta_rl.config.run import Config
     from meta_rl.core import InnerLoop
     from meta_rl.outer import OuterStep
@@ -24,8 +25,18 @@ if TYPE_CHECKING:
 class OuterConfig(ABC):
     """Settings of an outer step."""
 
+    differentiates = True  # whether it takes a gradient through the inner loop
+
     def __post_init__(self):
         require_types(self, "outer")
+
+    def differentiates_estimator(self, run: Config) -> bool:
+        """Whether more of the inner loss counts than its first derivative where data were drawn."""
+        return self.differentiates
+
+    def conditions(self, run: Config, facts: Facts) -> Conditions:
+        """When settings act that do not always; see :mod:`meta_rl.config.effects`."""
+        return []
 
     @abstractmethod
     def make(self, inner: InnerLoop, meta: Meta, problem: Any, run: Config) -> OuterStep:
@@ -120,6 +131,10 @@ class GradientConfig(OuterConfig):
         require_if_given("outer.step_size_learning_rate", "above 0", self.step_size_learning_rate)
         require_if_given("outer.max_grad_norm", "above 0", self.max_grad_norm)
 
+    def conditions(self, run: Config, facts: Facts) -> Conditions:
+        """When settings act that do not always; see :mod:`meta_rl.config.effects`."""
+        return [of_learned_rules(run)]
+
 
 @dataclass(frozen=True, kw_only=True)
 class AdamConfig(GradientConfig):
@@ -136,6 +151,23 @@ class AdamConfig(GradientConfig):
         require_if_given("outer.final_learning_rate", "above 0", self.final_learning_rate)
         share = self.multi_step_fraction
         require(0 <= share <= 1, "outer.multi_step_fraction", "between 0 and 1", share)
+
+    def differentiates_estimator(self, run: Config) -> bool:
+        """Data are used once, where they were drawn: the second derivative is all that differs."""
+        return not run.inner.first_order
+
+    def conditions(self, run: Config, facts: Facts) -> Conditions:
+        """When settings act that do not always; see :mod:`meta_rl.config.effects`."""
+        several = "with several inner steps (--inner.steps 2 or more)"
+        return [
+            *super().conditions(run, facts),
+            ("outer.multi_step_fraction", run.inner.steps > 1, several),
+            (
+                "inner.recorded",
+                self.multi_step_fraction < 1,
+                "with --outer.multi-step-fraction < 1",
+            ),
+        ]
 
     def make(self, inner: InnerLoop, meta: Meta, problem: Any, run: Config) -> OuterStep:
         """:class:`meta_rl.adam.Adam`."""
@@ -211,6 +243,8 @@ class ProMPConfig(GradientConfig):
 class ReptileConfig(OuterConfig):
     """Outer step towards the mean of the adapted parameters (Nichol et al. 2018)."""
 
+    differentiates = False
+
     learning_rate: float = 0.1
     """epsilon, the share of the way to go; or Adam's learning rate."""
     optimizer: Literal["sgd", "adam"] = "sgd"
@@ -249,6 +283,15 @@ class ReptileConfig(OuterConfig):
                 "outer gradient that step sizes could descend. Give --inner.no-learn-step-size, "
                 "or use AdamConfig."
             )
+
+
+def of_learned_rules(run: Config) -> tuple[str, bool, str]:
+    """The condition of a learning rate for what the inner rule learns."""
+    return (
+        "outer.step_size_learning_rate",
+        run.inner.learns,
+        "on what the inner rule learns (--inner.learn-step-size)",
+    )
 
 
 def _name(outer: OuterConfig) -> str:

@@ -11,6 +11,7 @@ from typing import Any, cast
 
 from meta_rl.config.checks import require_if_given, require_types
 from meta_rl.config.data import EpisodesConfig, EvalConfig, NetworkConfig, ShotsConfig
+from meta_rl.config.effects import Conditions, Facts
 from meta_rl.config.inner import InnerConfig
 from meta_rl.config.outer import OuterConfig, TRPOConfig
 from meta_rl.errors import InputError, hint, require
@@ -54,6 +55,10 @@ class Config:
                 f"otherwise, got {self.network.context} with {self.inner.adapts!r}."
             )
         self.outer.refuse(self)
+
+    def conditions(self, run: Config, facts: Facts) -> Conditions:
+        """All settings of the run itself act; see :mod:`meta_rl.config.effects`."""
+        return []
 
 
 def to_dict(config: Any) -> Any:

@@ -1,0 +1,63 @@
+"""Whether the script that runs can be imported by worker processes, which do that first."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from pathlib import Path
+from types import FrameType
+
+from meta_rl.errors import InputError
+
+OTHERWISE = "Or step environments in the script's own process: workers=0 (--data.workers 0)."
+
+
+def require_guard() -> None:
+    """Refuse to start workers from a script that would start them again when they import it.
+
+    A worker imports the script under another name than ``__main__``. A notebook, ``python -c`` and
+    ``python -m PACKAGE`` are not imported, so nothing is asked of them.
+
+    Raises:
+        InputError: if the script has no guard around what it does now, or is standard input.
+    """
+    main = sys.modules.get("__main__")
+    file, spec = getattr(main, "__file__", None), getattr(main, "__spec__", None)
+    if file is None or (spec is not None and spec.name.rpartition(".")[2] == "__main__"):
+        return
+    if not Path(file).exists():
+        raise InputError(
+            "environment: workers import the script that starts them, and standard input cannot be "
+            f"imported: save it as a file. {OTHERWISE}"
+        )
+    line = _running_line(vars(main))
+    if line is not None and not _guarded(Path(file), line):
+        raise InputError(
+            f"environment: put what {Path(file).name} does at line {line} under `if __name__ == "
+            '"__main__":`, because every worker process imports the script and would run that line '
+            f"again. {OTHERWISE}"
+        )
+
+
+def _running_line(names: dict) -> int | None:
+    """The line of the main module's own code that runs now; None if it has ended."""
+    frame: FrameType | None = sys._getframe()
+    while frame is not None:
+        if frame.f_globals is names and frame.f_code.co_name == "<module>":
+            return frame.f_lineno
+        frame = frame.f_back
+    return None
+
+
+def _guarded(file: Path, line: int) -> bool:
+    """Whether the statement at a line runs only in the main module, as far as can be read."""
+    try:
+        statements = ast.parse(file.read_text()).body
+    except (OSError, ValueError, SyntaxError):
+        return True  # no Python source: whoever started it knows
+    return any(
+        isinstance(one, ast.If)
+        and one.lineno <= line <= (one.end_lineno or line)
+        and "__name__" in ast.unparse(one.test)
+        for one in statements
+    )

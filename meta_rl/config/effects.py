@@ -1,0 +1,89 @@
+"""Whether settings act: one that would have no effect in its run is refused.
+
+Each class of settings declares its ``conditions`` beside its fields: for a setting that does not
+always act, whether it does and with what. What a setting has by default is never refused, nor what
+it has in the settings that a run's were derived from: only what somebody chose.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from meta_rl.errors import InputError
+
+if TYPE_CHECKING:
+    from meta_rl.config.run import Config
+
+Conditions = list[tuple[str, bool, str]]
+"""Settings by their dotted names, whether they act, and with or on what they would."""
+
+PARTS = ("", "inner", "outer", "data", "network", "eval")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Facts:
+    """What a problem is like, as far as settings depend on it; None where that is not known."""
+
+    continuous: bool | None = None  # whether actions are
+    bounded: bool | None = None  # whether any action has bounds
+    horizon: int | None = None
+    single_environments: bool | None = None  # stepped one by one, so that workers can share them
+    classes: bool | None = None  # whether labels are classes
+
+
+def require_effect(
+    run: Config,
+    origin: Config | None = None,
+    facts: Facts | None = None,
+    parts: tuple[str, ...] = PARTS,
+) -> None:
+    """Refuse a setting that cannot act and that somebody chose.
+
+    Args:
+        run: all settings of the run.
+        origin: settings that the run's were derived from, a preset's or a checkpoint's.
+        facts: about the problem.
+        parts: of the settings, to look at; ``""`` for those of the run itself.
+
+    Raises:
+        InputError: naming the setting, and what it acts with.
+    """
+    for part in parts:
+        owner = getattr(run, part) if part else run
+        for name, acts, needs in owner.conditions(run, facts or Facts()):
+            if not acts and not _is_default(run, name) and not _same(run, origin, name):
+                raise InputError(
+                    f"{name}: expected it to be left out, since it acts only {needs}; got "
+                    f"{_value(run, name)!r}, which would have no effect."
+                )
+
+
+def distance(one: Config, other: Config) -> int:
+    """How many settings differ, those of another class all together as one."""
+    differ = 0
+    for part in PARTS:
+        ours, theirs = (getattr(config, part) if part else config for config in (one, other))
+        if type(ours) is not type(theirs):
+            differ += 1
+            continue
+        fields = [field.name for field in dataclasses.fields(ours) if field.name not in PARTS]
+        differ += sum(getattr(ours, name) != getattr(theirs, name) for name in fields)
+    return differ
+
+
+def _is_default(run: Config, name: str) -> bool:
+    part, _, setting = name.rpartition(".")
+    fields = {f.name: f for f in dataclasses.fields(getattr(run, part) if part else run)}
+    return fields[setting].default == _value(run, name)
+
+
+def _same(run: Config, origin: Config | None, name: str) -> bool:
+    return origin is not None and _value(run, name) == _value(origin, name)
+
+
+def _value(config: Config, name: str) -> Any:
+    """A setting by its dotted name; None where there is none of it."""
+    part, _, setting = name.rpartition(".")
+    return getattr(getattr(config, part) if part else config, setting, None)
