@@ -46,7 +46,7 @@ class Uniform:
         positive = self.power == 1.0 or (self.power > 0.0 and self.low >= 0.0)
         require(positive, "Uniform", "power > 0 and bounds that are not negative", self)
         try:
-            self.high**self.power
+            self.at(1.0)
         except OverflowError:
             raise InputError(
                 f"Uniform: expected bounds whose power is finite, got {self.high!r} ** "
@@ -230,8 +230,9 @@ def _plain(value: object) -> float | int | str:
 
 def _shown(value: object) -> str:
     """A value for people; Python refuses to write out whole numbers of thousands of digits."""
-    too_long = isinstance(value, int) and value.bit_length() > 1000
-    return f"a whole number of {value.bit_length()} bits" if too_long else repr(value)
+    if isinstance(value, int) and value.bit_length() > 1000:
+        return f"a whole number of {value.bit_length()} bits"
+    return repr(value)
 
 
 def _beyond_2_53(value: float) -> bool:

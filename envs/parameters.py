@@ -183,7 +183,9 @@ class ParameterSpace:
 def _different_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """A JSON object; of a name given twice Python would keep the last value and say nothing."""
     for name, count in Counter(name for name, _ in pairs).items():
-        require(count == 1, f"task parameter {name}", "one value", [v for n, v in pairs if n == name])
+        require(
+            count == 1, f"task parameter {name}", "one value", [v for n, v in pairs if n == name]
+        )
     return dict(pairs)
 
 
