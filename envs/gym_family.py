@@ -271,17 +271,22 @@ class GymFamily(Family):
         # What the constructor takes first: without it there may be no environment to look at.
         for target in sorted(tried, key=lambda t: bare(t).split(".")[0] not in known):
             kind = kind_of(target, tried[target], arguments, look, self._name())
-            self._kinds[target] = kind
-            if kind == "attribute" and look and is_own(look({}), bare(target)):
+            if look and kind == "argument" and "." in bare(target):
+                given = self._arguments(self._known(tried))
+                seen = require_known_key(target, look({}), given)
+                self._unseen += [target] if target in self._settings and not seen else []
+            if look and kind == "attribute" and is_own(look({}), bare(target)):
                 self._own.add(bare(target))
-            inside = kind == "argument" and "." in bare(target)
-            if inside and look and not require_known_key(target, look({}), self._arguments([])):
-                self._unseen += [target] if target in self._settings else []
+            self._kinds[target] = kind
+
+    def _known(self, tried: Mapping[str, list[Any]]) -> list[Change]:
+        """The arguments that are known so far, at one of their values."""
+        known = [t for t, kind in self._kinds.items() if kind == "argument" and t in tried]
+        return [Change(target, tried[target][len(tried[target]) // 2]) for target in known]
 
     def _look(self, tried: Mapping[str, list[Any]], more: Mapping[str, Any]) -> Any:
         """An environment with the arguments known so far and others, reset once, unwrapped."""
-        known = [t for t, kind in self._kinds.items() if kind == "argument" and t in tried]
-        env = self._make([Change(t, tried[t][len(tried[t]) // 2]) for t in known], more)
+        env = self._make(self._known(tried), more)
         with closing(env):
             try:
                 env.reset(seed=0)

@@ -33,7 +33,8 @@ def in_form_of(old: Any, change: Change) -> Any:
     if old is None:
         return None
     if not is_plain(old):
-        kind = "a method" if callable(old) and not isinstance(old, type) else f"a {_kind(old)}"
+        method = callable(old) and not isinstance(old, type)
+        kind = "a method" if method else f"of type {type(old).__name__}"
         raise InputError(
             f"parameter {name}: expected an attribute that is a number, a word or a vector of "
             f"them, {name} is {kind}. Use target= to name another attribute or an argument."
@@ -41,7 +42,10 @@ def in_form_of(old: Any, change: Change) -> Any:
     try:
         new, asked = _converted(old, value, change.scale)
     except (TypeError, ValueError) as error:
-        raise InputError(f"parameter {name}: {old!r} cannot become {value!r}: {error}.") from error
+        raise InputError(
+            f"parameter {name}: the environment's {_kind(old)} {_shown(old)} cannot become "
+            f"{value!r}: {error}."
+        ) from error
     if not is_kept(new, asked):
         raise not_kept(name, new, value)
     return new
@@ -63,9 +67,8 @@ def is_kept(found: Any, asked: Any) -> bool:
 
 def not_kept(name: str, found: Any, asked: Any) -> InputError:
     """The error of a value that the environment changes, to be raised."""
-    shown = found.tolist() if hasattr(found, "tolist") else found
     return InputError(
-        f"parameter {name}: the environment keeps it as {_kind(found)} {shown!r}, asked for "
+        f"parameter {name}: the environment keeps it as {_kind(found)} {_shown(found)}, asked for "
         f"{asked!r}. Declare the attribute so that it can hold every value, as with floats, or "
         "narrow the parameter to values that it keeps, as a Choice of whole numbers."
     )
@@ -165,3 +168,8 @@ def _precision(found: Any) -> float:
 
 def _kind(value: Any) -> str:
     return str(getattr(value, "dtype", type(value).__name__))
+
+
+def _shown(value: Any) -> str:
+    """On one line."""
+    return repr(value.tolist() if hasattr(value, "tolist") else value)
