@@ -14,8 +14,10 @@ from torch import Tensor
 from tqdm import tqdm
 
 from meta_rl import checkpoint, parallel, seeds
+from meta_rl.adaptable import check_runs
 from meta_rl.adapted import AdaptedNetwork, AdaptedPolicy
 from meta_rl.config import Config, to_dict
+from meta_rl.config.outer import GradientConfig, TRPOConfig
 from meta_rl.core import InnerLoop
 from meta_rl.errors import InputError, require
 from meta_rl.film import Animation
@@ -40,6 +42,9 @@ class MetaLearner:
     Args:
         problem: reinforcement learning on a family, or supervised few-shot learning.
         config: the run's settings.
+
+    Raises:
+        InputError: if the network does not run as the settings walk tasks.
     """
 
     def __init__(self, problem: Problem, config: Config):
@@ -58,6 +63,8 @@ class MetaLearner:
         self.inner = differentiable if by_gradient else Search(rule=rule, config=config.inner)
         theta = problem.initial_parameters()
         self.meta = Meta(theta, rule.init(theta))
+        differentiates = isinstance(config.outer, TRPOConfig | GradientConfig)
+        check_runs(problem, self.inner, self.meta, differentiates)
         self.outer = config.outer.make(differentiable, self.meta, problem, config)
         self.iteration = 0
         self.samples = 0
@@ -128,9 +135,14 @@ class MetaLearner:
         """Adapt to tasks without learning from them: scores after 0..steps steps, ``(steps+1, M)``.
 
         Uses B episodes (or S shots) per step, as meta-training does, and the hardened rule.
+
+        Raises:
+            InputError: if there are no tasks, one is none of the family's, or a number is out of
+                range.
         """
+        _require_numbers(steps, seed)
+        tasks, scores = self.problem.check_tasks(tasks), []
         meta, size = self.deployed, self.problem.evaluated_at_once or len(tasks)
-        scores = []
         parts = range(0, len(tasks), size)
         for start in tqdm(parts, desc="evaluating", delay=2, leave=False, disable=None):
             group, stream = (
@@ -143,7 +155,13 @@ class MetaLearner:
 
     @torch.no_grad()
     def pictures(self, task: Task, steps: int, seed: int) -> dict[str, Figure | Animation]:
-        """What adapting does to one task of the family, to look at; see ``Problem.pictures``."""
+        """What adapting does to one task of the family, to look at; see ``Problem.pictures``.
+
+        Raises:
+            InputError: if the task is none of the family's, or a number is out of range.
+        """
+        _require_numbers(steps, seed)
+        (task,) = self.problem.check_tasks([task])
         batches = collect(self.problem, self.inner, self.deployed, [task], steps, seed)
         path = self.inner.path(self.deployed, batches[:-1], 1)
         return self.problem.pictures(task, met(batches), path)
@@ -177,9 +195,8 @@ class MetaLearner:
                 or adapting gives parameters that are not finite.
         """
         steps = self.config.inner.steps if steps is None else steps
-        require(steps >= 0, "steps", "0 or more", steps)
+        _require_numbers(steps, seed)
         require(episodes is None or episodes >= 1, "episodes", "1 or more", episodes)
-        require(seed >= 0, "seed", "0 or more", seed)
         problem, task = self.problem.variant(variant, episodes)
         meta = self.deployed
         try:
@@ -299,3 +316,8 @@ class MetaLearner:
         if name == "return":
             summary["rollout/ep_rew_mean"] = steps[-1]
         return summary
+
+
+def _require_numbers(steps: int, seed: int) -> None:
+    require(steps >= 0, "steps", "0 or more", steps)
+    require(seed >= 0, "seed", "0 or more", seed)
