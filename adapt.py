@@ -268,7 +268,7 @@ def _report(score_name: str, described: str, scores: tuple[float, ...]) -> None:
 
 def _text(value: float | str | tuple[float, ...]) -> str:
     entries = value if isinstance(value, tuple) else (value,)
-    return ",".join(entry if isinstance(entry, str) else f"{entry:.4g}" for entry in entries)
+    return ",".join(f"{e:.4g}" if isinstance(e, float) else str(e) for e in entries)
 
 
 if __name__ == "__main__":

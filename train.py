@@ -211,7 +211,7 @@ def _train(name: str, command: Train) -> None:
 
 
 def _train(name: str, command: Train, origin: Config | None) -> None:
-    from meta_rl import checkpoint, parallel
+    from meta_rl import checkpoint, files, parallel
     from meta_rl.callbacks import ProgressBar, RunRecorder, StopOnSignal
 
     again = None if command.resume else _restarted(command.log_dir)

@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import inspect
-from typing import Any
+from typing import Any, NamedTuple
 
 import gymnasium as gym
 
 
-def argument_names(creator: Any) -> list[str]:
-    """Names a constructor or function takes, also through ``**kwargs`` to its base classes."""
-    names: list[str] = []
+class Arguments(NamedTuple):
+    """The names that a constructor or function can be called with."""
+
+    named: tuple[str, ...] = ()  # in its own signature
+    passed_on: tuple[str, ...] = ()  # in its base classes', which ``**kwargs`` may or may not reach
+    any_name: bool = False  # whether it takes ``**kwargs``
+
+
+def arguments_of(creator: Any) -> Arguments:
+    """The arguments of a class or function; none of anything else."""
+    if not callable(creator):
+        return Arguments()
+    names: list[list[str]] = []
     classes = creator.__mro__ if inspect.isclass(creator) else [creator]
     for owner in classes:
         function = owner.__dict__.get("__init__") if inspect.isclass(creator) else owner
@@ -18,10 +28,16 @@ def argument_names(creator: Any) -> list[str]:
             continue
         parameters = list(inspect.signature(function).parameters.values())
         named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-        names += [p.name for p in parameters if p.kind in named and p.name != "self"]
+        names.append([p.name for p in parameters if p.kind in named and p.name != "self"])
         if all(p.kind != inspect.Parameter.VAR_KEYWORD for p in parameters):
             break
-    return list(dict.fromkeys(names))
+    own, *others = names or [[]]
+    any_name = any(
+        p.kind == inspect.Parameter.VAR_KEYWORD
+        for p in inspect.signature(creator).parameters.values()
+    )
+    inherited = dict.fromkeys(name for other in others for name in other if name not in own)
+    return Arguments(tuple(own), tuple(inherited), any_name)
 
 
 def time_limit(env: gym.Env) -> int | None:

@@ -164,7 +164,7 @@ class GymVec:
             try:
                 getattr(vector, f"{method}_async")(*arguments, **named)
                 return getattr(vector, f"{method}_wait")(timeout=self._timeout)[0]
-            except Exception as error:
+            except FOREIGN as error:
                 self._vector, self._tasks = None, []
                 raise _worker_fault(error, method, _end(vector), self._timeout) from error
 

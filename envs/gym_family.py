@@ -3,26 +3,28 @@
 from __future__ import annotations
 
 import copy
-import difflib
 import inspect
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import gymnasium as gym
 from gymnasium.envs.registration import load_env_creator
 
-from envs.constructors import argument_names, time_limit
-from envs.effects import require_effect, value_at
+from envs.constructors import arguments_of, time_limit
+from envs.effects import Tried, differ, middle_task, value_at
+from envs.effects import try_parameters as try_values
 from envs.family import Family
 from envs.parameters import Parameter, ParameterSpace
-from envs.physics import MODEL_FIELD, Change, change_model, load_mujoco
+from envs.physics import Change, change_model, load_mujoco
 from envs.pinned import pinned_class
+from envs.reading_back import read, require_kept, require_unchanged
 from envs.rendering import prepare_rendering
+from envs.targets import bare, is_own, kind_of, require_known_key
 from meta_rl.errors import FOREIGN, InputError, hint, refuse_running_statistics, require
 from meta_rl.types import Task
-
-MAKE_ARGUMENTS = ("render_mode", "max_episode_steps")  # of gymnasium.make itself
 
 
 class GymFamily(Family):
@@ -44,8 +46,12 @@ class GymFamily(Family):
       ``model.geom_friction`` (a vector as long as the field), ``model.geom_friction[:,0]``. What
       MuJoCo derives follows.
 
-    Every parameter is tried at construction: one that the environment does not have, or that
-    changes neither observations nor rewards, is refused.
+    ``target="argument:gravity"`` and ``target="attribute:gravity"`` say which, where an environment
+    has both. A private attribute is named in full, as ``target="attribute:_gravity"``.
+
+    Every parameter is tried at construction, at every value of a choice and at five across a range:
+    one that the environment does not have, keeps another value of, fails with, or that changes
+    neither observations nor rewards, is refused.
 
     Args:
         env: a registered id; a class; a function that makes a new environment at every call, whose
@@ -59,12 +65,14 @@ class GymFamily(Family):
             where a function sets one; the environment's own when None.
         id: the family's; the environment's when None.
         source: where it is defined, for people.
-        try_parameters: False if an effect shows too rarely to be seen in a few episodes.
+        try_parameters: False if an effect shows too rarely to be seen in a few episodes. What the
+            environment keeps is read back even so.
 
     Raises:
-        InputError: if the id or the arguments are wrong, a parameter cannot be applied or has no
-            effect, a wrapper normalizes by running statistics, the spaces are not supported or differ between tasks, or the environment has no
-            time limit and no horizon is given.
+        InputError: if the id or the arguments are wrong, a parameter cannot be applied, is not kept
+            or has no effect, a wrapper normalizes by running statistics, the spaces are not
+            supported or differ between tasks, or the environment has no time limit and no horizon
+            is given.
     """
 
     def __init__(
@@ -85,21 +93,16 @@ class GymFamily(Family):
         self._settings, self._kinds = dict(settings or {}), {}
         self._render_modes: Sequence[str] = ()  # known once there is one to look at
         self._limit, self._spec, self._own = horizon, None, set()
+        self._unseen: list[str] = []  # settings that the environment is not seen to know
         self._creator = self._find_creator()
-        # What the constructor takes first: without it there may be no environment to look at.
-        targets = [*self._settings, *(p.target or p.name for p in parameters)]
-        arguments = argument_names(self._creator) if callable(self._creator) else []
-        if "render_mode" in arguments:
-            self._kinds["render_mode"] = "argument"
-        for target in sorted(targets, key=lambda t: t.split(".")[0] not in arguments):
-            self._kinds[target] = self._kind(target, arguments)
+        self._find_kinds()
         for p in parameters:
             if p.scale and self._kinds[p.target or p.name] == "argument":
                 raise InputError(
                     f"parameter {p.name}: scale is for attributes and model fields; it is an "
                     "argument."
                 )
-        sample = self._build({p.name: value_at(p, 0.5) for p in parameters})
+        sample = self._build(middle_task(self))
         refuse_running_statistics(sample)
         self.id = id or (sample.spec.id if sample.spec else type(sample.unwrapped).__name__)
         limit = time_limit(sample)
@@ -117,9 +120,10 @@ class GymFamily(Family):
                 f"environment: expected Box observations, {self.id} has {self.observation_space}. "
                 "Wrap it: wrappers=[gymnasium.wrappers.FlattenObservation]."
             )
-        if try_parameters:
-            for parameter in parameters:
-                require_effect(self, parameter)
+        if parameters or self._settings:
+            self._try(effects=try_parameters and bool(parameters))
+        for target in self._unseen if try_parameters else ():
+            self._require_effect_of_setting(target)
 
     def around(self, env: str, settings: Mapping[str, Any] | None = None) -> GymFamily:
         """A family of one task over another environment, treated as this one's are.
@@ -138,17 +142,18 @@ class GymFamily(Family):
         other = GymFamily(env, settings=given, wrappers=self._wrappers, horizon=self.horizon)
         for target, value in self._settings.items():
             # An environment without it cannot have it set; one given takes the place of ours.
-            if target not in given and other.has(target):
+            if target not in given and other.has(target, value):
                 given[target] = value
         if given == dict(settings or {}):
             return other
         return GymFamily(env, settings=given, wrappers=self._wrappers, horizon=self.horizon)
 
-    def has(self, target: str) -> bool:
-        """Whether the environment has an argument, attribute or model field of this name."""
-        arguments = argument_names(self._creator) if callable(self._creator) else []
+    def has(self, target: str, value: Any) -> bool:
+        """Return whether the environment has an argument, attribute or model field to set."""
+        look = partial(self._look, {}) if inspect.isclass(self._creator) else None
+        arguments = arguments_of(self._creator)
         try:
-            return bool(self._kind(target, arguments))
+            return bool(kind_of(target, [value], arguments, look, self._name()))
         except InputError:
             return False
 
@@ -177,12 +182,15 @@ class GymFamily(Family):
             )
         return env
 
+    def _changes(self, task: Task) -> list[Change]:
+        """Of the settings, then of the task's parameters, with their targets as written."""
+        settings = [Change(target, value) for target, value in self._settings.items()]
+        parameters = self.space.parameters
+        return [*settings, *(Change(p.target or p.name, task[p.name], p.scale) for p in parameters)]
+
     def _build(self, task: Task, render_mode: str | None = None) -> gym.Env:
         env: Any
-        changes = [Change(target, value) for target, value in self._settings.items()]
-        changes += [
-            Change(p.target or p.name, task[p.name], p.scale) for p in self.space.parameters
-        ]
+        changes = self._changes(task)
         if render_mode in self._render_modes and "render_mode" not in self._settings:
             prepare_rendering()
             changes.append(Change("render_mode", str(render_mode)))
@@ -191,8 +199,7 @@ class GymFamily(Family):
             raise InputError(
                 f"environment: expected a gymnasium.Env from {self._env}, got {env!r}."
             )
-        fields = [c for c in changes if self._kinds.get(c.target) == "model"]
-        if fields:
+        if fields := self._of_kind("model", changes):
             _set_model(env, fields)
         for wrapper in self._wrappers:
             env = wrapper(env)
@@ -200,11 +207,21 @@ class GymFamily(Family):
             env = gym.wrappers.TimeLimit(env, self._limit)
         return env
 
-    def _make(self, changes: Sequence[Change]) -> gym.Env:
-        """A new environment, with those changes that are known to be arguments or attributes."""
-        kwargs = self._arguments(changes)
+    def _of_kind(self, kind: str, changes: Sequence[Change]) -> list[Change]:
+        """The changes of one kind, with bare targets."""
+        chosen = [c for c in changes if self._kinds.get(c.target) == kind]
+        return [c._replace(target=bare(c.target)) for c in chosen]
+
+    def _make(self, changes: Sequence[Change], more: Mapping[str, Any] | None = None) -> gym.Env:
+        """A new environment, with those changes that are known to be arguments or attributes.
+
+        Args:
+            changes: with their targets as written.
+            more: further arguments.
+        """
+        kwargs = {**self._arguments(changes), **(more or {})}
         creator = self._creator
-        attributes = {c.target: c for c in changes if self._kinds.get(c.target) == "attribute"}
+        attributes = {c.target: c for c in self._of_kind("attribute", changes)}
         if attributes:
             creator = pinned_class(creator, attributes, self._own & attributes.keys())
         try:
@@ -226,7 +243,7 @@ class GymFamily(Family):
     def _arguments(self, changes: Sequence[Change]) -> dict[str, Any]:
         """The constructor's arguments: those it is registered with, then what changes."""
         kwargs: dict[str, Any] = copy.deepcopy(self._spec.kwargs) if self._spec else {}
-        arguments = [c for c in changes if self._kinds.get(c.target) == "argument"]
+        arguments = self._of_kind("argument", changes)
         for change in sorted(arguments, key=lambda c: c.target.count(".")):  # wholes before parts
             *path, last = change.target.split(".")
             inside = kwargs
@@ -266,33 +283,88 @@ class GymFamily(Family):
         entry_point = self._spec.entry_point
         return load_env_creator(entry_point) if isinstance(entry_point, str) else entry_point
 
-    def _kind(self, target: str, arguments: Sequence[str]) -> str:
-        """``argument``, ``attribute`` or ``model``.
+    def _find_kinds(self) -> None:
+        """Find out what every target is, and whether settings have keys that are mistyped.
 
         Raises:
-            InputError: if the environment has nothing of this name.
+            InputError: if the environment has nothing of a name, or two declare the same place.
         """
-        if MODEL_FIELD.match(target):
-            return "model"
-        if target.split(".")[0] in (*arguments, *MAKE_ARGUMENTS):
-            return "argument"
-        known = list(arguments)
-        if inspect.isclass(self._creator):
-            sample: Any = self._make([Change(t, v) for t, v in self._settings.items()]).unwrapped
-            attributes = [n for n in dir(sample) if not n.startswith("_")]
-            sample.close()
-            if target in attributes:
-                # What the class alone has is changed there; a property passes through its setter.
-                descriptor = hasattr(type(getattr(type(sample), target, None)), "__set__")
-                if target in vars(sample) or descriptor:
-                    self._own.add(target)
-                return "attribute"
-            known += attributes
-        near = ", ".join(difflib.get_close_matches(target, known, 3)) or ", ".join(arguments)
-        raise InputError(
-            f"parameter {target}: {self._name()} has no argument, attribute or model field of this "
-            f"name. The nearest it has: {near or 'none'}."
-        )
+        tried: dict[str, list[Any]] = {t: [value] for t, value in self._settings.items()}
+        for p in self.space.parameters:
+            target = p.target or p.name
+            if bare(target) in [bare(known) for known in tried]:
+                raise InputError(
+                    f"parameter {p.name}: {bare(target)} is set by another parameter or setting "
+                    "too, and only one of them can act. Leave one out."
+                )
+            tried[target] = [value_at(p, n / 4) for n in range(4)]
+        arguments = arguments_of(self._creator)
+        if "render_mode" in (*arguments.named, *arguments.passed_on):
+            self._kinds["render_mode"] = "argument"
+        known = (*arguments.named, *arguments.passed_on)
+        look = partial(self._look, tried) if inspect.isclass(self._creator) else None
+        # What the constructor takes first: without it there may be no environment to look at.
+        for target in sorted(tried, key=lambda t: bare(t).split(".")[0] not in known):
+            kind = kind_of(target, tried[target], arguments, look, self._name())
+            if look and kind == "argument" and "." in bare(target):
+                given = self._arguments(self._known(tried))
+                seen = require_known_key(target, look({}), given)
+                self._unseen += [target] if target in self._settings and not seen else []
+            if look and kind == "attribute" and is_own(look({}), bare(target)):
+                self._own.add(bare(target))
+            self._kinds[target] = kind
+
+    def _known(self, tried: Mapping[str, list[Any]]) -> list[Change]:
+        """The arguments that are known so far, at one of their values."""
+        known = [t for t, kind in self._kinds.items() if kind == "argument" and t in tried]
+        return [Change(target, tried[target][len(tried[target]) // 2]) for target in known]
+
+    def _look(self, tried: Mapping[str, list[Any]], more: Mapping[str, Any]) -> Any:
+        """An environment with the arguments known so far and others, reset once, unwrapped."""
+        env = self._make(self._known(tried), more)
+        with closing(env):
+            try:
+                env.reset(seed=0)
+            except InputError:
+                raise
+            except FOREIGN as error:
+                raise InputError(
+                    f"environment: {self._name()} raised {type(error).__name__}: {error}, at its "
+                    "first reset. Mend the environment."
+                ) from error
+            return env.unwrapped
+
+    def _try(self, effects: bool) -> None:
+        """Make environments at several values, and refuse what does not arrive or act.
+
+        Raises:
+            InputError: naming the parameter or setting, and the value.
+        """
+        changes = {c.target: c for c in self._changes(middle_task(self))}
+
+        def read_all(env: gym.Env) -> dict[str, Any]:
+            return {t: read(env, self._kinds[t], bare(t)) for t in changes}
+
+        def judge(target: str, tried: Sequence[tuple[Any, Tried]]) -> None:
+            kind, name = self._kinds[target], bare(target)
+            pairs = [(asked, found.before[target]) for asked, found in tried]
+            require_kept(kind, name, changes[target].scale, pairs)
+            for _, found in tried if kind != "argument" else ():
+                require_unchanged(name, found.before[target], found.after[target])
+
+        middle = try_values(self, read_all, judge, effects=effects)
+        for target, value in self._settings.items():
+            judge(target, [(value, middle)])
+
+    def _require_effect_of_setting(self, target: str) -> None:
+        """Refuse a key inside a dictionary that nothing shows the environment to know."""
+        without = copy.copy(self)
+        without._settings = {t: v for t, v in self._settings.items() if t != target}
+        if not differ(self, without, middle_task(self)):
+            raise InputError(
+                f"settings: {target} changes neither observations nor rewards of {self.id}. "
+                "Check its name; if it acts only rarely, give try_parameters=False."
+            )
 
 
 def _set_model(env: gym.Env, changes: Sequence[Change]) -> None:

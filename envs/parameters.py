@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from envs.distributions import ValueDistribution
+from envs.distributions import ValueDistribution, check_distribution
 from meta_rl.errors import InputError, hint, require
 from meta_rl.types import Task, Value
 
@@ -42,7 +43,9 @@ class Parameter:
         what = f"parameter {self.name}"
         require(self.name.isidentifier(), what, "an identifier as its name", self.name)
         require(self.size is None or self.size >= 1, what, "a size of 1 or more", self.size)
+        check_distribution(what, self.distribution)
         if self.extrapolation is not None:
+            check_distribution(what, self.extrapolation)
             reached = (self.extrapolation.at(n / 100) for n in range(100))
             beyond = any(self.distribution.find(value) is None for value in reached)
             require(beyond, what, "an extrapolation beyond its distribution", self.extrapolation)
@@ -124,10 +127,14 @@ class ParameterSpace:
             InputError: on an unknown, missing or impossible parameter.
         """
         known = {parameter.name: parameter for parameter in self.parameters}
+        if not isinstance(task, Mapping):
+            raise InputError(
+                f"task: expected a dictionary of the parameters {self._names()}, got {task!r}."
+            )
         for name in task:
             if name not in known:
                 expected = f"task: expected parameters {self._names()}, got {name!r}."
-                raise InputError(expected + hint(name, known))
+                raise InputError(expected + hint(str(name), known))
         missing = [name for name in known if name not in task]
         if missing:
             raise InputError(f"task: missing {', '.join(missing)}; expected {self._names()}.")
@@ -152,7 +159,9 @@ class ParameterSpace:
             InputError: if it is not such a list or a task does not fit.
         """
         try:
-            tasks = json.loads(text)
+            tasks = json.loads(text, object_pairs_hook=_different_names)
+        except InputError:
+            raise
         except (ValueError, RecursionError) as error:
             raise InputError(f"tasks: expected a JSON list, got {error}.") from None
         if not isinstance(tasks, list) or not all(isinstance(task, dict) for task in tasks):
@@ -169,6 +178,15 @@ class ParameterSpace:
 
     def _names(self) -> str:
         return ", ".join(parameter.name for parameter in self.parameters) or "none"
+
+
+def _different_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object; of a name given twice Python would keep the last value and say nothing."""
+    for name, count in Counter(name for name, _ in pairs).items():
+        require(
+            count == 1, f"task parameter {name}", "one value", [v for n, v in pairs if n == name]
+        )
+    return dict(pairs)
 
 
 def parse_task(text: str) -> dict[str, Any]:

@@ -61,35 +61,73 @@ def change_model(model: Any, changes: Iterable[Change]) -> None:
     number, or as many as it has entries.
 
     Raises:
-        InputError: if the model has no such field or another number of entries.
+        InputError: if the model has no such field or another number of entries, or does not keep
+            the value: whole numbers where it is a fraction, or a field that MuJoCo derives.
     """
     mujoco = load_mujoco()
-    for target, value, scale in changes:
-        match = MODEL_FIELD.match(target)
-        assert match
-        path, _, field = match["field"].rpartition(".")
-        owner: Any = model
-        try:
-            owner = attrgetter(path)(model) if path else model
-            array = getattr(owner, field)
-        except AttributeError:
-            raise InputError(
-                f"parameter target {target}: MuJoCo models have no such field."
-            ) from None
-        try:
-            new = np.asarray(value, dtype=float)
-            if not np.ndim(array):
-                setattr(owner, field, type(array)(array * new.item() if scale else new.item()))
-                continue
-            index = _index(model, field, match["index"])
-            size = np.size(array[index])
-        except (AttributeError, IndexError, TypeError, ValueError) as error:
-            raise InputError(f"parameter target {target}: {error}.") from error
-        if np.size(new) not in (1, size):
-            raise InputError(f"parameter target {target}: expected {size} numbers, got {new.size}.")
-        new = new.reshape(np.shape(array[index])) if new.size == size else new
-        array[index] = array[index] * new if scale else new
+    written = [(change[0], _write(model, *change)) for change in changes]
     mujoco.mj_setConst(model, mujoco.MjData(model))
+    for target, wanted in written:
+        require_model_keeps(model, target, wanted)
+
+
+def require_model_keeps(model: Any, target: str, wanted: Any) -> None:
+    """Refuse a field that is not, or is no more, what was asked for.
+
+    Raises:
+        InputError: naming both values.
+    """
+    owner, field, match = _place(model, target)
+    array = getattr(owner, field)
+    found = np.asarray(array)[_index(model, field, match["index"])]
+    # Some fields have single precision.
+    if not np.allclose(found, wanted, rtol=1e-6 if found.dtype == np.float32 else 0.0, atol=0.0):
+        raise InputError(
+            f"parameter target {target}: the model keeps it as {np.asarray(found).tolist()!r}, "
+            f"asked for {np.asarray(wanted).tolist()!r}. Whole numbers stay whole; a field that "
+            "MuJoCo or the environment derives, or that another parameter sets, cannot be set."
+        )
+
+
+def model_values(model: Any, target: str) -> np.ndarray:
+    """A copy of the entries that a target names."""
+    owner, field, match = _place(model, target)
+    return np.array(np.asarray(getattr(owner, field))[_index(model, field, match["index"])])
+
+
+def _write(model: Any, target: str, value: Value, scale: bool) -> Any:
+    """Write one change; returns what the entries are to be."""
+    owner, field, match = _place(model, target)
+    array = getattr(owner, field)
+    try:
+        new = np.asarray(value, dtype=float)
+        if not np.ndim(array):
+            wanted = array * new.item() if scale else new.item()
+            setattr(owner, field, type(array)(wanted))
+            return wanted
+        index = _index(model, field, match["index"])
+        size = np.size(array[index])
+    except (AttributeError, IndexError, TypeError, ValueError) as error:
+        raise InputError(f"parameter target {target}: {error}.") from error
+    if np.size(new) not in (1, size):
+        raise InputError(f"parameter target {target}: expected {size} numbers, got {new.size}.")
+    new = new.reshape(np.shape(array[index])) if new.size == size else new
+    wanted = np.array(array[index] * new if scale else new)
+    array[index] = wanted
+    return wanted
+
+
+def _place(model: Any, target: str) -> tuple[Any, str, re.Match[str]]:
+    """The object that has the field, the field's name, and the target's parts."""
+    match = MODEL_FIELD.match(target)
+    assert match
+    path, _, field = match["field"].rpartition(".")
+    try:
+        owner: Any = attrgetter(path)(model) if path else model
+        getattr(owner, field)
+    except AttributeError:
+        raise InputError(f"parameter target {target}: MuJoCo models have no such field.") from None
+    return owner, field, match
 
 
 def _index(model: Any, field: str, text: str | None) -> Any:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from envs.physics import Change
+from envs.values import in_form_of
 from meta_rl.errors import InputError
 
 
@@ -46,7 +47,7 @@ def pinned_class(base: type, changes: Mapping[str, Change], own: Collection[str]
                             "part of its state, not a setting that tasks can differ in."
                         )
                     return
-                value = in_place_of(value, changes[name])
+                value = in_form_of(value, changes[name])
                 self.__dict__["_pinned"].add(name)
             try:
                 super().__setattr__(name, value)
@@ -64,22 +65,7 @@ def pinned_class(base: type, changes: Mapping[str, Change], own: Collection[str]
 
     for name, change in changes.items():
         if name not in own:
-            setattr(Pinned, name, in_place_of(getattr(base, name), change))
+            setattr(Pinned, name, in_form_of(getattr(base, name), change))
     for copied in ("__module__", "__name__", "__qualname__", "__doc__"):
         setattr(Pinned, copied, getattr(base, copied))
     return Pinned
-
-
-def in_place_of(old: Any, change: Change) -> Any:
-    """The new value in the form of the old: an array for an array, a list for a list."""
-    if old is None and change.scale:
-        return None
-    if isinstance(old, np.ndarray):
-        new = np.asarray(change.value, dtype=np.result_type(old.dtype, float))
-        new = new.reshape(old.shape) if new.size == old.size else np.broadcast_to(new, old.shape)
-        return (old * new if change.scale else new).astype(old.dtype)
-    if isinstance(old, list | tuple):
-        scaled = in_place_of(np.asarray(old, dtype=float), change)
-        return type(old)(scaled.tolist())
-    value: Any = change.value
-    return old * value if change.scale else value

@@ -42,6 +42,7 @@ def adapted(
         tick: progress.
         random: start from weights as the run had them before training, with the rule it learned.
     """
+    tasks = algorithm.runs[0].learner.problem.check_tasks(tasks)
     scores, budgets = [], []
     for number, run in enumerate(algorithm.runs):
         learner, meta = run.learner, run.learner.deployed

@@ -15,6 +15,7 @@ from evaluation.rivals import Arena, check_rivals, rivals
 from evaluation.settings import SLOW, Settings
 from meta_rl import Reinforcement, seeds
 from meta_rl.errors import InputError, require
+from meta_rl.tasks import check_sampled
 from meta_rl.types import Problem, Task
 from presets import resolve_device
 
@@ -132,4 +133,5 @@ def _family(problem: Problem) -> Family | None:
 
 def _tasks(problem: Any, settings: Settings, split: str, number: int) -> Sequence[Task]:
     seed = seeds.derive(settings.seed, seeds.EVALUATION, 2, number)
-    return problem.family.sample_tasks(settings.tasks, seed, split)
+    drawn = problem.family.sample_tasks(settings.tasks, seed, split)
+    return check_sampled(problem.family, drawn, settings.tasks)

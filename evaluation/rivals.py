@@ -16,6 +16,7 @@ from evaluation.curves import Curve
 from evaluation.progress import progress
 from meta_rl import seeds
 from meta_rl.errors import require
+from meta_rl.tasks import check_sampled
 from meta_rl.types import Task
 
 MULTIPLES = {"ppo": (1,), "ppo-10x": (1, 2, 5, 10), "ppo-100x": (1, 2, 5, 10, 20, 50, 100)}
@@ -156,7 +157,8 @@ def _draw(arena: Arena) -> Callable[[int], gym.Env]:
     family = arena.family
 
     def draw(seed: int) -> gym.Env:
-        return family.make_env(family.sample_tasks(1, seeds.derive(seed, seeds.TASKS))[0])
+        drawn = family.sample_tasks(1, seeds.derive(seed, seeds.TASKS))
+        return family.make_env(check_sampled(family, drawn, 1)[0])
 
     return draw
 

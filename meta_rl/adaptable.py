@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad
@@ -9,10 +13,19 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.dropout import _DropoutNd
 from torch.nn.parameter import is_lazy
 
+from meta_rl.core import InnerLoop
 from meta_rl.errors import InputError
+from meta_rl.search import Search
+from meta_rl.tasks import over_tasks
+from meta_rl.types import Meta, Problem
+
+LOOP = "tasks_at_once=1 (--inner.tasks-at-once 1)"
+REPLACE = "replace the layer by one of plain tensor operations, or see docs/gotchas.md"
 
 
-def check_adaptable(network: nn.Module, inputs: Tensor | None = None) -> None:
+def check_adaptable(
+    network: nn.Module, inputs: Tensor | None = None, *, tasks_at_once: int | None = None
+) -> None:
     """Refuse a module that cannot be called with M sets of parameters side by side.
 
     Parameters that two layers share are fine: they adapt as one. Frozen ones
@@ -22,6 +35,7 @@ def check_adaptable(network: nn.Module, inputs: Tensor | None = None) -> None:
         network: called with parameters from outside, by ``torch.func.functional_call``.
         inputs: of one task, for a trial: the module is called and differentiated with them, for two
             tasks at once. Without them only what the module's type tells is checked.
+        tasks_at_once: how the two tasks are walked, as :func:`meta_rl.tasks.over_tasks` does.
 
     Raises:
         InputError: naming the layer, and what to do.
@@ -40,7 +54,67 @@ def check_adaptable(network: nn.Module, inputs: Tensor | None = None) -> None:
     for name, module in network.named_modules():
         _check_layer(name or "network", module)
     if inputs is not None:
-        _try(network, inputs)
+        _try(network, inputs, tasks_at_once)
+
+
+def check_runs(
+    problem: Problem, inner: InnerLoop | Search, meta: Meta, differentiates: bool
+) -> None:
+    """Refuse a network that does not run as a learner runs it: a trial on a made-up batch.
+
+    Two tasks act (or are scored), adapt by one inner step, and give the meta-gradient.
+
+    Args:
+        problem: of the network.
+        inner: the inner loop, with its ``tasks_at_once`` and ``first_order``.
+        meta: where it starts.
+        differentiates: whether the outer step differentiates through the inner loop.
+
+    Raises:
+        InputError: with the first error, and the settings that it runs with, if any.
+    """
+
+    def run(inner: InnerLoop | Search) -> None:
+        with torch.no_grad():  # as data are collected; some layers then take other ways
+            batch = problem.made_up_batch(inner.adapt(meta, [], 2))
+            if isinstance(inner, InnerLoop):
+                problem.made_up_batch(inner.adapt(meta, [batch], 2))
+        if isinstance(inner, InnerLoop) and differentiates:
+            inner.share(meta, [batch, batch], 2)
+
+    try:
+        run(inner)
+    except InputError:
+        raise
+    except Exception as error:  # whatever a person's module raises
+        raise _refused(
+            "network",
+            "a module that runs and differentiates for two tasks as the settings say",
+            f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}",
+            _remedy(inner, run),
+        ) from error
+
+
+def _remedy(inner: InnerLoop | Search, run: Callable[[Any], None]) -> str:
+    """The first of some other settings that a network runs with, else general advice."""
+    if not isinstance(inner, InnerLoop):
+        return REPLACE
+    for told, other in (
+        (LOOP, replace(inner, tasks_at_once=1)),
+        ("first_order=True (--inner.first-order)", replace(inner, first_order=True)),
+        (f"first_order=True and {LOOP}", replace(inner, first_order=True, tasks_at_once=1)),
+    ):
+        if _works(lambda other=other: run(other)):
+            return f"set {told}, with which it runs"
+    return REPLACE
+
+
+def _works(trial: Callable[[], None]) -> bool:
+    try:
+        trial()
+    except Exception:  # whatever a person's module raises: why it fails has been told
+        return False
+    return True
 
 
 def _check_layer(name: str, layer: nn.Module) -> None:
@@ -65,16 +139,22 @@ def _check_layer(name: str, layer: nn.Module) -> None:
         )
 
 
-def _try(network: nn.Module, inputs: Tensor) -> None:
+def _try(network: nn.Module, inputs: Tensor, tasks_at_once: int | None) -> None:
     """Call and differentiate it for two tasks; its buffers are put back if it changed them."""
     learned = (item for item in network.named_parameters() if item[1].requires_grad)
     params = {name: value.detach() for name, value in learned}
     before = {name: value.clone() for name, value in network.named_buffers()}
+    pair = torch.stack([inputs, inputs])
+    two = {name: torch.stack([value, value]) for name, value in params.items()}
 
-    def total(params: dict[str, Tensor], inputs: Tensor) -> Tensor:
+    def output(params: dict[str, Tensor], inputs: Tensor) -> Tensor:
         return functional_call(network, params, (inputs,)).sum()
 
-    two = {name: torch.stack([value, value]) for name, value in params.items()}
+    def run(tasks_at_once: int | None) -> None:
+        with torch.no_grad():  # as adapting does: some layers then take other ways
+            over_tasks(output, (0, 0), tasks_at_once)(two, pair)
+            over_tasks(grad(output), (0, 0), tasks_at_once)(two, pair)
+
     try:
         with torch.no_grad():
             functional_call(network, params, (inputs,))
@@ -82,13 +162,15 @@ def _try(network: nn.Module, inputs: Tensor) -> None:
             name for name, value in network.named_buffers() if not torch.equal(value, before[name])
         ]
         if not changed:
-            torch.vmap(grad(total))(two, torch.stack([inputs, inputs]))
+            run(tasks_at_once)
     except RuntimeError as error:
+        vmap = "" if tasks_at_once == 1 else " under vmap"
+        looped = tasks_at_once != 1 and _works(lambda: run(1))
         raise _refused(
             "network",
-            f"a module that runs and differentiates on inputs {tuple(inputs.shape)} under vmap",
+            f"a module that runs and differentiates on inputs {tuple(inputs.shape)}{vmap}",
             f"{type(error).__name__}: {str(error).splitlines()[0]}",
-            "replace the layer, or see docs/gotchas.md",
+            f"set {LOOP}, with which it runs" if looped else REPLACE,
         ) from error
     if changed:
         with torch.no_grad():

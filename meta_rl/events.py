@@ -39,7 +39,8 @@ class EvalCallback:
         callback_after_eval: called after every evaluation.
 
     Raises:
-        InputError: if a number is out of range.
+        InputError: if a number is out of range; after the first iteration, if a task is none of
+            the learner's family.
     """
 
     def __init__(
@@ -56,7 +57,9 @@ class EvalCallback:
         require(len(tasks) > 0, "tasks", "1 or more", list(tasks))
         require(eval_freq >= 1, "eval_freq", "1 or more", eval_freq)
         require(steps is None or steps >= 0, "steps", "0 or more", steps)
+        require(seed >= 0, "seed", "0 or more", seed)
         self.tasks, self.eval_freq, self.steps, self.seed = list(tasks), eval_freq, steps, seed
+        self._unchecked = True  # which tasks a family has, its learner knows
         self._path = Path(best_model_save_path) if best_model_save_path is not None else None
         self._on_new_best, self._after_eval = callback_on_new_best, callback_after_eval
         self.best_mean_reward: float | None = None
@@ -66,6 +69,8 @@ class EvalCallback:
 
     def __call__(self, learner: MetaLearner, metrics: Metrics) -> bool:
         """Evaluate if it is time; whether to go on."""
+        if self._unchecked:  # at the first iteration, however late the first evaluation is
+            self.tasks, self._unchecked = learner.problem.check_tasks(self.tasks), False
         if learner.iteration % self.eval_freq:
             return True
         steps = learner.config.inner.steps if self.steps is None else self.steps

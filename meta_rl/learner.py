@@ -15,8 +15,10 @@ from torch import Tensor
 from tqdm import tqdm
 
 from meta_rl import checkpoint, parallel, seeds
+from meta_rl.adaptable import check_runs
 from meta_rl.adapted import AdaptedNetwork, AdaptedPolicy
 from meta_rl.config import Config, require_effect, to_dict
+from meta_rl.config.outer import GradientConfig, TRPOConfig
 from meta_rl.core import InnerLoop
 from meta_rl.errors import InputError, require
 from meta_rl.film import Animation
@@ -47,7 +49,8 @@ class MetaLearner:
             not refused where it has no effect.
 
     Raises:
-        InputError: if a setting of the inner or outer loop would have no effect.
+        InputError: if a setting of the inner or outer loop would have no effect, or the network
+            does not run as the settings walk tasks.
     """
 
     def __init__(self, problem: Problem, config: Config, origin: Config | None = None):
@@ -67,6 +70,8 @@ class MetaLearner:
         self.inner = differentiable if by_gradient else Search(rule=rule, config=config.inner)
         theta = problem.initial_parameters()
         self.meta = Meta(theta, rule.init(theta))
+        differentiates = isinstance(config.outer, TRPOConfig | GradientConfig)
+        check_runs(problem, self.inner, self.meta, differentiates)
         self.outer = config.outer.make(differentiable, self.meta, problem, config)
         self.iteration = 0
         self.samples = 0
@@ -155,9 +160,14 @@ class MetaLearner:
             steps: inner steps.
             seed: of everything collected.
             tick: called with the number of batches collected, and how many there will be.
+
+        Raises:
+            InputError: if there are no tasks, one is none of the family's, or a number is out of
+                range.
         """
+        _require_numbers(steps, seed)
+        tasks, scores = self.problem.check_tasks(tasks), []
         meta, size = self.deployed, self.problem.evaluated_at_once or len(tasks)
-        scores = []
         parts = range(0, len(tasks), size)
         ticks, total = count(1), len(parts) * (steps + 1)
 
@@ -178,7 +188,13 @@ class MetaLearner:
 
     @torch.no_grad()
     def pictures(self, task: Task, steps: int, seed: int) -> dict[str, Figure | Animation]:
-        """What adapting does to one task of the family, to look at; see ``Problem.pictures``."""
+        """What adapting does to one task of the family, to look at; see ``Problem.pictures``.
+
+        Raises:
+            InputError: if the task is none of the family's, or a number is out of range.
+        """
+        _require_numbers(steps, seed)
+        (task,) = self.problem.check_tasks([task])
         batches = collect(self.problem, self.inner, self.deployed, [task], steps, seed)
         path = self.inner.path(self.deployed, batches[:-1], 1)
         return self.problem.pictures(task, met(batches), path)
@@ -212,9 +228,8 @@ class MetaLearner:
                 or adapting gives parameters that are not finite.
         """
         steps = self.config.inner.steps if steps is None else steps
-        require(steps >= 0, "steps", "0 or more", steps)
+        _require_numbers(steps, seed)
         require(episodes is None or episodes >= 1, "episodes", "1 or more", episodes)
-        require(seed >= 0, "seed", "0 or more", seed)
         problem, task = self.problem.variant(variant, episodes)
         meta = self.deployed
         try:
@@ -360,3 +375,8 @@ class MetaLearner:
         if name == "return":
             summary["rollout/ep_rew_mean"] = steps[-1]
         return summary
+
+
+def _require_numbers(steps: int, seed: int) -> None:
+    require(steps >= 0, "steps", "0 or more", steps)
+    require(seed >= 0, "seed", "0 or more", seed)

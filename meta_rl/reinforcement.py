@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any, NamedTuple, Protocol
@@ -16,6 +16,7 @@ from torch.func import functional_call
 from torch.utils._pytree import tree_map
 
 from meta_rl import estimators, returns, seeds
+from meta_rl.adaptable import check_adaptable
 from meta_rl.adapted import AdaptedPolicy
 from meta_rl.checkpoint import describe_space
 from meta_rl.config import EpisodesConfig
@@ -23,7 +24,7 @@ from meta_rl.errors import InputError, NotFiniteError
 from meta_rl.film import FRAMES, Animation, film
 from meta_rl.modules import trainable
 from meta_rl.recording import Recorded
-from meta_rl.tasks import select
+from meta_rl.tasks import check_sampled, check_tasks, select
 from meta_rl.threads import one_thread
 from meta_rl.types import (
     BatchedEnv,
@@ -93,6 +94,7 @@ class Reinforcement:
     ):
         self.family, self.policy, self.baseline, self.config = family, policy, baseline, config
         self.family_of_env = family_of_env
+        check_adaptable(policy)
         parameter = next(policy.parameters())
         self.device, self.dtype = parameter.device, parameter.dtype
         self.exploration_loss = self._explored if config.exploration else None
@@ -107,11 +109,31 @@ class Reinforcement:
 
     def sample_tasks(self, n: int, seed: int) -> list[Task]:
         """Draw n tasks of the family."""
-        return self.family.sample_tasks(n, seed)
+        return check_sampled(self.family, self.family.sample_tasks(n, seed), n)
 
     def held_out_tasks(self, n: int, seed: int, final: bool = False) -> list[Task]:
         """Draw n tasks of the split that the family evaluates on."""
-        return self.family.sample_tasks(n, seed, self.family.held_out_split)
+        drawn = self.family.sample_tasks(n, seed, self.family.held_out_split)
+        return check_sampled(self.family, drawn, n)
+
+    def check_tasks(self, tasks: Iterable[Task]) -> list[Task]:
+        """The tasks as the family takes them; see ``Problem``."""
+        return check_tasks(self.family, tasks)
+
+    def made_up_batch(self, params: Params) -> Episodes:
+        """Two episodes of two steps of each of two tasks; see ``Problem``.
+
+        The policy acts on them as it does in a roll-out.
+        """
+        size = gym.spaces.flatdim(self.family.observation_space)
+        parameter = next(iter(params.values()))
+        obs, one = parameter.new_zeros(2, 2, 2, size), parameter.new_ones(2, 2, 2)
+        act = torch.vmap(lambda phi, obs: functional_call(self.policy, phi, (obs,)))
+        act(params, obs[:, :, 0])
+        behaviour = act(params, obs)
+        action = behaviour.sample(seeds.generator(0, parameter.device))
+        log_prob = behaviour.log_prob(action)
+        return Episodes(obs, action, one, one, log_prob, behaviour, one, one[..., 0])
 
     def distribution(self, params: Params, episodes: Episodes) -> Distribution:
         """One task's policy on its episodes' observations."""
@@ -222,7 +244,7 @@ class Reinforcement:
         """This problem for a task of the family or a ``gymnasium.Env``; see ``Problem``."""
         config = self.config if episodes is None else replace(self.config, episodes=episodes)
         if isinstance(variant, Mapping):
-            family, task = self.family, self.family.check_task(variant)
+            family, (task,) = self.family, self.check_tasks([variant])
         else:
             own = hasattr(variant, "make_vec")
             family = variant if own else self.family_of_env(variant)

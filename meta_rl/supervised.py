@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal, NamedTuple, Protocol
 
@@ -20,7 +20,7 @@ from meta_rl.errors import InputError
 from meta_rl.film import Animation
 from meta_rl.modules import trainable
 from meta_rl.pictures import episode_figure, regression_figure
-from meta_rl.tasks import over_tasks, select
+from meta_rl.tasks import check_sampled, check_tasks, over_tasks, select
 from meta_rl.types import Params, Task
 
 
@@ -118,8 +118,10 @@ class Supervised:
                 f"{config.shots} and {config.queries}: some class (or user) of {family.id} has no "
                 "more examples. Ask for fewer, or leave the small ones out."
             )
+        check_adaptable(network)
         parameter = next(network.parameters())
-        check_adaptable(network, parameter.new_zeros(2, *family.input_shape))
+        inputs = parameter.new_zeros(2, *family.input_shape)
+        check_adaptable(network, inputs, tasks_at_once=tasks_at_once)
         self.device = parameter.device
         self.maximizes = family.kind == "classification"
         self.score_name = "accuracy" if self.maximizes else "loss"
@@ -130,11 +132,25 @@ class Supervised:
 
     def sample_tasks(self, n: int, seed: int) -> list[Task]:
         """Draw n tasks of the family's first split."""
-        return self.family.sample_tasks(n, seed, self.family.splits[0])
+        drawn = self.family.sample_tasks(n, seed, self.family.splits[0])
+        return check_sampled(self.family, drawn, n)
 
     def held_out_tasks(self, n: int, seed: int, final: bool = False) -> list[Task]:
         """Draw n tasks of the split for evaluation while training, or for the test at its end."""
-        return self.family.sample_tasks(n, seed, self.family.splits[2 if final else 1])
+        drawn = self.family.sample_tasks(n, seed, self.family.splits[2 if final else 1])
+        return check_sampled(self.family, drawn, n)
+
+    def check_tasks(self, tasks: Iterable[Task]) -> list[Task]:
+        """The tasks as the family takes them; see ``Problem``."""
+        return check_tasks(self.family, tasks)
+
+    def made_up_batch(self, params: Params) -> Examples:
+        """Two examples of each of two tasks; see ``Problem``."""
+        parameter = next(iter(params.values()))
+        x = parameter.new_zeros(2, 2, *self.family.input_shape)
+        kind = torch.int64 if self.maximizes else parameter.dtype
+        shape = (2, 2) if self.maximizes else (2, 2, self.family.output_size)
+        return Examples(x, torch.zeros(shape, dtype=kind, device=x.device))
 
     def loss(self, params: Params, batch: Examples) -> Tensor:
         """Mean squared error, or cross-entropy in nats, of one task."""
@@ -246,7 +262,7 @@ class Supervised:
                 f"{dict(self.held_out_tasks(1, 0)[0])}, or Examples, got {type(variant).__name__}."
             )
         problem = Supervised(self.family, self.network, config, self.tasks_at_once)
-        return problem, self.family.check_task(variant)
+        return problem, self.check_tasks([variant])[0]
 
     def deploy(
         self, params: Params, scores: tuple[float, ...], manifest: dict[str, Any]

@@ -1,15 +1,60 @@
-"""The leading dimension M of tasks: walking it, and taking data and parameters apart along it."""
+"""Tasks: checking them, and walking the leading dimension M that data and parameters have."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map
 
-from meta_rl.types import Meta, Params
+from meta_rl.errors import InputError, require
+from meta_rl.types import Meta, Params, Task
+
+
+class TaskChecker(Protocol):
+    """A family, of environments or of examples."""
+
+    @property
+    def id(self) -> str:
+        """Its name."""
+        ...
+
+    def check_task(self, task: Task) -> Task:
+        """The task with its values normalized; InputError on one that does not fit."""
+        ...
+
+
+def check_tasks(family: TaskChecker, tasks: Iterable[Any]) -> list[Task]:
+    """The tasks as the family takes them: the one check, wherever tasks come in.
+
+    Raises:
+        InputError: if there are none, or one is no task of the family.
+    """
+    given = list(tasks)
+    require(len(given) > 0, "tasks", f"one or more of {family.id}", given)
+    for task in given:
+        if not isinstance(task, Mapping):
+            raise InputError(
+                f"task: expected a dictionary of parameters of {family.id}, as sample_tasks "
+                f"returns, got {task!r}."
+            )
+    return [family.check_task(task) for task in given]
+
+
+def check_sampled(family: TaskChecker, tasks: Sequence[Any], n: int) -> list[Task]:
+    """The tasks that a family has drawn, as it takes them.
+
+    Raises:
+        InputError: unless there are n of them, and each is a task of the family.
+    """
+    try:
+        sampled = check_tasks(family, tasks)
+    except InputError as error:
+        raise InputError(f"{error} Mend sample_tasks of {family.id}, which drew it.") from error
+    require(len(sampled) == n, f"sample_tasks of {family.id}", f"{n} tasks", len(sampled))
+    return sampled
 
 
 def over_tasks(function: Callable, in_dims: tuple, tasks_at_once: int | None) -> Callable:

@@ -12,7 +12,7 @@ leading M. ``support`` is data adapted on, ``query`` the data the outer loss is 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import gymnasium as gym
@@ -221,6 +221,18 @@ class Problem(Protocol):
 
     def held_out_tasks(self, n: int, seed: int, final: bool = False) -> list[Task]:
         """Draw n tasks to evaluate on while training, or for the test at its end."""
+        ...
+
+    def check_tasks(self, tasks: Iterable[Task]) -> list[Task]:
+        """The tasks as the family takes them; InputError if one does not fit."""
+        ...
+
+    def made_up_batch(self, params: Params) -> Any:
+        """A small batch of two tasks, of zeros, to try a network on; leaves ``(2, ...)``.
+
+        Args:
+            params: two tasks' parameters, tensors ``(2, ...)``.
+        """
         ...
 
     def inner_loss(self, params: Params, batch: Any) -> Tensor:

@@ -254,7 +254,7 @@ def test_attributes_of_every_kind_are_changed_in_every_episode(parameter, value,
             r"assigns it in step\(\), so it is",
         ),
         (Parameter("fixed", Uniform(0.0, 1.0)), "fixed: it cannot be assigned"),
-        (Parameter("push", Uniform(0.0, 1.0), size=3), "cannot make 'Physics'"),
+        (Parameter("push", Uniform(0.0, 1.0), size=3), "push: .* expected 4 numbers, got 3"),
     ],
 )
 def test_attributes_that_are_no_settings_are_refused(parameter, message):
