@@ -18,8 +18,9 @@ from benchmarks.reproduce_list import Protocol, Run, seeds
 
 BANDIT = {
     "preset": "bandit-5",
+    "algorithm": "promp",
     "label": "tiny",
-    "changes": {"data.tasks": 2, "data.episodes": 2},
+    "changes": {"data.tasks": 2, "data.episodes": 2, "outer.epochs": 1},
     "protocols": (Protocol(tasks=2, steps=1),),
     "seconds": 0.01,
 }
@@ -27,7 +28,7 @@ SINUSOID = {"preset": "sinusoid", "protocols": (Protocol(tasks=2, steps=1),), "s
 RUNS = (
     *seeds(1, iterations=20, **BANDIT),
     Run(iterations=30, label="diverges", changes={"outer.learning_rate": 1e30}, **SINUSOID),
-    Run(iterations=100, **SINUSOID),
+    Run(iterations=40, **SINUSOID),
     *seeds(2, iterations=30, **BANDIT),
     Run(preset="folder", iterations=1, seconds=1.0, optional=True),
 )

@@ -87,9 +87,9 @@ def test_the_status_counts_and_estimates(killed, tmp_path):
 def test_a_longer_run_goes_on_where_the_shorter_one_ended(killed):
     """And its curve is of both."""
     log = (killed / "whole.log").read_text()
-    assert "bandit-5_maml_tiny_30_seed-0: from iteration 20 of 30" in log
-    assert "bandit-5_maml_tiny_30_seed-1: from iteration 0 of 30" in log
-    line = without_times(killed / "whole")["bandit-5_maml_tiny_30_seed-0"]
+    assert "bandit-5_promp_tiny_30_seed-0: from iteration 20 of 30" in log
+    assert "bandit-5_promp_tiny_30_seed-1: from iteration 0 of 30" in log
+    line = without_times(killed / "whole")["bandit-5_promp_tiny_30_seed-0"]
     assert line["curve"]["iteration"] == list(range(1, 31))
 
 
