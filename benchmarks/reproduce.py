@@ -43,6 +43,7 @@ from meta_rl.threads import one_thread
 from presets import build
 
 LOCK = ".results.lock"  # in the work folder
+AUTOGROUP = Path("/proc/self/autogroup")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,19 +61,27 @@ class Reproduce:
 
 
 def main(arguments: list[str], runs: Sequence[Run] = RUNS) -> None:
-    """Work through the list, or say how far it is.
-
-    The work has the lowest priority, so that it can go on beside other work.
-    """
+    """Work through the list, or say how far it is."""
     command = tyro.cli(Reproduce, args=arguments, prog="reproduce", description=__doc__)
     if command.status:
         print(status(command, runs))
         return
-    os.nice(19)
+    lower_priority()
     if command.workers == 1:
         work(command, runs)
     else:
         work_together(command, runs)
+
+
+def lower_priority() -> None:
+    """Take the lowest priority, so that this can go on beside other work.
+
+    Linux shares the processor among sessions first where ``autogroup`` is on, and counts niceness
+    within each. So a session that is this process's own is made as nice as the process.
+    """
+    os.nice(19)
+    if os.getsid(0) == os.getpid() and os.access(AUTOGROUP, os.W_OK):
+        AUTOGROUP.write_text("19")
 
 
 def work_together(command: Reproduce, runs: Sequence[Run]) -> None:
