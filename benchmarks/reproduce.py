@@ -38,7 +38,7 @@ from benchmarks.reproduce_results import (
 from commands import run_command
 from meta_rl import checkpoint
 from meta_rl.callbacks import RunRecorder, StopOnSignal, lock
-from meta_rl.errors import InputError
+from meta_rl.errors import InputError, require
 from meta_rl.threads import one_thread
 from presets import build
 
@@ -58,6 +58,9 @@ class Reproduce:
     """Processes that work at the same time, each on a run of its own."""
     status: bool = False
     """Say what is done and how long the rest will take, and do nothing."""
+
+    def __post_init__(self):
+        require(self.workers > 0, "workers", "1 or more", self.workers)
 
 
 def main(arguments: list[str], runs: Sequence[Run] = RUNS) -> None:
@@ -138,7 +141,10 @@ def attempt(command: Reproduce, runs: Sequence[Run], run: Run, stop: StopOnSigna
         line = train(command, run, stop)
     except Exception as error:
         if isinstance(error, OSError | MemoryError) or isinstance(error.__cause__, OSError):
-            raise
+            raise InputError(
+                f"reproduce: {run.id} cannot go on here: {error} Nothing is lost: start the "
+                "command again when that is mended."
+            ) from error
         message = f"{type(error).__name__}: {' '.join(str(error).split())}"
         points = Curve.read(place(command, run) / "curve.jsonl")
         line = {**describe(run, points), "failed": message, "curve": thinned(points)}

@@ -18,6 +18,7 @@ from benchmarks.provenance import provenance
 from benchmarks.reproduce_list import Protocol, Run
 from meta_rl import checkpoint, seeds
 from meta_rl.config import Config, ShotsConfig
+from meta_rl.errors import InputError
 from meta_rl.learner import MetaLearner, Metrics
 from meta_rl.trial import collect, met, score
 from meta_rl.types import Task
@@ -184,8 +185,21 @@ def results_file(results: Path, run: Run) -> Path:
 
 
 def read(path: Path) -> list[dict[str, Any]]:
-    """The lines of a results file."""
-    return [json.loads(text) for text in path.read_text().splitlines()] if path.exists() else []
+    """The lines of a results file.
+
+    Raises:
+        InputError: if one is no JSON, such as the marks of a merge.
+    """
+    kept = []
+    for number, text in enumerate(path.read_text().splitlines() if path.exists() else (), 1):
+        try:
+            kept.append(json.loads(text))
+        except ValueError as error:
+            raise InputError(
+                f"results: expected JSON in line {number} of {path}, got {text[:40]!r}. Mend or "
+                "delete the line."
+            ) from error
+    return kept
 
 
 def is_done(results: Path, run: Run) -> bool:

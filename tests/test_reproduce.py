@@ -121,6 +121,14 @@ def test_what_the_machine_lacks_is_not_a_failure_of_the_run(tmp_path):
     assert not (tmp_path / "results").exists()
 
 
+def test_a_results_file_that_cannot_be_read_is_told_in_one_line(tmp_path):
+    path = results_file(tmp_path / "results", queue_kills.RUNS[0])
+    path.parent.mkdir()
+    path.write_text("<<<<<<< HEAD\n")
+    with pytest.raises(InputError, match=r"line 1 of .*bandit-5.jsonl, got '<<<<<<< HEAD'"):
+        reproduce.work(command(tmp_path), queue_kills.RUNS)
+
+
 def test_success_at_any_step_counts():
     class Reach(gym.Env):
         def reset(self, *, seed=None, options=None):
