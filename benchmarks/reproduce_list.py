@@ -90,7 +90,6 @@ def seeds(count: int, preset: str, *, first: int = 0, **run: Any) -> list[Run]:
     return [Run(preset=preset, seed=seed, **run) for seed in range(first, first + count)]
 
 
-DEFAULT = (Protocol(),)
 PAPER_NAVIGATION = (Protocol(episodes=40), Protocol())
 """Finn et al. 2017 adapt on 4,000 steps; the second is as trained."""
 SINUSOIDS = (Protocol(tasks=600, steps=10),)
