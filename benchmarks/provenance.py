@@ -7,6 +7,7 @@ import os
 import platform
 import subprocess
 from datetime import date
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ def provenance() -> dict[str, Any]:
         "torch": torch.__version__,
         "numpy": numpy.__version__,
         "gymnasium": gymnasium.__version__,
+        "mujoco": _version("mujoco"),
         "cpu": _cpu(),
         "cores": len(os.sched_getaffinity(0)),
         "threads": torch.get_num_threads(),
@@ -82,6 +84,14 @@ def _holds_objects(value: Any) -> bool:
 def _git(*arguments: str) -> str:
     command = ["git", "-C", str(ROOT), *arguments]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def _version(package: str) -> str | None:
+    """The version of a package that need not be installed."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
 
 
 def _cpu() -> str:

@@ -1,0 +1,270 @@
+"""Train and score every run of a list, resuming by itself: ``python -m benchmarks.reproduce``.
+
+Each run trains in a folder of its own under ``--folder`` and resumes there, to the same bits, after
+any interruption. A finished run adds one line to ``benchmarks/results/reproduce/FAMILY.jsonl``.
+Several of these commands may work on one list at a time. docs/benchmarks.md says what a line holds.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import multiprocessing
+import os
+import shutil
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tyro
+
+from benchmarks.provenance import RESULTS
+from benchmarks.reproduce_list import RUNS, Run
+from benchmarks.reproduce_results import (
+    Curve,
+    describe,
+    evaluate,
+    is_done,
+    read,
+    record,
+    results_file,
+    settings,
+    summary,
+    thinned,
+)
+from commands import run_command
+from meta_rl import checkpoint
+from meta_rl.callbacks import RunRecorder, StopOnSignal, lock
+from meta_rl.errors import InputError, require
+from meta_rl.threads import one_thread
+from presets import build
+
+LOCK = ".results.lock"  # in the work folder
+AUTOGROUP = Path("/proc/self/autogroup")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reproduce:
+    """Where to work."""
+
+    folder: Path = Path("runs/reproduce")
+    """Unfinished runs and every run's last checkpoints."""
+    results: Path = RESULTS / "reproduce"
+    """One line for each finished run, in a file for each family."""
+    workers: int = 1
+    """Processes that work at the same time, each on a run of its own."""
+    status: bool = False
+    """Say what is done and how long the rest will take, and do nothing."""
+
+    def __post_init__(self):
+        require(self.workers > 0, "workers", "1 or more", self.workers)
+
+
+def main(arguments: list[str], runs: Sequence[Run] = RUNS) -> None:
+    """Work through the list, or say how far it is."""
+    command = tyro.cli(Reproduce, args=arguments, prog="reproduce", description=__doc__)
+    if command.status:
+        print(status(command, runs))
+        return
+    lower_priority()
+    if command.workers == 1:
+        work(command, runs)
+    else:
+        work_together(command, runs)
+
+
+def lower_priority() -> None:
+    """Take the lowest priority, so that this can go on beside other work.
+
+    Linux shares the processor among sessions first where ``autogroup`` is on, and counts niceness
+    within each. So a session that is this process's own is made as nice as the process.
+    """
+    os.nice(19)
+    if os.getsid(0) == os.getpid() and os.access(AUTOGROUP, os.W_OK):
+        AUTOGROUP.write_text("19")
+
+
+def work_together(command: Reproduce, runs: Sequence[Run]) -> None:
+    """Share the list among processes; a signal to this one stops them all."""
+    context = multiprocessing.get_context("spawn")
+    workers = [
+        context.Process(target=_worker, args=(command, runs)) for _ in range(command.workers)
+    ]
+    for worker in workers:
+        worker.start()
+    told = False
+    with StopOnSignal() as stop:
+        while any(worker.is_alive() for worker in workers):
+            if stop.stopped and not told:
+                told = True
+                for worker in workers:
+                    worker.terminate()
+            time.sleep(0.2)
+    raise SystemExit(max(abs(worker.exitcode or 0) for worker in workers))
+
+
+def _worker(command: Reproduce, runs: Sequence[Run]) -> None:
+    run_command(lambda _: work(command, runs))
+
+
+def work(command: Reproduce, runs: Sequence[Run]) -> None:
+    """Do every run that is not done and that no other process is at, in the list's order.
+
+    On one thread: on tensors of this size further threads mostly wait for work, and what is
+    computed then does not depend on the number of cores.
+    """
+    with one_thread(), StopOnSignal() as stop:
+        for run in runs:
+            if stop.stopped or not _is_wanted():
+                return
+            if is_done(command.results, run):
+                continue
+            if reason := missing(run):
+                print(f"{run.id}: cannot run here: {reason}", flush=True)
+                continue
+            with claimed(command, run) as free:
+                if free and not is_done(command.results, run):
+                    attempt(command, runs, run, stop)
+
+
+def attempt(command: Reproduce, runs: Sequence[Run], run: Run, stop: StopOnSignal) -> None:
+    """Train and score one run and record its line, unless told to stop before its end.
+
+    A run that fails gets a line that says so. What the machine lacks, such as space on a disk, is
+    not the run's failure: it ends the queue, and the run resumes when the queue is started again.
+    """
+    begin_with_shorter(command, runs, run)
+    try:
+        line = train(command, run, stop)
+    except Exception as error:
+        if isinstance(error, OSError | MemoryError) or isinstance(error.__cause__, OSError):
+            raise InputError(
+                f"reproduce: {run.id} cannot go on here: {error} Nothing is lost: start the "
+                "command again when that is mended."
+            ) from error
+        message = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        points = Curve.read(place(command, run) / "curve.jsonl")
+        line = {**describe(run, points), "failed": message, "curve": thinned(points)}
+    if line:
+        record(command.results, command.folder / LOCK, runs, run, line)
+        print(f"{run.id}: {summary(line)}", flush=True)
+
+
+def train(command: Reproduce, run: Run, stop: StopOnSignal) -> dict[str, Any] | None:
+    """Train from the newest checkpoint on, then score."""
+    folder = place(command, run) / "run"
+    learner = build(run.config)
+    if checkpoint.checkpoints(folder):
+        learner.restore(*checkpoint.load_newest(folder)[1:3])
+    print(f"{run.id}: from iteration {learner.iteration} of {run.iterations}", flush=True)
+    curve = Curve(place(command, run) / "curve.jsonl", learner)
+    try:
+        with RunRecorder(folder, learner) as recorder:
+            learner.learn(callbacks=[curve, recorder, stop, _is_wanted])
+        if learner.iteration < run.iterations:
+            return None
+        evaluations = [evaluate(learner, protocol, run.seed) for protocol in run.protocols]
+    finally:
+        learner.problem.close()
+    return {
+        **describe(run, curve.points),
+        "samples": learner.samples,
+        "evaluations": evaluations,
+        "curve": thinned(curve.points),
+    }
+
+
+def _is_wanted(*_: object) -> bool:
+    """Whether the process that started this worker, and is to stop it, is there."""
+    parent = multiprocessing.parent_process()
+    return parent is None or parent.is_alive()
+
+
+def place(command: Reproduce, run: Run) -> Path:
+    """The work folder of a run; other settings have another."""
+    digest = hashlib.sha256(json.dumps(settings(run), sort_keys=True).encode()).hexdigest()
+    return command.folder / f"{run.id}-{digest[:8]}"
+
+
+def shorter(runs: Sequence[Run], run: Run) -> list[Run]:
+    """The runs that are this one cut short, longest first."""
+    alike = [r for r in runs if (r.arm, r.seed) == (run.arm, run.seed)]
+    cut = [r for r in alike if r.iterations < run.iterations and settings(r) == settings(run)]
+    return sorted(cut, key=lambda r: -r.iterations)
+
+
+def begin_with_shorter(command: Reproduce, runs: Sequence[Run], run: Run) -> None:
+    """Let a new run go on where the longest shorter one has ended."""
+    here = place(command, run)
+    for other in shorter(runs, run):
+        source = place(command, other)
+        if not (here / "run").exists() and is_done(command.results, other) and source.exists():
+            shutil.rmtree(here / "copy.tmp", ignore_errors=True)
+            shutil.copytree(source / "run", here / "copy.tmp")
+            shutil.copyfile(source / "curve.jsonl", here / "curve.jsonl")
+            (here / "copy.tmp").rename(here / "run")
+
+
+def missing(run: Run) -> str | None:
+    """Why a run cannot be done on this machine, if it cannot."""
+    if run.optional:
+        try:
+            build(run.config)
+        except InputError as error:
+            return str(error)
+    return None
+
+
+@contextmanager
+def claimed(command: Reproduce, run: Run) -> Iterator[bool]:
+    """Hold a run's folder; False if another process holds it."""
+    try:
+        held = lock(place(command, run))
+    except InputError as error:
+        if error.__cause__:
+            raise
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        held.release()
+
+
+def status(command: Reproduce, runs: Sequence[Run]) -> str:
+    """What is done, and the processor-hours left."""
+    told, left, counts = [], 0.0, {"done": 0, "failed": 0, "to do": 0, "cannot run here": 0}
+    known = {line["id"]: line for run in runs for line in read(results_file(command.results, run))}
+    for run in runs:
+        if is_done(command.results, run):
+            line = known[run.id]
+            counts["failed" if "failed" in line else "done"] += 1
+            told.append(f"{run.id}: {summary(line)}")
+        elif reason := missing(run):
+            counts["cannot run here"] += 1
+            told.append(f"{run.id}: cannot run here: {reason}")
+        else:
+            counts["to do"] += 1
+            points = Curve.read(place(command, run) / "curve.jsonl")
+            at = points[-1]["iteration"] if points else 0
+            begins = max([at, *(other.iterations for other in shorter(runs, run))])
+            hours = (run.iterations - begins) * pace(run, known.values(), points) / 3600
+            left += hours
+            told.append(f"{run.id}: at iteration {at} of {run.iterations}, {hours:.2f} h left")
+    total = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
+    return "\n".join([*told, f"{total}; about {left:.1f} processor-hours left"])
+
+
+def pace(run: Run, known: Any, points: Sequence[Mapping[str, Any]]) -> float:
+    """Processor seconds an iteration: measured on this arm if it can be, else the list's."""
+    own = [line for line in known if line["arm"] == run.arm and line["seconds"] > 0]
+    if own:
+        return sum(o["seconds"] for o in own) / sum(o["iterations"] for o in own)
+    return points[-1]["seconds"] / points[-1]["iteration"] if points else run.seconds
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,232 @@
+"""What ``benchmarks.reproduce`` runs, in this order: cheap families first."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from meta_rl.config import Config, EpisodesConfig, EvalConfig
+from presets import algorithm, preset
+
+
+@dataclass(frozen=True, kw_only=True)
+class Protocol:
+    """How a finished run is scored: after 0..K inner steps on each task.
+
+    Args:
+        tasks: how many held-out tasks; or the tasks, where a family has no others.
+        steps: K.
+        episodes: episodes in each inner step; the run's own number if None.
+        success_episodes: further episodes of the adapted policy's mean actions on each task, in
+            which the environment tells of success at some step or not.
+    """
+
+    tasks: int | tuple[Mapping[str, Any], ...] = 40
+    steps: int = 3
+    episodes: int | None = None
+    success_episodes: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """One training run and how it is scored.
+
+    Args:
+        preset: where the settings come from.
+        algorithm: one of presets.ALGORITHMS.
+        changes: settings that differ from the preset's, such as ``{"inner.steps": 3}``.
+        label: what the changes are called in the run's name.
+        seed: of everything random.
+        iterations: outer steps in all.
+        protocols: how it is scored; the first is the one to compare with published numbers.
+        seconds: processor seconds an iteration, as measured before the list was made.
+        note: why it is shorter, or has fewer seeds, than others.
+        optional: whether it needs data or a package that a machine may lack.
+    """
+
+    preset: str
+    algorithm: str = "maml"
+    changes: Mapping[str, Any] = field(default_factory=dict)
+    label: str = ""
+    seed: int = 0
+    iterations: int
+    protocols: tuple[Protocol, ...] = (Protocol(),)
+    seconds: float
+    note: str = ""
+    optional: bool = False
+
+    @property
+    def arm(self) -> str:
+        """The name that all seeds and lengths share."""
+        return "_".join(filter(None, [self.preset, self.algorithm, self.label]))
+
+    @property
+    def id(self) -> str:
+        """The name of this run alone."""
+        return f"{self.arm}_{self.iterations}_seed-{self.seed}"
+
+    @property
+    def config(self) -> Config:
+        """The settings to train with; nothing is evaluated before the end."""
+        config = algorithm(self.algorithm, preset(self.preset))
+        for name, value in self.changes.items():
+            part, _, key = name.partition(".")
+            changed = dataclasses.replace(getattr(config, part), **{key: value})
+            config = dataclasses.replace(config, **{part: changed})
+        often = 10 if isinstance(config.data, EpisodesConfig) else config.checkpoint_every
+        return dataclasses.replace(
+            config,
+            seed=self.seed,
+            iterations=self.iterations,
+            checkpoint_every=often,
+            eval=EvalConfig(every=0, pictures=False),
+        )
+
+
+def seeds(count: int, preset: str, *, first: int = 0, **run: Any) -> list[Run]:
+    """The same run with so many seeds."""
+    return [Run(preset=preset, seed=seed, **run) for seed in range(first, first + count)]
+
+
+PAPER_NAVIGATION = (Protocol(episodes=40), Protocol())
+"""Finn et al. 2017 adapt on 4,000 steps; the second is as trained."""
+SINUSOIDS = (Protocol(tasks=600, steps=10),)
+IMAGES = (Protocol(tasks=600, steps=3),)
+DIRECTIONS = tuple({"direction": sign} for _ in range(20) for sign in (-1.0, 1.0))
+BOTH = (Protocol(tasks=DIRECTIONS),)
+"""Families of two tasks are scored on these, as every paper does: there are no held-out ones."""
+BOTH_ANT = (Protocol(tasks=DIRECTIONS, episodes=40),)
+"""Finn et al. 2017 adapt the ant on 40 episodes."""
+BOTH_PEARL = (*BOTH, Protocol(tasks=DIRECTIONS, steps=1, episodes=2))
+PEARL = (Protocol(tasks=30), Protocol(tasks=30, steps=1, episodes=2))
+"""Rakelly et al. 2019 have 30 test tasks, and score after two episodes, which is the second."""
+RANDOM_PARAMETERS = (Protocol(tasks=10), Protocol(tasks=10, steps=1, episodes=2))
+"""The same with 10 test tasks."""
+META_WORLD = (Protocol(tasks=40, steps=1, episodes=10, success_episodes=3),)
+"""McLean et al. 2025: 40 goals, ten episodes to adapt on and three to succeed in."""
+THREE_STEPS: dict[str, Any] = {
+    "label": "3-steps",
+    "changes": {"inner.steps": 3, "inner.per_step": True},
+}
+"""Three inner steps, each with its own learned step size."""
+DIRECTION: dict[str, Any] = {"preset": "half-cheetah-direction", "protocols": BOTH}
+LONG = "one seed: 90M steps take an hour or more of processor time"
+SLOW = "one seed, shorter than its preset: the robot takes a minute for 2 to 5 iterations"
+
+ROBOTS_FIRST: Sequence[Run] = seeds(3, iterations=300, seconds=3.3, **DIRECTION)
+CHEAP: Sequence[Run] = (
+    *seeds(3, "navigation-2d", iterations=500, seconds=0.84, protocols=PAPER_NAVIGATION),
+    *seeds(3, "sinusoid", iterations=70_000, seconds=0.002, protocols=SINUSOIDS),
+    *seeds(3, "cartpole", iterations=100, seconds=0.7),
+    *seeds(
+        3,
+        "navigation-2d",
+        iterations=500,
+        seconds=2.0,
+        protocols=PAPER_NAVIGATION,
+        **THREE_STEPS,
+    ),
+    *ROBOTS_FIRST,
+    *seeds(
+        3,
+        "sinusoid",
+        iterations=70_000,
+        seconds=0.002,
+        protocols=SINUSOIDS,
+        label="5-shots",
+        changes={"data.shots": 5},
+    ),
+    *seeds(2, "cartpole", first=3, iterations=100, seconds=0.7),
+    *seeds(5, "bandit-5", iterations=300, seconds=0.14),
+    *seeds(5, "tabular-mdp", iterations=300, seconds=0.14),
+    *seeds(3, "navigation-pearl", iterations=500, seconds=0.24),
+    *seeds(3, "navigation-semicircle", iterations=500, seconds=0.35),
+    *seeds(3, "navigation-corner", iterations=500, seconds=0.83),
+    *seeds(5, "mountain-car-energy", iterations=100, seconds=0.5),
+    *seeds(5, "pendulum", iterations=100, seconds=0.75),
+    *seeds(5, "mountain-car-continuous", iterations=100, seconds=1.5),
+    *seeds(5, "acrobot", iterations=100, seconds=2.0),
+    *seeds(3, "bandit-10", iterations=100, seconds=0.95),
+    *seeds(2, "navigation-2d", first=3, iterations=500, seconds=0.84, protocols=PAPER_NAVIGATION),
+)
+# 300 iterations are 24M environment steps with one inner step, and 48M with three.
+CHEETAHS: Sequence[Run] = (
+    *seeds(3, algorithm="promp", iterations=300, seconds=3.9, **DIRECTION),
+    *seeds(3, algorithm="anil", iterations=300, seconds=3.3, **DIRECTION),
+    *seeds(3, iterations=300, seconds=6.7, **DIRECTION, **THREE_STEPS),
+    *seeds(3, "half-cheetah-velocity", iterations=300, seconds=3.3),
+    *seeds(3, "half-cheetah-velocity", algorithm="anil", iterations=300, seconds=3.3),
+    *seeds(3, algorithm="promp", iterations=300, seconds=7.5, **DIRECTION, **THREE_STEPS),
+    *seeds(3, algorithm="anil", iterations=300, seconds=6.7, **DIRECTION, **THREE_STEPS),
+)
+IMAGE_CLASSES: Sequence[Run] = (
+    *seeds(3, "glyphs-5way-1shot", iterations=3000, seconds=0.21, protocols=IMAGES),
+    *seeds(3, "glyphs-5way-5shot", iterations=3000, seconds=0.37, protocols=IMAGES),
+    *seeds(3, "fashion-mnist", iterations=3000, seconds=0.21, protocols=IMAGES, optional=True),
+    *seeds(3, "glyphs-20way-1shot", iterations=3000, seconds=0.55, protocols=IMAGES),
+)
+# 1,125 iterations are 90M environment steps with one inner step, 562 with three.
+LONG_CHEETAHS: Sequence[Run] = (
+    *seeds(1, iterations=1125, seconds=3.3, note=LONG, **DIRECTION),
+    *seeds(1, algorithm="promp", iterations=1125, seconds=3.9, note=LONG, **DIRECTION),
+    *seeds(1, algorithm="anil", iterations=1125, seconds=3.3, note=LONG, **DIRECTION),
+    *seeds(1, iterations=562, seconds=6.7, note=LONG, **DIRECTION, **THREE_STEPS),
+    *seeds(3, "half-cheetah-direction-pearl", iterations=300, seconds=6.5, protocols=BOTH_PEARL),
+    *seeds(3, "half-cheetah-velocity-maml", iterations=300, seconds=6.5),
+    *seeds(3, "half-cheetah-velocity-pearl", iterations=300, seconds=6.5, protocols=PEARL),
+    *seeds(
+        1,
+        "half-cheetah-direction-pearl",
+        algorithm="promp",
+        iterations=300,
+        seconds=7.5,
+        protocols=BOTH_PEARL,
+        note="one seed: a second algorithm on the same family",
+    ),
+)
+OTHER_ROBOTS: Sequence[Run] = (
+    *seeds(
+        3,
+        "hopper-random-params",
+        iterations=300,
+        seconds=9.0,
+        protocols=RANDOM_PARAMETERS,
+        note="300 of its preset's 500 iterations: the robots share 20 hours",
+    ),
+    *seeds(
+        3,
+        "walker2d-random-params",
+        iterations=300,
+        seconds=14.0,
+        protocols=RANDOM_PARAMETERS,
+        note="300 of its preset's 500 iterations: the robots share 20 hours",
+    ),
+    *seeds(1, "ant-direction-maml", iterations=300, seconds=30.0, protocols=BOTH_ANT, note=SLOW),
+    *seeds(1, "ant-direction", iterations=150, seconds=30.0, protocols=BOTH_PEARL, note=SLOW),
+    *seeds(1, "ant-velocity", iterations=150, seconds=30.0, note=SLOW),
+    *seeds(1, "ant-goal", iterations=150, seconds=45.0, protocols=PEARL, note=SLOW),
+    *seeds(1, "humanoid-direction", iterations=200, seconds=35.0, protocols=PEARL, note=SLOW),
+)
+META_WORLDS: Sequence[Run] = tuple(
+    Run(
+        preset=f"metaworld-{name}",
+        label="10-tasks",
+        changes={"data.tasks": 10, "data.episodes": 10},
+        iterations=18,
+        seconds=570.0,
+        protocols=META_WORLD,
+        note="one seed and 1.8M steps, of the 2M to 100M that others spend: these take 3 hours",
+        optional=True,
+    )
+    for name in ("ml1-reach-v3", "ml1-push-v3", "ml1-pick-place-v3", "ml10")
+)
+RUNS: Sequence[Run] = (
+    *CHEAP,
+    *CHEETAHS,
+    *IMAGE_CLASSES,
+    *LONG_CHEETAHS,
+    *OTHER_ROBOTS,
+    *META_WORLDS,
+)

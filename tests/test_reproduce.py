@@ -1,0 +1,184 @@
+"""benchmarks.reproduce: its list, killed and repeated, shared among processes, and refusals."""
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import gymnasium as gym
+import pytest
+
+from benchmarks import reproduce
+from benchmarks.reproduce_list import RUNS, Protocol
+from benchmarks.reproduce_results import (
+    Curve,
+    is_done,
+    lines,
+    read,
+    results_file,
+    succeeds,
+    thinned,
+)
+from meta_rl.errors import InputError
+from tests import queue_kills
+from tests.queue_kills import command
+
+ROOT = Path(__file__).parent.parent
+HOUR = 3600
+
+
+def python(*arguments):
+    return subprocess.run(
+        [sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+
+
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory):
+    """Folders of one queue that ran through, ``whole``, and one that was killed, ``killed``."""
+    folder = tmp_path_factory.mktemp("queue")
+    result = python("-m", "tests.queue_kills", str(folder))
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert int(result.stdout) >= 3
+    return folder
+
+
+def without_times(folder):
+    """Every line, but for what the clock says."""
+    kept = {}
+    for path in sorted((folder / "results").glob("*.jsonl")):
+        for line in read(path):
+            kept[line["id"]] = line | {
+                "seconds": 0,
+                "provenance": line["provenance"] | {"date": ""},
+            }
+    return kept
+
+
+def test_a_queue_killed_at_random_moments_gives_the_lines_of_one_that_was_not(killed):
+    whole = without_times(killed / "whole")
+    assert without_times(killed / "killed") == whole
+    failed = [id for id, line in whole.items() if "failed" in line]
+    assert failed == ["sinusoid_maml_diverges_30_seed-0"]
+    assert "not finite" in whole[failed[0]]["failed"]
+    assert len(whole) == len(queue_kills.RUNS) - 1
+
+
+def test_a_finished_queue_touches_no_file(killed, capsys):
+    def state():
+        return {p: (p.stat().st_mtime_ns, p.stat().st_ino) for p in killed.rglob("*")}
+
+    before = state()
+    reproduce.work(command(killed / "whole"), queue_kills.RUNS)
+    assert "folder_maml_1_seed-0: cannot run here: data" in capsys.readouterr().out
+    assert state() == before
+
+
+def test_the_status_counts_and_estimates(killed, tmp_path):
+    said = reproduce.status(command(killed / "killed"), queue_kills.RUNS).splitlines()
+    assert said[-1] == "4 done, 1 failed, 1 cannot run here; about 0.0 processor-hours left"
+    runs = [replace(queue_kills.RUNS[0], seconds=360.0)]
+    said = reproduce.status(command(tmp_path), runs).splitlines()
+    assert said[0].endswith("at iteration 0 of 20, 2.00 h left")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_longer_run_goes_on_where_the_shorter_one_ended(killed):
+    """And its curve is of both."""
+    log = (killed / "whole.log").read_text()
+    assert "bandit-5_promp_tiny_30_seed-0: from iteration 20 of 30" in log
+    assert "bandit-5_promp_tiny_30_seed-1: from iteration 0 of 30" in log
+    line = without_times(killed / "whole")["bandit-5_promp_tiny_30_seed-0"]
+    assert line["curve"]["iteration"] == list(range(1, 31))
+
+
+def test_a_run_whose_settings_or_scoring_changed_is_not_done(killed):
+    run, results = queue_kills.RUNS[0], killed / "whole" / "results"
+    assert is_done(results, run)
+    assert not is_done(results, replace(run, changes={**run.changes, "inner.step_size": 1.0}))
+    assert not is_done(results, replace(run, protocols=(Protocol(tasks=3, steps=1),)))
+    assert not is_done(results, replace(run, seed=7))
+
+
+def test_a_curve_is_cut_where_its_run_resumes_and_thinned(tmp_path):
+    points = [{"iteration": i, "samples": i, "scores": [0.0], "step_sizes": {}} for i in range(250)]
+    path = tmp_path / "curve.jsonl"
+    path.write_bytes(lines(points) + b'{"iteration":25')
+    assert Curve.read(path) == points
+    thin = thinned(points)["iteration"]
+    assert (len(thin), thin[0], thin[-1]) == (100, 0, 249)
+    assert thinned(points[:1])["iteration"] == [0]
+    assert thinned([])["iteration"] == []
+
+
+def test_what_the_machine_lacks_is_not_a_failure_of_the_run(tmp_path):
+    """Nothing is recorded, and the queue ends."""
+    (tmp_path / "file").write_text("")
+    there = replace(command(tmp_path), folder=tmp_path / "file" / "work")
+    with pytest.raises(InputError, match="cannot write"):
+        reproduce.work(there, queue_kills.RUNS[:1])
+    assert not (tmp_path / "results").exists()
+
+
+def test_a_results_file_that_cannot_be_read_is_told_in_one_line(tmp_path):
+    path = results_file(tmp_path / "results", queue_kills.RUNS[0])
+    path.parent.mkdir()
+    path.write_text("<<<<<<< HEAD\n")
+    with pytest.raises(InputError, match=r"line 1 of .*bandit-5.jsonl, got '<<<<<<< HEAD'"):
+        reproduce.work(command(tmp_path), queue_kills.RUNS)
+
+
+def test_success_at_any_step_counts():
+    class Reach(gym.Env):
+        def reset(self, *, seed=None, options=None):
+            self.at = 0
+            return 0, {}
+
+        def step(self, action):
+            self.at += 1
+            return 0, 0.0, False, self.at == 5, {"success": float(self.at == action)}
+
+    class Still:
+        def __init__(self, action):
+            self.action = action
+
+        def predict(self, observation, deterministic):
+            return self.action, None
+
+    assert succeeds(Still(3), Reach(), 0)
+    assert not succeeds(Still(9), Reach(), 0)
+
+
+def test_the_list_has_different_runs_whose_settings_fit_its_budget():
+    assert len({run.id for run in RUNS}) == len(RUNS)
+    hours = {}
+    for run in RUNS:
+        assert run.config.family
+        begins = max([0, *(other.iterations for other in reproduce.shorter(RUNS, run))])
+        hours[run.id] = (run.iterations - begins) * run.seconds / HOUR
+        assert hours[run.id] <= 3, run.id
+    assert sum(hours[run.id] for run in RUNS if not run.optional) <= 40
+    few = {run.arm for run in RUNS} - {run.arm for run in RUNS if run.seed == 2}
+    assert all(run.note for run in RUNS if run.arm in few)
+
+
+@pytest.mark.slow
+def test_two_workers_give_the_lines_of_one(killed, tmp_path):
+    code = (
+        "import sys\n"
+        "from benchmarks import reproduce\n"
+        "from tests.queue_kills import RUNS\n"
+        "if __name__ == '__main__':\n"
+        "    reproduce.main(sys.argv[1:], RUNS)\n"
+    )
+    (tmp_path / "both.py").write_text(code)
+    folders = ["--folder", str(tmp_path / "work"), "--results", str(tmp_path / "results")]
+    result = python(str(tmp_path / "both.py"), *folders, "--workers", "2")
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert without_times(tmp_path) == without_times(killed / "whole")
+    for path in (killed / "whole" / "results").glob("*.jsonl"):
+        same = results_file(tmp_path / "results", queue_kills.RUNS[0]).with_name(path.name)
+        assert [json.loads(a)["id"] for a in same.read_text().splitlines()] == [
+            line["id"] for line in read(path)
+        ]
