@@ -2,9 +2,9 @@
 
 Training is a child process that is sent SIGKILL, or SIGTERM one time in five, at a moment drawn
 evenly from the time that an unbroken run takes; then ``train.py --resume`` goes on, until the run
-is whole. Its last checkpoint must hold the tensors of a run that nobody killed, bit for bit. Saving
-is a child that does nothing but save; what it acknowledged must be there, whole, after it was
-killed.
+is whole. Its last checkpoint must hold the tensors of a run that nobody killed, bit for bit. Some
+more kills are sent in the final test, which must then come to the same scores. Saving is a child
+that does nothing but save; what it acknowledged must be there, whole, after it was killed.
 """
 
 from __future__ import annotations
@@ -41,6 +41,8 @@ RUNS = {
     "cartpole --algorithm promp": [*TINY, *EPISODES],
     "bandit-5 --algorithm ga-maml": [*TINY, *EPISODES, "--outer.population", "6"],
 }
+TESTED = ["--eval.test-tasks", "200", "--eval.every", "0"]
+TIMES = 5  # that the final test of one run is killed
 CLOSED = 0.2  # share of the deaths that are SIGTERM
 
 
@@ -48,8 +50,10 @@ CLOSED = 0.2  # share of the deaths that are SIGTERM
 class Kills:
     """How often to kill."""
 
-    kills: int = 200
+    kills: int = 180
     """SIGKILLs of training."""
+    tests: int = 20
+    """SIGKILLs in the final test of trained runs."""
     saves: int = 300
     """SIGKILLs of a process that saves all the time."""
     seed: int = 0
@@ -67,16 +71,20 @@ def main(command: Kills) -> None:
         saving = kill_saves(Path(folder) / "saves", command.saves, generator)
         print(f"saving: {dict(saving)}", file=sys.stderr, flush=True)
         training = kill_training(Path(folder), command.kills, generator)
+        testing = kill_tests(Path(folder) / "tests", command.tests, generator)
     result = {
         "settings": asdict(command),
         "training": dict(training),
+        "testing": dict(testing),
         "saving": dict(saving),
         "seconds": round(time.monotonic() - start, 1),
     }
     print(json.dumps(result, indent=1))
     if command.write:
         write("kills", result)
-    lost = training["not resumed"] + training["different"] + saving["lost"] + saving["damaged"]
+    lost = saving["lost"] + saving["damaged"]
+    for counts in (training, testing):
+        lost += counts["not resumed"] + counts["different"]
     raise SystemExit(1 if lost else 0)
 
 
@@ -127,10 +135,55 @@ def live_through(
         counts["terminated"] += number == signal.SIGTERM
         counts["resumed"] += at >= 0
         counts["killed before the first checkpoint"] += at < 0 and status < 0
-        if status > 0:
+        if status not in (0, -number, 128 + number):  # the last where it came in the final test
             counts["not resumed"] += 1
             print(logs.with_suffix(".log").read_text(encoding="utf-8"), file=sys.stderr)
             return
+
+
+def kill_tests(folder: Path, kills: int, generator: random.Random) -> Counter[str]:
+    """Train, kill in the final test, resume and kill again, then let it end; counts of that."""
+    counts: Counter[str] = Counter()
+    for number, (name, options) in enumerate(cycle(RUNS.items())):
+        if counts["killed"] >= kills:
+            return counts
+        arguments = [*name.split(), *options, *TESTED, "--log-dir"]
+        whole, logs = folder / f"{number}-whole", folder / str(number)
+        log = logs.with_suffix(".log")
+        folder.mkdir(exist_ok=True)
+        child = begin_test([*arguments, str(whole)], log)
+        started = time.monotonic()
+        assert end(child) == 0, f"the unbroken run of {name} failed"
+        seconds = time.monotonic() - started
+        wanted = last(newest_run(whole, name)), scores_in(log)
+        again = [*arguments, str(logs)]
+        for _ in range(min(TIMES, kills - counts["killed"])):
+            child = begin_test(again, log)
+            time.sleep(generator.uniform(0, seconds))
+            os.kill(child, signal.SIGKILL)
+            counts["killed"] += end(child) == -signal.SIGKILL
+            again = ["--resume", str(newest_run(logs, name)), "--device", "cpu"]
+        counts["not resumed"] += end(begin_test(again, log)) != 0
+        counts["different"] += (last(newest_run(logs, name)), scores_in(log)) != wanted
+        counts["runs"] += 1
+        print(f"final test of {name}: {dict(counts)}", file=sys.stderr, flush=True)
+    raise AssertionError("a cycle does not end")
+
+
+def begin_test(arguments: list[str], log: Path) -> int:
+    """A child that trains, or resumes, once it has shown that it is in its final test."""
+    log.unlink(missing_ok=True)
+    child = fork(lambda: train.main(arguments), log)
+    while not log.exists() or "final test:" not in log.read_text():
+        if os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None:
+            break
+        time.sleep(0.005)
+    return child
+
+
+def scores_in(log: Path) -> list[str]:
+    """The lines in which a command told the scores of its final test."""
+    return [line for line in log.read_text().splitlines() if "inner steps:" in line]
 
 
 def kill_saves(folder: Path, kills: int, generator: random.Random) -> Counter[str]:
@@ -182,6 +235,8 @@ def fork(act: Callable[[], None], log: Path | None = None) -> int:
         os.dup2(target, 2)
         act()
         status = 0
+    except SystemExit as error:
+        status = error.code if isinstance(error.code, int) else 1
     except BaseException:
         traceback.print_exc()
     finally:

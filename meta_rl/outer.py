@@ -113,7 +113,7 @@ def load_optimizer_tensors(optimizer: torch.optim.Optimizer, state: dict[str, Te
     Raises:
         InputError: if a tensor is missing, or has another name, shape or type than its parameter's.
     """
-    leaves = [leaf for group in optimizer.param_groups for leaf in group["params"]]
+    leaves: list[Tensor] = [leaf for group in optimizer.param_groups for leaf in group["params"]]
     keys = {name.partition(".")[2] for name in state}
     like = {"step": torch.tensor(0.0)}  # others are like their parameter
     expected = {

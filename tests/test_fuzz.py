@@ -170,6 +170,7 @@ def parts(folder):
 KINDS = {"checkpoints/000000001": presets.load, "adapted/task": presets.load_adapted}
 
 
+@pytest.mark.filterwarnings("ignore:checkpoint. written with:UserWarning")
 @SEEDED
 @given(st.data(), st.sampled_from([*KINDS]))
 def test_manifests_that_are_signed_load_or_are_refused(saved, tmp_path_factory, data, kind):

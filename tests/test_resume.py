@@ -101,6 +101,7 @@ def kill(*options):
     assert counts["saving"]["killed"] >= 40
 
 
+@pytest.mark.filterwarnings("ignore:checkpoint. written with:UserWarning")
 def test_checkpoints_of_schema_1_are_migrated_and_go_on():
     """Adam had not counted its steps then, nor did settings and shapes of today exist."""
     raw = json.loads((OLD / "sinusoid-maml/manifest.json").read_text())
@@ -139,6 +140,7 @@ def test_other_ranges_of_the_familys_parameters_are_said(monkeypatch, tmp_path):
         presets.load(path)
 
 
+@pytest.mark.filterwarnings("ignore:checkpoint. written with:UserWarning")
 def test_a_manifest_with_anything_in_it_loads_or_is_refused_in_one_line(tmp_path):
     """Every field is replaced by each kind of value, or removed; checksums are right."""
     path = presets.build(tiny("sinusoid")).learn(1).save(tmp_path / "c")

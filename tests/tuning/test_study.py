@@ -142,16 +142,30 @@ def test_refused_and_known_combinations_cost_no_trial(opened, monkeypatch):
     assert any("has the settings of trial 0" in reason for reason in why)
 
 
-def test_a_trial_whose_process_ended_is_repeated_once(opened):
-    search = opened()
-    lost = search.claim()
-    lost.held.release()  # what the system does when a process ends
-    again = search.claim()
-    assert again.config == lost.config
-    assert numbers(search) == [again.trial.number]
-    again.held.release()
-    third = search.claim()
-    assert third.config != lost.config, "what killed two processes is not tried a third time"
+@pytest.mark.parametrize("kind", ["random", "greedy"])
+def test_a_lost_trial_is_tried_again_and_given_up_after_ten_times(opened, kind, capsys):
+    search = opened(search=kind)
+    default = search.claim()
+    for losses in range(1, 10):
+        default.held.release()  # what the system does when a process ends
+        again = search.claim() if kind == "random" else claim_like(search, default)
+        assert again.config == default.config
+        assert (
+            f"time {losses} of 10 for these settings. It is tried again" in capsys.readouterr().err
+        )
+        default = again
+    default.held.release()
+    after = search.claim()
+    assert "time 10 of 10 for these settings. It is given up" in capsys.readouterr().err
+    assert after is None or after.config != default.config
+    assert len(search.lost) == 10
+
+
+def claim_like(search, lost):
+    """Greedy search puts what was lost at the end of its line."""
+    while (claim := search.claim()).config != lost.config:
+        search.settle(claim, 0.0)
+    return claim
 
 
 def test_two_processes_hold_different_trials_and_wait_for_the_last(opened):
