@@ -1,8 +1,16 @@
-"""Tensors of several owners in one dictionary: each name is preceded by its owner's and a dot."""
+"""Names: of tensors with several owners, and of outside things where they enter another language."""
 
 from __future__ import annotations
 
+import zlib
+from typing import Any
+
 from meta_rl.types import Params
+
+LONGEST = 100  # characters of a file name, and half of its bytes; file systems allow 255 bytes
+NOT_IN_FILE_NAMES = frozenset('/\\:*?"<>|[]{}$%#`')
+FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
+"""Beginnings of a cell that spreadsheets compute instead of showing."""
 
 
 def under(owner: str, tensors: Params) -> Params:
@@ -16,3 +24,53 @@ def part_of(owner: str, tensors: Params) -> Params:
     return {
         name.removeprefix(start): value for name, value in tensors.items() if name.startswith(start)
     }
+
+
+def printable(text: str) -> str:
+    """Return the text with every control character and undecodable byte as ``�``."""
+    return "".join(char if char.isprintable() else "�" for char in text)
+
+
+def safe_name(text: str) -> str:
+    """Return the text as the name of one file or folder, unchanged where it is one already.
+
+    The name has no separator, no leading dot and no character that a shell, a glob or a URL reads
+    as its own. One too long is cut and ends in a checksum of the whole.
+    """
+    plain = printable(text).replace("�", "-")
+    name = "".join("-" if char in NOT_IN_FILE_NAMES else char for char in plain).strip()
+    if name.startswith("."):
+        name = "-" + name.lstrip(".")
+    name = name.rstrip(". ") or "unnamed"
+    if len(name) <= LONGEST and len(name.encode()) <= 2 * LONGEST:
+        return name
+    digest = f"-{zlib.crc32(text.encode('utf-8', 'surrogatepass')):08x}"
+    while len(name) + len(digest) > LONGEST or len(name.encode()) + len(digest) > 2 * LONGEST:
+        name = name[:-1]
+    return name + digest
+
+
+def figure_text(text: str) -> str:
+    """Return the text so that matplotlib draws it as it is.
+
+    Dollars would begin a formula, and a legend leaves out what begins with an underscore.
+    """
+    shown = printable(text).replace("$", r"\$")
+    return f" {shown}" if shown.startswith("_") else shown
+
+
+def csv_cell(value: Any) -> Any:
+    """Return a cell that spreadsheets show and do not compute; numbers stay as they are.
+
+    Text that would be a formula gets an apostrophe before it.
+    """
+    if not isinstance(value, str):
+        return value
+    shown = "".join(char if char.isprintable() or char in "\t\r\n" else "�" for char in value)
+    if not shown.startswith(FORMULA):
+        return shown
+    try:
+        float(shown)
+    except ValueError:
+        return f"'{shown}"
+    return shown
