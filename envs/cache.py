@@ -5,14 +5,12 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
-import zipfile
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
-DAMAGED = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error)
+from meta_rl.reading import open_file
 
 
 def cache_folder() -> Path:
@@ -32,12 +30,11 @@ def cached_arrays(key: str, make: Callable[[], dict[str, np.ndarray]]) -> dict[s
         make: makes the arrays.
     """
     path = cache_folder() / f"{key}.npz"
-    if path.exists():
-        try:
-            with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
-                return {name: stored[name] for name in stored.files}
-        except DAMAGED:
-            pass  # made anew below
+    try:
+        with open_file(path) as file, np.load(file, allow_pickle=False) as stored:
+            return {name: stored[name] for name in stored.files}
+    except Exception:  # not there, or damaged in any way: made anew below
+        pass
     arrays = make()
     with contextlib.suppress(OSError):  # a cache that cannot be kept costs time, nothing else
         _write(path, arrays)

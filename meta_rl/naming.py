@@ -1,4 +1,4 @@
-"""Names: of tensors with several owners, and of outside things where they enter another language."""
+"""Names of tensors with several owners, and names of outside things in other languages."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from meta_rl.types import Params
 
 LONGEST = 100  # characters of a file name, and half of its bytes; file systems allow 255 bytes
 NOT_IN_FILE_NAMES = frozenset('/\\:*?"<>|[]{}$%#`')
-FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
+FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 """Beginnings of a cell that spreadsheets compute instead of showing."""
 
 
