@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -29,14 +28,15 @@ class Adapt:
     task: str | None = None
     """Parameters of the variant, as goal=0.3,-0.2 or gravity=12,length=0.8,force=9."""
     env_id: str | None = None
-    """Any registered Gymnasium environment with the same spaces, instead of a task."""
+    """Any registered Gymnasium environment with the same spaces, instead of a task. MODULE:ID
+    imports the module first, which runs the code in it."""
     env_kwargs: str = "{}"
     """JSON object of arguments for --env-id's constructor, or attributes of the environment."""
     data: Path | None = None
     """A folder of your own labelled pictures for a few-shot model: one sub-folder for each class;
     pictures beside them, or in a sub-folder unlabelled, are classified."""
     families: Path | None = None
-    """A Python file of yours that registers the family, as in train.py."""
+    """A Python file of yours that registers the family, as in train.py; it is run."""
     steps: int | None = None
     """Inner (adaptation) steps; 3 if not given, or as many as were trained with if more."""
     episodes: int | None = None
@@ -112,6 +112,7 @@ def _newest_run() -> Path:
 def _variant(command: Adapt, learner: Any) -> tuple[Any, str, str]:
     """The task or environment, a folder name for it, and its description."""
     from envs import GymFamily, parse_task
+    from meta_rl.naming import safe_name
 
     if command.env_id is not None:
         try:
@@ -120,7 +121,7 @@ def _variant(command: Adapt, learner: Any) -> tuple[Any, str, str]:
             raise InputError(f"env_kwargs: expected a JSON object, got {error}.") from None
         if not isinstance(arguments, dict):
             raise InputError(f"env_kwargs: expected a JSON object, got {command.env_kwargs!r}.")
-        label = command.env_id.replace("/", "-")
+        label = safe_name(command.env_id)
         foreign = GymFamily(command.env_id, settings=arguments)
         return partial(foreign.make_env, {}), label, f"{command.env_id} {arguments or ''}"
     family = learner.problem.family
@@ -130,9 +131,7 @@ def _variant(command: Adapt, learner: Any) -> tuple[Any, str, str]:
         task = family.check_task(parse_task(command.task))
     parts = [f"{name}={_text(value)}" for name, value in task.items()]
     label = "_".join(parts)
-    # A task of many numbers makes no name for a folder.
-    short = label if len(label) <= 100 else f"task-{zlib.crc32(label.encode()):08x}"
-    return task, short, f"{family.id} {' '.join(parts)}"
+    return task, safe_name(label), f"{family.id} {' '.join(parts)}"
 
 
 def _labelled(folder: Path, learner: Any) -> Labelled:
@@ -163,6 +162,8 @@ def _classify(model: Any, labelled: Labelled, folder: Path) -> None:
         return
     import numpy as np
 
+    from meta_rl.naming import csv_cell
+
     known, together = len(labelled.classes), 100
     parts = [
         model.predict(labelled.unlabelled[start : start + together])
@@ -173,10 +174,11 @@ def _classify(model: Any, labelled: Labelled, folder: Path) -> None:
     shares = shares / shares.sum(1, keepdims=True)
     with (folder / "predictions.csv").open("w", newline="") as file:
         table = csv.writer(file)
-        table.writerow(["file", "class", *labelled.classes])
+        table.writerow(map(csv_cell, ["file", "class", *labelled.classes]))
         for path, share in zip(labelled.unlabelled_files, shares, strict=True):
             chosen = labelled.classes[share.argmax()]
-            table.writerow([path, chosen, *(f"{value:.4f}" for value in share)])
+            numbers = (f"{value:.4f}" for value in share)
+            table.writerow([csv_cell(str(path)), csv_cell(chosen), *numbers])
             print(f"  {path.name}: {chosen} ({share.max():.0%})")
     print(f"probabilities: {folder / 'predictions.csv'}")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import re
 import runpy
 import sys
@@ -29,7 +30,7 @@ def import_families(file: Path | None) -> None:
     """
     if file is None:
         return
-    if not file.is_file():
+    if not os.path.isfile(file):
         raise InputError(f"families: expected a Python file, got {file}.")
     sys.path.insert(0, str(file.resolve().parent))  # for modules of yours beside it
     try:

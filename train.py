@@ -17,9 +17,11 @@ import tyro
 from commands import given, import_families, run_command, with_data_folder
 from meta_rl.config import Config, from_dict
 from meta_rl.errors import InputError
+from meta_rl.reading import read_file, reading
 from presets import ALGORITHMS, PRESETS, Start, algorithm, build, preset, resolve_device
 
 DEFAULT = "navigation-2d"
+LARGEST_CONFIG = 2**24  # bytes
 LAUNCH = "launch"  # file in a run folder that says which launch of torchrun made it
 
 
@@ -138,10 +140,12 @@ def read_config(file: Path) -> Config:
     Raises:
         InputError: if it cannot be read, or holds something else.
     """
+    with reading(f"config: {file}", "Give a JSON file of settings."):
+        values = json.loads(read_file(file, LARGEST_CONFIG))
     try:
-        return from_dict(json.loads(file.read_text()))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
-        raise InputError(f"config: expected a JSON file of settings, got {file}: {error}") from None
+        return from_dict(values)
+    except InputError as error:
+        raise InputError(f"{error} It is in {file}.") from error
 
 
 def _resumed(run: Path | None) -> Train | None:
@@ -150,7 +154,7 @@ def _resumed(run: Path | None) -> Train | None:
         return None
     from meta_rl import checkpoint, parallel
 
-    if (run / checkpoint.MANIFEST).exists():
+    if os.path.exists(run / checkpoint.MANIFEST):
         raise InputError(f"resume: expected a run folder, got the checkpoint {run}.")
     manifest = parallel.first(lambda: checkpoint.load_newest(run)[1])
     checkpoint.require_fields(manifest, "meta", config=dict)

@@ -23,6 +23,7 @@ from evaluation.page import page
 from evaluation.protocol import Plan
 from meta_rl.config import to_dict
 from meta_rl.errors import InputError
+from meta_rl.naming import csv_cell
 from meta_rl.statistics import interquartile_mean, mean
 from meta_rl.tensorboard import RunWriter
 
@@ -140,7 +141,7 @@ def _write_csv(path: Path, planned: Plan, curves: Sequence[Curve]) -> None:
             tasks = planned.tasks[curve.split]
             for (point, seed, m), score in np.ndenumerate(curve.scores):
                 k = curve.steps[point]
-                table.writerow([
+                table.writerow(csv_cell(cell) for cell in [
                     curve.name, curve.kind, curve.split, curve.members[seed], m,
                     json.dumps(dict(tasks[m])), "" if k is None else k,
                     round(float(curve.budget[point]), 3), repr(float(score)),

@@ -12,6 +12,7 @@ from tqdm import tqdm
 from agents.ppo import BATCH, fine_tune, from_scratch, pretrain
 from agents.rl2 import in_context_returns, train_rl2
 from envs import Family
+from envs.row import Row
 from evaluation.curves import Curve
 from evaluation.progress import progress
 from meta_rl import seeds
@@ -148,7 +149,7 @@ def _learned(arena: Arena, name: str, budgets: Sequence[int], learn: Learning, n
 
 
 def _makers(arena: Arena) -> list[Callable[[], gym.Env]]:
-    return [lambda task=task: arena.family.make_env(task) for task in arena.tasks]
+    return [lambda task=task: Row(arena.family.make_env(task), task) for task in arena.tasks]
 
 
 def _draw(arena: Arena) -> Callable[[int], gym.Env]:
@@ -156,7 +157,8 @@ def _draw(arena: Arena) -> Callable[[int], gym.Env]:
     family = arena.family
 
     def draw(seed: int) -> gym.Env:
-        return family.make_env(family.sample_tasks(1, seeds.derive(seed, seeds.TASKS))[0])
+        task = family.sample_tasks(1, seeds.derive(seed, seeds.TASKS))[0]
+        return Row(family.make_env(task), task)
 
     return draw
 

@@ -25,15 +25,16 @@ import numpy as np
 import torch
 from gymnasium import __version__ as gymnasium_version
 from gymnasium import spaces
-from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from meta_rl.errors import InputError
 from meta_rl.migrations import SCHEMA, migrate
+from meta_rl.reading import read_file, reason
 
 MANIFEST, TENSORS, TEMPORARY = "manifest.json", "tensors.safetensors", ".tmp"
+LARGEST_MANIFEST, LARGEST_TENSORS = 2**28, 2**38  # bytes
 
 
 def save(folder: Path, manifest: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Path:
@@ -88,15 +89,17 @@ def load(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         InputError: if it is missing, damaged, or written by a newer version.
     """
     try:
-        manifest = json.loads((folder / MANIFEST).read_bytes())
-        data = (folder / TENSORS).read_bytes()
+        manifest = json.loads(read_file(folder / MANIFEST, LARGEST_MANIFEST))
+        data = read_file(folder / TENSORS, LARGEST_TENSORS)
     except FileNotFoundError as error:
         raise InputError(
             f"checkpoint: expected a folder with {MANIFEST} and {TENSORS}, got {folder}. "
             "Give a run folder, or a folder under its checkpoints/."
         ) from error
-    except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"checkpoint: {folder} is damaged: {error}. Use an older one.") from error
+    except Exception as error:  # whatever a damaged file makes the readers raise
+        raise InputError(
+            f"checkpoint: {folder} is damaged: {reason(error)}. Use an older one."
+        ) from error
     schema = manifest.get("schema") if isinstance(manifest, dict) else None
     if not isinstance(schema, int) or schema < 1:
         raise InputError(f"checkpoint: {folder / MANIFEST} is damaged. Use an older one.")
@@ -112,10 +115,10 @@ def load(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         )
     try:
         tensors = load_tensors(data)
-    except (SafetensorError, KeyError, ValueError) as error:
+    except Exception as error:
         raise InputError(
-            f"checkpoint: expected safetensors in {folder / TENSORS}, got something else: {error}. "
-            "Nothing in it was executed; do not trust where it came from."
+            f"checkpoint: expected safetensors in {folder / TENSORS}, got something else: "
+            f"{reason(error)}. Nothing in it was executed; do not trust where it came from."
         ) from error
     return migrate(manifest, tensors)
 
@@ -189,7 +192,7 @@ def load_newest(path: Path) -> tuple[Path, dict[str, Any], dict[str, Tensor], li
     Raises:
         InputError: if there is none.
     """
-    if (path / MANIFEST).exists():
+    if os.path.exists(path / MANIFEST):  # Path.exists raises at names that cannot be
         return path, *load(path), []
     found, passed_over = checkpoints(path), []
     for folder in reversed(found):

@@ -13,6 +13,7 @@ from optuna.trial import FrozenTrial, TrialState
 from evaluation.algorithms import flat
 from evaluation.record import circumstances, finite
 from meta_rl.config import to_dict
+from meta_rl.naming import csv_cell
 from meta_rl.statistics import mean, stratified_bootstrap
 from tuning.importance import by_option, importance
 from tuning.page import page
@@ -138,7 +139,7 @@ def _write_trials(path: Path, trials: list[dict[str, Any]]) -> None:
         table = csv.writer(file)
         table.writerow([*plain, *choices])
         for trial in trials:
-            table.writerow([
+            table.writerow(csv_cell(cell) for cell in [
                 *(" ".join(map(repr, trial[n])) if n == "rungs" else trial[n] for n in plain),
                 *(trial["params"].get(name, "") for name in choices),
             ])  # fmt: skip
@@ -152,6 +153,6 @@ def _write_comparison(path: Path, planned: Plan, comparison: Comparison) -> None
         for curve in comparison.curves:
             for (k, seed, m), score in np.ndenumerate(curve.scores):
                 parameters = json.dumps(dict(planned.test[m]))
-                table.writerow([
+                table.writerow(csv_cell(cell) for cell in [
                     curve.name, curve.members[seed], m, parameters, k, repr(float(score)),
                 ])  # fmt: skip

@@ -9,9 +9,11 @@ no part in it, but evolution counts it and greedy puts it last.
 from __future__ import annotations
 
 import json
+import sqlite3
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -255,7 +257,9 @@ class Search:
 
 def _open(file: Path) -> optuna.storages.RDBStorage:
     try:
-        return optuna.storages.RDBStorage(f"sqlite:///{file}", {"connect_args": {"timeout": 60}})
+        # Not by its path: in a URL, characters such as ? and % have a meaning.
+        connect = partial(sqlite3.connect, file, timeout=60, check_same_thread=False)
+        return optuna.storages.RDBStorage(f"sqlite:///{FILE}", {"creator": connect})
     except (SQLAlchemyError, RuntimeError) as error:
         what = str(error).splitlines()[0]
         raise InputError(
