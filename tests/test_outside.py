@@ -16,6 +16,7 @@ import zipfile
 import zlib
 from collections import OrderedDict
 from pathlib import Path
+from types import SimpleNamespace
 
 import gymnasium as gym
 import numpy as np
@@ -24,9 +25,11 @@ import torch
 from matplotlib.figure import Figure
 from PIL import Image
 
+import adapt
 from agents import sb3_zip
 from envs import GymFamily, idx, image_files, preferences, read_labelled
 from envs.cache import cached_arrays
+from envs.image_reading import Labelled
 from meta_rl import checkpoint
 from meta_rl.config import to_dict
 from meta_rl.errors import InputError
@@ -474,6 +477,25 @@ def test_any_name_can_stand_in_a_legend(name):
         warnings.simplefilter("ignore")  # of letters that the font does not have
         figure.savefig(io.BytesIO(), format="svg")
     assert len(axes.get_legend_handles_labels()[1]) == 1
+
+
+def test_a_task_of_any_text_is_adapted_to_inside_the_run():
+    family = SimpleNamespace(id="f", check_task=dict)
+    learner = SimpleNamespace(problem=SimpleNamespace(family=family))
+    command = adapt.Adapt(task="side=../../x")
+    assert adapt._variant(command, learner)[1] == "side=..-..-x"
+
+
+def test_classes_and_files_are_no_formulas_in_the_table_of_predictions(tmp_path):
+    nothing = np.zeros((1, 1, 2, 2), np.float32)
+    files = (Path("=f.png"),)
+    labelled = Labelled(nothing, np.zeros(1), ("=1+1", "@b"), (), nothing, files)
+    model = SimpleNamespace(predict=lambda x: np.array([[0.25, 0.75]]))
+    adapt._classify(model, labelled, tmp_path)
+    with (tmp_path / "predictions.csv").open() as file:
+        head, row = csv.reader(file)
+    assert head == ["file", "class", "'=1+1", "'@b"]
+    assert row == ["'=f.png", "'@b", "0.2500", "0.7500"]
 
 
 def test_no_cell_is_a_formula_and_numbers_stay_numbers():
