@@ -115,6 +115,7 @@ def _pruned(
     from meta_rl.callbacks import ProgressBar, RunRecorder
     from meta_rl.checkpoint import run_of
 
+    prunings = _earlier(run_of(command.run))
     units, rounds = [layer.units for layer in presets.hidden_layers(learner)], command.rounds
     how = {"by": command.by, "keep": keep, "rounds": rounds, "iterations": command.iterations}
     how["after"] = learner.iteration
@@ -128,7 +129,7 @@ def _pruned(
             learner.problem.close()
         else:
             with RunRecorder(home, learner) as recorder:
-                _keep_origin(run_of(command.run), home, how)
+                _keep_origin(run_of(command.run), home, [*prunings, how])
                 learner.learn(command.iterations, callbacks=[recorder, progress, stop])
         progress.close()
         if stop.stopped:
@@ -136,13 +137,22 @@ def _pruned(
     return learner
 
 
-def _keep_origin(run: Path, home: Path, how: dict[str, Any]) -> None:
+def _earlier(run: Path) -> list[Any]:
+    """How the run itself had been pruned, the first time first."""
+    from meta_rl.reading import read_file, reading
+
+    before = run / "pruned.json"
+    if not before.exists():
+        return []
+    with reading(f"prune: {before}", "Give the run as it was written."):
+        return [*json.loads(read_file(before))]
+
+
+def _keep_origin(run: Path, home: Path, prunings: Sequence[Any]) -> None:
     """Write how it was pruned, beside a copy of where the run's theta had started."""
     for start in run.glob("init_*"):
         (shutil.copytree if start.is_dir() else shutil.copyfile)(start, home / start.name)
-    before = run / "pruned.json"
-    prunings = json.loads(before.read_text()) if before.exists() else []
-    (home / "pruned.json").write_text(json.dumps([*prunings, how], indent=1) + "\n")
+    (home / "pruned.json").write_text(json.dumps([*prunings], indent=1) + "\n")
 
 
 def _tell(

@@ -90,7 +90,7 @@ class Row(gym.Wrapper):
     def _reward(self, reward: Any, when: str) -> float:
         number = self._array(reward, "reward", when)
         if number.size != 1:
-            got = f"returned the reward {shortened(reward)}, expected one number"
+            got = f"returned the reward {shortened(reward)}, expected a number"
             raise self._fault(got, when)
         return float(number.reshape(()))
 
@@ -119,16 +119,17 @@ class Row(gym.Wrapper):
 
     def _array(self, value: Any, what: str, when: str) -> np.ndarray:
         """A value as an array of real, finite numbers."""
+        expected = "numbers" if what == "observation" else "a number"
         try:
             array = np.asarray(value)
             if array.dtype == object:  # as a list of arrays of one number may be
                 array = array.astype(float)
         except Exception as error:  # a value of any class may raise what it likes
-            got = f"returned the {what} {shortened(value)}, expected numbers ({reason(error)})"
+            got = f"returned the {what} {shortened(value)}, expected {expected} ({reason(error)})"
             raise self._fault(got, when) from error
         if array.dtype.kind not in NUMBERS:
-            got = f"returned the {what} {shortened(value)}, expected numbers"
-            raise self._fault(got, when)
+            told = repr(value) if isinstance(value, str) else value
+            raise self._fault(f"returned the {what} {shortened(told)}, expected {expected}", when)
         if not np.isfinite(array).all():
             raise self._fault(f"returned a {what} that is NaN or infinite", when)
         return array
