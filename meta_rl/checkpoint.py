@@ -31,7 +31,7 @@ from torch import Tensor
 
 from meta_rl.errors import InputError
 from meta_rl.migrations import SCHEMA, migrate
-from meta_rl.reading import read_file, reason
+from meta_rl.reading import read_file, reading, reason
 
 MANIFEST, TENSORS, TEMPORARY = "manifest.json", "tensors.safetensors", ".tmp"
 LARGEST_MANIFEST, LARGEST_TENSORS = 2**28, 2**38  # bytes
@@ -194,7 +194,9 @@ def load_newest(path: Path) -> tuple[Path, dict[str, Any], dict[str, Tensor], li
     """
     if os.path.exists(path / MANIFEST):  # Path.exists raises at names that cannot be
         return path, *load(path), []
-    found, passed_over = checkpoints(path), []
+    passed_over: list[str] = []
+    with reading(f"checkpoint: run folder {path}"):
+        found = checkpoints(path)
     for folder in reversed(found):
         try:
             return folder, *load(folder), passed_over
