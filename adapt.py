@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -30,7 +29,8 @@ class Adapt:
     """Parameters of the variant, as goal=0.3,-0.2 or gravity=12,length=0.8,force=9."""
     env_id: str | None = None
     """Any registered Gymnasium environment with the same spaces, instead of a task. Wrappers, time
-    limit and those settings that it has are the family's, where that is a GymFamily."""
+    limit and those settings that it has are the family's, where that is a GymFamily. MODULE:ID
+    imports the module first, which runs the code in it."""
     env_kwargs: str = "{}"
     """JSON object of arguments for --env-id's constructor, or attributes of the environment; they
     come before the family's settings."""
@@ -40,7 +40,7 @@ class Adapt:
     run_data: Path | None = None
     """Where the data that the run was trained on are now, if they were moved."""
     families: Path | None = None
-    """A Python file of yours that registers the family, as in train.py."""
+    """A Python file of yours that registers the family, as in train.py; it is run."""
     steps: int | None = None
     """Inner (adaptation) steps; 3 if not given, or as many as were trained with if more."""
     episodes: int | None = None
@@ -120,6 +120,7 @@ def _newest_run() -> Path:
 def _variant(command: Adapt, learner: Any) -> tuple[Any, str, str]:
     """The task or environment, a folder name for it, and its description."""
     from envs import GymFamily, parse_task
+    from meta_rl.naming import safe_name
 
     if command.env_id is not None:
         try:
@@ -128,7 +129,7 @@ def _variant(command: Adapt, learner: Any) -> tuple[Any, str, str]:
             raise InputError(f"env_kwargs: expected a JSON object, got {error}.") from None
         if not isinstance(arguments, dict):
             raise InputError(f"env_kwargs: expected a JSON object, got {command.env_kwargs!r}.")
-        label = command.env_id.replace("/", "-")
+        label = safe_name(command.env_id)
         family = learner.problem.family
         if isinstance(family, GymFamily):
             foreign = family.around(command.env_id, arguments)
@@ -142,9 +143,7 @@ def _variant(command: Adapt, learner: Any) -> tuple[Any, str, str]:
         task = family.check_task(parse_task(command.task))
     parts = [f"{name}={_text(value)}" for name, value in task.items()]
     label = "_".join(parts)
-    # A task of many numbers makes no name for a folder.
-    short = label if len(label) <= 100 else f"task-{zlib.crc32(label.encode()):08x}"
-    return task, short, f"{family.id} {' '.join(parts)}"
+    return task, safe_name(label), f"{family.id} {' '.join(parts)}"
 
 
 def _labelled(folder: Path, learner: Any) -> Labelled:
@@ -186,7 +185,7 @@ def _classify(model: Any, labelled: Labelled) -> list[list[Any]]:
     rows: list[list[Any]] = [["file", "class", *labelled.classes]]
     for path, share in zip(labelled.unlabelled_files, shares, strict=True):
         chosen = labelled.classes[share.argmax()]
-        rows.append([path, chosen, *(f"{value:.4f}" for value in share)])
+        rows.append([str(path), chosen, *(f"{value:.4f}" for value in share)])
         print(f"  {path.name}: {chosen} ({share.max():.0%})")
     return rows
 

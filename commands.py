@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import re
 import runpy
 import shlex
@@ -55,7 +56,7 @@ def import_families(file: Path | None) -> None:
     """
     if file is None:
         return
-    if not file.is_file():
+    if not os.path.isfile(file):
         raise InputError(f"families: expected a Python file, got {file}.")
     import envs  # before the folder's own module of this name could take its place
 

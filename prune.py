@@ -118,6 +118,7 @@ def _pruned(
     from meta_rl.callbacks import ProgressBar, RunRecorder
     from meta_rl.checkpoint import run_of
 
+    prunings = _earlier(run_of(command.run))
     units, rounds = [layer.units for layer in presets.hidden_layers(learner)], command.rounds
     how = {"by": command.by, "keep": keep, "rounds": rounds, "iterations": command.iterations}
     how["after"] = learner.iteration
@@ -131,7 +132,7 @@ def _pruned(
             learner.problem.close()
         else:
             with RunRecorder(home, learner) as recorder:
-                _keep_origin(run_of(command.run), home, how)
+                _keep_origin(run_of(command.run), home, [*prunings, how])
                 learner.learn(command.iterations, callbacks=[recorder, progress, stop])
         progress.close()
         if stop.stopped:
@@ -139,13 +140,22 @@ def _pruned(
     return learner
 
 
-def _keep_origin(run: Path, home: Path, how: dict[str, Any]) -> None:
+def _earlier(run: Path) -> list[Any]:
+    """How the run itself had been pruned, the first time first."""
+    from meta_rl.reading import read_file, reading
+
+    before = run / "pruned.json"
+    if not before.exists():
+        return []
+    with reading(f"prune: {before}", "Give the run as it was written."):
+        return [*json.loads(read_file(before))]
+
+
+def _keep_origin(run: Path, home: Path, prunings: Sequence[Any]) -> None:
     """Write how it was pruned, beside a copy of where the run's theta had started."""
     for start in run.glob("init_*"):
         files.copy(start, home / start.name)
-    before = run / "pruned.json"
-    prunings = json.loads(before.read_text(encoding="utf-8")) if before.exists() else []
-    files.write_json(home / "pruned.json", [*prunings, how])
+    files.write_json(home / "pruned.json", [*prunings])
 
 
 def _tell(

@@ -18,6 +18,7 @@ import tyro
 from commands import given, import_families, parse, run_command, told, with_data_folder
 from meta_rl.config import Config, from_dict, to_dict
 from meta_rl.errors import InputError
+from meta_rl.reading import read_file, reading
 from presets import (
     ALGORITHMS,
     PRESETS,
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from meta_rl.callbacks import RunRecorder, StopOnSignal
 
 DEFAULT = "navigation-2d"
+LARGEST_CONFIG = 2**24  # bytes
 LAUNCH = ".launch"  # file in a run folder that says which launch of torchrun made it
 
 
@@ -171,10 +173,12 @@ def read_config(file: Path) -> Config:
     Raises:
         InputError: if it cannot be read, or holds something else.
     """
+    with reading(f"config: {file}", "Give a JSON file of settings."):
+        values = json.loads(read_file(file, LARGEST_CONFIG))
     try:
-        return from_dict(json.loads(file.read_text(encoding="utf-8")))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
-        raise InputError(f"config: expected a JSON file of settings, got {file}: {error}") from None
+        return from_dict(values)
+    except InputError as error:
+        raise InputError(f"{error} It is in {file}.") from error
 
 
 def _resumed(run: Path | None) -> Train | None:
@@ -183,7 +187,7 @@ def _resumed(run: Path | None) -> Train | None:
         return None
     from meta_rl import checkpoint, parallel
 
-    if (run / checkpoint.MANIFEST).exists():
+    if os.path.exists(run / checkpoint.MANIFEST):
         raise InputError(f"resume: expected a run folder, got the checkpoint {run}.")
     manifest = parallel.first(lambda: checkpoint.load_newest(run)[1])
     checkpoint.require_fields(manifest, "meta", config=dict)

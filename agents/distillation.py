@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -207,6 +208,6 @@ def parse_expert(text: str, parse_task: Any) -> tuple[Mapping[str, Any], Path]:
             "init_experts: expected a task and its expert, as goal=0.3,-0.2@first.zip, got "
             f"{text!r}."
         )
-    if not Path(file).is_file():
+    if not os.path.isfile(file):
         raise InputError(f"init_experts: expected a zip that PPO.save wrote, got no file {file}.")
     return parse_task(task), Path(file)

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from agents.networks import ACTIVATIONS, ContextNetwork
 from agents.policies import MIN_LOG_STD, CategoricalPolicy, GaussianPolicy
 from meta_rl.errors import InputError
+from meta_rl.reading import shortened
 from meta_rl.types import Params
 
 
@@ -70,8 +71,9 @@ def check_actions(policy: GaussianPolicy | CategoricalPolicy, theirs: Mapping[st
     got = {key: theirs[key] for key in ("low", "high", "n", "start") if key in theirs}
     if got.keys() != ours.keys() or not all(_same(ours[key], got[key]) for key in ours):
         raise InputError(
-            f"action space: expected {ours}, got {got}. The two must mean the same by an action; "
-            "train on the environment as the family makes it, without RescaleAction around it."
+            f"action space: expected {ours}, got {shortened(got)}. The two must mean the same by "
+            "an action; train on the environment as the family makes it, without RescaleAction "
+            "around it."
         )
 
 
@@ -129,10 +131,10 @@ def _factor(policy: GaussianPolicy) -> Tensor:
 
 def _same(ours: Any, theirs: Any) -> bool:
     """Whether numbers agree to float32's rounding; theirs may be numpy's text, as "[-2. 2.]"."""
-    if isinstance(theirs, str):
-        try:
-            theirs = [float(word) for word in theirs.strip("[]").split()]
-        except ValueError:
-            return False
-    ours, theirs = np.atleast_1d(ours), np.atleast_1d(theirs)
+    words = theirs.strip("[]").split() if isinstance(theirs, str) else theirs
+    try:
+        theirs = np.atleast_1d(np.asarray(words, dtype=float))
+    except (TypeError, ValueError, OverflowError):
+        return False
+    ours = np.atleast_1d(ours)
     return ours.shape == theirs.shape and bool(np.allclose(ours, theirs, rtol=1e-6, atol=0))

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import warnings
 import zipfile
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +21,16 @@ from torch import Tensor
 
 from agents.sb3_actor import Actor
 from meta_rl.errors import InputError
+from meta_rl.reading import open_file, reading, shortened
 
 ACTIVATIONS = {
     "<class 'torch.nn.modules.activation.Tanh'>": "tanh",
     "<class 'torch.nn.modules.activation.ReLU'>": "relu",
 }
+LAYER = re.compile(r"mlp_extractor\.policy_net\.([0-9]{1,4})\.(weight|bias)")
+FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+LARGEST = {"data": 2**26, "policy.pth": 2**28}
+"""Bytes that are unpacked of each file in the zip: a small one can hold terabytes of zeros."""
 
 
 def read_actor(file: str | Path) -> tuple[Actor, dict[str, Any]]:
@@ -33,87 +40,151 @@ def read_actor(file: str | Path) -> tuple[Actor, dict[str, Any]]:
         InputError: if it is no such zip, or the actor is more than layers of one activation on the
             observation: gSDE, normalized observations, images, own extractors or policies.
     """
-    data, tensors = _open(Path(file))
-    _refuse_what_layers_cannot_say(data)
-    names = [n for n in tensors if n.startswith("mlp_extractor.policy_net.")]
-    numbers = sorted({int(n.split(".")[2]) for n in names})
-    modules = [*(f"mlp_extractor.policy_net.{i}" for i in numbers), "action_net"]
-    expected = {f"{module}.{part}" for module in modules for part in ("weight", "bias")}
-    critic = ("mlp_extractor.value_net.", "value_net.")
-    actor = {n for n in tensors if not n.startswith(critic)} - {"log_std"}
-    if actor != expected:
-        raise InputError(
-            f"stable-baselines3: expected a PPO or A2C with MlpPolicy, got {file} with the tensors "
-            f"{', '.join(sorted(tensors)[:6])}, ..."
-        )
-    bad = [n for n in sorted(tensors) if not torch.isfinite(tensors[n]).all()]
-    if bad:
-        raise InputError(f"stable-baselines3: expected finite weights, got others in {bad[0]}.")
-    layers = [(tensors[f"{m}.weight"].double(), tensors[f"{m}.bias"].double()) for m in modules]
-    log_std = tensors["log_std"].double() if "log_std" in tensors else None
-    return Actor(layers, log_std, _activation(data)), _attributes(data, "action_space")
+    with reading(f"stable-baselines3: zip {file}", "Give one that PPO.save or A2C.save wrote."):
+        data, tensors = _open(Path(file))
+        _refuse_what_layers_cannot_say(file, data)
+        layers = _layers(file, tensors)
+        log_std = tensors.get("log_std")
+        if log_std is not None and log_std.shape != layers[-1][1].shape:
+            raise _misfit(file, "log_std", log_std, list(layers[-1][1].shape))
+        log_std = None if log_std is None else log_std.double()
+        activation = _activation(file, data)
+        return Actor(layers, log_std, activation), _attributes(file, data, "action_space")
 
 
 def _open(file: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """The JSON of ``data`` and the tensors of ``policy.pth``."""
     try:
-        with zipfile.ZipFile(file) as archive:
-            data = json.loads(archive.read("data"))
-            raw = io.BytesIO(archive.read("policy.pth"))
+        with open_file(file) as content, zipfile.ZipFile(content) as archive:
+            data = json.loads(_unpacked(archive, "data"))
+            raw = io.BytesIO(_unpacked(archive, "policy.pth"))
+        with zipfile.ZipFile(raw) as inner:  # what torch.save writes
+            size = sum(part.file_size for part in inner.infolist())
+            if size > LARGEST["policy.pth"]:
+                raise ValueError(f"policy.pth unpacks to {size:,} bytes")
+        raw.seek(0)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of pickles by others than torch.save; refused below
             tensors = torch.load(raw, map_location="cpu", weights_only=True)
     except Exception as error:  # whatever a damaged or hostile file makes the readers raise
-        reason = str(error).split("\n")[0] or type(error).__name__
+        why = shortened(str(error).split("\n")[0] or type(error).__name__)
         raise InputError(
-            f"stable-baselines3: expected a zip that PPO.save wrote, got {file}: {reason}"
+            f"stable-baselines3: expected a zip that PPO.save wrote, got {file}: {why}"
         ) from error
-    plain = isinstance(tensors, dict) and all(isinstance(t, Tensor) for t in tensors.values())
-    if not plain or not isinstance(data, dict):
+    named = isinstance(tensors, dict) and all(isinstance(name, str) for name in tensors)
+    if not named or not all(map(_is_plain, tensors.values())) or not isinstance(data, dict):
         raise InputError(
             f"stable-baselines3: expected named tensors in policy.pth and an object in data, got "
             f"others in {file}."
         )
-    return data, tensors
+    return data, {name: tensor.detach() for name, tensor in tensors.items()}
 
 
-def _refuse_what_layers_cannot_say(data: dict[str, Any]) -> None:
+def _unpacked(archive: zipfile.ZipFile, name: str) -> bytes:
+    """One file of a zip, if it is not too large, whatever the zip says of its size."""
+    part = archive.getinfo(name)
+    if part.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise ValueError(f"{name} is packed in another way than stable-baselines3 does")
+    with archive.open(part) as content:
+        unpacked = content.read(LARGEST[name] + 1)
+    if len(unpacked) > LARGEST[name]:
+        raise ValueError(f"{name} unpacks to more than {LARGEST[name]:,} bytes")
+    return unpacked
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether it is a dense tensor of numbers that are all there; a view can repeat a few."""
+    dense = isinstance(value, Tensor) and value.layout == torch.strided
+    if not dense or value.dtype not in FLOATS or value.device.type != "cpu":
+        return False
+    return value.numel() * value.element_size() <= value.untyped_storage().nbytes()
+
+
+def _layers(file: str | Path, tensors: dict[str, Tensor]) -> list[tuple[Tensor, Tensor]]:
+    """Weights and biases of the actor, first to last, in float64."""
+    numbers = sorted({int(found[1]) for name in tensors if (found := LAYER.fullmatch(name))})
+    modules = [*(f"mlp_extractor.policy_net.{i}" for i in numbers), "action_net"]
+    expected = {f"{module}.{part}" for module in modules for part in ("weight", "bias")}
+    critic = ("mlp_extractor.value_net.", "value_net.")
+    actor = {n for n in tensors if not n.startswith(critic)} - {"log_std"}
+    if actor != expected:
+        got = shortened(", ".join(sorted(tensors)[:6]))
+        raise InputError(
+            f"stable-baselines3: expected a PPO or A2C with MlpPolicy, got {file} with the tensors "
+            f"{got}, ..."
+        )
+    # In float32, which is the network's: what overflows there is not finite either.
+    bad = [n for n in sorted(tensors) if not torch.isfinite(tensors[n].float()).all()]
+    if bad:
+        raise InputError(
+            f"stable-baselines3: expected finite weights, got others in {bad[0]} of {file}."
+        )
+    layers = [(tensors[f"{m}.weight"].double(), tensors[f"{m}.bias"].double()) for m in modules]
+    for module, (weight, bias) in zip(modules, layers, strict=True):
+        if weight.ndim != 2 or not weight.numel():
+            raise _misfit(file, f"{module}.weight", weight, "two axes")
+        if list(bias.shape) != [len(weight)]:
+            raise _misfit(file, f"{module}.bias", bias, [len(weight)])
+    for module, ((_, before), (weight, _)) in zip(modules[1:], pairwise(layers), strict=True):
+        if weight.shape[1] != len(before):
+            raise _misfit(file, f"{module}.weight", weight, f"{len(before)} columns")
+    return layers
+
+
+def _misfit(file: str | Path, name: str, got: Tensor, expected: Any) -> InputError:
+    return InputError(
+        f"stable-baselines3: expected {expected} for {name}, got {list(got.shape)} in {file}."
+    )
+
+
+def _refuse_what_layers_cannot_say(file: str | Path, data: dict[str, Any]) -> None:
     """Raise for whatever stands between the observation, the layers and the action."""
-    module = _attributes(data, "policy_class").get("__module__")
+    module = _attributes(file, data, "policy_class").get("__module__")
     if module != "stable_baselines3.common.policies":
         raise InputError(
-            f"stable-baselines3: expected its own MlpPolicy, got a policy class of {module}. "
-            "What it computes cannot be known without running its code."
+            f"stable-baselines3: expected its own MlpPolicy, got a policy class of "
+            f"{shortened(module)} in {file}. What it computes cannot be known without running its "
+            "code."
         )
     if data.get("use_sde"):
-        raise InputError("stable-baselines3: expected use_sde=False, got a policy with gSDE.")
+        raise InputError(
+            f"stable-baselines3: expected use_sde=False, got a policy with gSDE in {file}."
+        )
     if data.get("_last_original_obs") is not None:
         raise InputError(
             "stable-baselines3: expected a policy of raw observations, got one trained behind "
-            "VecNormalize, whose statistics are not in the zip. Train it without; or, if only its "
-            "rewards were normalized (norm_obs=False), set model._last_original_obs = None and "
-            "save it again."
+            f"VecNormalize in {file}, whose statistics are not in the zip. Train it without; or, "
+            "if only its rewards were normalized (norm_obs=False), set model._last_original_obs = "
+            "None and save it again."
         )
-    space = _attributes(data, "observation_space")
-    box, shape = "Box" in str(space.get(":type:")), space.get("_shape") or []
+    space = _attributes(file, data, "observation_space")
+    shape = space.get("_shape") or []
+    box = "Box" in str(space.get(":type:")) and isinstance(shape, list)
     if not box or (len(shape) == 3 and space.get("dtype") == "uint8"):
         raise InputError(
             "stable-baselines3: expected vectors as observations, got "
-            f"{space.get(':type:')} of shape {shape}."
+            f"{shortened(space.get(':type:'))} of shape {shortened(shape)} in {file}."
         )
 
 
-def _activation(data: dict[str, Any]) -> str:
+def _activation(file: str | Path, data: dict[str, Any]) -> str:
     """``tanh`` or ``relu``; stable-baselines3's default is the former."""
-    given = _attributes(data, "policy_kwargs").get("activation_fn")
-    if given is not None and given not in ACTIVATIONS:
-        raise InputError(f"stable-baselines3: expected Tanh or ReLU as activation, got {given}.")
-    return "tanh" if given is None else ACTIVATIONS[given]
+    given = _attributes(file, data, "policy_kwargs").get("activation_fn")
+    if given is None:
+        return "tanh"
+    if not isinstance(given, str) or given not in ACTIVATIONS:
+        raise InputError(
+            f"stable-baselines3: expected Tanh or ReLU as activation, got {shortened(given)} in "
+            f"{file}."
+        )
+    return ACTIVATIONS[given]
 
 
-def _attributes(data: dict[str, Any], key: str) -> dict[str, Any]:
+def _attributes(file: str | Path, data: dict[str, Any], key: str) -> dict[str, Any]:
     """An entry's attributes as text, its pickle left out."""
     entry = data.get(key)
     if not isinstance(entry, dict):
-        raise InputError(f"stable-baselines3: expected {key} in the zip's data, got {entry!r}.")
+        raise InputError(
+            f"stable-baselines3: expected {key} in the data of {file}, got {shortened(entry)}."
+        )
     return {name: value for name, value in entry.items() if name != ":serialized:"}

@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-import zipfile
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,8 +12,7 @@ import numpy as np
 
 from meta_rl import files
 from meta_rl.errors import InputError
-
-DAMAGED = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error)
+from meta_rl.reading import open_file
 
 
 def cache_folder() -> Path:
@@ -35,12 +32,11 @@ def cached_arrays(key: str, make: Callable[[], dict[str, np.ndarray]]) -> dict[s
         make: makes the arrays.
     """
     path = cache_folder() / f"{key}.npz"
-    if path.exists():
-        try:
-            with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
-                return {name: stored[name] for name in stored.files}
-        except DAMAGED:
-            pass  # made anew below
+    try:
+        with open_file(path) as file, np.load(file, allow_pickle=False) as stored:
+            return {name: stored[name] for name in stored.files}
+    except Exception:  # not there, or damaged in any way: made anew below
+        pass
     arrays = make()
     # A cache that cannot be kept costs time, nothing else.
     with contextlib.suppress(OSError, InputError):

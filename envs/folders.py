@@ -2,18 +2,35 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from meta_rl.errors import InputError
+from meta_rl.reading import reading
+
+
+def is_folder(path: Path) -> bool:
+    """Return whether a folder is there; False too if its name cannot be one."""
+    return os.path.isdir(path)  # Path.is_dir raises where a parent may not be looked into
+
+
+def entries(folder: Path) -> list[Path]:
+    """Return what is directly in a folder, by name.
+
+    Raises:
+        InputError: if it may not be read.
+    """
+    with reading(f"folder {folder}", "Give yourself the right to read it."):
+        return sorted(folder.iterdir())
 
 
 def describe_folder(folder: Path) -> str:
     """What is there, in a few words, for an error message."""
-    if not folder.exists():
+    if not os.path.lexists(folder):
         return "nothing there"
-    if not folder.is_dir():
+    if not is_folder(folder):
         return "a file there"
-    names = sorted(p.name + "/" * p.is_dir() for p in folder.iterdir())
+    names = [p.name + "/" * is_folder(p) for p in entries(folder)]
     more = f" and {len(names) - 5} more" if len(names) > 5 else ""
     return (", ".join(names[:5]) or "nothing in it") + more
 

@@ -51,7 +51,7 @@ def find_faces() -> list[Face]:
     for path in _files():
         try:
             font = FT2Font(str(path))
-        except (RuntimeError, OSError):  # not a font, or a damaged one
+        except Exception:  # not a font, or damaged in any way
             continue
         name = font.postscript_name
         if font.family_name.startswith(FREE) and not any(part in name for part in UNFIT):
@@ -85,5 +85,7 @@ def _files() -> Iterator[Path]:
     )
     for folder in folders:
         yield from sorted(
-            path for path in folder.rglob("*") if path.suffix.lower() in (".ttf", ".otf", ".ttc")
+            path
+            for path in folder.rglob("*")
+            if path.suffix.lower() in (".ttf", ".otf", ".ttc") and os.path.isfile(path)
         )

@@ -19,6 +19,7 @@ from gymnasium.vector.utils import batch_space
 from torch import Tensor
 
 from envs.main_module import require_guard
+from envs.row import Row
 from meta_rl import console
 from meta_rl.errors import FOREIGN, InputError, refuse_running_statistics, require
 from meta_rl.types import Step, Task
@@ -273,7 +274,7 @@ class _Block(gym.Env):
             console.install()
         self._make_env, self._start, self._count = make_env, start, count
         self._row_space = observation_space
-        self.rows: list[_Row] = []
+        self.rows: list[Row] = []
         flag = gym.spaces.MultiBinary(count)
         number = gym.spaces.Box(-np.inf, np.inf, (count,), np.float64)
         self.observation_space = gym.spaces.Dict(
@@ -305,7 +306,7 @@ class _Block(gym.Env):
     def _build(self, tasks: list[Task]) -> None:
         self.close()
         self.rows = []
-        self.rows = [_Row(_made(self._make_env, task), task) for task in tasks]
+        self.rows = [Row(_made(self._make_env, task), task) for task in tasks]
         if len({id(row.unwrapped) for row in self.rows}) < len(self.rows):
             raise InputError(
                 f"environment: expected a new environment for each of {len(tasks)} rows, got "
@@ -320,67 +321,3 @@ class _Block(gym.Env):
             "terminated": np.asarray(terminated, dtype=np.int8),
             "truncated": np.asarray(truncated, dtype=np.int8),
         }
-
-
-class _Row(gym.Wrapper):
-    """One row: stands still once it has finished, and says where an environment failed."""
-
-    def __init__(self, env: gym.Env, task: Task):
-        super().__init__(env)
-        self._task, self._time, self._seed = task, 0, 0
-        self._finished, self._last = False, None
-        self.info: dict[str, Any] = {}  # of the last step
-
-    def start(self, seed: int) -> tuple:
-        """Begin an episode."""
-        self._time, self._seed, self._finished = 0, seed, False
-        obs, self.info = self._try(lambda: self.env.reset(seed=seed), "reset")
-        self._last = self._checked(obs, 0.0, "reset")
-        return self._last, 0.0, False, False
-
-    def advance(self, action: Any) -> tuple:
-        """Step, unless the episode is over."""
-        if self._finished:
-            return self._last, 0.0, False, False
-        self._time += 1
-        when = f"step {self._time}"
-        obs, reward, terminated, truncated, self.info = self._try(
-            lambda: self.env.step(action), when
-        )
-        try:
-            number = float(np.asarray(reward, dtype=float).reshape(()))
-        except (TypeError, ValueError):
-            raise self._fault(f"returned the reward {reward!r}, expected a number", when) from None
-        self._last = self._checked(obs, number, when)
-        self._finished = bool(terminated or truncated)
-        return self._last, number, terminated, truncated
-
-    def _try(self, call: Callable[[], Any], when: str) -> Any:
-        try:
-            answer = call()
-            if len(answer) not in (2, 5):
-                raise TypeError(f"expected 2 values from reset and 5 from step, got {len(answer)}")
-            return answer
-        except InputError:
-            raise
-        except FOREIGN as error:
-            raise self._fault(f"raised {type(error).__name__}: {error}", when) from error
-
-    def _checked(self, obs: Any, reward: float, when: str) -> np.ndarray:
-        space = self.env.observation_space
-        if np.shape(obs) != space.shape:
-            got = f"returned an observation {np.shape(obs)}, expected {space.shape}"
-            raise self._fault(got, when)
-        for what, value in (("reward", reward), ("observation", np.asarray(obs))):
-            if not np.isfinite(value).all():
-                raise self._fault(f"returned a {what} that is NaN or infinite", when)
-        held = np.asarray(obs).astype(space.dtype)
-        if np.issubdtype(space.dtype, np.integer) and not np.array_equal(held, obs):
-            raise self._fault(f"returned an observation that {space.dtype} cannot hold", when)
-        return held
-
-    def _fault(self, what: str, when: str) -> InputError:
-        return InputError(
-            f"environment: {self.env.unwrapped} {what}, at {when} of task {dict(self._task)}, "
-            f"seed {self._seed}. Mend the environment or narrow its parameter ranges."
-        )

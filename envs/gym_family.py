@@ -235,10 +235,7 @@ class GymFamily(Family):
         except InputError:
             raise
         except FOREIGN as error:
-            given = f" with {kwargs}" if kwargs else ""
-            raise InputError(
-                f"environment: cannot make {self._name()!r}{given}: {type(error).__name__}: {error}"
-            ) from error
+            raise self._cannot_make(error, f" with {kwargs}" if kwargs else "") from error
 
     def _arguments(self, changes: Sequence[Change]) -> dict[str, Any]:
         """The constructor's arguments: those it is registered with, then what changes."""
@@ -277,11 +274,21 @@ class GymFamily(Family):
         except (gym.error.Error, SystemExit) as error:
             near = hint(self._env, gym.registry)
             raise InputError(f"environment: cannot make {self._env!r}: {error}{near}") from error
-        except Exception:  # it needs arguments, perhaps
-            self._spec = gym.spec(self._env)
+        except Exception as error:  # it needs arguments, perhaps, and is registered by now
+            self._spec = gym.registry.get(self._env.rpartition(":")[2])
+            if self._spec is None:
+                raise self._cannot_make(error) from error
         assert self._spec
         entry_point = self._spec.entry_point
-        return load_env_creator(entry_point) if isinstance(entry_point, str) else entry_point
+        try:
+            return load_env_creator(entry_point) if isinstance(entry_point, str) else entry_point
+        except FOREIGN as error:
+            raise self._cannot_make(error) from error
+
+    def _cannot_make(self, error: BaseException, given: str = "") -> InputError:
+        return InputError(
+            f"environment: cannot make {self._name()!r}{given}: {type(error).__name__}: {error}"
+        )
 
     def _find_kinds(self) -> None:
         """Find out what every target is, and whether settings have keys that are mistyped.

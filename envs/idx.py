@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
+import math
+import os
 import struct
-import zlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +15,7 @@ import numpy as np
 from envs.examples import SPLITS, ImageClasses
 from envs.folders import given, not_there
 from meta_rl.errors import InputError
+from meta_rl.reading import LARGEST, open_file, reading
 
 FASHION = Path("/usr/share/datasets/fashion-mnist")
 """Where Debian's package dataset-fashion-mnist puts it."""
@@ -72,7 +76,9 @@ def idx_classes(
     Raises:
         InputError: if a file is missing or is not an idx file.
     """
-    arrays = [_read_idx(_idx_file(folder, stem, name, where)) for stem in IDX_FILES]
+    files = [_idx_file(folder, stem, name, where) for stem in IDX_FILES]
+    arrays = [_read_idx(file) for file in files]
+    _check_pairs(files, arrays, len(names))
     pixels = np.concatenate([arrays[0], arrays[2]])
     labels = np.concatenate([arrays[1], arrays[3]])
     ends = [4, 7] if ways <= 3 else [5, 5]
@@ -92,20 +98,50 @@ def idx_classes(
 def _idx_file(folder: Path, stem: str, name: str, where: str) -> Path:
     for kind in (f"{stem}-ubyte", f"{stem.replace('-idx', '.idx')}-ubyte"):
         for path in (folder / kind, folder / f"{kind}.gz"):
-            if path.is_file():
+            if os.path.lexists(path):
                 return path
     raise not_there(name, folder, f"{stem}-ubyte or {stem}-ubyte.gz", where)
 
 
 def _read_idx(path: Path) -> np.ndarray:
     """An idx file of bytes: two zeros, 8 (bytes), the number of axes, their sizes, the bytes."""
-    try:
-        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-            data = file.read()
-    except (OSError, EOFError, zlib.error) as error:
-        raise InputError(f"{path}: cannot be read ({error}). Get the file again.") from error
-    axes = data[3] if data[:3] == b"\0\0\x08" and len(data) > 3 else 0
-    shape = struct.unpack(f">{axes}I", data[4 : 4 + 4 * axes]) if len(data) >= 4 + 4 * axes else ()
-    if not axes or not shape or len(data) != 4 + 4 * axes + int(np.prod(shape)):
-        raise InputError(f"{path}: expected a whole idx file of bytes. Get the file again.")
-    return np.frombuffer(data, dtype=np.uint8, offset=4 + 4 * axes).reshape(shape)
+    packed = gzip.open if path.suffix == ".gz" else contextlib.nullcontext
+    with reading(f"idx file {path}", "Get the file again."):
+        with open_file(path) as plain, packed(plain) as file:
+            magic = file.read(4)
+            axes = magic[3] if magic[:3] == b"\0\0\x08" and len(magic) == 4 else 0
+            sizes = file.read(4 * axes)
+            if not axes or len(sizes) < 4 * axes:
+                raise InputError(f"{path}: expected a whole idx file of bytes. Get the file again.")
+            shape = struct.unpack(f">{axes}I", sizes)
+            count = math.prod(shape)
+            if count > LARGEST:
+                raise InputError(f"{path}: expected at most {LARGEST:,} bytes, got {count:,}.")
+            data = file.read(count + 1)  # one more shows that there is more
+        if len(data) != count:
+            got = "more" if len(data) > count else f"{len(data):,}"
+            raise InputError(
+                f"{path}: expected a whole idx file of {count:,} bytes, got {got}. Get the file "
+                "again."
+            )
+        return np.frombuffer(data, dtype=np.uint8).reshape(shape)
+
+
+def _check_pairs(files: Sequence[Path], arrays: Sequence[np.ndarray], classes: int) -> None:
+    """Refuse pictures and labels that do not belong together."""
+    for file, array, axes in zip(files, arrays, (3, 1, 3, 1), strict=True):
+        if array.ndim != axes:
+            raise InputError(f"{file}: expected {axes} axes, got the shape {array.shape}.")
+    for number in (0, 2):
+        pictures, labels = arrays[number : number + 2]
+        of_these = f"{files[number + 1]}: expected labels of the {len(pictures):,} pictures in"
+        if len(labels) != len(pictures):
+            raise InputError(f"{of_these} {files[number]}, got {len(labels):,} labels.")
+        if labels.size and labels.max() >= classes:
+            raise InputError(f"{of_these} {files[number]}, 0 to {classes - 1}, got {labels.max()}.")
+    if arrays[0].shape[1:] != arrays[2].shape[1:]:
+        sizes = [" x ".join(map(str, array.shape[1:])) for array in arrays[::2]]
+        raise InputError(f"{files[2]}: expected pictures of {sizes[0]}, got {sizes[1]}.")
+    counts = np.bincount(np.concatenate(arrays[1::2]), minlength=classes)
+    if not counts.all() or not arrays[0][0].size:
+        raise InputError(f"{files[1]}: expected pictures of {classes} classes, got {counts}.")

@@ -6,14 +6,16 @@ Nothing is downloaded: each loader reads the published layout and says where to 
 from __future__ import annotations
 
 import csv
+import io
 from pathlib import Path
 
 import numpy as np
 
 from envs.examples import SPLITS, ImageClasses, split_classes
-from envs.folders import given, not_there
+from envs.folders import entries, given, is_folder, not_there
 from envs.image_reading import class_folders, is_colour, read_images
 from meta_rl.errors import InputError
+from meta_rl.reading import read_file, reading, shortened
 
 OMNIGLOT = (1100, 100, 423)
 """Characters in the splits of the MAML authors' code (1200 to train on, 100 of them put aside)."""
@@ -36,7 +38,7 @@ def omniglot(ways: int = 5, folder: Path | None = None, rotations: bool = False)
         for base in (root, root / "python", root / "omniglot-py")
         for half in (base / "images_background", base / "images_evaluation")
     ]
-    alphabets = [p for half in halves if half.is_dir() for p in sorted(half.iterdir())]
+    alphabets = [p for half in halves if is_folder(half) for p in entries(half)]
     classes = {
         f"{alphabet.name}/{name}": files
         for alphabet in alphabets
@@ -149,14 +151,13 @@ def _one_split(root: Path, split: str) -> dict[str, list[Path]]:
 
 def _read_split_csv(table: Path, images: Path) -> dict[str, list[Path]]:
     classes: dict[str, list[Path]] = {}
-    try:
-        rows = [*csv.DictReader(table.read_text(encoding="utf-8").splitlines())]
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{table}: expected a csv file, got {error}.") from error
+    with reading(f"csv file {table}", "Get the file again."):
+        text = read_file(table).decode("utf-8-sig")  # with or without a byte-order mark
+        rows = [*csv.DictReader(io.StringIO(text, newline=""))]
     for row in rows:
         if not row.get("label") or not row.get("filename"):
             raise InputError(
-                f"{table}: expected the columns filename and label, got the row {row}."
+                f"{table}: expected the columns filename and label, got the row {shortened(row)}."
             )
         classes.setdefault(row["label"], []).append(images / row["filename"])
     return dict(sorted(classes.items()))

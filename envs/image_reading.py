@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 from tqdm import tqdm
 
-from envs.folders import describe_folder
+from envs.folders import describe_folder, entries, is_folder
 from meta_rl.errors import InputError
+from meta_rl.reading import open_file, reading
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
+FORMATS = ("PNG", "JPEG", "GIF", "BMP", "PPM", "TIFF", "WEBP")
+"""What a picture's content may be. Pillow knows more; for PostScript it would run Ghostscript."""
 UNLABELLED = "unlabelled"
 
 
@@ -64,18 +69,20 @@ def read_labelled(folder: Path, input_shape: tuple[int, ...], ink: bool = False)
 
 def pictures_in(folder: Path) -> list[Path]:
     """The picture files directly in a folder, by name; none if it is not there."""
-    if not folder.is_dir():
+    if not is_folder(folder):
         return []
-    return sorted(
-        p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith(".")
-    )
+    return [
+        path
+        for path in entries(folder)
+        if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
+    ]
 
 
 def class_folders(folder: Path) -> dict[str, list[Path]]:
     """The sub-folders that have pictures, by name, with their pictures."""
-    if not folder.is_dir():
+    if not is_folder(folder):
         return {}
-    found = {p.name: pictures_in(p) for p in sorted(folder.iterdir()) if p.is_dir()}
+    found = {p.name: pictures_in(p) for p in entries(folder) if is_folder(p)}
     return {name: pictures for name, pictures in found.items() if pictures}
 
 
@@ -106,24 +113,40 @@ def read_image(file: Path, shape: tuple[int, ...], ink: bool = False) -> np.ndar
     if mode is None or len(shape) != 3:
         raise InputError(f"pictures: expected (1 or 3, H, W) as their shape, got {shape}.")
     size = (shape[2], shape[1])
-    try:
-        with Image.open(file) as opened:
-            opened.draft(mode, (2 * size[0], 2 * size[1]))  # JPEG: decode no finer than needed
-            picture = ImageOps.exif_transpose(_opaque(opened)).convert(mode)
-            resized = np.asarray(picture.resize(size, Image.Resampling.LANCZOS))
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise InputError(f"picture {file}: cannot be read ({error}). Remove it.") from error
+    with _opened(file) as opened:
+        opened.draft(mode, (2 * size[0], 2 * size[1]))  # JPEG: decode no finer than needed
+        picture = ImageOps.exif_transpose(_opaque(opened)).convert(mode)
+        resized = np.asarray(picture.resize(size, Image.Resampling.LANCZOS))
     pixels = resized[None] if mode == "L" else resized.transpose(2, 0, 1)
     return 255 - pixels if ink and _light_border(pixels) else pixels
 
 
 def is_colour(file: Path) -> bool:
-    """Whether a picture's file has colours; False if it cannot be read."""
-    try:
-        with Image.open(file) as picture:
-            return picture.mode not in ("1", "L", "LA", "I", "I;16", "I;16B", "F")
-    except (OSError, Image.DecompressionBombError):
-        return False
+    """Return whether a picture's file has colours.
+
+    Raises:
+        InputError: if it cannot be read.
+    """
+    with _opened(file) as picture:
+        return picture.mode not in ("1", "L", "LA", "I", "I;16", "I;16B", "F")
+
+
+@contextmanager
+def _opened(file: Path) -> Iterator[Image.Image]:
+    """A picture in one of our formats; whatever reading it raises becomes one line."""
+    with reading(f"picture {file}", "Remove it."), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of oddities such as damaged EXIF data
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        with open_file(file) as content:
+            try:
+                opened = Image.open(content, formats=FORMATS)
+            except UnidentifiedImageError:
+                known = ", ".join(FORMATS)
+                raise InputError(
+                    f"picture {file}: expected {known}, got something else. Remove it."
+                ) from None
+            with opened as picture:
+                yield picture
 
 
 def _opaque(picture: Image.Image) -> Image.Image:
@@ -131,7 +154,7 @@ def _opaque(picture: Image.Image) -> Image.Image:
         grey = np.asarray(picture).astype(np.float64) / 257.0
         return Image.fromarray(grey.round().clip(0, 255).astype(np.uint8))
     if picture.mode == "F":
-        values = np.nan_to_num(np.asarray(picture))
+        values = np.nan_to_num(np.asarray(picture)).clip(0.0, 1e30)
         shades = values * 255 if values.max() <= 1 else values
         return Image.fromarray(shades.round().clip(0, 255).astype(np.uint8))
     if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -11,11 +12,13 @@ import torch
 from torch import Tensor
 
 from envs.examples import SPLITS, as_integers, first_of_shuffled, split_classes
-from envs.folders import given, not_there
+from envs.folders import given, is_folder, not_there
 from meta_rl.errors import InputError, require
+from meta_rl.reading import read_file, reading, shortened
 from meta_rl.types import Task
 
 FEWEST_RATINGS, MOST_ITEMS = 20, 1000
+LARGEST_NUMBER, LARGEST_RATING = 2**53, 1e6  # of a user or movie, exact as float; of stars
 
 
 class Preferences:
@@ -167,13 +170,14 @@ def movielens(folder: Path | None) -> Preferences:
     layout = "ratings.csv, or the folder that it is in"
     where = "Get a set, such as ml-latest-small, from grouplens.org/datasets/movielens."
     root = given("movielens", folder, layout, where)
-    path = root if root.is_file() else root / "ratings.csv"
-    if not path.is_file():
+    path = root / "ratings.csv" if is_folder(root) else root
+    if not os.path.lexists(path):
         raise not_there("movielens", root, layout, where)
     users, movies, stars = _read_ratings(path)
-    often = np.argsort(-np.bincount(movies), kind="stable")[:MOST_ITEMS]
-    kept = np.isin(movies, often)
-    kept &= np.isin(users, np.flatnonzero(np.bincount(users[kept]) >= FEWEST_RATINGS))
+    rated, times = np.unique(movies, return_counts=True)
+    kept = np.isin(movies, rated[np.argsort(-times, kind="stable")[:MOST_ITEMS]])
+    raters, times = np.unique(users[kept], return_counts=True)
+    kept &= np.isin(users, raters[times >= FEWEST_RATINGS])
     names, user = np.unique(users[kept], return_inverse=True)
     if len(names) < 10:
         raise InputError(
@@ -191,22 +195,22 @@ def movielens(folder: Path | None) -> Preferences:
 
 
 def _read_ratings(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-        header = lines[0].strip().split(",") if lines else []
+    with reading(str(path), "Get the file again."):
+        text = read_file(path).decode("utf-8-sig")  # with or without a byte-order mark
+        head, _, body = text.partition("\n")
+        header = head.strip().split(",")
         if header[:3] != ["userId", "movieId", "rating"]:
-            raise InputError(
-                f"{path}: expected the columns userId,movieId,rating, got {','.join(header)!r}."
-            )
-        given = lines[1:] or ["nan,nan,nan"]  # no ratings at all
-        rows = np.loadtxt(given, delimiter=",", usecols=(0, 1, 2), ndmin=2)
-    except ValueError as error:
-        raise InputError(f"{path}: {error}. Get the file again.") from error
-    if not (np.isfinite(rows).all() and (rows[:, :2] >= 0).all()):
+            got = shortened(head.strip(), 60)
+            raise InputError(f"{path}: expected the columns userId,movieId,rating, got {got!r}.")
+        lines = body.splitlines() or ["nan,nan,nan"]  # no ratings at all
+        rows = np.loadtxt(lines, delimiter=",", usecols=(0, 1, 2), ndmin=2)
+    ids, stars = rows[:, :2], rows[:, 2]
+    whole = (ids >= 0) & (ids <= LARGEST_NUMBER) & (ids == np.floor(ids))
+    if not (whole.all() and (np.abs(stars) <= LARGEST_RATING).all()):
         raise InputError(
             f"{path}: expected ratings that are numbers, of users and movies numbered from 0, got "
             "others or none. Get the file again."
         )
-    first = np.unique(rows[:, :2], axis=0, return_index=True)[1]
+    first = np.unique(ids, axis=0, return_index=True)[1]
     rows = rows[first]
     return rows[:, 0].astype(np.int64), rows[:, 1].astype(np.int64), rows[:, 2]

@@ -15,6 +15,8 @@ from meta_rl import MetaLearner
 from meta_rl.checkpoint import run_of
 from meta_rl.config import to_dict
 from meta_rl.errors import InputError
+from meta_rl.naming import printable
+from meta_rl.reading import read_file, reading
 
 # Settings that change no result, or are compared otherwise.
 APART = ("seed", "iterations", "log_every", "checkpoint_every", "eval", "workers", "tasks_at_once")
@@ -100,16 +102,15 @@ def _load(path: Path, device: str, data: Path | None) -> Run:
 
 def _origin(file: Path) -> bytes:
     """What is the same in every seed's copy of such a file."""
-    if file.suffix != ".json":
-        return file.read_bytes()
-    try:
+    with reading(f"runs: {file}", "It has to be as it was written."):
+        data = read_file(file)
+        if file.suffix != ".json":
+            return data
         content = json.loads(
-            file.read_text(encoding="utf-8"),
+            data,
             object_hook=lambda told: {k: v for k, v in told.items() if k not in OF_A_SEED},
         )
-    except ValueError as error:
-        raise InputError(f"runs: expected {file} as it was written, got {error}.") from error
-    return json.dumps(content, sort_keys=True).encode()
+        return json.dumps(content, sort_keys=True).encode()
 
 
 def _check(runs: Sequence[Run]) -> None:
@@ -125,7 +126,7 @@ def _check(runs: Sequence[Run]) -> None:
 
 def _names(firsts: Sequence[Run]) -> list[str]:
     """Run folders' names without their number; with the settings that tell equal ones apart."""
-    stems = [re.sub(r"_\d+$", "", run.path.resolve().name) for run in firsts]
+    stems = [printable(re.sub(r"_\d+$", "", run.path.resolve().name)) for run in firsts]
     names = []
     for stem, run in zip(stems, firsts, strict=True):
         alike = [r.settings for s, r in zip(stems, firsts, strict=True) if s == stem]

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from evaluation.curves import Curve
 from evaluation.protocol import Plan
 from evaluation.tables import by_split, same_tasks
+from meta_rl.naming import figure_text
 from meta_rl.statistics import interquartile_mean
 
 LINES = {"algorithm": "-", "random": "--", "oracle": ":", "rival": "-."}
@@ -76,7 +77,7 @@ def tasks(planned: Plan, curves: Sequence[Curve]) -> Figure:
         ends = [np.stack([c.scores[0].ravel(), c.scores[-1].ravel()]) for c in shown]
         for (before, after), curve in zip(ends, shown, strict=True):
             color = _color(curve, curves)
-            axes.scatter(before, after, s=14, alpha=0.7, color=color, label=curve.name)
+            axes.scatter(before, after, s=14, alpha=0.7, color=color, label=figure_text(curve.name))
         everything = np.concatenate([e.ravel() for e in ends])
         finite = everything[np.isfinite(everything)]
         limits = (finite.min(), finite.max()) if finite.size else (0.0, 1.0)
@@ -100,11 +101,12 @@ def _draw(axes: Axes, planned: Plan, curve: Curve, at: np.ndarray, curves: Seque
     found = np.array([curve.estimate(p, interquartile_mean, seed) for p in points])
     middle, low, high = np.where(np.isfinite(found), found, np.nan).T
     style: dict[str, Any] = {"color": _color(curve, curves), "linestyle": LINES[curve.kind]}
+    label = figure_text(curve.name)
     if curve.kind == "oracle":
-        axes.axhline(middle[0], label=curve.name, **style)
+        axes.axhline(middle[0], label=label, **style)
         return
     axes.fill_between(at, low, high, alpha=0.18, color=style["color"], linewidth=0)
-    axes.plot(at, middle, label=curve.name, marker=MARKS[curve.kind], markersize=4, **style)
+    axes.plot(at, middle, label=label, marker=MARKS[curve.kind], markersize=4, **style)
 
 
 def _color(curve: Curve, curves: Sequence[Curve]) -> str:

@@ -12,6 +12,7 @@ from tqdm import tqdm
 from agents.ppo import BATCH, fine_tune, from_scratch, pretrain
 from agents.rl2 import in_context_returns, train_rl2
 from envs import Family
+from envs.row import Row
 from evaluation.curves import Curve
 from evaluation.progress import progress
 from meta_rl import seeds
@@ -149,7 +150,7 @@ def _learned(arena: Arena, name: str, budgets: Sequence[int], learn: Learning, n
 
 
 def _makers(arena: Arena) -> list[Callable[[], gym.Env]]:
-    return [lambda task=task: arena.family.make_env(task) for task in arena.tasks]
+    return [lambda task=task: Row(arena.family.make_env(task), task) for task in arena.tasks]
 
 
 def _draw(arena: Arena) -> Callable[[int], gym.Env]:
@@ -158,7 +159,8 @@ def _draw(arena: Arena) -> Callable[[int], gym.Env]:
 
     def draw(seed: int) -> gym.Env:
         drawn = family.sample_tasks(1, seeds.derive(seed, seeds.TASKS))
-        return family.make_env(check_sampled(family, drawn, 1)[0])
+        task = check_sampled(family, drawn, 1)[0]
+        return Row(family.make_env(task), task)
 
     return draw
 

@@ -42,6 +42,7 @@ from torch import Tensor
 from meta_rl import files
 from meta_rl.errors import InputError
 from meta_rl.migrations import SCHEMA, migrate
+from meta_rl.reading import read_file, reading, reason
 
 MANIFEST, TENSORS, TEMPORARY = "manifest.json", "tensors.safetensors", ".tmp"
 NAME = re.compile(r"(\d{9,})(?:-\d+)?")  # an iteration; with a number where that name was taken
@@ -49,6 +50,7 @@ UNFINISHED = re.compile(rf"\.{NAME.pattern}(\.\d+)?\.tmp")
 MAY_CHANGE = {"iterations", "blocks", "eval", "folder"}
 """Settings that change nothing that was learned, and may be others when a run goes on."""
 LARGEST = 2**53  # of a counter; TensorBoard and JSON hold all integers up to it
+LARGEST_FILE = 2**38  # bytes
 
 
 def save(folder: Path, manifest: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Path:
@@ -107,8 +109,8 @@ def load(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         raise
     except Exception as error:  # whatever a crafted file makes the parser raise
         raise InputError(
-            f"checkpoint: expected safetensors in {folder / TENSORS}, got something else: {error}. "
-            "Nothing in it was executed; do not trust where it came from."
+            f"checkpoint: expected safetensors in {folder / TENSORS}, got something else: "
+            f"{reason(error)}. Nothing in it was executed; do not trust where it came from."
         ) from error
 
 
@@ -121,7 +123,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     try:
         manifest = json.loads(_read(folder, MANIFEST))
     except (ValueError, RecursionError) as error:
-        raise _damaged(folder, str(error)) from error
+        raise _damaged(folder, reason(error)) from error
     schema = manifest.get("schema") if isinstance(manifest, dict) else None
     if not isinstance(schema, int) or schema < 1:
         raise _damaged(folder, f"{MANIFEST} names no schema")
@@ -137,14 +139,14 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
 def _read(folder: Path, name: str) -> bytes:
     try:
-        return (folder / name).read_bytes()
+        return read_file(folder / name, LARGEST_FILE)
     except FileNotFoundError as error:
         raise InputError(
             f"checkpoint: expected a folder with {MANIFEST} and {TENSORS}, got {folder}. "
             "Give a run folder, or a folder under its checkpoints/."
         ) from error
     except (OSError, ValueError) as error:
-        raise _damaged(folder, str(error)) from error
+        raise error if isinstance(error, InputError) else _damaged(folder, reason(error)) from error
 
 
 def _damaged(folder: Path, why: str) -> InputError:
@@ -371,10 +373,12 @@ def load_newest(path: Path) -> tuple[Path, dict[str, Any], dict[str, Tensor], li
     Raises:
         InputError: if there is none.
     """
-    if (path / MANIFEST).exists():
+    if os.path.exists(path / MANIFEST):  # Path.exists raises at names that cannot be
         return path, *load(path), []
-    own, passed_over = checkpoints(path), []
-    for folder in reversed(_candidates(path)):
+    passed_over: list[str] = []
+    with reading(f"checkpoint: run folder {path}"):
+        own, found = checkpoints(path), _candidates(path)
+    for folder in reversed(found):
         try:
             content = load(folder)
             if folder in own:

@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from meta_rl.errors import InputError
+from meta_rl.naming import csv_cell
+from meta_rl.reading import read_file
 
 TEMPORARY = ".*.tmp"
 """What files are called until they are whole. A kill can leave one."""
@@ -60,9 +62,12 @@ def write_json(path: Path, content: Any, *, allow_nan: bool = True) -> None:
 
 
 def write_csv(path: Path, rows: Iterable[Iterable[Any]]) -> None:
-    """Write a table of comma-separated values; its first row is the head."""
+    """Write a table of comma-separated values; its first row is the head.
+
+    Spreadsheets show its text and compute none of it: see :func:`meta_rl.naming.csv_cell`.
+    """
     table = io.StringIO(newline="")
-    csv.writer(table).writerows(rows)
+    csv.writer(table).writerows(map(csv_cell, row) for row in rows)
     write(path, table.getvalue())
 
 
@@ -78,7 +83,7 @@ def copy(source: Path, target: Path) -> None:
             for entry in source.iterdir():
                 copy(entry, target / entry.name)
             return
-        content = source.read_bytes()
+        content = read_file(source)
     except OSError as error:
         raise InputError(f"file: cannot copy {source} to {target}: {error}.") from error
     write(target, content)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import zlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from meta_rl.types import Params
+if TYPE_CHECKING:
+    from meta_rl.types import Params
 
 LONGEST = 100  # characters of a file name, and half of its bytes; file systems allow 255 bytes
 NOT_IN_FILE_NAMES = frozenset('/\\:*?"<>|[]{}$%#`')

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from meta_rl import schedules
 from meta_rl.config import InnerConfig
-from meta_rl.naming import part_of
+from meta_rl.naming import figure_text, part_of
 from meta_rl.types import Params
 
 History = Sequence[tuple[int, Mapping[str, np.ndarray]]]
@@ -138,4 +138,5 @@ def _weights_of(shown: Mapping[str, np.ndarray]) -> list[tuple[str, float]]:
 
 def _short(name: str) -> str:
     """``hidden.0.weight`` of ``step_size.hidden.0.weight``; ``adam`` of ``adam.step_size``."""
-    return ".".join(part for part in name.split(".") if part != "step_size") or "all"
+    parts = (part for part in name.split(".") if part != "step_size")
+    return figure_text(".".join(parts)) or "all"

@@ -15,7 +15,14 @@ OURS = {
 ALLOWED = {
     "meta_rl": {"meta_rl"},
     "agents": {"agents", "meta_rl"},
-    "envs": {"envs", "meta_rl.types", "meta_rl.errors", "meta_rl.files", "meta_rl.console"},
+    "envs": {
+        "envs",
+        "meta_rl.types",
+        "meta_rl.errors",
+        "meta_rl.files",
+        "meta_rl.console",
+        "meta_rl.reading",
+    },
     "evaluation": {"evaluation", "agents", "envs", "meta_rl", "presets"},
     "tuning": {"tuning", "evaluation", "meta_rl", "presets"},
 }

@@ -271,6 +271,19 @@ def test_what_cannot_be_compared_is_refused_before_any_work(runs, arguments, mes
     assert sorted(runs.rglob("*")) == before
 
 
+def test_a_run_may_have_a_name_that_figures_and_spreadsheets_read_otherwise(runs, tmp_path):
+    shutil.copytree(runs / "sinusoid_1", tmp_path / "=$x_$<b>")
+    evaluate.main([str(tmp_path / "=$x_$<b>"), "--tasks", "2", "--device", "cpu"])
+    (report,) = tmp_path.glob("*/evaluation_1")
+    with (report / "evaluation.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert rows[0]["name"] == "'=$x_$<b>"
+    assert all(float(row["score"]) >= 0 for row in rows)
+    page = (report / "report.html").read_text()
+    assert "=$x_$&lt;b&gt;" in page
+    assert "<b>" not in page
+
+
 def test_a_refusal_is_one_line(runs):
     command = [sys.executable, "evaluate.py", str(runs / "bandit-5_1"), "--baselines", "x"]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)

@@ -11,6 +11,7 @@ from matplotlib.ticker import MaxNLocator
 
 from evaluation.page import document, figure_of, section
 from evaluation.tables import Table, interval
+from meta_rl.naming import figure_text
 from meta_rl.statistics import mean, stratified_bootstrap
 from tuning.protocol import Comparison, Plan
 
@@ -185,7 +186,7 @@ def _adaptation(comparison: Comparison, score: str) -> Figure:
         middle, low, high = np.where(np.isfinite(found), found, np.nan).T
         at = range(len(middle))
         axes.fill_between(at, low, high, alpha=0.18, linewidth=0)
-        axes.plot(at, middle, marker="o", markersize=4, label=curve.name)
+        axes.plot(at, middle, marker="o", markersize=4, label=figure_text(curve.name))
     axes.set(xlabel="inner steps", ylabel=score)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend(frameon=False)

@@ -9,10 +9,12 @@ no part in it, but evolution counts it and greedy puts it last.
 from __future__ import annotations
 
 import json
+import sqlite3
 import sys
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -280,10 +282,13 @@ class Search:
 
 
 def _open(file: Path) -> optuna.storages.RDBStorage:
-    # Without a pool no connection outlives its use, also where a file turns out to be no database.
-    options = {"connect_args": {"timeout": 60}, "poolclass": NullPool}
     try:
-        return optuna.storages.RDBStorage(f"sqlite:///{file}", options)
+        # Not by its path: in a URL, characters such as ? and % have a meaning. Without a pool no
+        # connection outlives its use, also where a file turns out to be no database.
+        connect = partial(sqlite3.connect, file, timeout=60, check_same_thread=False)
+        return optuna.storages.RDBStorage(
+            f"sqlite:///{FILE}", {"creator": connect, "poolclass": NullPool}
+        )
     except (SQLAlchemyError, RuntimeError) as error:
         what = str(error).splitlines()[0]
         raise InputError(

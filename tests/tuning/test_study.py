@@ -231,3 +231,9 @@ def test_a_file_that_is_no_study_is_refused(opened, tmp_path):
     (tmp_path / "study" / "study.db").write_text("not a database, " * 100)
     with pytest.raises(InputError, match=r"expected a study in .*study\.db, got"):
         opened()
+
+
+def test_a_folder_may_have_characters_that_a_url_reads_otherwise(opened, tmp_path):
+    opened(name := "50%25 of what? #1 {a} $b", trials=1)
+    assert (tmp_path / name / "study.db").is_file()
+    assert [path.name for path in tmp_path.iterdir()] == [name]

@@ -1,0 +1,94 @@
+"""Reading files that others made: whatever is wrong with one ends in a line that names it."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from meta_rl.errors import InputError
+
+LARGEST = 2**32
+"""Bytes that are read of one file."""
+
+
+@contextmanager
+def reading(what: str, advice: str = "") -> Iterator[None]:
+    """Turn whatever a reader raises into one InputError that begins with what was read.
+
+    Put the reader alone under it, so that it hides no fault of other code. An InputError passes.
+
+    Args:
+        what: is read: a kind of thing and its path.
+        advice: what to do, as a sentence.
+
+    Raises:
+        InputError: if anything is raised, but what ends a process.
+    """
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:  # readers raise what they like at damaged or hostile data
+        advice = advice and f" {advice}"
+        raise InputError(f"{what}: cannot be read ({reason(error)}).{advice}") from error
+
+
+def reason(error: Exception, longest: int = 200) -> str:
+    """Return what an error says, in one line of limited length."""
+    if isinstance(error, OSError) and error.strerror:
+        said = error.strerror
+    else:
+        said = shortened(error, longest)
+    plain = isinstance(error, OSError | ValueError) and said
+    return said if plain else ": ".join(filter(None, (type(error).__name__, said)))
+
+
+def shortened(value: Any, longest: int = 200) -> str:
+    """Return a value's text in one line of limited length, for an error message."""
+    try:
+        text = str(value)
+    except Exception:  # objects of others need not have one
+        text = f"a {type(value).__name__}"
+    line = " ".join(text[: 4 * longest].split())
+    return line if len(line) <= longest else f"{line[:longest]}..."
+
+
+def open_file(path: str | Path) -> BinaryIO:
+    """Return a regular file, or a link to one, open for reading.
+
+    Anything else is refused unread: a named pipe would wait for ever, a device need not end.
+
+    Raises:
+        OSError: if it cannot be opened.
+        InputError: if it is no regular file.
+    """
+    return open(path, "rb", opener=_open_regular)
+
+
+def read_file(path: str | Path, largest: int = LARGEST) -> bytes:
+    """Return the bytes of a regular file.
+
+    Raises:
+        OSError: if it cannot be read.
+        InputError: if it is no regular file, or holds more bytes than the largest number.
+    """
+    with open_file(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > largest:
+            raise InputError(f"{path}: expected at most {largest:,} bytes, got {size:,}.")
+        return file.read()
+
+
+def _open_regular(path: str, flags: int) -> int:
+    # Without O_NONBLOCK, opening a pipe that nobody writes to would not return.
+    descriptor = os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+    mode = os.fstat(descriptor).st_mode
+    if stat.S_ISREG(mode) or stat.S_ISDIR(mode):  # open() itself refuses a folder
+        return descriptor
+    os.close(descriptor)
+    got = "a named pipe" if stat.S_ISFIFO(mode) else "a device"
+    raise InputError(f"{path}: expected a file, got {got}.")
