@@ -156,5 +156,5 @@ def _package() -> Any:
     except ImportError as error:
         raise InputError(
             f"family: Meta-World cannot be imported ({error}). Install it with "
-            "pip install -e '.[metaworld]', with MuJoCo 3.3.0."
+            "pip install -e '.[metaworld]'; it brings MuJoCo 3.3.0."
         ) from error

@@ -1,4 +1,7 @@
-"""Tests that need an extra: skipped where it is not installed, saying which it is."""
+"""Tests that need an extra or POSIX: skipped where that is not there, saying what it is."""
+
+import os
+import sys
 
 import pytest
 
@@ -12,6 +15,12 @@ OF = {
     "onnxscript": "onnx",
 }
 """The extra that installs a module."""
+
+
+posix = pytest.mark.skipif(
+    os.name == "nt", reason="needs POSIX: signals, fork, limits or users, which Windows has not"
+)
+linux = pytest.mark.skipif(sys.platform != "linux", reason="needs Linux's /proc")
 
 
 def needs(*modules):

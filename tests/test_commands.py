@@ -28,6 +28,7 @@ from envs import FAMILIES, GymFamily, Navigation2D
 from meta_rl import checkpoint
 from meta_rl.callbacks import RunRecorder
 from meta_rl.errors import InputError
+from tests.extras import posix
 
 ROOT = Path(__file__).parent.parent
 SMALL = ["--data.tasks", "2", "--data.episodes", "3", "--eval.tasks", "2", "--device", "cpu"]
@@ -404,6 +405,7 @@ def test_a_family_of_ones_own_is_trained_and_adapted_to(tmp_path, capsys):
     assert "return on swing g=12" in capsys.readouterr().out
 
 
+@posix
 def test_a_terminated_run_saves_its_iteration_and_says_how_to_go_on(tmp_path):
     command = [sys.executable, "train.py", *SMALL, "--log-dir", str(tmp_path)]
     process = subprocess.Popen(

@@ -235,6 +235,19 @@ def test_steps_to_reach_is_the_first_budget_that_is_as_good():
     assert steps_to_reach(rival, beyond, 0, 0, 1).value == np.inf
 
 
+@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize("score", [0.1, -0.7, 3.3, 1e-12])
+def test_equal_scores_averaged_over_more_runs_are_reached(score, sign):
+    def curve(runs, budget):
+        plain = {"split": "s", "steps": (None,), "members": ("",) * runs}
+        scores = np.full((1, runs, 20), score)
+        return Curve(name="c", kind="rival", budget=np.array([budget]), scores=scores, **plain)
+
+    one, three = curve(1, 10.0), curve(3, 100.0)
+    assert steps_to_reach(three, one, 0, 0, sign) == (100.0, 100.0, 100.0)
+    assert steps_to_reach(one, three, 0, 0, sign) == (10.0, 10.0, 10.0)
+
+
 def test_rivals_learn_on_the_tasks_they_are_given():
     family = presets.build(presets.preset("bandit-5")).problem.family
     tasks = [{"means": (1.0,) * 5}, {"means": (0.0,) * 5}]

@@ -4,7 +4,6 @@ import hashlib
 import json
 import os
 import pickle
-import resource
 import signal
 import subprocess
 import sys
@@ -24,6 +23,7 @@ from envs import GymFamily, Parameter, Uniform
 from meta_rl import callbacks, checkpoint
 from meta_rl.callbacks import RunRecorder, StopOnSignal
 from meta_rl.errors import InputError
+from tests.extras import posix
 from tests.test_resume import ROOT, tiny
 from train import next_run
 
@@ -36,6 +36,8 @@ def learner(**settings):
 @contextmanager
 def files_no_longer_than(size):
     """What a full disk is to a process: its writes fail with an OSError."""
+    import resource  # Windows has none
+
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
     try:
@@ -44,6 +46,7 @@ def files_no_longer_than(size):
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
+@posix
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_a_full_disk_keeps_old_checkpoints_and_training_goes_on(tmp_path):
     one = learner()
@@ -60,6 +63,7 @@ def test_a_full_disk_keeps_old_checkpoints_and_training_goes_on(tmp_path):
     assert presets.load(tmp_path / "run").iteration == 4  # there was room again at the end
 
 
+@posix
 def test_a_disk_full_to_the_end_is_told_in_one_line(tmp_path):
     one = learner()
     recorder = RunRecorder(tmp_path / "run", one).__enter__()
@@ -70,6 +74,7 @@ def test_a_disk_full_to_the_end_is_told_in_one_line(tmp_path):
     assert checkpoint.newest_iteration(tmp_path / "run") == 0
 
 
+@posix
 def test_a_read_only_folder_is_refused_at_the_start(tmp_path):
     tmp_path.chmod(0o555)
     user = os.geteuid()
@@ -133,6 +138,7 @@ def test_the_newest_five_are_kept(tmp_path):
     assert len(kept) == callbacks.KEEP_CHECKPOINTS
 
 
+@posix
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_one_signal_in_the_middle_of_an_iteration_ends_it_whole(number, tmp_path, capfd):
     one = learner()
@@ -150,6 +156,7 @@ def test_one_signal_in_the_middle_of_an_iteration_ends_it_whole(number, tmp_path
     assert "stopping after this iteration" in capfd.readouterr().err
 
 
+@posix
 def test_a_second_ctrl_c_stops_at_once_and_the_last_checkpoint_stays(tmp_path):
     one = learner()
     sample = one.problem.sample_tasks
@@ -301,6 +308,7 @@ def test_a_time_limit_is_learned_from_as_an_end_is(fragile, monkeypatch):
     torch.testing.assert_close(learned[True], learned[False], rtol=0, atol=0)
 
 
+@posix
 def test_a_save_killed_at_any_of_its_lines_leaves_the_old_checkpoint_or_the_new_one(tmp_path):
     command = [sys.executable, "-m", "tests.kills", str(tmp_path)]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)

@@ -21,6 +21,7 @@ import tune
 from evaluation.curves import Curve
 from meta_rl.config import from_dict
 from meta_rl.errors import InputError
+from tests.extras import posix
 from tuning import protocol, record
 from tuning.protocol import Comparison
 from tuning.settings import Settings
@@ -185,12 +186,14 @@ def check_finished(folder):
     assert len(set(settings)) == len(settings), "nothing is trained twice"
 
 
+@posix
 def test_the_same_command_continues_a_killed_study(left_by_the_killed):
     tune.main([*BANDIT, "--out", str(left_by_the_killed)])
     check_finished(left_by_the_killed)
 
 
 @pytest.mark.slow
+@posix
 def test_two_processes_share_what_a_killed_one_left(left_by_the_killed):
     with command(left_by_the_killed) as other:
         tune.main([*BANDIT, "--out", str(left_by_the_killed)])

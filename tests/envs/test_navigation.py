@@ -130,3 +130,50 @@ def test_a_picture_shows_the_goal_and_ends_where_the_episode_did(family):
     np.testing.assert_allclose(lines["goal"][0], env.unwrapped.goal)
     for label, (_, positions) in zip(("before", "after"), walks, strict=True):
         np.testing.assert_allclose(lines[f"{label} adapting"], positions, atol=1e-6)
+
+
+LATTICE = [
+    # family, task, where from, and moves, the last of which is paid
+    (NavigationSemicircle(), {"angle": math.pi / 2}, [0.0, 0.0], [[0.0, 0.1]] * 8),
+    (NavigationSemicircle(), {"angle": 0.0}, [0.0, 0.0], [[0.1, 0.0]] * 8),
+    (NavigationSemicircle(), {"angle": math.pi}, [0.0, 0.0], [[-0.1, 0.0]] * 8),
+    (NavigationCorner(), {"goal": (2.0, 2.0)}, [-0.2, 1.0], [[0.2, 0.0]]),
+    (NavigationCorner(), {"goal": (2.0, 2.0)}, [0.2, 1.0], [[-0.2, 0.0]]),
+    (NavigationCorner(), {"goal": (-2.0, 2.0)}, [-0.6, 0.8], [[0.2, 0.0]] * 3),
+    (NavigationCorner(), {"goal": (2.0, -2.0)}, [0.1, 0.0], [[0.2, -0.2]]),
+    (NavigationCorner(), {"goal": (2.0, 2.0)}, [0.1, 0.2], [[0.2, 0.0]]),
+    (NavigationCorner(), {"goal": (2.0, 2.0)}, [0.0, 0.1], [[0.2, 0.0]] * 2),
+]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(("family", "task", "start", "moves"), LATTICE)
+def test_moves_that_meet_a_limit_exactly_are_decided_alike_by_all_routes(
+    family, task, start, moves, dtype
+):
+    tensor = family.make_vec(1, 1, device="cpu", dtype=dtype)
+    tensor.reset([task], seed=0)
+    tensor.state = torch.tensor([[start]], dtype=dtype)
+    single = family.make_env(task)
+    single.reset(seed=0)
+    single.unwrapped.position = np.array(start)
+    for move in moves:
+        step = tensor.step(torch.tensor([[move]], dtype=dtype))
+        _, reward, *_ = single.step(np.array(move, np.float32))
+    assert step.reward.item() == pytest.approx(reward, abs=1e-5)
+    assert abs(reward) > 1e-3
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("goal", [(0.31, 0.2), (0.21, 0.0), (0.0, 0.41), (-0.11, 0.3)])
+def test_goals_at_the_limit_of_reaching_end_no_episode_on_any_route(goal, dtype):
+    family, task = Navigation2D(), {"goal": goal}
+    tensor, single = family.make_vec(1, 1, device="cpu", dtype=dtype), family.make_env(task)
+    tensor.reset([task], seed=0)
+    single.reset(seed=0)
+    for _ in range(4):  # to the last tenth before the goal, 0.01 away
+        away = np.round(np.array(goal) - single.unwrapped.position, 6)
+        move = 0.1 * np.sign(away) * (np.abs(away) > 0.05)
+        step = tensor.step(torch.tensor([[move.tolist()]], dtype=dtype))
+        *_, terminated, _, _ = single.step(move.astype(np.float32))
+    assert step.terminated.item() == terminated is False

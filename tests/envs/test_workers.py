@@ -11,6 +11,7 @@ import torch
 
 from envs import GymFamily, general
 from meta_rl.errors import InputError
+from tests.extras import posix
 
 CPU = {"device": "cpu", "dtype": torch.float64}
 ACTION = torch.zeros(1, 2, dtype=torch.int64)
@@ -20,6 +21,7 @@ def send(env, number, worker=0):
     os.kill(env._vector.processes[worker].pid, number)
 
 
+@posix
 def test_workers_that_die_or_hang_are_refused_and_replaced_and_ctrl_c_leaves_them_alone():
     family = GymFamily("CartPole-v1")
     family.worker_timeout = 60.0

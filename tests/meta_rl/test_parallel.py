@@ -23,6 +23,7 @@ from meta_rl.parallel import Blocks
 from meta_rl.tasks import select
 from meta_rl.trial import collect
 from tests import ranks
+from tests.extras import linux
 from tests.test_resume import tiny
 
 ROOT = Path(__file__).parent.parent.parent
@@ -186,6 +187,7 @@ print(*(task.read_text() for task in Path("/proc/self/task").glob("*/comm")))
 """
 
 
+@linux
 def test_no_thread_outlives_the_processes_talk():
     """One that did could end the process by SIGABRT while Python ends."""
     assert "gloo" not in finish(start("--standalone", "--no-python", sys.executable, "-c", ENDS))
@@ -219,6 +221,7 @@ def kill_once_saved(process, run, rank, least=1):
     os.kill(worker(process, rank), signal.SIGKILL)
 
 
+@linux
 @pytest.mark.slow
 @pytest.mark.parametrize("rank", [0, 1])
 def test_a_killed_rank_restarts_from_the_newest_checkpoint_to_the_same_bits(rank, tmp_path):
