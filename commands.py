@@ -139,8 +139,8 @@ def _tell_if_lost(prints: bool) -> None:
         return
     if prints:
         _end(f"output: cannot be written: {error.strerror}")
-    told = "The work is done; results are in files"
-    print(f"warning: output: cannot be written: {error.strerror}. {told}.", file=sys.stderr)
+    why = f"{error.strerror}. Files are written as ever."
+    print(f"warning: output: cannot be written: {why}", file=sys.stderr)
 
 
 def _place(stop: SystemExit) -> str:
