@@ -71,7 +71,7 @@ def test_work_whose_output_nobody_can_write_is_done_to_its_end(tmp_path):
     full = start(listing, ">/dev/full", stderr=subprocess.PIPE, text=True)
     head = start(listing, "", stdout=nobody, stderr=subprocess.PIPE, text=True)
     assert (full.communicate()[1], full.returncode) == (
-        "error: output: cannot be written: No space left on device\n",
+        "error: output: cannot be written: No space left on device.\n",
         2,
     )
     assert (head.communicate()[1], head.returncode) == ("", 0)
@@ -136,6 +136,14 @@ def test_a_full_disk_wherever_is_one_line(command, capsys):
 
     assert command(main) == 2
     assert capsys.readouterr().err.startswith("error: disk: [Errno 28] No space left on device")
+
+    def study(words):
+        raise RuntimeError("storage") from ValueError("database or disk is full")
+
+    assert command(study) == 2
+    assert capsys.readouterr().err == (
+        "error: disk: storage. Make room, then give the same command again.\n"
+    )
 
 
 def test_a_table_is_printed_and_nothing_half_written_before_a_full_disk_ends_evaluate(
