@@ -1,5 +1,6 @@
 """Commands whose output goes nowhere, whose disk is full, or whose own code says sys.exit."""
 
+import os
 import subprocess
 import sys
 import threading
@@ -70,13 +71,13 @@ def test_work_whose_output_nobody_can_write_is_done_to_its_end(tmp_path):
     listing = ["-m", "envs", "bandit-5"]
     full = start(listing, ">/dev/full", stderr=subprocess.PIPE, text=True)
     head = start(listing, "", stdout=nobody, stderr=subprocess.PIPE, text=True)
-    assert (full.communicate()[1], full.returncode) == (
-        "error: output: cannot be written: No space left on device.\n",
-        2,
-    )
-    assert (head.communicate()[1], head.returncode) == ("", 0)
-    for name, process in trainings.items():
-        assert process.wait() == 0, name
+    os.close(nobody)
+    told = [process.communicate()[1] for process in (full, head)]
+    ended = {name: process.wait() for name, process in trainings.items()}
+    assert told == ["error: output: cannot be written: No space left on device.\n", ""]
+    assert (full.returncode, head.returncode) == (2, 0)
+    assert set(ended.values()) == {0}, ended
+    for name in trainings:
         assert checkpoint.newest_iteration(tmp_path / name / "sinusoid_1") == 2
 
 
