@@ -133,8 +133,8 @@ def run_command(main: Callable[[list[str]], None], *, prints: bool = False) -> N
         said = [*str(error).splitlines(), "There is none left."][0]
         if _is_memory(error):
             _end(f"memory: {said} {SMALLER}")
-        if isinstance(error, OSError) and error.errno in FULL:
-            _end(f"disk: {said}. Make room, then give the same command again")
+        if _is_full_disk(error):
+            _end(f"disk: {said}. Make room, then give the same command again.")
         raise
     _tell_if_lost(prints)
 
@@ -154,9 +154,9 @@ def _tell_if_lost(prints: bool) -> None:
     if error is None or error.errno in UNREAD:
         return
     if prints:
-        _end(f"output: cannot be written: {error.strerror}")
-    told = "The work is done; results are in files"
-    print(f"warning: output: cannot be written: {error.strerror}. {told}.", file=sys.stderr)
+        _end(f"output: cannot be written: {error.strerror}.")
+    why = f"{error.strerror}. Files are written as ever."
+    print(f"warning: output: cannot be written: {why}", file=sys.stderr)
 
 
 def _place(stop: SystemExit) -> str:
@@ -179,7 +179,15 @@ def _is_memory(error: Exception) -> bool:
     return isinstance(error, MemoryError) or any(text in said for text in NO_MEMORY)
 
 
+def _is_full_disk(error: Exception) -> bool:
+    """Whether it says that a disk is full; SQLite's says so in words, to what optuna raises."""
+    if isinstance(error, OSError):
+        return error.errno in FULL
+    return "disk is full" in f"{error} {error.__cause__}"
+
+
 def _excepthook(failed: threading.ExceptHookArgs) -> None:
-    """A thread's error, but for TensorBoard's on a full disk, which who writes events is told."""
-    if not isinstance(failed.exc_value, OSError):
+    """A thread's error; not TensorBoard's on a full disk, which is raised again where it writes."""
+    tensorboards = type(failed.thread).__name__ == "_AsyncWriterThread"
+    if not (tensorboards and isinstance(failed.exc_value, OSError)):
         threading.__excepthook__(failed)

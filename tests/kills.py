@@ -49,7 +49,7 @@ def killed_at(line, act):
 def main(run):
     """After each death the newest checkpoint is whole: the one before, or the new one."""
     save(run, 0)
-    newest, line, killed = 0, -1, True
+    newest, line, killed, note = 0, -1, True, "0" * 9
     while killed:
         line += 1
         checkpoint.discard_temporary(run)  # as resuming does
@@ -58,7 +58,8 @@ def main(run):
         assert not passed_over
         assert manifest["iteration"] in (newest, line + 1)
         newest = manifest["iteration"]
-        assert (run / "note").read_text() in (f"{line}" * 9, f"{line + 1}" * 9)
+        before, note = note, (run / "note").read_text()
+        assert note in (before, f"{line + 1}" * 9)
         assert torch.equal(tensors["t"], torch.full((9,), float(newest)))
     assert newest == line + 1
     return line
