@@ -51,10 +51,9 @@ def check_tasks(family):
     with pytest.raises(InputError, match="got 'no such parameter'"):
         family.check_task({**tasks[0], "no such parameter": 1.0})
     for task in tasks[:10]:
-        said = [
-            f"{name}={','.join(map(str, np.ravel(np.array(task[name], object))))}" for name in task
-        ]
-        assert repr(family.check_task(parse_task(",".join(said)))) == repr(task)
+        entries = {n: v if isinstance(v, tuple) else (v,) for n, v in task.items()}
+        said = ",".join(f"{name}={','.join(map(str, each))}" for name, each in entries.items())
+        assert repr(family.check_task(parse_task(said))) == repr(task)
     with pytest.raises(InputError, match="task: expected a dictionary"):
         check_tasks_of(family, [tuple(tasks[0].values())])
 
