@@ -46,7 +46,7 @@ class Uniform:
         positive = self.power == 1.0 or (self.power > 0.0 and self.low >= 0.0)
         require(positive, "Uniform", "power > 0 and bounds that are not negative", self)
         try:
-            self.at(1.0)
+            Uniform.at(self, 1.0)
         except OverflowError:
             raise InputError(
                 f"Uniform: expected bounds whose power is finite, got {self.high!r} ** "

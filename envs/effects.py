@@ -57,7 +57,10 @@ def try_parameters(
     """
     middle = middle_task(family)
     steps = STEPS if effects else 0
-    base = _tried(family, middle, read, steps)
+    try:
+        base = _tried(family, middle, read, steps)
+    except InputError as error:
+        raise _named(error, middle) from error
     if effects and _differs(family, middle, 0, base.trace):
         raise InputError(
             f"environment: {family.id} gave different episodes for one reset(seed) and equal "
@@ -71,9 +74,7 @@ def try_parameters(
             try:
                 tried.append((value, _tried(family, task, read, steps)))
             except InputError as error:
-                if not str(error).startswith("environment:"):
-                    raise
-                raise InputError(f"parameter {parameter.name}: with {value!r}, {error}") from error
+                raise _named(error, {parameter.name: value}) from error
         judge(parameter.target or parameter.name, tried)
         acts = any(other.trace != base.trace for _, other in tried)
         if effects and not (acts and parameter.size is None):
@@ -100,6 +101,14 @@ def value_at(parameter: Parameter, quantile: float) -> Any:
     """The parameter's value with every entry at this quantile of its distribution."""
     entries = tuple(parameter.distribution.at(quantile) for _ in range(parameter.size or 1))
     return entries[0] if parameter.size is None else entries
+
+
+def _named(error: InputError, values: Task) -> InputError:
+    """The error with the values that it came with, unless it names them."""
+    if not values or not str(error).startswith("environment:"):
+        return error
+    shown = ", ".join(map(repr, values.values()))
+    return InputError(f"parameter {', '.join(values)}: with {shown}, {error}")
 
 
 def _values(parameter: Parameter) -> list[Any]:

@@ -337,7 +337,8 @@ class GymFamily(Family):
             except FOREIGN as error:
                 raise InputError(
                     f"environment: {self._name()} raised {type(error).__name__}: {error}, at its "
-                    "first reset. Mend the environment."
+                    f"first reset, with {self._arguments(self._known(tried))}. Mend the "
+                    "environment, or leave out the values it cannot have."
                 ) from error
             return env.unwrapped
 

@@ -83,15 +83,21 @@ def _program(function: Callable, tensors: list[Tensor]) -> Callable:
 
     try:
         program = slimmed(make_fx(function)(*tensors)).forward
+        if all(tensor.device.type == "cpu" for tensor in tensors):
+            others = [_perturbed(tensor) for tensor in tensors]
+            outcomes = (tree_leaves(run(*others)) for run in (function, program))
+            if not all(_same(*both) for both in zip(*outcomes, strict=True)):
+                raise _depends()
     except RuntimeError as error:
-        if "value out of a tracing tensor" not in str(error):
+        if "value out of a tracing tensor" in str(error):
+            raise _depends() from error
+        if "memory" in str(error):
             raise
-        raise _depends() from error
-    if all(tensor.device.type == "cpu" for tensor in tensors):
-        others = [_perturbed(tensor) for tensor in tensors]
-        outcomes = (tree_leaves(run(*others)) for run in (function, program))
-        if not all(_same(*both) for both in zip(*outcomes, strict=True)):
-            raise _depends()
+        raise InputError(
+            "inner.recorded: expected a network whose operations can be recorded, got "
+            f"{type(error).__name__}: {str(error).splitlines()[0]}. What to do: set recorded=False "
+            "(--inner.no-recorded), or replace the layer."
+        ) from error
     return program
 
 

@@ -10,8 +10,11 @@ import torch
 from gymnasium.utils.env_checker import check_env as gymnasium_check
 from stable_baselines3.common.env_checker import check_env as stable_baselines3_check
 
-from envs import GymVec, TensorEnv
+from envs import GymVec, TensorEnv, parse_task
+from envs.distributions import values_to_try
+from envs.effects import middle_task
 from meta_rl.errors import InputError
+from meta_rl.tasks import check_tasks as check_tasks_of
 
 FLOAT64 = {"device": "cpu", "dtype": torch.float64}
 QPOS_QVEL = ("qpos", "qvel")
@@ -20,6 +23,7 @@ QPOS_QVEL = ("qpos", "qvel")
 def check_family(family):
     """Everything below."""
     check_tasks(family)
+    check_every_value_works(family)
     check_spaces_and_checkers(family)
     check_batched_env(family, GymVec(family.make_env, 2, 2, **FLOAT64))
     env = family.make_vec(2, 2, **FLOAT64)
@@ -46,6 +50,30 @@ def check_tasks(family):
             family.check_task({key: v for key, v in tasks[0].items() if key != name})
     with pytest.raises(InputError, match="got 'no such parameter'"):
         family.check_task({**tasks[0], "no such parameter": 1.0})
+    for task in tasks[:10]:
+        entries = {n: v if isinstance(v, tuple) else (v,) for n, v in task.items()}
+        said = ",".join(f"{name}={','.join(map(str, each))}" for name, each in entries.items())
+        assert repr(family.check_task(parse_task(said))) == repr(task)
+    with pytest.raises(InputError, match="task: expected a dictionary"):
+        check_tasks_of(family, [tuple(tasks[0].values())])
+
+
+def check_every_value_works(family):
+    """Every value of a choice, and both ends and the middle of a range, make a sound episode."""
+    middle = middle_task(family)
+    for parameter in family.space.parameters:
+        for value in values_to_try(parameter.distribution):
+            entries = value if parameter.size is None else (value,) * parameter.size
+            env = family.make_env({**middle, parameter.name: entries})
+            obs, _ = env.reset(seed=0)
+            family.action_space.seed(0)
+            for _ in range(min(10, family.horizon)):
+                assert np.isfinite(obs).all(), f"{family.id}: {parameter.name}={entries}"
+                obs, reward, terminated, truncated, _ = env.step(family.action_space.sample())
+                assert np.isfinite(reward), f"{family.id}: {parameter.name}={entries}"
+                if terminated or truncated:
+                    break
+            env.close()
 
 
 def check_spaces_and_checkers(family):

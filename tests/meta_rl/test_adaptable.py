@@ -1,12 +1,21 @@
 """Modules that the core can adapt, and those it refuses before they fail strangely."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
 from torch.func import functional_call, grad
 
+import presets
+from envs import FAMILIES, register
+from envs.navigation import Navigation2D
+from envs.sinusoid import Sinusoid
+from meta_rl import MetaLearner, Supervised
 from meta_rl.adaptable import check_adaptable
 from meta_rl.errors import InputError
+from meta_rl.events import EvalCallback
+from tests.test_resume import tiny
 
 
 def seq(*layers):
@@ -93,3 +102,99 @@ def test_shared_parameters_adapt_as_one():
     network(x).square().sum().backward()
     assert "2.weight" not in gradient
     torch.testing.assert_close(gradient["0.weight"], network[0].weight.grad)
+
+
+class Recurrent(nn.Module):
+    def __init__(self, kind):
+        super().__init__()
+        self.layer, self.out = kind(1, 4, batch_first=True), nn.Linear(4, 1)
+
+    def forward(self, x):
+        return self.out(self.layer(x.unsqueeze(-1))[0][:, -1])
+
+
+def learner(network, **inner):
+    config = tiny("sinusoid")
+    config = replace(config, inner=replace(config.inner, **inner))
+    at_once = inner.get("tasks_at_once")
+    return MetaLearner(Supervised(Sinusoid(), network, config.data, at_once), config)
+
+
+@pytest.mark.filterwarnings("ignore:There is a performance drop")
+@pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU])
+def test_recurrent_layers_are_refused_with_the_setting_they_run_with_and_run_with_it(kind):
+    with pytest.raises(InputError, match=r"under vmap, got .*set tasks_at_once=1 .* it runs\."):
+        learner(Recurrent(kind))
+    learner(Recurrent(kind), tasks_at_once=1, recorded=False).learn(1)
+
+
+def test_a_recurrent_layer_that_cannot_be_recorded_is_refused_in_one_line():
+    with pytest.raises(InputError, match=r"^inner.recorded: .* set recorded=False"):
+        learner(Recurrent(nn.LSTM), tasks_at_once=1, recorded=True).learn(1)
+
+
+class Distances(nn.Module):
+    """The gradient of ``torch.cdist`` has no gradient."""
+
+    def __init__(self):
+        super().__init__()
+        self.centres, self.out = nn.Parameter(torch.tensor([[0.5], [2.0]])), nn.Linear(2, 1)
+
+    def forward(self, x):
+        return self.out(torch.cdist(x, self.centres))
+
+
+def test_a_learner_tries_what_its_outer_step_differentiates():
+    with pytest.raises(InputError, match=r"^network: .* set .*first_order=True .* it runs\."):
+        learner(Distances(), recorded=False)
+
+
+BAD = {
+    "out of range": ({"goal": (9.0, 0.0)}, "task parameter goal: expected 2 numbers"),
+    "mistyped": ({"gaol": (0.1, 0.0)}, "Did you mean 'goal'"),
+    "missing": ({}, "missing goal"),
+    "no task": ((0.1, 0.0), "expected a dictionary of parameters"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_every_door_refuses_a_bad_task_alike(case):
+    task, message = BAD[case]
+    learner = presets.build(tiny("navigation-2d"))
+    good = learner.held_out_tasks(1)[0]
+    doors = [
+        lambda: learner.evaluate([good, task], 1, 0),
+        lambda: learner.pictures(task, 1, 0),
+        lambda: learner.learn(1, [EvalCallback([good, task], eval_freq=1000)]),
+    ]
+    if isinstance(task, dict):  # anything else is taken for an environment there
+        doors.append(lambda: learner.adapt(task))
+    for door in doors:
+        with pytest.raises(InputError, match=message):
+            door()
+
+
+def test_numbers_out_of_range_and_no_tasks_are_refused():
+    learner = presets.build(tiny("navigation-2d"))
+    tasks = learner.held_out_tasks(1)
+    for given in ((tasks, -1, 0), (tasks, 1, -1), ([], 1, 0)):
+        with pytest.raises(InputError, match=r"^(steps|seed|tasks): expected"):
+            learner.evaluate(*given)
+
+
+@pytest.mark.parametrize("drawn", [[{"goal": (9.0, 0.0)}] * 2, [{"goal": (0.1, 0.0)}], [], [None]])
+def test_what_a_family_of_ones_own_draws_is_checked(drawn):
+    class Careless(Navigation2D):
+        id = "careless"
+
+        def sample_tasks(self, n, seed, split="in-distribution"):
+            return drawn
+
+    register(Careless())
+    try:
+        learner = presets.build(tiny("careless"))
+        for draw in (learner.iterate, lambda: learner.held_out_tasks(3)):
+            with pytest.raises(InputError, match="sample_tasks of careless"):
+                draw()
+    finally:
+        del FAMILIES["careless"]
