@@ -648,7 +648,8 @@ def _problem(config: Config, device: str) -> Any:
     if isinstance(config.data, ShotsConfig) != (config.family in envs.EXAMPLES):
         raise InputError(
             f"data: {type(config.data).__name__} does not fit the family {config.family}; "
-            "environments need EpisodesConfig, supervised families ShotsConfig."
+            "environments need EpisodesConfig, supervised families ShotsConfig. Data of your own: "
+            "give presets.load a problem=Supervised(...) of them."
         )
     if isinstance(config.data, ShotsConfig):
         data = config.data

@@ -63,8 +63,8 @@ class GymFamily(Family):
 
     Raises:
         InputError: if the id or the arguments are wrong, a parameter cannot be applied or has no
-            effect, a wrapper normalizes by running statistics, the spaces are not supported or differ between tasks, or the environment has no
-            time limit and no horizon is given.
+            effect, a wrapper normalizes by running statistics, the spaces are not supported or
+            differ between tasks, or the environment has no time limit and no horizon is given.
     """
 
     def __init__(
