@@ -548,8 +548,8 @@ def load_adapted(
     if problem is None and isinstance(config.data, ShotsConfig):
         checkpoint.require_fields(manifest, "adapted", problem=dict)
         return _adapted_network(config, tensors, scores, trained, device)
-    problem = problem or _problem(config, device)
-    return problem.deploy(_loaded(_module(problem), tensors, trained), scores, trained)
+    given: Any = problem or _problem(config, device)
+    return given.deploy(_loaded(_module(given), tensors, trained), scores, trained)
 
 
 def _loaded(module: Any, tensors: dict[str, Any], trained: dict[str, Any]) -> dict[str, Any]:
