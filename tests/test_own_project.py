@@ -25,8 +25,12 @@ from envs import GymFamily
 import torch
 env = GymFamily("CartPole-v1").make_vec(1, 2, device="cpu", dtype=torch.float32, workers=2)
 env.reset([{{}}], seed=0)
-print("started")
-env.close()
+"""
+ASKED = """
+import runpy, sys
+sys.path.append({home!r})
+runpy.run_path({home!r} + "/envs/main_module.py")["require_guard"]()
+print("may start")
 """
 
 
@@ -39,16 +43,23 @@ def run(*words, **options):
 
 
 def test_a_script_without_a_guard_is_told_to_have_one_before_a_worker_starts(tmp_path):
-    script = SCRIPT.format(home=str(HOME))
-    (tmp_path / "script.py").write_text(script)
-    (tmp_path / "good.py").write_text('if __name__ == "__main__":\n' + indented(script))
+    (tmp_path / "script.py").write_text(SCRIPT.format(home=str(HOME)))
     told = run(tmp_path / "script.py").stderr.splitlines()
-    assert len(told) < 20  # the script's own traceback, and no worker's
+    assert len(told) < 30  # the script's own traceback, and no worker's
     assert told[-1].startswith("meta_rl.errors.InputError: environment: put what script.py does at")
     assert 'under `if __name__ == "__main__":`' in told[-1]
-    assert run(tmp_path / "good.py").stdout == "started\n"
-    assert run("-c", script).stdout == "started\n"
-    assert "save it as a file" in run("-", input=script).stderr.splitlines()[-1]
+
+
+def test_only_what_workers_would_run_again_needs_a_guard(tmp_path):
+    asked = ASKED.format(home=str(HOME))
+    guarded = 'if __name__ == "__main__":\n' + indented(asked)
+    called = "def work():\n" + indented(asked) + "\nwork()\n"
+    for name, script, fine in (("a", asked, False), ("b", guarded, True), ("c", called, False)):
+        (tmp_path / f"{name}.py").write_text(script)
+        done = run(tmp_path / f"{name}.py")
+        assert (done.stdout == "may start\n") is fine, done.stderr
+    assert run("-c", asked).stdout == "may start\n"
+    assert "save it as a file" in run("-", input=asked).stderr.splitlines()[-1]
 
 
 @pytest.mark.parametrize(
