@@ -587,8 +587,8 @@ def load_adapted(
     if problem is None and isinstance(config.data, ShotsConfig):
         checkpoint.require_fields(manifest, "adapted", problem=dict)
         return _adapted_network(config, tensors, scores, trained, device)
-    problem = problem or _problem(config, device)
-    return problem.deploy(_loaded(_module(problem), tensors, trained), scores, trained)
+    given: Any = problem or _problem(config, device)
+    return given.deploy(_loaded(_module(given), tensors, trained), scores, trained)
 
 
 def _loaded(module: Any, tensors: dict[str, Any], trained: dict[str, Any]) -> dict[str, Any]:
@@ -688,7 +688,8 @@ def _problem(config: Config, device: str) -> Any:
     if isinstance(config.data, ShotsConfig) != (config.family in envs.EXAMPLES):
         raise InputError(
             f"data: {type(config.data).__name__} does not fit the family {config.family}; "
-            "environments need EpisodesConfig, supervised families ShotsConfig."
+            "environments need EpisodesConfig, supervised families ShotsConfig. Data of your own: "
+            "give presets.load a problem=Supervised(...) of them."
         )
     if isinstance(config.data, ShotsConfig):
         data = config.data

@@ -44,7 +44,7 @@ def mlp(
     inputs: int,
     hidden: Sequence[int],
     outputs: int,
-    activation: str,
+    activation: str | None,
     generator: Generator,
     context: int = 0,
 ) -> nn.Sequential:
@@ -59,7 +59,7 @@ def mlp(
         layer: Any = nn.utils.skip_init(nn.Linear, size_in, size_out)
         nn.init.xavier_uniform_(layer.weight, generator=generator)
         nn.init.zeros_(layer.bias)
-        layers += [layer, ACTIVATIONS[activation]()]
+        layers += [layer, ACTIVATIONS[activation or "tanh"]()]
     return ContextNetwork(layers[:-1], context) if context else nn.Sequential(*layers[:-1])
 
 

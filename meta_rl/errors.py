@@ -77,13 +77,13 @@ def refuse_running_statistics(env: Any) -> None:
     """
     layer = env
     while layer is not None:
-        held = vars(layer) if hasattr(layer, "__dict__") else {}
+        held = getattr(layer, "__dict__", {})
         if any("RunningMeanStd" in type(value).__name__ for value in held.values()):
             raise InputError(
                 f"environment: expected observations and rewards as they are, got "
                 f"{type(layer).__name__}: each row would keep running statistics of its own, which "
                 "are thrown away and never saved, so that the saved policy would see other numbers."
-                " Leave it out, or scale by fixed numbers (gymnasium.wrappers.TransformObservation)."
+                " Leave it out, or scale by fixed numbers: gymnasium.wrappers.TransformObservation."
             )
         inner = held.get("envs") or [held.get("env", held.get("venv"))]
         layer = inner[0]

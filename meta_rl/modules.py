@@ -81,8 +81,8 @@ def check_made_of(manifest: Mapping[str, Any], ours: list[str]) -> None:
     for expected, got in zip_longest(known, ours, fillvalue="nothing"):
         if expected != got:
             raise InputError(
-                f"checkpoint: expected {expected}, got {got}: it was saved from a network, policy "
-                "or loss of one's own. Pass what it was trained with, as "
-                "presets.load(run, problem=Supervised(...)) or Reinforcement(...), and the same to "
-                "load_adapted."
+                f"checkpoint: expected a model made of {', '.join(map(str, known))}, got {got} in "
+                f"place of {expected}. It belongs to another model or configuration. If that was a "
+                "network, policy or loss of your own, pass it: presets.load(run, problem="
+                "Supervised(...)) or Reinforcement(...), and the same to load_adapted."
             )

@@ -61,15 +61,13 @@ def require_effect(
 
 
 def distance(one: Config, other: Config) -> int:
-    """How many settings differ, those of another class all together as one."""
+    """How many settings differ; all of them where the class is another."""
     differ = 0
     for part in PARTS:
         ours, theirs = (getattr(config, part) if part else config for config in (one, other))
-        if type(ours) is not type(theirs):
-            differ += 1
-            continue
         fields = [field.name for field in dataclasses.fields(ours) if field.name not in PARTS]
-        differ += sum(getattr(ours, name) != getattr(theirs, name) for name in fields)
+        other_class = type(ours) is not type(theirs)
+        differ += sum(other_class or getattr(ours, n) != getattr(theirs, n) for n in fields)
     return differ
 
 

@@ -1,0 +1,174 @@
+"""A project of one's own: its names, scripts, notebooks and folders."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import gymnasium as gym
+import pytest
+from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
+
+import adapt
+import commands
+import presets
+from agents.sb3 import to_ppo
+from commands import told
+from envs import FAMILIES, GymFamily, register
+from meta_rl import InputError
+from tests.test_resume import tiny
+
+HOME = Path(presets.__file__).parent
+SCRIPT = """
+import sys
+sys.path.append({home!r})
+from envs import GymFamily
+import torch
+env = GymFamily("CartPole-v1").make_vec(1, 2, device="cpu", dtype=torch.float32, workers=2)
+env.reset([{{}}], seed=0)
+"""
+ASKED = """
+import runpy, sys
+sys.path.append({home!r})
+runpy.run_path({home!r} + "/envs/main_module.py")["require_guard"]()
+print("may start")
+"""
+
+
+def indented(text):
+    return "".join(f"    {line}\n" for line in text.splitlines())
+
+
+def run(*words, **options):
+    return subprocess.run([sys.executable, *words], capture_output=True, text=True, **options)
+
+
+def test_a_script_without_a_guard_is_told_to_have_one_before_a_worker_starts(tmp_path):
+    (tmp_path / "script.py").write_text(SCRIPT.format(home=str(HOME)))
+    told = run(tmp_path / "script.py").stderr.splitlines()
+    assert len(told) < 30  # the script's own traceback, and no worker's
+    assert told[-1].startswith("meta_rl.errors.InputError: environment: put what script.py does at")
+    assert 'under `if __name__ == "__main__":`' in told[-1]
+
+
+def test_only_what_workers_would_run_again_needs_a_guard(tmp_path):
+    asked = ASKED.format(home=str(HOME))
+    guarded = 'if __name__ == "__main__":\n' + indented(asked)
+    called = "def work():\n" + indented(asked) + "\nwork()\n"
+    for name, script, fine in (("a", asked, False), ("b", guarded, True), ("c", called, False)):
+        (tmp_path / f"{name}.py").write_text(script)
+        done = run(tmp_path / f"{name}.py")
+        assert (done.stdout == "may start\n") is fine, done.stderr
+    assert run("-c", asked).stdout == "may start\n"
+    assert "save it as a file" in run("-", input=asked).stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("name", "python"), [("agents.py", "import presets"), ("envs/__init__.py", "import presets")]
+)
+def test_a_module_in_the_way_of_ours_is_named(name, python, tmp_path):
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_text("")
+    told = run("-c", python, cwd=tmp_path).stderr.splitlines()[-1]
+    assert told.startswith(f"meta_rl.errors.InputError: import {name.split('/')[0].split('.')[0]}")
+    assert f"found {tmp_path / name}" in told
+    assert "Rename" in told
+
+
+def test_families_beside_modules_that_have_our_names_are_read(tmp_path, monkeypatch):
+    for name in ("envs", "agents", "presets", "commands", "train"):
+        (tmp_path / f"{name}.py").write_text("raise RuntimeError")
+    (tmp_path / "beside_families.py").write_text("ID = 'beside'")
+    (tmp_path / "families.py").write_text(
+        "from beside_families import ID\nfrom envs import GymFamily, register\n"
+        "register(GymFamily('CartPole-v1', id=ID), replace=True)\n"
+    )
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    commands.import_families(tmp_path / "families.py")
+    assert FAMILIES.pop("beside").id == "beside"
+    assert sys.path[-1] == str(tmp_path)
+
+
+def test_a_family_takes_the_place_of_another_when_told_to():
+    first = register(GymFamily("CartPole-v1", id="mine"))
+    with pytest.raises(InputError, match=r"a 'mine' already.*register\(\.\.\., replace=True\)"):
+        register(GymFamily("CartPole-v1", id="mine"))
+    assert register(GymFamily("CartPole-v1", id="mine"), replace=True) is FAMILIES["mine"]
+    assert FAMILIES.pop("mine") is not first
+
+
+class Own(gym.wrappers.NormalizeReward):
+    """A wrapper of one's own that keeps statistics."""
+
+
+@pytest.mark.parametrize("wrapper", [gym.wrappers.NormalizeObservation, Own])
+def test_normalization_by_running_statistics_is_refused_at_every_door(wrapper):
+    told = rf"got {wrapper.__name__}: each row would keep running statistics"
+    with pytest.raises(InputError, match=told):
+        GymFamily("CartPole-v1", wrappers=[gym.wrappers.TransformAction, wrapper][1:])
+    inside = gym.wrappers.TimeLimit(wrapper(gym.make("CartPole-v1")), 20)
+    learner = presets.build(tiny("cartpole"))
+    for given in (inside, lambda: wrapper(gym.make("CartPole-v1"))):
+        with pytest.raises(InputError, match=told):
+            learner.adapt(given)
+    family = GymFamily("CartPole-v1")
+    make = family.make_env
+    family.make_env = lambda task: wrapper(make(task))
+    with pytest.raises(InputError, match=told):
+        family.make_vec(1, 1, device="cpu", dtype=None).reset([{}], seed=0)
+
+
+def test_normalization_by_stable_baselines3_is_refused_for_a_ppo():
+    learner = presets.build(tiny("cartpole"))
+    model = learner.adapt(learner.held_out_tasks(1)[0], steps=0)
+    plain = DummyVecEnv([lambda: gym.make("CartPole-v1")])
+    with pytest.raises(InputError, match="expected raw observations, got VecNormalize"):
+        to_ppo(model, VecNormalize(plain))
+    assert to_ppo(model, VecNormalize(plain, norm_obs=False))
+
+
+class Square(gym.Env):
+    """Observes a square, and takes arguments of its own."""
+
+    observation_space = gym.spaces.Box(-1, 1, (2, 2))
+    action_space = gym.spaces.Discrete(2)
+
+    def __init__(self, gain=1.0, other=0.0):
+        self.gain, self.other = gain, other
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return self.observation_space.sample() * 0, {}
+
+    def step(self, action):
+        return self.observation_space.sample() * 0, self.gain, False, False, {}
+
+
+def test_another_environment_is_wrapped_limited_and_set_as_the_familys_are():
+    gym.register("Square-v0", entry_point=Square, max_episode_steps=50)
+    try:
+        flat = [gym.wrappers.FlattenObservation]
+        family = GymFamily(
+            "CartPole-v1", settings={"length": 0.7, "gravity": 9.0}, wrappers=flat, horizon=12
+        )
+        own = GymFamily(Square, settings={"gain": 3.0}, wrappers=flat, horizon=7, id="own")
+        other = own.around("Square-v0", {"other": 2.0})
+        env = other.make_env({})
+        assert (other.horizon, env.observation_space.shape) == (7, (4,))
+        assert (env.unwrapped.gain, env.unwrapped.other) == (3.0, 2.0)
+        assert own.around("Square-v0", {"gain": 5.0}).make_env({}).unwrapped.gain == 5.0
+        assert family.around("Square-v0").horizon == 12  # which has no length, nor gravity
+    finally:
+        del gym.registry["Square-v0"]
+
+
+def test_hints_can_be_pasted_and_name_the_families():
+    line = told("adapt.py", Path("runs/my run"), families=Path("own families.py"))
+    assert line == "python adapt.py 'runs/my run' --families 'own families.py'"
+    assert told("adapt.py", "runs/a") == "python adapt.py runs/a"
+
+
+def test_adapting_to_an_id_uses_the_familys_wrappers(monkeypatch):
+    family = GymFamily("CartPole-v1", wrappers=[gym.wrappers.FlattenObservation], horizon=9)
+    learner = type("Learner", (), {"problem": type("Problem", (), {"family": family})})
+    variant, label, _ = adapt._variant(adapt.Adapt(env_id="CartPole-v0"), learner)
+    assert (variant.horizon, label) == (9, "CartPole-v0")
