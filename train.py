@@ -210,10 +210,6 @@ def _restarted(log_dir: Path) -> Path | None:
     return parallel.first(find)
 
 
-def _train(name: str, command: Train) -> None:
-    pass
-
-
 def _train(name: str, command: Train, origin: Config | None) -> None:
     from meta_rl import checkpoint, files, parallel
     from meta_rl.callbacks import ProgressBar, RunRecorder, StopOnSignal

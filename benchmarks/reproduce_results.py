@@ -16,7 +16,7 @@ from filelock import FileLock
 
 from benchmarks.provenance import provenance
 from benchmarks.reproduce_list import Protocol, Run
-from meta_rl import checkpoint, seeds
+from meta_rl import files, seeds
 from meta_rl.config import Config, ShotsConfig
 from meta_rl.errors import InputError
 from meta_rl.learner import MetaLearner, Metrics
@@ -94,7 +94,7 @@ class Curve:
     def __init__(self, path: Path, learner: MetaLearner):
         self.path, self.commit = path, provenance()["commit"]
         self.points = [p for p in self.read(path) if p["iteration"] <= learner.iteration]
-        checkpoint.replace_file(path, lines(self.points))
+        files.write(path, lines(self.points))
         spent = self.points[-1]["seconds"] if self.points else 0.0
         self._start = time.process_time() - spent
 
@@ -237,7 +237,7 @@ def record(results: Path, lock: Path, runs: Sequence[Run], run: Run, line: dict[
     with FileLock(lock):
         kept = [line, *(old for old in read(path) if old["id"] != run.id)]
         kept.sort(key=lambda each: order.get(each["id"], len(order)))
-        checkpoint.replace_file(path, lines(kept))
+        files.write(path, lines(kept))
 
 
 def lines(values: Sequence[Any]) -> bytes:

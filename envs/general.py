@@ -240,7 +240,7 @@ def _end(vector: AsyncVectorEnv) -> list[int]:
     return died
 
 
-def _worker_fault(error: Exception, method: str, died: list[int], timeout: float) -> InputError:
+def _worker_fault(error: BaseException, method: str, died: list[int], timeout: float) -> InputError:
     if isinstance(error, InputError):
         return error
     if isinstance(error, multiprocessing.TimeoutError):
