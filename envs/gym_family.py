@@ -378,7 +378,7 @@ class GymFamily(Family):
 def _set_model(env: gym.Env, changes: Sequence[Change]) -> None:
     """Write MuJoCo model fields and what MuJoCo derives from them."""
     model: Any = getattr(env.unwrapped, "model", None)
-    if not isinstance(model, load_mujoco().MjModel):
+    if model is None or not isinstance(model, load_mujoco().MjModel):
         target = changes[0].target
         raise InputError(f"environment: {env.unwrapped} has no MuJoCo model for {target}.")
     change_model(model, changes)
