@@ -157,6 +157,8 @@ def discard_temporary(run: Path) -> None:
     """Remove what a run killed in the middle of a save left; only while no other process saves."""
     for path in (run / "checkpoints").glob(f".*{TEMPORARY}"):
         shutil.rmtree(path, ignore_errors=True)
+    for path in run.glob(files.TEMPORARY):
+        path.unlink()
 
 
 def checkpoints(run: Path) -> list[Path]:

@@ -18,7 +18,7 @@ from typing import Any
 
 from meta_rl.errors import InputError
 
-TEMPORARY = ".*.tmp"
+TEMPORARY = "." + 16 * "[0-9a-f]" + ".tmp"
 """What files are called until they are whole. A kill can leave one."""
 
 NO_FOLDER_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EACCES)
