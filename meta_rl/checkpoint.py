@@ -248,6 +248,9 @@ def discard_temporary(run: Path) -> None:
     for path in (run / "checkpoints").glob(f".*{TEMPORARY}"):
         if UNFINISHED.fullmatch(path.name):
             _discard(path)
+    for path in run.glob(files.TEMPORARY):
+        if path.is_file() and not path.is_symlink():
+            path.unlink()
 
 
 def _discard(folder: Path) -> None:

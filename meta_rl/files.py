@@ -20,7 +20,7 @@ from meta_rl.errors import InputError
 from meta_rl.naming import csv_cell
 from meta_rl.reading import read_file
 
-TEMPORARY = ".*.tmp"
+TEMPORARY = "." + 16 * "[0-9a-f]" + ".tmp"
 """What files are called until they are whole. A kill can leave one."""
 
 NO_FOLDER_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EACCES)
