@@ -80,7 +80,8 @@ def check_runs(
             if isinstance(inner, InnerLoop):
                 problem.made_up_batch(inner.adapt(meta, [batch], 2))
         if isinstance(inner, InnerLoop) and differentiates:
-            inner.share(meta, [batch, batch], 2)
+            with torch.enable_grad():
+                inner.share(meta, [batch, batch], 2)
 
     try:
         run(inner)
