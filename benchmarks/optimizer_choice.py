@@ -83,12 +83,13 @@ def train(family: Quadratics, optimizer: Any, seed: int, iterations: int = 150) 
     """Meta-train a rule and where it starts; the settings are the same for all families."""
     (dimensions,) = family.input_shape
     data = ShotsConfig(tasks=20, shots=dimensions, queries=dimensions)
+    scale: Any = {"gradient_scale": 1.0} if optimizer == "mixture" else {}
     config = Config(
         family=family.id,
         iterations=iterations,
         seed=seed,
         log_every=iterations,
-        inner=InnerConfig(steps=3, step_size=0.3, optimizer=optimizer, gradient_scale=1.0),
+        inner=InnerConfig(steps=3, step_size=0.3, optimizer=optimizer, **scale),
         outer=AdamConfig(learning_rate=0.03, step_size_learning_rate=0.1),
         data=data,
     )

@@ -124,6 +124,9 @@ def test_every_algorithm_trains_on_images_or_says_why_not(few_glyphs, algorithm,
         "e-maml": "credits exploration",
     }
     options = ["--algorithm", algorithm, "--iterations", "1", *TINY, "--log-dir", str(tmp_path)]
+    if algorithm == "cavia":  # a perceptron, which has no channels
+        place = options.index("--network.channels")
+        options[place : place + 2] = ["--network.hidden", "8"]
     if algorithm == "es-maml":
         options += ["--outer.population", "2"]
     if algorithm == "ga-maml":

@@ -62,12 +62,13 @@ class EpisodesConfig:
         # A meta-gradient differentiates twice; so does a ratio that is no longer 1.
         twice = run.inner.steps > 0 and run.outer.differentiates_estimator(run)
         product = self.estimator != "dice" or longer
+        completed = self.exploration > 0  # which needs its own estimator
         return [
             ("data.gamma", valued, rewards),
             ("data.gae_lambda", valued, rewards),
             (
                 "data.estimator",
-                twice and product,
+                completed or (twice and product),
                 "on a meta-gradient through inner steps (dice: of episodes of several steps)",
             ),
             ("data.exploration", run.inner.steps > 0, "with --inner.steps 1 or more"),

@@ -20,7 +20,9 @@ def few(name, algorithm="maml", **changes):
     """Milliseconds, with two hidden layers of 6 units or four blocks of 4 channels."""
     images = {"queries": 2, "ways": 2} if name.startswith("glyphs") else {}
     config = tiny(name, algorithm, **images)
-    network = dataclasses.replace(config.network, hidden=(6, 6))
+    network = config.network
+    if network.kind == "mlp":
+        network = dataclasses.replace(network, hidden=(6, 6))
     return dataclasses.replace(config, **{"network": network, "log_every": 1, **changes})
 
 
