@@ -90,7 +90,8 @@ class Bandit(Family):
 
     def optimal_return(self, task: Task) -> float:
         """Every pull at the best arm."""
-        return self.horizon * float(np.max(self.check_task(task)["means"]))
+        means: Any = self.check_task(task)["means"]
+        return self.horizon * float(np.max(means))
 
 
 class TabularMDPEnv(gym.Env[np.ndarray, np.int64]):

@@ -16,7 +16,7 @@ from meta_rl.errors import InputError, require
 class ValueDistribution(Protocol):
     """Where one entry of a parameter comes from."""
 
-    def at(self, quantile: float) -> float | int | str:
+    def at(self, quantile: float) -> float | int | str | None:
         """The value at a uniform draw from [0, 1)."""
         ...
 
@@ -129,19 +129,19 @@ class Exponential:
 
 @dataclass(frozen=True, init=False)
 class Choice:
-    """One of these values, equally likely: words, numbers, or True and False.
+    """One of these values, equally likely: words, numbers, True and False, or None.
 
     Every value can be written on the command line, as ``enable_wind=True`` or ``lanes=3``, and in
-    JSON. True and False are also read from ``true``, ``false``, 1 and 0. Whole numbers of any size
-    that a float can hold are kept exactly.
+    JSON. True and False are also read from ``true``, ``false``, 1 and 0, None from ``null``. Whole
+    numbers of any size that a float can hold are kept exactly.
 
     Raises:
         InputError: if a value cannot be written, or two of them are written alike.
     """
 
-    values: tuple[float | int | str, ...]
+    values: tuple[float | int | str | None, ...]
 
-    def __init__(self, *values: float | int | str):
+    def __init__(self, *values: float | int | str | None):
         plain = tuple(_plain(value) for value in values)
         object.__setattr__(self, "values", plain)
         require(len(plain) > 0, "Choice", "different words or finite numbers", values)
@@ -151,19 +151,31 @@ class Choice:
                 f"{values!r}: another is equal, or written alike in a task. Leave one out."
             )
 
-    def at(self, quantile: float) -> float | int | str:
+    def at(self, quantile: float) -> float | int | str | None:
         """The value at a quantile."""
         return self.values[int(quantile * len(self.values))]
 
     def find(self, value: object) -> float | int | str | None:
-        """The one of the values that it equals, as a word, a number or a truth value."""
-        return next((own for own in self.values if _means(value, own)), None)
+        """Return the one of the values that it equals; None if there is none, or if it is None."""
+        return next(iter(self.lookup(value)), None)
+
+    def lookup(self, value: object) -> list[float | int | str | None]:
+        """Return the one of the values that it equals, in a list; empty if there is none."""
+        return [own for own in self.values if _means(value, own)][:1]
 
     def __str__(self) -> str:
         return "one of " + ", ".join(str(value) for value in self.values)
 
 
-def values_to_try(distribution: ValueDistribution) -> list[float | int | str]:
+def lookup(distribution: ValueDistribution, value: object) -> list[float | int | str | None]:
+    """Return a value as the distribution writes it, in a list; empty if it is impossible."""
+    if isinstance(distribution, Choice):
+        return distribution.lookup(value)
+    found = distribution.find(value)
+    return [] if found is None else [found]
+
+
+def values_to_try(distribution: ValueDistribution) -> list[float | int | str | None]:
     """Values that an environment is tried at: all of a choice, else five across the range.
 
     The ends are those of the range; where it has none, the values at 0.1 % and 99.9 %.
@@ -187,8 +199,8 @@ def check_distribution(what: str, distribution: ValueDistribution) -> None:
     """
     for quantile in (0.0, 0.25, 0.5, 0.75, 1.0 - 2.0**-53):
         value = distribution.at(quantile)
-        plain = type(value) in (bool, int, float, str)
-        if not plain or any(distribution.find(text) != value for text in (value, str(value))):
+        plain = type(value) in (bool, int, float, str, type(None))
+        if not plain or any(lookup(distribution, told) != [value] for told in (value, str(value))):
             raise InputError(
                 f"{what}: expected a distribution whose values are words or numbers that its find "
                 f"knows again, got {value!r} ({type(value).__name__}) at quantile {quantile:g} of "
@@ -196,15 +208,17 @@ def check_distribution(what: str, distribution: ValueDistribution) -> None:
             )
 
 
-def _plain(value: object) -> float | int | str:
-    """A value of a choice as Python's own word, number or truth value.
+def _plain(value: object) -> float | int | str | None:
+    """A value of a choice as Python's own word, number or truth value, or None.
 
     Raises:
         InputError: if it is none, or could not be written in a task.
     """
     if isinstance(value, np.generic):
         value = value.item()
-    what = "words, finite numbers, or True and False"
+    if value is None:
+        return None
+    what = "words, finite numbers, True and False, or None"
     if isinstance(value, Enum):
         do = f"Give its value, {value.value!r}, or its name, {value.name!r}."
         raise InputError(f"Choice: expected {what}, got {value!r}. {do}")
@@ -243,10 +257,16 @@ def _beyond_2_53(value: float) -> bool:
         return False
 
 
-def _alike(values: tuple[float | int | str, ...]) -> float | int | str | None:
-    """The first value that a task could not tell from one of the others."""
+def _alike(values: tuple[float | int | str | None, ...]) -> object:
+    """The first value that a task could not tell from one of the others; None if all differ."""
+    if None in values:
+        rest = tuple(value for value in values if value is not None)
+        nothing = [value for value in rest if _means(value, None)]
+        if nothing or len(rest) + 1 < len(values):
+            return nothing[0] if nothing else "None"
+        values = rest
     numbers = {value for value in values if not isinstance(value, str)}  # where True is 1
-    seen: set[tuple[bool, float | int | str]] = set()
+    seen: set[tuple[bool, object]] = set()
     for value in values:
         key = (isinstance(value, str), value)
         truth = {"true": True, "false": False}.get(str(value).lower())
@@ -257,8 +277,12 @@ def _alike(values: tuple[float | int | str, ...]) -> float | int | str | None:
     return None
 
 
-def _means(value: object, own: float | int | str) -> bool:
+def _means(value: object, own: float | int | str | None) -> bool:
     """Whether a value of a task, perhaps written as text, is this one of a choice."""
+    if own is None:
+        return value is None or (isinstance(value, str) and value.lower() in ("none", "null"))
+    if value is None:
+        return False
     if isinstance(value, np.generic):
         value = value.item()
     if isinstance(own, str):

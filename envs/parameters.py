@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from envs.distributions import ValueDistribution, check_distribution
+from envs.distributions import ValueDistribution, check_distribution, lookup
 from meta_rl.errors import InputError, hint, require
 from meta_rl.types import Task, Value
 
@@ -47,7 +47,7 @@ class Parameter:
         if self.extrapolation is not None:
             check_distribution(what, self.extrapolation)
             reached = (self.extrapolation.at(n / 100) for n in range(100))
-            beyond = any(self.distribution.find(value) is None for value in reached)
+            beyond = any(not lookup(self.distribution, value) for value in reached)
             require(beyond, what, "an extrapolation beyond its distribution", self.extrapolation)
 
     def check(self, value: object) -> Value:
@@ -57,8 +57,8 @@ class Parameter:
             InputError: unless it has the right size and every entry is possible.
         """
         entries = list(np.ravel(np.asarray(value, dtype=object)))
-        found = [self._find(entry) for entry in entries]
-        if len(entries) != (self.size or 1) or None in found:
+        found = [value for entry in entries for value in self._lookup(entry)]
+        if not len(entries) == len(found) == (self.size or 1):
             unit = f" {self.unit}" if self.unit else ""
             raise InputError(
                 f"task parameter {self.name}: expected {self.expected()}{unit}, got {value!r}."
@@ -74,12 +74,12 @@ class Parameter:
     def in_distribution(self, value: Value) -> bool:
         """Whether training can draw this value."""
         entries = value if isinstance(value, tuple) else (value,)
-        return all(self.distribution.find(entry) is not None for entry in entries)
+        return all(lookup(self.distribution, entry) for entry in entries)
 
-    def _find(self, entry: object) -> float | int | str | None:
-        found = self.distribution.find(entry)
-        if found is None and self.extrapolation is not None:
-            found = self.extrapolation.find(entry)
+    def _lookup(self, entry: object) -> list[float | int | str | None]:
+        found = lookup(self.distribution, entry)
+        if not found and self.extrapolation is not None:
+            found = lookup(self.extrapolation, entry)
         return found
 
 

@@ -57,6 +57,8 @@ def is_kept(found: Any, asked: Any) -> bool:
     One number may stand for all entries of an array. A whole number may be kept as a float, or the
     other way round; 1.4 may not be kept as 1.
     """
+    if found is None or asked is None:
+        return found is asked
     have, want = _entries(found), _entries(asked)
     if len(want) == 1:
         want = want * len(have)

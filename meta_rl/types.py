@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 Params = dict[str, Tensor]
 """Named tensors of one network, or with a leading M, of M networks."""
 
-Value = float | int | str | tuple[float, ...]
-"""A task parameter's value: a number, a word, or a vector of numbers."""
+Value = float | int | str | None | tuple[float, ...]
+"""A task parameter's value: a number, a word, True or False, None, or a vector of numbers."""
 
 Task = Mapping[str, Value]
 """One member of a family as a plain value: parameter name to its value."""

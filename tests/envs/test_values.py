@@ -288,7 +288,8 @@ class Colour(enum.Enum):
 @pytest.mark.parametrize(
     "values",
     [
-        (True, 1), (0, False), ("1", 1), ("true", True), (1, 1.0), ("1.0", 1), (None,), ((1, 2),),
+        (True, 1), (0, False), ("1", 1), ("true", True), (1, 1.0), ("1.0", 1),
+        (None, "None"), (None, None), ("null", None), ((1, 2),),
         ([1, 2],), (Colour.RED,), (float("nan"),), (10**400,), (10**9000,), ("a,b",), ("a=b",),
         ("",), (" a",), ("a\n",), ("\x1b[2J",), (b"a",), (1j,), (np.zeros(2),),
     ],
@@ -308,6 +309,47 @@ def test_truth_values_are_read_as_people_write_them():
     assert [choice.find(other) for other in ("yes", 2, "None", None)] == [None] * 4
 
 
+def test_none_is_a_value_as_people_write_it():
+    space = ParameterSpace(Parameter("seed", Choice(None, 3, "day")))
+    for written in (None, "None", "none", "null"):
+        assert space.check({"seed": written}) == {"seed": None}
+    assert space.parse("seed=None") == {"seed": None}
+    assert space.from_json(space.to_json([{"seed": None}])) == [{"seed": None}]
+    for other in ("", 0, False, "nothing"):
+        with pytest.raises(InputError, match=r"task parameter seed: expected one of None, 3, day"):
+            space.check({"seed": other})
+
+
+class Optional(gym.Env):
+    """Its observations show an argument and an attribute that may be None."""
+
+    observation_space = gym.spaces.Box(-9, 9, (2,))
+    action_space = gym.spaces.Discrete(2)
+
+    def __init__(self, drift=None):
+        self.drift, self.wind = drift, None
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return self._seen(), {}
+
+    def step(self, action):
+        return self._seen(), 1.0, False, False, {}
+
+    def _seen(self):
+        return np.array([self.drift or 0.0, self.wind or 0.0], np.float32)
+
+
+def test_an_environment_gets_none_as_argument_and_as_attribute():
+    drift, wind = (Parameter(name, Choice(None, 2.0)) for name in ("drift", "wind"))
+    family = GymFamily(Optional, drift, wind, horizon=3, id="optional")
+    for task in ({"drift": None, "wind": 2.0}, {"drift": 2.0, "wind": None}):
+        env = family.make_env(task).unwrapped
+        assert (env.drift, env.wind) == (task["drift"], task["wind"])
+    with pytest.raises(InputError, match="equal observations and rewards"):
+        GymFamily(Optional, Parameter("drift", Choice(None, 0.0)), horizon=3)
+
+
 def test_a_distribution_of_ones_own_is_held_to_the_same():
     class Single(Uniform):
         def at(self, quantile):
@@ -322,6 +364,7 @@ NUMBERS = st.one_of(
     st.integers(-(2**70), 2**70), st.floats(-1e9, 1e9, allow_nan=False), st.booleans()
 )
 WORDS = st.text("abcdefXYZ .:/-_01eé", min_size=1, max_size=6)
+VALUES = st.one_of(NUMBERS, WORDS, st.none())
 FINITE = st.floats(-1e6, 1e6)
 
 
@@ -336,7 +379,7 @@ def distributions(draw):
                 lambda: Uniform(abs(low), abs(low) + abs(high), power=3.0),
                 lambda: LogUniform(abs(low) + 1e-3, abs(low) + abs(high) + 1e-3),
                 lambda: Normal(low, abs(high) + 0.1),
-                lambda: Choice(*draw(st.lists(st.one_of(NUMBERS, WORDS), min_size=1, max_size=5))),
+                lambda: Choice(*draw(st.lists(VALUES, min_size=1, max_size=5))),
             ]
         )
     )
