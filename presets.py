@@ -513,8 +513,8 @@ def check_data(config: Config, option: str = "--data") -> None:
     folder = getattr(config.data, "folder", None)
     if folder is not None and not Path(folder).expanduser().exists():
         raise InputError(
-            f"data: expected what the run was trained on in {folder}, got nothing there. "
-            f"Say where it is now: {option} FOLDER."
+            f"data: expected {config.family}, of the run, in {folder}, got nothing "
+            f"there. Say where it is now: {option} FOLDER."
         )
 
 

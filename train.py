@@ -18,7 +18,7 @@ import tyro
 from commands import given, import_families, parse, run_command, told, with_data_folder
 from meta_rl.config import Config, from_dict, to_dict
 from meta_rl.errors import InputError
-from meta_rl.reading import read_file, reading
+from meta_rl.reading import read_file, reason
 from presets import (
     ALGORITHMS,
     PRESETS,
@@ -173,8 +173,14 @@ def read_config(file: Path) -> Config:
     Raises:
         InputError: if it cannot be read, or holds something else.
     """
-    with reading(f"config: {file}", "Give a JSON file of settings."):
+    try:
         values = json.loads(read_file(file, LARGEST_CONFIG))
+    except InputError:
+        raise
+    except Exception as error:  # readers raise what they like at damaged or hostile data
+        raise InputError(
+            f"config: expected a JSON file of settings, got {file}: {reason(error)}."
+        ) from error
     try:
         return from_dict(values)
     except InputError as error:
@@ -250,6 +256,7 @@ def _train(name: str, command: Train, origin: Config | None) -> None:
         print(f"all iterations are done; {left}")
     for line in start.told if start else ():
         print(line)
+    resume = told("train.py", "--resume", folder, families=command.families)
     with StopOnSignal() as stop, RunRecorder(folder, learner) as recorder:
         if command.init_sb3:
             files.copy(command.init_sb3, folder / "init_sb3.zip")
@@ -259,11 +266,10 @@ def _train(name: str, command: Train, origin: Config | None) -> None:
         learner.learn(callbacks=[recorder, progress, stop])
         progress.close()
         if learner.iteration < config.iterations:
-            again = told("train.py", "--resume", folder, families=command.families)
-            print(f"stopped; continue with: {again}")
+            print(f"stopped; continue with: {resume}")
             return
         recorder.save()
-        scores = _tested(recorder, stop, command) if config.eval.test else None
+        scores = _tested(recorder, stop, resume) if config.eval.test else None
     learner.problem.close()
     if scores is None:
         print("not tested: --eval.no-test")
@@ -273,7 +279,7 @@ def _train(name: str, command: Train, origin: Config | None) -> None:
     print(f"adapt it: {adapt}    curves: tensorboard --logdir {shlex.quote(str(folder.parent))}")
 
 
-def _tested(recorder: RunRecorder, stop: StopOnSignal, command: Train) -> Tensor:
+def _tested(recorder: RunRecorder, stop: StopOnSignal, resume: str) -> Tensor:
     """Score a trained run that is saved on the tasks kept for the end.
 
     A signal stops that at once, with exit status 128 and its number.
@@ -285,9 +291,8 @@ def _tested(recorder: RunRecorder, stop: StopOnSignal, command: Train) -> Tensor
         with stop.at_once():
             return recorder.test(progress)
     except BaseException as error:
-        again = told("train.py", "--resume", recorder.folder, families=command.families)
         print(
-            f"training is done and saved, its final test was not finished; test it with: {again}",
+            f"training is done and saved, its final test was not finished; test it with: {resume}",
             file=sys.stderr,
         )
         if isinstance(error, Stopped):

@@ -404,7 +404,11 @@ def match_tensors(expected: Mapping[str, Tensor], got: Mapping[str, Tensor]) -> 
         InputError: naming the first difference.
     """
     for name in sorted(expected.keys() | got.keys()):
-        wanted, there = (_described(tensors.get(name)) for tensors in (expected, got))
+        wanted, there = (_shape(tensors.get(name)) for tensors in (expected, got))
+        if wanted == there:  # and then both are there
+            types = (expected[name].dtype, got[name].dtype)
+            plain = (str(dtype).removeprefix("torch.") for dtype in types)
+            wanted, there = (f"{wanted} of {dtype}" for dtype in plain)
         if wanted != there:
             raise InputError(
                 f"checkpoint: expected {wanted} for {name}, got {there}. "
@@ -412,10 +416,8 @@ def match_tensors(expected: Mapping[str, Tensor], got: Mapping[str, Tensor]) -> 
             )
 
 
-def _described(tensor: Tensor | None) -> str:
-    if tensor is None:
-        return "nothing"
-    return f"{list(tensor.shape)} of {str(tensor.dtype).removeprefix('torch.')}"
+def _shape(tensor: Tensor | None) -> str:
+    return "nothing" if tensor is None else str(list(tensor.shape))
 
 
 def require_finite(tensors: Mapping[str, Tensor]) -> None:

@@ -60,14 +60,20 @@ def figure_text(text: str) -> str:
     return f" {shown}" if shown.startswith("_") else shown
 
 
+def _is_byte(char: str) -> bool:
+    """Return whether a character stands for a byte of a file name that no text decodes to."""
+    return "\udc80" <= char <= "\udcff"
+
+
 def csv_cell(value: Any) -> Any:
     """Return a cell that spreadsheets show and do not compute; numbers stay as they are.
 
-    Text that would be a formula gets an apostrophe before it.
+    Text that would be a formula gets an apostrophe before it. Undecodable bytes of a file name stay
+    apart; other control characters become ``�``.
     """
     if not isinstance(value, str):
         return value
-    shown = "".join(char if char.isprintable() or char in "\t\r\n" else "�" for char in value)
+    shown = "".join(c if c.isprintable() or c in "\t\r\n" or _is_byte(c) else "�" for c in value)
     if not shown.startswith(FORMULA):
         return shown
     try:

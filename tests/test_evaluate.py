@@ -285,7 +285,8 @@ def test_what_cannot_be_compared_is_refused_before_any_work(runs, arguments, mes
 
 
 def test_a_run_may_have_a_name_that_figures_and_spreadsheets_read_otherwise(runs, tmp_path):
-    shutil.copytree(runs / "sinusoid_1", tmp_path / "=$x_$<b>")
+    alone = shutil.ignore_patterns("evaluation_*")
+    shutil.copytree(runs / "sinusoid_1", tmp_path / "=$x_$<b>", ignore=alone)
     evaluate.main([str(tmp_path / "=$x_$<b>"), "--tasks", "2", "--device", "cpu"])
     (report,) = tmp_path.glob("*/evaluation_1")
     with (report / "evaluation.csv").open() as file:

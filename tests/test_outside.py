@@ -33,6 +33,7 @@ from envs.image_reading import Labelled
 from meta_rl import checkpoint
 from meta_rl.config import to_dict
 from meta_rl.errors import InputError
+from meta_rl.files import write_csv
 from meta_rl.naming import csv_cell, figure_text, safe_name
 from tests.test_resume import tiny
 from train import read_config
@@ -491,7 +492,7 @@ def test_classes_and_files_are_no_formulas_in_the_table_of_predictions(tmp_path)
     files = (Path("=f.png"),)
     labelled = Labelled(nothing, np.zeros(1), ("=1+1", "@b"), (), nothing, files)
     model = SimpleNamespace(predict=lambda x: np.array([[0.25, 0.75]]))
-    adapt._classify(model, labelled, tmp_path)
+    write_csv(tmp_path / "predictions.csv", adapt._classify(model, labelled))
     with (tmp_path / "predictions.csv").open() as file:
         head, row = csv.reader(file)
     assert head == ["file", "class", "'=1+1", "'@b"]

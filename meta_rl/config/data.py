@@ -193,7 +193,12 @@ class EvalConfig:
 
     def conditions(self, run: Config, facts: Facts) -> Conditions:
         """When settings act that do not always; see :mod:`meta_rl.config.effects`."""
-        used = self.every > 0 or self.test_tasks is None
+        ever = self.every > 0 or self.test
+        held_out = self.every > 0 or (self.test and self.test_tasks is None)
+        when = "with --eval.every above 0, or with --eval.test"
         return [
-            ("eval.tasks", used, "with --eval.every above 0, or without --eval.test-tasks"),
+            ("eval.tasks", held_out, f"{when} and without --eval.test-tasks"),
+            ("eval.steps", ever, when),
+            ("eval.pictures", ever, when),
+            ("eval.test_tasks", self.test, "with --eval.test"),
         ]

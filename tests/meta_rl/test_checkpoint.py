@@ -157,10 +157,10 @@ def test_a_missing_checkpoint_says_what_to_give(tmp_path):
 
 def test_the_newest_whole_checkpoint_is_used_and_the_damaged_one_named(tmp_path):
     for number in (1, 2):
-        checkpoint.save(tmp_path / "checkpoints" / f"{number:09d}", {"n": number}, TENSORS)
+        checkpoint.save(tmp_path / "checkpoints" / f"{number:09d}", {"iteration": number}, TENSORS)
     (tmp_path / "checkpoints/000000002/tensors.safetensors").write_bytes(b"")
     _, manifest, _, passed_over = checkpoint.load_newest(tmp_path)
-    assert manifest["n"] == 1
+    assert manifest["iteration"] == 1
     assert "000000002 is damaged" in passed_over[0]
 
 

@@ -22,6 +22,7 @@ ELSEWHERE = {
     "family": "another problem altogether",
     "checkpoint_every": "files alone: test_checkpoints_and_evaluations_come_as_often_as_they_say",
     "eval.every": "the same",
+    "eval.test": "train.py alone: tests/test_runs.py",
     "eval.tasks": "the same",
     "eval.steps": "the same",
     "eval.test_tasks": "the same",
@@ -235,7 +236,7 @@ def test_checkpoints_and_evaluations_come_as_often_as_they_say(tmp_path, monkeyp
     monkeypatch.setattr(
         MetaLearner,
         "evaluate",
-        lambda _, tasks, steps, seed: seen.append((len(tasks), steps)) or scores,
+        lambda _, tasks, steps, seed, tick=None: seen.append((len(tasks), steps)) or scores,
     )
     monkeypatch.setattr(RunRecorder, "_log", lambda *_: None)  # curves and pictures of them
     monkeypatch.setattr(MetaLearner, "pictures", lambda *_: seen.append("pictures") or {})
@@ -243,7 +244,7 @@ def test_checkpoints_and_evaluations_come_as_often_as_they_say(tmp_path, monkeyp
     def record(number, **changes):
         seen.clear()
         config = tiny("bandit-5", "maml")
-        for name, value in {"eval.every": 1, "checkpoint_every": 2, **changes}.items():
+        for name, value in {"eval.every": 2, "checkpoint_every": 2, **changes}.items():
             config = changed(config, name, value)
         with RunRecorder(tmp_path / str(number), presets.build(config)) as recorder:
             recorder.learner.learn(callbacks=[recorder])
@@ -254,7 +255,7 @@ def test_checkpoints_and_evaluations_come_as_often_as_they_say(tmp_path, monkeyp
     for number, (name, value) in enumerate(
         {
             "checkpoint_every": 1,
-            "eval.every": 0,
+            "eval.every": 1,
             "eval.tasks": 3,
             "eval.steps": 5,
             "eval.test_tasks": 9,
