@@ -70,9 +70,11 @@ class MetaLearner:
         self.inner = differentiable if by_gradient else Search(rule=rule, config=config.inner)
         theta = problem.initial_parameters()
         self.meta = Meta(theta, rule.init(theta))
-        differentiates = isinstance(config.outer, TRPOConfig | GradientConfig)
-        check_runs(problem, self.inner, self.meta, differentiates)
         self.outer = config.outer.make(differentiable, self.meta, problem, config)
+        differentiates = isinstance(config.outer, TRPOConfig | GradientConfig)
+        # TRPO differentiates the loss of its own line search, whatever the problem's loss is.
+        tried = getattr(self.outer, "inner", self.inner) if differentiates else self.inner
+        check_runs(problem, tried, self.meta, differentiates)
         self.iteration = 0
         self.samples = 0
         self._skipped = 0  # outer steps in a row
