@@ -1,10 +1,24 @@
-"""Policies, networks and baselines."""
+"""The catalogue of policies, networks and baselines; and what takes them to other libraries."""
 
-from agents.baselines import LinearFeatureBaseline
-from agents.convolution import convolutional
-from agents.distributions import Categorical, DiagonalGaussian
-from agents.networks import make_network, mlp
-from agents.policies import CategoricalPolicy, GaussianPolicy, make_policy
+from importlib import import_module
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+from .baselines import LinearFeatureBaseline
+from .convolution import convolutional
+from .distributions import Categorical, DiagonalGaussian
+from .networks import make_network, mlp
+from .policies import CategoricalPolicy, GaussianPolicy, make_policy
+
+if TYPE_CHECKING:
+    from . import distillation as distillation
+    from . import files as files
+    from . import onnx_file as onnx_file
+    from . import ppo as ppo
+    from . import rl2 as rl2
+    from . import sb3 as sb3
+    from . import transfer as transfer
+    from . import units as units
 
 __all__ = [
     "Categorical",
@@ -17,3 +31,12 @@ __all__ = [
     "make_policy",
     "mlp",
 ]
+
+ROOMS = ("distillation", "files", "onnx_file", "ppo", "rl2", "sb3", "transfer", "units")
+"""Modules that load on first use: they import optional or slow libraries."""
+
+
+def __getattr__(name: str) -> ModuleType:
+    if name not in ROOMS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return import_module(f"{__name__}.{name}")

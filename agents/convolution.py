@@ -9,14 +9,9 @@ from typing import Any
 import torch
 from torch import Generator, Tensor, nn
 
-from agents.image_functions import (
-    channel_moments,
-    convolve,
-    convolve_and_pool,
-    max_pool,
-    standardize,
-)
 from meta_rl.errors import require
+
+from .image_functions import channel_moments, convolve, convolve_and_pool, max_pool, standardize
 
 
 def convolutional(

@@ -14,15 +14,17 @@ from torch import Tensor
 from torch.func import functional_call
 from torch.utils._pytree import tree_map
 
-from agents.imitation import imitated
-from agents.sb3 import load_expert
-from meta_rl import files, seeds
+from meta_rl import seeds
 from meta_rl.config import Config, EpisodesConfig
 from meta_rl.errors import InputError, NotFiniteError, require
-from meta_rl.learner import MetaLearner
-from meta_rl.reinforcement import Reinforcement
-from meta_rl.trial import collect
+from meta_rl.inner.trial import collect
+from meta_rl.problems.reinforcement import Reinforcement
+from meta_rl.runs.learner import MetaLearner
+from meta_rl.storage import files
 from meta_rl.types import Distribution, Params, Problem, Task
+
+from .imitation import imitated
+from .sb3 import load_expert
 
 STEPS, LEARNING_RATE = 1000, 3e-3
 """Of Adam, on all of the experts' episodes at once."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from meta_rl import files
 from meta_rl.errors import InputError
+from meta_rl.storage import files
 
 
 def check_new_file(file: Path, ending: str, what: str) -> None:

@@ -24,7 +24,7 @@ from torch.autograd import Function
 from torch.nn import functional as F
 from torch.utils._pytree import tree_map
 
-from agents.image_kernels import (
+from .image_kernels import (
     How,
     aten,
     channels_first,

@@ -16,12 +16,12 @@ from torch.func import functional_call
 from torch.utils._pytree import tree_map
 
 from meta_rl import seeds
-from meta_rl.adam import Adam
 from meta_rl.config import AdamConfig, Config
-from meta_rl.core import InnerLoop
 from meta_rl.errors import InputError, require
-from meta_rl.reinforcement import Reinforcement
-from meta_rl.trial import collect
+from meta_rl.inner.core import InnerLoop
+from meta_rl.inner.trial import collect
+from meta_rl.outer.adam import Adam
+from meta_rl.problems.reinforcement import Reinforcement
 from meta_rl.types import Distribution, Meta, Params, Task
 
 LEARNING_RATE, STATES = 0.01, 2000

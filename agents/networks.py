@@ -10,9 +10,10 @@ from typing import Any
 import torch
 from torch import Generator, Tensor, nn
 
-from agents.convolution import convolutional
 from meta_rl.config import NetworkConfig
 from meta_rl.errors import InputError
+
+from .convolution import convolutional
 
 ACTIVATIONS = {"tanh": nn.Tanh, "relu": nn.ReLU}
 

@@ -19,11 +19,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from agents.convolution import Block
-from agents.files import check_new_file
-from meta_rl import files
-from meta_rl.adapted import AdaptedNetwork, AdaptedPolicy
 from meta_rl.errors import InputError
+from meta_rl.problems.adapted import AdaptedNetwork, AdaptedPolicy
+from meta_rl.storage import files
+
+from .convolution import Block
+from .files import check_new_file
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession

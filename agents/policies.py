@@ -9,11 +9,12 @@ import numpy as np
 import torch
 from torch import Generator, Tensor, nn
 
-from agents.distributions import Categorical, DiagonalGaussian
-from agents.networks import mlp
 from meta_rl.config import NetworkConfig
 from meta_rl.errors import InputError
 from meta_rl.types import Policy
+
+from .distributions import Categorical, DiagonalGaussian
+from .networks import mlp
 
 MIN_LOG_STD = math.log(1e-6)
 

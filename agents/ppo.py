@@ -18,8 +18,9 @@ from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.type_aliases import MaybeCallback
 
-from agents.trials import DrawTask, RandomTaskEnv, with_unit_actions
 from meta_rl.errors import require
+
+from .trials import DrawTask, RandomTaskEnv, with_unit_actions
 
 BATCH, LONGEST_ROLLOUT = 64, 2048  # stable-baselines3's defaults
 

@@ -14,8 +14,9 @@ import torch
 from sb3_contrib import RecurrentPPO
 from stable_baselines3.common.type_aliases import MaybeCallback
 
-from agents.trials import DrawTask, TrialEnv, with_unit_actions
 from meta_rl.errors import require
+
+from .trials import DrawTask, TrialEnv, with_unit_actions
 
 
 def train_rl2(

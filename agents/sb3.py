@@ -16,16 +16,18 @@ from stable_baselines3.common.preprocessing import is_image_space
 from stable_baselines3.common.vec_env import VecNormalize
 from torch import nn
 
-from agents.files import check_new_file
-from agents.networks import ACTIVATIONS
-from agents.policies import make_policy
-from agents.sb3_actor import Actor, check_actions, in_action_units, in_policy_units, of_ours
-from agents.sb3_zip import read_actor
-from meta_rl import files, seeds
-from meta_rl.adapted import AdaptedPolicy
+from meta_rl import seeds
 from meta_rl.config import NetworkConfig
 from meta_rl.errors import InputError
+from meta_rl.problems.adapted import AdaptedPolicy
+from meta_rl.storage import files
 from meta_rl.types import Params, Policy
+
+from .files import check_new_file
+from .networks import ACTIVATIONS
+from .policies import make_policy
+from .sb3_actor import Actor, check_actions, in_action_units, in_policy_units, of_ours
+from .sb3_zip import read_actor
 
 
 def to_ppo(model: AdaptedPolicy, env: gym.Env, *, seed: int = 0) -> PPO:

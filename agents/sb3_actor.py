@@ -20,11 +20,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from agents.networks import ACTIVATIONS, ContextNetwork
-from agents.policies import MIN_LOG_STD, CategoricalPolicy, GaussianPolicy
 from meta_rl.errors import InputError
-from meta_rl.reading import shortened
+from meta_rl.storage.reading import shortened
 from meta_rl.types import Params
+
+from .networks import ACTIVATIONS, ContextNetwork
+from .policies import MIN_LOG_STD, CategoricalPolicy, GaussianPolicy
 
 
 class Actor(NamedTuple):

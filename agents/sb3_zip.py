@@ -19,9 +19,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from agents.sb3_actor import Actor
 from meta_rl.errors import InputError
-from meta_rl.reading import open_file, reading, shortened
+from meta_rl.storage.reading import open_file, reading, shortened
+
+from .sb3_actor import Actor
 
 ACTIVATIONS = {
     "<class 'torch.nn.modules.activation.Tanh'>": "tanh",

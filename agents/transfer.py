@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from meta_rl import checkpoint, files
 from meta_rl.config import Config
 from meta_rl.errors import InputError
 from meta_rl.naming import part_of
+from meta_rl.storage import checkpoint, files
 from meta_rl.types import Params, Problem
 
 

@@ -9,9 +9,10 @@ from typing import Any
 
 from torch import nn
 
-from agents.convolution import Block
 from meta_rl.config import NetworkConfig
-from meta_rl.pruning import Layer, Place
+from meta_rl.pruning.criteria import Layer, Place
+
+from .convolution import Block
 
 
 def hidden_layers(network: nn.Module) -> list[Layer]:

@@ -14,9 +14,8 @@ import json
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import evaluate
-import train
 from benchmarks.provenance import write
+from meta_rl.cli import evaluate, train
 
 PRESETS = {"navigation-2d": (100, 100_000), "cartpole": (60, 40_000), "pendulum": (60, 40_000)}
 """Meta-iterations, and the environment steps that ``pretrained`` and ``rl2`` learn on before."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from meta_rl.config import Config, ShotsConfig
 from meta_rl.errors import InputError
-from presets import ALGORITHMS, PRESETS, algorithm, preset
+from meta_rl.presets import ALGORITHMS, PRESETS, algorithm, preset
 
 NAVIGATION, CARTPOLE, SINUSOID, BANDIT, MDP = (
     PRESETS[n] for n in ("navigation-2d", "cartpole", "sinusoid", "bandit-5", "tabular-mdp")

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from envs import make_family
-from meta_rl import files
-from meta_rl.pictures import encoded
+from meta_rl.families.registry import make_family
+from meta_rl.plots.pictures import encoded
+from meta_rl.storage import files
 
 SHOWN = ("cartpole", "pendulum", "acrobot", "mountain-car", "half-cheetah-velocity", "ant-goal")
 FOLDER = Path(__file__).parent.parent / "docs" / "images"

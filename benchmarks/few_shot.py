@@ -27,11 +27,11 @@ from torch import Generator, Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
 
-from agents import convolutional
 from benchmarks.provenance import write
+from meta_rl import agents
 from meta_rl.config import InnerConfig
-from meta_rl.core import InnerLoop
-from meta_rl.rules import GradientDescent
+from meta_rl.inner.core import InnerLoop
+from meta_rl.inner.rules import GradientDescent
 from meta_rl.types import Meta, Params
 
 TASKS, WAYS, QUERIES, ALPHA = 32, 5, 15, 0.4
@@ -72,7 +72,7 @@ def batches() -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
 
 def meta_iteration(arm: str, steps: int, first_order: bool) -> Callable[[], Tensor | None]:
     """One meta-gradient of the arm, flat."""
-    network = convolutional((1, 28, 28), WAYS, Generator().manual_seed(0))
+    network = agents.convolutional((1, 28, 28), WAYS, Generator().manual_seed(0))
     theta = {name: value.detach() for name, value in network.named_parameters()}
     support, query = batches()
     if arm == ALONE:

@@ -26,10 +26,11 @@ from pathlib import Path
 import torch
 import tyro
 
-import train
 from benchmarks.provenance import write
-from meta_rl import callbacks, checkpoint
-from meta_rl.learner import MetaLearner  # noqa: F401  (imported once, before any child is made)
+from meta_rl.cli import train
+from meta_rl.runs import recorder as callbacks
+from meta_rl.runs.learner import MetaLearner  # noqa: F401  (imported once, before any child is made)
+from meta_rl.storage import checkpoint
 
 TINY = ["--data.tasks", "2", "--network.hidden", "8", "--log-every", "10", "--device", "cpu"]
 TINY += ["--eval.tasks", "2", "--eval.every", "10", "--eval.no-pictures"]

@@ -20,12 +20,12 @@ import torch
 from stable_baselines3 import PPO
 from stable_baselines3.common.monitor import Monitor
 
-import envs
 from benchmarks.experiments import EXPERIMENTS, FROM_SCRATCH, UNTRAINED
 from benchmarks.provenance import provenance, read, write
 from meta_rl import seeds
 from meta_rl.config import Config, EpisodesConfig, ShotsConfig
-from presets import build
+from meta_rl.families import Family, make_family
+from meta_rl.presets import build
 
 HELD_OUT = 2017  # seed of the evaluation tasks: no run, and no choice of settings, has seen them
 
@@ -77,8 +77,8 @@ def from_scratch(config: Config, args: argparse.Namespace, seed: int) -> dict[st
     rescaled to [-1, 1] for PPO; its settings are stable-baselines3's defaults.
     """
     start = time.perf_counter()
-    family = envs.make_family(config.family)
-    assert isinstance(family, envs.Family)
+    family = make_family(config.family)
+    assert isinstance(family, Family)
     assert isinstance(config.data, EpisodesConfig)
     rollout = (args.episodes or config.data.episodes) * family.horizon
     tasks = family.sample_tasks(args.tasks, seeds.derive(HELD_OUT, seeds.EVALUATION))

@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from benchmarks.provenance import write
 from meta_rl import MetaLearner, seeds
 from meta_rl.config import AdamConfig, Config, InnerConfig, ShotsConfig
-from meta_rl.optimizers import OPTIMIZERS
-from meta_rl.supervised import Supervised
+from meta_rl.inner.optimizers import OPTIMIZERS
+from meta_rl.problems.supervised import Supervised
 from meta_rl.types import Task
 
 HELD_OUT = 2017  # seed of the evaluation tasks

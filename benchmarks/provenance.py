@@ -15,7 +15,7 @@ import gymnasium
 import numpy
 import torch
 
-from meta_rl import files
+from meta_rl.storage import files
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"

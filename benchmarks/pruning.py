@@ -2,7 +2,7 @@
 
     python -m benchmarks.pruning
 
-Meta-trains each model with several seeds, prunes it to several shares of its units by ``prune.py``
+Meta-trains each model with several seeds, prunes it to several shares of its units by ``meta-rl prune``
 (in one round, then meta-training goes on for as long with every share, 1 among them), and writes
 ``benchmarks/results/pruning.json``: sizes, scores on held-out tasks after adaptation and how much
 less they are than the whole network's after the same training, latencies of one prediction and of
@@ -23,11 +23,9 @@ from typing import Any
 
 import numpy as np
 
-import presets
-import prune
-import train
-from agents.onnx_file import input_shape, open_onnx, predicted, run_onnx, save_onnx
 from benchmarks.provenance import provenance, read, write
+from meta_rl import agents, presets
+from meta_rl.cli import prune, train
 from meta_rl.statistics import mean, stratified_bootstrap
 
 
@@ -59,7 +57,7 @@ MODELS = {
 
 
 def measure(model: Model, by: str, seeds: int, home: Path) -> dict[str, Any]:
-    """Train one model with each seed, and prune it; what ``prune.py`` and ONNX say."""
+    """Train one model with each seed, and prune it; what ``meta-rl prune`` and ONNX say."""
     each = [pruned(model, by, seed, home / str(seed)) for seed in range(seeds)]
     measured = [run["measured"] for run in each]
     names = [one["name"] for one in measured[0]]
@@ -95,15 +93,20 @@ def in_onnx_runtime(run: Path, file: Path) -> dict[str, float]:
     """Largest difference from ``predict`` over batches of 10, and the latency of one input."""
     learner = presets.load(run)
     model = learner.adapt(learner.held_out_tasks(1)[0], steps=1)
-    save_onnx(model, file)
-    session, shape = open_onnx(file), input_shape(model)
+    agents.onnx_file.save_onnx(model, file)
+    session, shape = agents.onnx_file.open_onnx(file), agents.onnx_file.input_shape(model)
     differences = []
     for inputs in np.random.default_rng(1).normal(size=(100, 10, *shape)).astype(np.float32):
-        differences.append(np.abs(run_onnx(session, inputs) - predicted(model, inputs)).max())
+        differences.append(
+            np.abs(
+                agents.onnx_file.run_onnx(session, inputs)
+                - agents.onnx_file.predicted(model, inputs)
+            ).max()
+        )
     single, seconds = np.zeros((1, *shape), np.float32), []
     for _ in range(2000):
         start = time.perf_counter()
-        run_onnx(session, single)
+        agents.onnx_file.run_onnx(session, single)
         seconds.append(time.perf_counter() - start)
     return {"difference": float(max(differences)), "seconds": statistics.median(seconds)}
 

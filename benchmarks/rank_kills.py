@@ -23,10 +23,10 @@ from pathlib import Path
 import torch
 import tyro
 
-import train
 from benchmarks.kills import TINY, last
 from benchmarks.provenance import write
-from meta_rl import checkpoint
+from meta_rl.cli import train
+from meta_rl.storage import checkpoint
 
 EVERY = 8  # iterations between kills
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]

@@ -19,10 +19,10 @@ from matplotlib.figure import Figure
 from benchmarks.experiments import FAMILIES
 from benchmarks.provenance import RESULTS, read
 from benchmarks.speed.tables import speed, table
-from evaluation.curves import Curve
-from evaluation.tables import needed, same_tasks, scores
-from meta_rl import files
-from meta_rl.pictures import encoded
+from meta_rl.evaluation.curves import Curve
+from meta_rl.evaluation.tables import needed, same_tasks, scores
+from meta_rl.plots.pictures import encoded
+from meta_rl.storage import files
 
 PAGE = Path(__file__).parent.parent / "docs" / "benchmarks.md"
 IMAGES = PAGE.parent / "images"

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from meta_rl.config import Config, EpisodesConfig, EvalConfig
-from presets import algorithm, preset
+from meta_rl.presets import algorithm, preset
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,11 +16,12 @@ from filelock import FileLock
 
 from benchmarks.provenance import provenance
 from benchmarks.reproduce_list import Protocol, Run
-from meta_rl import files, seeds
+from meta_rl import seeds
 from meta_rl.config import Config, ShotsConfig
 from meta_rl.errors import InputError
-from meta_rl.learner import MetaLearner, Metrics
-from meta_rl.trial import collect, met, score
+from meta_rl.inner.trial import collect, met, score
+from meta_rl.runs.learner import MetaLearner, Metrics
+from meta_rl.storage import files
 from meta_rl.types import Task
 
 HELD_OUT = 2017  # seed of the evaluation tasks, as in benchmarks.learning

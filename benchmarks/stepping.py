@@ -26,12 +26,12 @@ import torch
 from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv
 from stable_baselines3.common.vec_env import SubprocVecEnv
 
-import envs
 from benchmarks.provenance import write
-from envs.general import GymVec
-from meta_rl.core import expand
+from meta_rl.families import Family, make_family
+from meta_rl.families.general import GymVec
+from meta_rl.inner.core import expand
+from meta_rl.presets import build, preset
 from meta_rl.types import BatchedEnv
-from presets import build, preset
 
 Contestant = tuple[int, Callable[[], Any], Callable[[], Any]]
 """Rows, one lockstep step of all of them, and what to do when done."""
@@ -39,18 +39,18 @@ Contestant = tuple[int, Callable[[], Any], Callable[[], Any]]
 ROWS = 40
 
 
-def ours(family: envs.Family, rows: int) -> Contestant:
+def ours(family: Family, rows: int) -> Contestant:
     """A family's own backend."""
     return lockstep(family, rows, family.make_vec(1, rows, device="cpu", dtype=torch.float32))
 
 
-def general(family: envs.Family, workers: int) -> Contestant:
+def general(family: Family, workers: int) -> Contestant:
     """The general backend on the same environments."""
     make: Any = partial(GymVec, family.make_env, device="cpu", dtype=torch.float32)
     return lockstep(family, ROWS, make(1, ROWS, workers=workers))
 
 
-def lockstep(family: envs.Family, rows: int, env: BatchedEnv) -> Contestant:
+def lockstep(family: Family, rows: int, env: BatchedEnv) -> Contestant:
     """A batched environment of ours, reset at the horizon."""
     tasks = family.sample_tasks(1, seed=0)
     env.reset(tasks, seed=0)
@@ -65,7 +65,7 @@ def lockstep(family: envs.Family, rows: int, env: BatchedEnv) -> Contestant:
     return rows, step, env.close
 
 
-def gymnasium_vector(family: envs.Family, kind: type) -> Contestant:
+def gymnasium_vector(family: Family, kind: type) -> Contestant:
     """Gymnasium's vector environments, one a row; the robots' are without its step checker."""
     task = family.sample_tasks(1, seed=0)[0]
     vector = kind([lambda: family.make_env(task)] * ROWS)
@@ -82,7 +82,7 @@ def made_by_gymnasium(env_id: str, mode: str) -> Contestant:
     return ROWS, lambda: vector.step(action), vector.close
 
 
-def subprocesses(family: envs.Family) -> Contestant:
+def subprocesses(family: Family) -> Contestant:
     """stable-baselines3's, one process a row."""
     task = family.sample_tasks(1, seed=0)[0]
     vector = SubprocVecEnv([lambda: family.make_env(task)] * ROWS, start_method="fork")
@@ -148,7 +148,7 @@ def rollout(family: str, episodes: int) -> Contestant:
 
 def locomotion(name: str, env_id: str) -> dict[str, Callable[[], Contestant]]:
     """Everybody on one robot."""
-    family: Any = envs.make_family(name)
+    family: Any = make_family(name)
     return {
         "ours": lambda: ours(family, ROWS),
         "mujoco.batch alone": lambda: bare_batch(env_id),
@@ -166,7 +166,7 @@ def locomotion(name: str, env_id: str) -> dict[str, Callable[[], Contestant]]:
 
 def analytic(name: str) -> dict[str, Callable[[], Contestant]]:
     """Everybody on one family of the tensor backend."""
-    family: Any = envs.make_family(name)
+    family: Any = make_family(name)
     return {
         "ours, 400 rows": lambda: ours(family, 400),
         "ours, 40,000 rows": lambda: ours(family, 40_000),

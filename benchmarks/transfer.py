@@ -22,15 +22,12 @@ from stable_baselines3 import PPO
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.monitor import Monitor
 
-import envs
-import presets
-from agents.distillation import FromExperts
-from agents.transfer import FromRun
 from benchmarks.provenance import provenance, read, write
-from envs.distributions import Choice
-from envs.parameters import Parameter, ParameterSpace
-from envs.pendulum import Pendulum
+from meta_rl import agents, envs, presets
 from meta_rl.config import Config
+from meta_rl.families import make_family, register
+from meta_rl.families.distributions import Choice
+from meta_rl.families.parameters import Parameter, ParameterSpace
 
 LAST, SMOOTHED = 5, 3
 EXPERTS = 4
@@ -46,17 +43,17 @@ def small(name: str, **data: Any) -> Config:
     return dataclasses.replace(config, data=dataclasses.replace(config.data, **data))
 
 
-class PendulumForward(Pendulum):
+class PendulumForward(envs.Pendulum):
     """``pendulum`` whose torque always pushes the same way: experts do not contradict each other.
 
     Gravity, mass and length still differ.
     """
 
     id = "pendulum-forward"
-    space = ParameterSpace(*Pendulum.space.parameters[:3], Parameter("direction", Choice(1.0)))
+    space = ParameterSpace(*envs.Pendulum.space.parameters[:3], Parameter("direction", Choice(1.0)))
 
 
-envs.register(PendulumForward())
+register(PendulumForward())
 WORKS = {
     "cartpole": small("cartpole", tasks=10, episodes=5),
     "pendulum-forward": dataclasses.replace(
@@ -68,7 +65,7 @@ WORKS = {
 
 def experts_of(family_id: str, steps: int, home: Path, imitation: int, **settings: Any) -> Starts:
     """PPO on a task each; distilled, and imitated through adaptation."""
-    family, experts = envs.make_family(family_id), []
+    family, experts = make_family(family_id), []
     for number, task in enumerate(family.sample_tasks(EXPERTS, EXPERT_TASKS)):
         file, env = home / f"{number}.zip", family.make_env(task)
         expert = PPO("MlpPolicy", env, seed=number, device="cpu", **settings).learn(steps)
@@ -77,9 +74,14 @@ def experts_of(family_id: str, steps: int, home: Path, imitation: int, **setting
         expert.save(file)
         experts.append((task, file))
     cost = EXPERTS * steps
-    starts: Starts = {f"{EXPERTS} PPO experts distilled": (FromExperts(experts), cost)}
+    starts: Starts = {
+        f"{EXPERTS} PPO experts distilled": (agents.distillation.FromExperts(experts), cost)
+    }
     if imitation:
-        starts[f"and {imitation} iterations of imitation"] = FromExperts(experts, imitation), cost
+        starts[f"and {imitation} iterations of imitation"] = (
+            agents.distillation.FromExperts(experts, imitation),
+            cost,
+        )
     return starts
 
 
@@ -87,7 +89,12 @@ def navigation(home: Path, imitation: int) -> Starts:
     """MAML on navigation-2d: other starts, goals and horizon."""
     config = small("navigation-2d", tasks=10, episodes=20)
     source = presets.build(dataclasses.replace(config, seed=100)).learn(30)
-    return {"navigation-2d's theta": (FromRun(source.save(home / "source")), source.samples)}
+    return {
+        "navigation-2d's theta": (
+            agents.transfer.FromRun(source.save(home / "source")),
+            source.samples,
+        )
+    }
 
 
 # What stable-baselines3's zoo takes for the pendulum, but for its exploration.
@@ -124,7 +131,7 @@ def measure(work: str, iterations: int, count: int, imitation: int) -> dict[str,
             for seed in range(count):
                 curve, samples = returns(WORKS[work], seed, iterations, start)
                 run = {"seed": seed, "curve": np.round(curve, 3).tolist(), "samples": samples}
-                if isinstance(start, FromExperts):
+                if isinstance(start, agents.distillation.FromExperts):
                     run |= {"kl": start.divergences, "start_samples": start.samples}
                 runs.append(run)
                 print(work, arm, seed, np.round(curve, 1).tolist(), flush=True)

@@ -2,7 +2,7 @@
 
     python -m benchmarks.tuning navigation-2d
 
-Runs ``tune.py`` with the arguments below, in ``runs/``, and writes
+Runs ``meta-rl tune`` with the arguments below, in ``runs/``, and writes
 ``benchmarks/results/tuning-PRESET.json``. Killed, the same command goes on.
 """
 
@@ -14,8 +14,8 @@ from pathlib import Path
 
 import torch
 
-import tune
 from benchmarks.provenance import write
+from meta_rl.cli import tune
 
 # What minutes of one core can do: small meta-batches, and a fraction of the preset's own run.
 STUDIES: dict[str, list[str]] = {

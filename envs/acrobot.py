@@ -10,11 +10,12 @@ import torch
 from gymnasium.envs.classic_control import AcrobotEnv
 from torch import Tensor
 
-from envs.classic import DIRECTION, ClassicControl
-from envs.distributions import Uniform
-from envs.parameters import Parameter, ParameterSpace
-from envs.tensor import TensorEnv
+from meta_rl.families.distributions import Uniform
+from meta_rl.families.parameters import Parameter, ParameterSpace
+from meta_rl.families.tensor import TensorEnv
 from meta_rl.types import Task
+
+from .classic import DIRECTION, ClassicControl
 
 GRAVITY, TIME_STEP, INERTIA = 9.8, 0.2, 1.0  # m/s^2, s, kg m^2 of either link
 MAX_SPEED_1, MAX_SPEED_2 = 4 * math.pi, 9 * math.pi  # rad/s

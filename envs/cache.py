@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from meta_rl import files
 from meta_rl.errors import InputError
-from meta_rl.reading import open_file
+from meta_rl.storage import files
+from meta_rl.storage.reading import open_file
 
 
 def cache_folder() -> Path:

@@ -10,11 +10,12 @@ import torch
 from gymnasium.envs.classic_control import CartPoleEnv
 from torch import Tensor
 
-from envs.classic import DIRECTION, ClassicControl
-from envs.distributions import Uniform
-from envs.parameters import Parameter, ParameterSpace
-from envs.tensor import TensorEnv
+from meta_rl.families.distributions import Uniform
+from meta_rl.families.parameters import Parameter, ParameterSpace
+from meta_rl.families.tensor import TensorEnv
 from meta_rl.types import Task
+
+from .classic import DIRECTION, ClassicControl
 
 MASS_CART, MASS_POLE, TAU = 1.0, 0.1, 0.02  # kg, kg, s
 X_LIMIT, ANGLE_LIMIT = 2.4, 12 * 2 * math.pi / 360  # m, rad

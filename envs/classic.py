@@ -13,10 +13,10 @@ from typing import Any
 
 import gymnasium as gym
 
-from envs.distributions import Choice
-from envs.family import Family
-from envs.parameters import Parameter
-from envs.rendering import prepare_pygame
+from meta_rl.families.distributions import Choice
+from meta_rl.families.family import Family
+from meta_rl.families.parameters import Parameter
+from meta_rl.families.rendering import prepare_pygame
 from meta_rl.types import Task
 
 DIRECTION = Parameter("direction", Choice(-1.0, 1.0))

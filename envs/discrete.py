@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from envs.distributions import Exponential, Normal, Uniform
-from envs.family import Family
-from envs.parameters import Parameter, ParameterSpace
-from envs.tensor import TensorEnv
 from meta_rl.errors import require
+from meta_rl.families.distributions import Exponential, Normal, Uniform
+from meta_rl.families.family import Family
+from meta_rl.families.parameters import Parameter, ParameterSpace
+from meta_rl.families.tensor import TensorEnv
 from meta_rl.types import Task
 
 STATES, ACTIONS = 10, 5  # of the tabular process

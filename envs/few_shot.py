@@ -9,11 +9,12 @@ from typing import Literal, TypeAlias
 import torch
 from torch import Tensor
 
-from envs.examples import ImageClasses
-from envs.preferences import Preferences, low_rank_users, movielens
-from envs.sinusoid import Sinusoid
 from meta_rl.errors import InputError, require, unknown
+from meta_rl.families.examples import ImageClasses
 from meta_rl.types import Task
+
+from .preferences import Preferences, low_rank_users, movielens
+from .sinusoid import Sinusoid
 
 ExampleFamily: TypeAlias = Sinusoid | ImageClasses | Preferences
 
@@ -96,14 +97,14 @@ def make_examples(
             return movielens(path)
         return Sinusoid() if name == "sinusoid" else low_rank_users()
     if name == "glyphs":
-        from envs.glyphs import make_glyphs
+        from .glyphs import make_glyphs
 
         return make_glyphs(ways, rotations)
     return _from_files(name, ways, path, rotations)
 
 
 def _from_files(name: str, ways: int, folder: Path | None, rotations: bool) -> ImageClasses:
-    from envs import idx, image_files
+    from . import idx, image_files
 
     loaders = {
         "omniglot": image_files.omniglot,

@@ -19,9 +19,10 @@ from PIL import Image, ImageDraw, ImageFont, features
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from envs.cache import cached_arrays
-from envs.examples import SPLITS, ImageClasses
-from envs.fonts import Face, find_faces, script_of
+from meta_rl.families.examples import SPLITS, ImageClasses
+
+from .cache import cached_arrays
+from .fonts import Face, find_faces, script_of
 
 VERSION = 1  # of the pictures: another one draws them anew
 SIZE = 28  # pixels a side

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import numpy as np
 
-from envs.examples import SPLITS, ImageClasses
-from envs.folders import given, not_there
 from meta_rl.errors import InputError
-from meta_rl.reading import LARGEST, open_file, reading
+from meta_rl.families.examples import SPLITS, ImageClasses
+from meta_rl.families.folders import given, not_there
+from meta_rl.storage.reading import LARGEST, open_file, reading
 
 FASHION = Path("/usr/share/datasets/fashion-mnist")
 """Where Debian's package dataset-fashion-mnist puts it."""

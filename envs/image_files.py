@@ -11,11 +11,11 @@ from pathlib import Path
 
 import numpy as np
 
-from envs.examples import SPLITS, ImageClasses, split_classes
-from envs.folders import entries, given, is_folder, not_there
-from envs.image_reading import class_folders, is_colour, read_images
 from meta_rl.errors import InputError
-from meta_rl.reading import read_file, reading, shortened
+from meta_rl.families.examples import SPLITS, ImageClasses, split_classes
+from meta_rl.families.folders import entries, given, is_folder, not_there
+from meta_rl.families.image_reading import class_folders, is_colour, read_images
+from meta_rl.storage.reading import read_file, reading, shortened
 
 OMNIGLOT = (1100, 100, 423)
 """Characters in the splits of the MAML authors' code (1200 to train on, 100 of them put aside)."""

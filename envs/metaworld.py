@@ -14,11 +14,11 @@ from typing import Any
 import gymnasium as gym
 from gymnasium.envs.registration import EnvSpec
 
-from envs.distributions import Choice
-from envs.family import Family
-from envs.parameters import Parameter, ParameterSpace
-from envs.rendering import prepare_mujoco
 from meta_rl.errors import InputError, hint
+from meta_rl.families.distributions import Choice
+from meta_rl.families.family import Family
+from meta_rl.families.parameters import Parameter, ParameterSpace
+from meta_rl.families.rendering import prepare_mujoco
 from meta_rl.types import Task
 
 PREFIX = "metaworld-"

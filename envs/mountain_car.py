@@ -11,11 +11,12 @@ import torch
 from gymnasium.envs.classic_control import Continuous_MountainCarEnv, MountainCarEnv
 from torch import Tensor
 
-from envs.classic import DIRECTION, ClassicControl
-from envs.distributions import Uniform
-from envs.parameters import Parameter, ParameterSpace
-from envs.tensor import TensorEnv
+from meta_rl.families.distributions import Uniform
+from meta_rl.families.parameters import Parameter, ParameterSpace
+from meta_rl.families.tensor import TensorEnv
 from meta_rl.types import Task
+
+from .classic import DIRECTION, ClassicControl
 
 LEFT, RIGHT, MAX_SPEED = -1.2, 0.6, 0.07  # both cars: walls and speed limit
 FLAG, FLAG_CONTINUOUS, SLOPE = 0.5, 0.45, 0.0025

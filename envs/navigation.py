@@ -8,10 +8,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from envs.distributions import Uniform
-from envs.parameters import Parameter, ParameterSpace
-from envs.points import MARGIN, PointEnv, PointFamily, PointTensorEnv, register_points
+from meta_rl.families.distributions import Uniform
+from meta_rl.families.parameters import Parameter, ParameterSpace
 from meta_rl.types import Task
+
+from .points import MARGIN, PointEnv, PointFamily, PointTensorEnv, register_points
 
 CLOSE = 0.01  # navigation-2d: the goal is reached when both axes are nearer than this
 

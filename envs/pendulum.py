@@ -11,11 +11,12 @@ import torch
 from gymnasium.envs.classic_control import PendulumEnv
 from torch import Tensor
 
-from envs.classic import DIRECTION, ClassicControl
-from envs.distributions import Uniform
-from envs.parameters import Parameter, ParameterSpace
-from envs.tensor import TensorEnv
+from meta_rl.families.distributions import Uniform
+from meta_rl.families.parameters import Parameter, ParameterSpace
+from meta_rl.families.tensor import TensorEnv
 from meta_rl.types import Task
+
+from .classic import DIRECTION, ClassicControl
 
 TIME_STEP, MAX_SPEED, MAX_TORQUE = 0.05, 8.0, 2.0  # s, rad/s, N m
 

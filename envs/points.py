@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from envs.family import Family
-from envs.tensor import TensorEnv
+from meta_rl.families.family import Family
+from meta_rl.families.tensor import TensorEnv
 from meta_rl.types import Task, Trajectory
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ class PointFamily(Family):
         self, task: Task, before: Sequence[Trajectory], after: Sequence[Trajectory]
     ) -> Figure:
         """The points' ways before and after adapting, and the goal."""
-        from envs.paths import paths_figure  # matplotlib takes a while to import
+        from .paths import paths_figure  # matplotlib takes a while to import
 
         point: Any = self.make_env(task).unwrapped
         return paths_figure(point.goal, before, after, point.reach)

@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from envs.examples import SPLITS, as_integers, first_of_shuffled, split_classes
-from envs.folders import given, is_folder, not_there
 from meta_rl.errors import InputError, require
-from meta_rl.reading import read_file, reading, shortened
+from meta_rl.families.examples import SPLITS, as_integers, first_of_shuffled, split_classes
+from meta_rl.families.folders import given, is_folder, not_there
+from meta_rl.storage.reading import read_file, reading, shortened
 from meta_rl.types import Task
 
 FEWEST_RATINGS, MOST_ITEMS = 20, 1000

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import math
 
-from envs.distributions import Choice, LogUniform, Uniform
-from envs.locomotion import Locomotion
-from envs.parameters import Parameter, ParameterSpace
-from envs.rewards import (
+from meta_rl.families.distributions import Choice, LogUniform, Uniform
+from meta_rl.families.locomotion import Locomotion
+from meta_rl.families.parameters import Parameter, ParameterSpace
+
+from .rewards import (
     distance_to_goal,
     distance_to_point_bonus,
     humanoid_speed_along_angle,

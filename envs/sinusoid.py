@@ -9,8 +9,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from envs.distributions import Uniform
-from envs.parameters import Parameter, ParameterSpace
+from meta_rl.families.distributions import Uniform
+from meta_rl.families.parameters import Parameter, ParameterSpace
 from meta_rl.types import Task
 
 

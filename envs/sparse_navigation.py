@@ -9,10 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from envs.distributions import Choice, Uniform
-from envs.parameters import Parameter, ParameterSpace
-from envs.points import MARGIN, PointEnv, PointFamily, PointTensorEnv, register_points
+from meta_rl.families.distributions import Choice, Uniform
+from meta_rl.families.parameters import Parameter, ParameterSpace
 from meta_rl.types import Task
+
+from .points import MARGIN, PointEnv, PointFamily, PointTensorEnv, register_points
 
 START = 0.2  # navigation-corner: episodes start in [-0.2, 0.2]^2
 SILENT = 0.5  # navigation-corner: no reward where |x| + |y| is below

@@ -1,70 +1,99 @@
 """Meta-learning: one inner loop and one outer loop, for reinforcement learning and few-shot.
 
-The names below load on first use, so that importing the package costs nothing.
+The names below load on first use, so that importing the package costs nothing. The catalogue is
+part of the package: ``meta_rl.envs`` has task families, ``meta_rl.agents`` policies and networks.
 """
 
 from __future__ import annotations
 
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from meta_rl.adapted import AdaptedNetwork, AdaptedPolicy
-    from meta_rl.callbacks import ProgressBar, RunRecorder, StopOnSignal
+    import agents as agents  # noqa: TID251, since type checkers do not follow __path__
+    import envs as envs  # noqa: TID251
     from meta_rl.config import Config, InnerConfig, OuterConfig
-    from meta_rl.core import InnerLoop
     from meta_rl.errors import InputError
-    from meta_rl.events import CheckpointCallback, EvalCallback, StopTrainingOnRewardThreshold
-    from meta_rl.learner import MetaLearner
-    from meta_rl.mixture import Mixture
-    from meta_rl.outer import OuterStep, StepOnData
-    from meta_rl.reinforcement import Reinforcement
-    from meta_rl.rules import GradientDescent, Rule
-    from meta_rl.supervised import Supervised
-    from meta_rl.trial import Trial
+    from meta_rl.families import (
+        Choice,
+        Exponential,
+        Family,
+        GymFamily,
+        LogUniform,
+        Normal,
+        Parameter,
+        ParameterSpace,
+        Uniform,
+        make_family,
+        register,
+    )
+    from meta_rl.inner.core import InnerLoop
+    from meta_rl.inner.mixture import Mixture
+    from meta_rl.inner.rules import GradientDescent, Rule
+    from meta_rl.inner.trial import Trial
+    from meta_rl.outer.step import OuterStep, StepOnData
+    from meta_rl.presets import build, load, load_adapted, preset
+    from meta_rl.problems.adapted import AdaptedNetwork, AdaptedPolicy
+    from meta_rl.problems.reinforcement import Reinforcement
+    from meta_rl.problems.supervised import Supervised
+    from meta_rl.runs.callbacks import (
+        CheckpointCallback,
+        EvalCallback,
+        StopTrainingOnRewardThreshold,
+    )
+    from meta_rl.runs.learner import MetaLearner
+    from meta_rl.runs.recorder import ProgressBar, RunRecorder, StopOnSignal
     from meta_rl.types import Meta
 
-_HOME = {
-    "AdaptedNetwork": "adapted",
-    "AdaptedPolicy": "adapted",
-    "CheckpointCallback": "events",
-    "Config": "config",
-    "EvalCallback": "events",
-    "GradientDescent": "rules",
-    "InnerConfig": "config",
-    "InnerLoop": "core",
-    "InputError": "errors",
-    "Meta": "types",
-    "MetaLearner": "learner",
-    "Mixture": "mixture",
-    "OuterConfig": "config",
-    "OuterStep": "outer",
-    "ProgressBar": "callbacks",
-    "Reinforcement": "reinforcement",
-    "Rule": "rules",
-    "RunRecorder": "callbacks",
-    "StepOnData": "outer",
-    "StopOnSignal": "callbacks",
-    "StopTrainingOnRewardThreshold": "events",
-    "Supervised": "supervised",
-    "Trial": "trial",
+_HOMES = {
+    "config": ("Config", "InnerConfig", "OuterConfig"),
+    "errors": ("InputError",),
+    "families": (
+        *("Choice", "Exponential", "Family", "GymFamily", "LogUniform", "Normal", "Parameter"),
+        *("ParameterSpace", "Uniform", "make_family", "register"),
+    ),
+    "inner.core": ("InnerLoop",),
+    "inner.mixture": ("Mixture",),
+    "inner.rules": ("GradientDescent", "Rule"),
+    "inner.trial": ("Trial",),
+    "outer.step": ("OuterStep", "StepOnData"),
+    "presets": ("build", "load", "load_adapted", "preset"),
+    "problems.adapted": ("AdaptedNetwork", "AdaptedPolicy"),
+    "problems.reinforcement": ("Reinforcement",),
+    "problems.supervised": ("Supervised",),
+    "runs.callbacks": ("CheckpointCallback", "EvalCallback", "StopTrainingOnRewardThreshold"),
+    "runs.learner": ("MetaLearner",),
+    "runs.recorder": ("ProgressBar", "RunRecorder", "StopOnSignal"),
+    "types": ("Meta",),
 }
+"""The module that has each public name."""
+
+_HOME = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
     "AdaptedNetwork",
     "AdaptedPolicy",
     "CheckpointCallback",
+    "Choice",
     "Config",
     "EvalCallback",
+    "Exponential",
+    "Family",
     "GradientDescent",
+    "GymFamily",
     "InnerConfig",
     "InnerLoop",
     "InputError",
+    "LogUniform",
     "Meta",
     "MetaLearner",
     "Mixture",
+    "Normal",
     "OuterConfig",
     "OuterStep",
+    "Parameter",
+    "ParameterSpace",
     "ProgressBar",
     "Reinforcement",
     "Rule",
@@ -74,10 +103,24 @@ __all__ = [
     "StopTrainingOnRewardThreshold",
     "Supervised",
     "Trial",
+    "Uniform",
+    "build",
+    "load",
+    "load_adapted",
+    "make_family",
+    "preset",
+    "register",
 ]
+
+_HERE = Path(__file__).parent
+if not (_HERE / "envs").is_dir() and (_HERE.parent / "pyproject.toml").is_file():
+    # In a checkout the catalogue's folders lie beside this one; a wheel has them inside.
+    __path__.append(str(_HERE.parent))
 
 
 def __getattr__(name: str) -> Any:
+    if name in ("agents", "envs"):
+        return import_module(f"{__name__}.{name}")
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)

@@ -5,10 +5,9 @@ import struct
 
 import numpy as np
 import pytest
+from meta_rl.envs import glyphs
+from meta_rl.envs.fonts import find_faces
 from PIL import Image
-
-from envs import glyphs
-from envs.fonts import find_faces
 
 
 @pytest.fixture(scope="session")

@@ -10,10 +10,10 @@ import torch
 from gymnasium.utils.env_checker import check_env as gymnasium_check
 from stable_baselines3.common.env_checker import check_env as stable_baselines3_check
 
-from envs import GymVec, TensorEnv, parse_task
-from envs.distributions import values_to_try
-from envs.effects import middle_task
 from meta_rl.errors import InputError
+from meta_rl.families import GymVec, TensorEnv, parse_task
+from meta_rl.families.distributions import values_to_try
+from meta_rl.families.effects import middle_task
 from meta_rl.tasks import check_tasks as check_tasks_of
 
 FLOAT64 = {"device": "cpu", "dtype": torch.float64}

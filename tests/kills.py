@@ -2,7 +2,7 @@
 
     python -m tests.kills FOLDER
 
-Each save is killed one line of meta_rl/checkpoint.py or files.py later than the one before, until
+Each save is killed one line of meta_rl/storage/checkpoint.py or files.py later than the one before, until
 one is not. Prints how many were.
 """
 
@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from meta_rl import checkpoint, files
+from meta_rl.storage import checkpoint, files
 
 
 def save(run, number):

@@ -11,8 +11,7 @@ from pathlib import Path
 
 import safetensors.torch
 
-import presets
-from meta_rl import parallel
+from meta_rl import parallel, presets
 from meta_rl.config import EpisodesConfig
 
 BLOCKS = 4

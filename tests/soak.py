@@ -9,8 +9,8 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-import presets
-from meta_rl.callbacks import RunRecorder
+from meta_rl import presets
+from meta_rl.runs.recorder import RunRecorder
 from tests.test_resume import tiny
 
 

@@ -17,17 +17,17 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
+from meta_rl.envs import FAMILIES, Navigation2D
 from stable_baselines3.common.evaluation import evaluate_policy
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-import adapt
-import presets
-import train
-from commands import run_command
-from envs import FAMILIES, GymFamily, Navigation2D
-from meta_rl import checkpoint
-from meta_rl.callbacks import RunRecorder
+from meta_rl import presets
+from meta_rl.cli import adapt, train
+from meta_rl.cli.running import run_command
 from meta_rl.errors import InputError
+from meta_rl.families import GymFamily
+from meta_rl.runs.recorder import RunRecorder
+from meta_rl.storage import checkpoint
 from tests.extras import posix
 
 ROOT = Path(__file__).parent.parent

@@ -13,7 +13,7 @@ from torch.fx.experimental import _config
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-import presets
+from meta_rl import presets
 from meta_rl.config import EpisodesConfig
 from meta_rl.errors import InputError
 from tests.extras import needs_batches

@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from meta_rl.envs import FAMILIES
 
-import adapt
-import presets
-import train
 from benchmarks.provenance import read
-from envs import FAMILIES, GymFamily
+from meta_rl import presets
+from meta_rl.cli import adapt, train
 from meta_rl.config import from_dict, to_dict
 from meta_rl.errors import InputError
+from meta_rl.families import GymFamily
 from tests.contract import check_family
 from tests.extras import needs
 

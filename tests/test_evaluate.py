@@ -13,14 +13,13 @@ import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-import evaluate
-import presets
-import train
-from evaluation.adapting import adapted
-from evaluation.algorithms import load_algorithms
-from evaluation.curves import Curve, steps_to_reach
-from evaluation.rivals import Arena, rivals
+from meta_rl import presets
+from meta_rl.cli import evaluate, train
 from meta_rl.errors import InputError
+from meta_rl.evaluation.adapting import adapted
+from meta_rl.evaluation.algorithms import load_algorithms
+from meta_rl.evaluation.curves import Curve, steps_to_reach
+from meta_rl.evaluation.rivals import Arena, rivals
 from meta_rl.statistics import mean
 
 ROOT = Path(__file__).parent.parent
@@ -276,7 +275,9 @@ def test_rivals_learn_on_the_tasks_they_are_given():
     ],
 )
 def test_what_cannot_be_compared_is_refused_before_any_work(runs, arguments, message, monkeypatch):
-    monkeypatch.setattr("evaluation.protocol.contest", lambda planned: pytest.fail("worked"))
+    monkeypatch.setattr(
+        "meta_rl.evaluation.protocol.contest", lambda planned: pytest.fail("worked")
+    )
     monkeypatch.chdir(runs)
     before = sorted(runs.rglob("*"))
     with pytest.raises(InputError, match=re.escape(message)):

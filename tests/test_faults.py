@@ -17,15 +17,15 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch.utils._pytree import tree_leaves
 
-import envs
-import presets
-from envs import GymFamily, Parameter, Uniform
-from meta_rl import callbacks, checkpoint
-from meta_rl.callbacks import RunRecorder, StopOnSignal
+from meta_rl import envs, presets
+from meta_rl.cli.train import next_run
 from meta_rl.errors import InputError
+from meta_rl.families import GymFamily, Parameter, Uniform
+from meta_rl.runs import recorder as callbacks
+from meta_rl.runs.recorder import RunRecorder, StopOnSignal
+from meta_rl.storage import checkpoint
 from tests.extras import posix
 from tests.test_resume import ROOT, tiny
-from train import next_run
 
 
 def learner(**settings):
@@ -96,7 +96,7 @@ def test_a_folder_is_one_runs_alone_until_it_ends(tmp_path):
         with pytest.raises(InputError, match="in use by another process; nothing was overwritten"):
             RunRecorder(tmp_path / "run", one)
         code = (
-            "import sys; from pathlib import Path; from meta_rl.callbacks import lock;"
+            "import sys; from pathlib import Path; from meta_rl.runs.recorder import lock;"
             "lock(Path(sys.argv[1]))"
         )
         other = subprocess.run(

@@ -9,11 +9,10 @@ import pytest
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-import adapt
-import presets
-import train
-from meta_rl import checkpoint
+from meta_rl import presets
+from meta_rl.cli import adapt, train
 from meta_rl.errors import InputError
+from meta_rl.storage import checkpoint
 
 TINY = ["--data.tasks", "2", "--data.queries", "2", "--network.channels", "4", "--device", "cpu"]
 TINY += ["--eval.tasks", "2", "--eval.test-tasks", "3", "--eval.steps", "2"]

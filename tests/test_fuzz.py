@@ -12,17 +12,16 @@ import warnings
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from meta_rl.envs import FAMILIES
 
-import adapt
-import evaluate
-import presets
-import train
-from commands import run_command
-from envs import FAMILIES, parse_task
-from meta_rl import MetaLearner, checkpoint
-from meta_rl.callbacks import RunRecorder
+from meta_rl import MetaLearner, presets
+from meta_rl.cli import adapt, evaluate, train
+from meta_rl.cli.running import run_command
 from meta_rl.config import from_dict, to_dict
 from meta_rl.errors import InputError
+from meta_rl.families import parse_task
+from meta_rl.runs.recorder import RunRecorder
+from meta_rl.storage import checkpoint
 from tests.test_resume import tiny
 
 SEEDED = settings(
@@ -263,7 +262,7 @@ def begun():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(MetaLearner, "learn", begin)
         patch.setattr(MetaLearner, "adapt", begin)
-        patch.setattr("evaluation.protocol.contest", begin)
+        patch.setattr("meta_rl.evaluation.protocol.contest", begin)
         patch.setattr("warnings.showwarning", None)
         patch.setattr("threading.excepthook", None)
         yield patch

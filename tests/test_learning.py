@@ -5,9 +5,8 @@ import dataclasses
 import pytest
 import torch
 
-import presets
 from benchmarks import optimizer_choice
-from meta_rl import seeds
+from meta_rl import presets, seeds
 
 
 def held_out(learner, steps, tasks=20):

@@ -10,17 +10,14 @@ import gymnasium as gym
 import pytest
 import torch
 
-import adapt
-import evaluate
-import prune
-import train
-from commands import Answered, import_families, parse, run_command
-from envs import GymFamily
-from envs.general import GymVec
-from evaluation import record
-from evaluation.pruning import Measured
-from meta_rl import checkpoint
+from meta_rl.cli import adapt, evaluate, prune, train
+from meta_rl.cli.running import Answered, import_families, parse, run_command
 from meta_rl.errors import InputError
+from meta_rl.evaluation import record
+from meta_rl.families import GymFamily
+from meta_rl.families.general import GymVec
+from meta_rl.pruning.measure import Measured
+from meta_rl.storage import checkpoint
 from tests.meta_rl.test_console import gone_reader
 from tests.test_faults import files_no_longer_than
 from tests.test_resume import ROOT
@@ -175,7 +172,7 @@ def test_a_table_is_printed_and_nothing_half_written_before_a_full_disk_ends_eva
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_events_that_cannot_be_written_leave_no_half_file(tmp_path):
-    from meta_rl.tensorboard import events
+    from meta_rl.runs.tensorboard import events
 
     with files_no_longer_than(100), pytest.raises(InputError, match=r"cannot write .*events"):  # noqa: SIM117
         with events(tmp_path, "loss") as writer:
@@ -212,7 +209,7 @@ def test_a_full_disk_costs_prune_no_table(tmp_path, capsys):
     given = {"units": [8], "parameters": 1, "iteration": 0, "scores": [-1.0], "margins": [0.1]}
     measured = Measured(name="before", last=[-1.0, -3.0], **given)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("evaluation.pruning.time_in_turns", lambda *given: None)
+        patch.setattr("meta_rl.pruning.measure.time_in_turns", lambda *given: None)
 
         class Learner:
             class problem:  # noqa: N801

@@ -23,20 +23,21 @@ import numpy as np
 import pytest
 import torch
 from matplotlib.figure import Figure
+from meta_rl.agents import sb3_zip
+from meta_rl.envs import idx, image_files, preferences
+from meta_rl.envs.cache import cached_arrays
 from PIL import Image
 
-import adapt
-from agents import sb3_zip
-from envs import GymFamily, idx, image_files, preferences, read_labelled
-from envs.cache import cached_arrays
-from envs.image_reading import Labelled
-from meta_rl import checkpoint
+from meta_rl.cli import adapt
+from meta_rl.cli.train import read_config
 from meta_rl.config import to_dict
 from meta_rl.errors import InputError
-from meta_rl.files import write_csv
+from meta_rl.families import GymFamily, read_labelled
+from meta_rl.families.image_reading import Labelled
 from meta_rl.naming import csv_cell, figure_text, safe_name
+from meta_rl.storage import checkpoint
+from meta_rl.storage.files import write_csv
 from tests.test_resume import tiny
-from train import read_config
 
 # Files
 

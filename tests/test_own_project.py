@@ -6,15 +6,16 @@ from pathlib import Path
 
 import gymnasium as gym
 import pytest
+from meta_rl.agents.sb3 import to_ppo
+from meta_rl.envs import FAMILIES
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
-import adapt
-import commands
-import presets
-from agents.sb3 import to_ppo
-from commands import told
-from envs import FAMILIES, GymFamily, register
-from meta_rl import InputError
+from meta_rl import InputError, presets
+from meta_rl.cli import adapt
+from meta_rl.cli import console as commands
+from meta_rl.cli.running import told
+from meta_rl.families import GymFamily
+from meta_rl.families.registry import register
 from tests.test_resume import tiny
 
 HOME = Path(presets.__file__).parent
@@ -29,7 +30,7 @@ env.reset([{{}}], seed=0)
 ASKED = """
 import runpy, sys
 sys.path.append({home!r})
-runpy.run_path({home!r} + "/envs/main_module.py")["require_guard"]()
+runpy.run_path({home!r} + "/meta_rl/families/main_module.py")["require_guard"]()
 print("may start")
 """
 

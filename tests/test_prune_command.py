@@ -8,14 +8,11 @@ import numpy as np
 import pytest
 from stable_baselines3 import PPO
 
-import adapt
-import evaluate
-import presets
-import prune
-import train
-from evaluation.algorithms import load_algorithms
-from evaluation.pruning import Measured, change, table
+from meta_rl import presets
+from meta_rl.cli import adapt, evaluate, prune, train
 from meta_rl.errors import InputError
+from meta_rl.evaluation.algorithms import load_algorithms
+from meta_rl.pruning.measure import Measured, change, table
 from tests.extras import needs
 
 pytestmark = pytest.mark.usefixtures("once")
@@ -27,8 +24,8 @@ SMALL = ["--data.tasks", "2", "--data.episodes", "2", "--eval.tasks", "2", *CPU]
 def once():
     """Latencies of one round: how fast is not asked here."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("evaluation.pruning.ROUNDS", 1)
-        patch.setattr("evaluation.pruning.CALLS", {"predict": 2, "adapt": 1})
+        patch.setattr("meta_rl.pruning.measure.ROUNDS", 1)
+        patch.setattr("meta_rl.pruning.measure.CALLS", {"predict": 2, "adapt": 1})
         yield
 
 

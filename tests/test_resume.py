@@ -9,11 +9,10 @@ from pathlib import Path
 import pytest
 import torch
 
-import envs
-import presets
-from envs import GymFamily, Parameter, Uniform
-from meta_rl import checkpoint
+from meta_rl import envs, presets
 from meta_rl.errors import InputError
+from meta_rl.families import GymFamily, Parameter, Uniform
+from meta_rl.storage import checkpoint
 from tests.extras import needs
 from tests.meta_rl.test_checkpoint import assert_resumes_bit_for_bit
 
@@ -116,7 +115,7 @@ def test_checkpoints_of_schema_1_are_migrated_and_go_on():
 
 def test_a_run_of_before_new_settings_existed_is_continued(tmp_path):
     """Its config.json lacks them: they have their defaults."""
-    import train
+    from meta_rl.cli import train
 
     options = ["--data.tasks", "2", "--eval.tasks", "2", "--device", "cpu"]
     train.main(["sinusoid", "--iterations", "1", *options, "--log-dir", str(tmp_path)])

@@ -8,14 +8,13 @@ from dataclasses import replace
 
 import pytest
 import torch
+from meta_rl.envs import FAMILIES
 
-import adapt
-import presets
-import train
-from envs import FAMILIES
-from meta_rl import checkpoint, parallel
-from meta_rl.callbacks import RunRecorder, StopOnSignal, Stopped
+from meta_rl import parallel, presets
+from meta_rl.cli import adapt, train
 from meta_rl.errors import InputError
+from meta_rl.runs.recorder import RunRecorder, StopOnSignal, Stopped
+from meta_rl.storage import checkpoint
 from tests.test_resume import tiny
 
 SMALL = ["--data.tasks", "2", "--eval.tasks", "2", "--log-every", "1", "--device", "cpu"]
@@ -207,7 +206,7 @@ def test_a_signal_before_work_that_may_stop_at_once_stops_it():
 
 
 def test_no_test_and_no_evaluations_evaluate_nothing(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("meta_rl.learner.MetaLearner.evaluate", None)
+    monkeypatch.setattr("meta_rl.runs.learner.MetaLearner.evaluate", None)
     options = ["--eval.every", "0", "--eval.no-test", "--iterations", "2", "--log-dir"]
     small = [*SMALL[:2], *SMALL[4:]]  # without --eval.tasks, which could not act
     train.main(["sinusoid", *small, *options, str(tmp_path)])

@@ -3,14 +3,14 @@
 import numpy as np
 import pytest
 import torch
+from meta_rl.agents.sb3 import load_expert
+from meta_rl.envs import Navigation2D
 from stable_baselines3 import PPO
 
-import adapt
-import presets
-import train
-from agents.sb3 import load_expert
-from envs import Navigation2D, make_family
+from meta_rl import presets
+from meta_rl.cli import adapt, train
 from meta_rl.errors import InputError
+from meta_rl.families.registry import make_family
 
 SMALL = ["--data.tasks", "2", "--data.episodes", "2", "--eval.tasks", "2", "--device", "cpu"]
 TASK = {"goal": (0.3, -0.2)}

@@ -5,12 +5,12 @@ import dataclasses
 import pytest
 import torch
 
-import presets
 from benchmarks.speed import loops
 from benchmarks.speed.machine import Rates, seconds_at_least
 from benchmarks.speed.tables import growth, phases, seconds
+from meta_rl import presets
+from meta_rl.inner.trial import collect
 from meta_rl.tasks import select
-from meta_rl.trial import collect
 
 
 def recorded(preset, outer=None, **data):

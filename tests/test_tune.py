@@ -15,18 +15,17 @@ import numpy as np
 import optuna
 import pytest
 
-import presets
-import train
-import tune
-from evaluation.curves import Curve
+from meta_rl import presets
+from meta_rl.cli import train, tune
 from meta_rl.config import from_dict
 from meta_rl.errors import InputError
+from meta_rl.evaluation.curves import Curve
+from meta_rl.tuning import protocol, record
+from meta_rl.tuning.protocol import Comparison
+from meta_rl.tuning.settings import Settings
+from meta_rl.tuning.space import SPACES, Space, fitting
+from meta_rl.tuning.study import Claim
 from tests.extras import posix
-from tuning import protocol, record
-from tuning.protocol import Comparison
-from tuning.settings import Settings
-from tuning.space import SPACES, Space, fitting
-from tuning.study import Claim
 
 ROOT = Path(__file__).parent.parent
 SMALL = ["--data.tasks", "4", "--eval.tasks", "3", "--eval.test-tasks", "4", "--eval.steps", "1",
@@ -235,7 +234,7 @@ def test_a_trial_that_falls_behind_ends_unless_it_is_the_default(tuned, algorith
 def test_a_space_of_ones_own_is_searched(tmp_path):
     file = tmp_path / "mine.py"
     file.write_text(
-        "from tuning.space import SPACES, Space, one_of\n"
+        "from meta_rl.tuning.space import SPACES, Space, one_of\n"
         "SPACES['mine'] = Space(algorithms=('lslr',),"
         " choices={'long': one_of('inner.steps', 2)})\n"
     )

@@ -14,9 +14,9 @@ from torch import Tensor
 from torch.func import functional_call
 from torch.utils._pytree import tree_map
 
-from envs.general import GymVec
-from meta_rl.promp import clipped_surrogate
-from meta_rl.reinforcement import Reinforcement
+from meta_rl.families.general import GymVec
+from meta_rl.outer.promp import clipped_surrogate
+from meta_rl.problems.reinforcement import Reinforcement
 from meta_rl.tasks import select
 from meta_rl.types import Episodes, Params, Task
 

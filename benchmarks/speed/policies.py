@@ -13,10 +13,10 @@ from benchmarks.speed.loops import PolicyLoop, Sampler
 from benchmarks.speed.machine import Rates, probes, race, seconds_at_least, summary
 from benchmarks.stepping import bare_mj_step
 from meta_rl.config import Config, EpisodesConfig, ProMPConfig, TRPOConfig
-from meta_rl.learner import MetaLearner
+from meta_rl.inner.trial import collect
+from meta_rl.presets import PRESETS, algorithm, build
+from meta_rl.runs.learner import MetaLearner
 from meta_rl.tasks import num_tasks, select
-from meta_rl.trial import collect
-from presets import PRESETS, algorithm, build
 
 LOOPED = 2  # tasks that the reference walks; its seconds are scaled to all
 

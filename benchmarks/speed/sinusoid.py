@@ -12,11 +12,11 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 from benchmarks.speed import loops
 from benchmarks.speed.machine import Rates, probes, race, seconds_at_least, summary
-from meta_rl.recording import slimmed
+from meta_rl.inner.recording import slimmed
+from meta_rl.inner.trial import collect
+from meta_rl.presets import PRESETS, build
 from meta_rl.tasks import select
 from meta_rl.threads import one_thread
-from meta_rl.trial import collect
-from presets import PRESETS, build
 
 ALPHA, SIZES = 0.01, (1, 40, 40, 1)
 

@@ -8,13 +8,7 @@ from meta_rl.config.data import EpisodesConfig, EvalConfig, NetworkConfig, Shots
 from meta_rl.config.effects import Facts, distance, require_effect
 from meta_rl.config.evolution import EvolutionConfig, GeneticConfig
 from meta_rl.config.inner import InnerConfig
-from meta_rl.config.outer import (
-    AdamConfig,
-    OuterConfig,
-    ProMPConfig,
-    ReptileConfig,
-    TRPOConfig,
-)
+from meta_rl.config.outer import AdamConfig, OuterConfig, ProMPConfig, ReptileConfig, TRPOConfig
 from meta_rl.config.run import Config, from_dict, to_dict
 
 __all__ = [

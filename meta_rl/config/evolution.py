@@ -6,18 +6,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from meta_rl.config.checks import require_if_given
-from meta_rl.config.outer import (
-    OuterConfig,
-    of_learned_rules,
-    refuse_what_needs_a_gradient,
-)
+from meta_rl.config.outer import OuterConfig, of_learned_rules, refuse_what_needs_a_gradient
 from meta_rl.errors import require
 
 if TYPE_CHECKING:
     from meta_rl.config.effects import Conditions, Facts
     from meta_rl.config.run import Config
-    from meta_rl.core import InnerLoop
-    from meta_rl.outer import OuterStep
+    from meta_rl.inner.core import InnerLoop
+    from meta_rl.outer.step import OuterStep
     from meta_rl.types import Meta
 
 
@@ -55,8 +51,8 @@ class EvolutionConfig(OuterConfig):
         return [of_learned_rules(run)]
 
     def make(self, inner: InnerLoop, meta: Meta, problem: Any, run: Config) -> OuterStep:
-        """:class:`meta_rl.evolution.EvolutionStrategy`."""
-        from meta_rl.evolution import EvolutionStrategy
+        """:class:`meta_rl.outer.evolution.EvolutionStrategy`."""
+        from meta_rl.outer.evolution import EvolutionStrategy
 
         return EvolutionStrategy(self, meta)
 
@@ -114,8 +110,8 @@ class GeneticConfig(OuterConfig):
         ]
 
     def make(self, inner: InnerLoop, meta: Meta, problem: Any, run: Config) -> OuterStep:
-        """:class:`meta_rl.evolution.GeneticAlgorithm`."""
-        from meta_rl.evolution import GeneticAlgorithm
+        """:class:`meta_rl.outer.evolution.GeneticAlgorithm`."""
+        from meta_rl.outer.evolution import GeneticAlgorithm
 
         return GeneticAlgorithm(self, meta, run.seed)
 

@@ -12,7 +12,7 @@ from meta_rl.errors import InputError, require
 if TYPE_CHECKING:
     from meta_rl.config.effects import Conditions, Facts
     from meta_rl.config.run import Config
-    from meta_rl.rules import Rule
+    from meta_rl.inner.rules import Rule
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,7 +140,7 @@ class InnerConfig:
         Args:
             seed: of a learned schedule's first weights.
         """
-        from meta_rl.mixture import Mixture
-        from meta_rl.rules import GradientDescent
+        from meta_rl.inner.mixture import Mixture
+        from meta_rl.inner.rules import GradientDescent
 
         return (Mixture if self.optimizer == "mixture" else GradientDescent)(self, seed)

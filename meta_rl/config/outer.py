@@ -16,8 +16,8 @@ from meta_rl.errors import InputError, require
 if TYPE_CHECKING:
     from meta_rl.config.effects import Conditions, Facts
     from meta_rl.config.run import Config
-    from meta_rl.core import InnerLoop
-    from meta_rl.outer import OuterStep
+    from meta_rl.inner.core import InnerLoop
+    from meta_rl.outer.step import OuterStep
     from meta_rl.types import Meta
 
 
@@ -99,8 +99,8 @@ class TRPOConfig(OuterConfig):
         require(0 < share <= 1, "outer.curvature_fraction", "above 0, at most 1", share)
 
     def make(self, inner: InnerLoop, meta: Meta, problem: Any, run: Config) -> OuterStep:
-        """:class:`meta_rl.trpo.TRPO`."""
-        from meta_rl.trpo import TRPO
+        """:class:`meta_rl.outer.trpo.TRPO`."""
+        from meta_rl.outer.trpo import TRPO
 
         return TRPO(self, inner, meta, problem.distribution, problem.policy_loss)
 
@@ -170,8 +170,8 @@ class AdamConfig(GradientConfig):
         ]
 
     def make(self, inner: InnerLoop, meta: Meta, problem: Any, run: Config) -> OuterStep:
-        """:class:`meta_rl.adam.Adam`."""
-        from meta_rl.adam import Adam
+        """:class:`meta_rl.outer.adam.Adam`."""
+        from meta_rl.outer.adam import Adam
 
         return Adam(self, inner, meta, run.iterations)
 
@@ -214,8 +214,8 @@ class ProMPConfig(GradientConfig):
         require(grows, "outer.kl_coefficient", expected, eta)
 
     def make(self, inner: InnerLoop, meta: Meta, problem: Any, run: Config) -> OuterStep:
-        """:class:`meta_rl.promp.ProMP`."""
-        from meta_rl.promp import ProMP
+        """:class:`meta_rl.outer.promp.ProMP`."""
+        from meta_rl.outer.promp import ProMP
 
         return ProMP(self, inner, meta, problem.distribution, run.inner.steps)
 
@@ -257,8 +257,8 @@ class ReptileConfig(OuterConfig):
         require(self.learning_rate > 0, "outer.learning_rate", "above 0", self.learning_rate)
 
     def make(self, inner: InnerLoop, meta: Meta, problem: Any, run: Config) -> OuterStep:
-        """:class:`meta_rl.reptile.Reptile`."""
-        from meta_rl.reptile import Reptile
+        """:class:`meta_rl.outer.reptile.Reptile`."""
+        from meta_rl.outer.reptile import Reptile
 
         return Reptile(self, inner, meta, run.iterations)
 

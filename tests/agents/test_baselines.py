@@ -1,8 +1,7 @@
 """The linear baseline: exact where it can be, separate for every task, and never a crash."""
 
 import torch
-
-from agents import LinearFeatureBaseline
+from meta_rl.agents import LinearFeatureBaseline
 
 
 def data(seed=0):

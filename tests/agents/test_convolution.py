@@ -2,18 +2,18 @@
 
 import pytest
 import torch
+from meta_rl.agents import convolutional
+from meta_rl.agents.convolution import Block
+from meta_rl.agents.image_functions import channel_moments, convolve, max_pool, standardize
 from torch import nn
 from torch.func import functional_call
 from torch.nn import functional as F
 
-from agents import convolutional
-from agents.convolution import Block
-from agents.image_functions import channel_moments, convolve, max_pool, standardize
-from meta_rl.adaptable import check_adaptable
 from meta_rl.config import InnerConfig
-from meta_rl.core import InnerLoop
 from meta_rl.errors import InputError
-from meta_rl.rules import GradientDescent
+from meta_rl.inner.adaptable import check_adaptable
+from meta_rl.inner.core import InnerLoop
+from meta_rl.inner.rules import GradientDescent
 from meta_rl.types import Meta
 
 M, WAYS, QUERIES, ALPHA = 3, 3, 6, 0.3

@@ -7,21 +7,21 @@ import math
 import numpy as np
 import pytest
 import torch
+from meta_rl.agents import distillation, imitation
+from meta_rl.agents.distillation import FromExperts, distilled, parse_expert
+from meta_rl.agents.distributions import Categorical, DiagonalGaussian
+from meta_rl.agents.imitation import imitated
+from meta_rl.agents.sb3 import load_expert
+from meta_rl.envs import Navigation2D
 from stable_baselines3 import PPO
 
-import presets
-import train
-from agents import distillation, imitation
-from agents.distillation import FromExperts, distilled, parse_expert
-from agents.distributions import Categorical, DiagonalGaussian
-from agents.imitation import imitated
-from agents.sb3 import load_expert
-from envs import Navigation2D, parse_task
-from meta_rl import seeds
-from meta_rl.adam import Adam
+from meta_rl import presets, seeds
+from meta_rl.cli import train
 from meta_rl.config import InnerConfig
 from meta_rl.errors import InputError, NotFiniteError
-from meta_rl.trial import collect
+from meta_rl.families import parse_task
+from meta_rl.inner.trial import collect
+from meta_rl.outer.adam import Adam
 from tests.test_resume import tiny
 
 GOAL = {"goal": (0.3, -0.2)}

@@ -2,9 +2,8 @@
 
 import pytest
 import torch
+from meta_rl.agents import Categorical, DiagonalGaussian
 from torch import distributions as td
-
-from agents import Categorical, DiagonalGaussian
 
 
 def pair(kind):

@@ -4,13 +4,20 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
+from meta_rl.agents import convolutional, make_network, make_policy
+from meta_rl.agents.onnx_file import (
+    input_shape,
+    open_onnx,
+    predicted,
+    run_onnx,
+    save_onnx,
+    to_module,
+)
 
-from agents import convolutional, make_network, make_policy
-from agents.onnx_file import input_shape, open_onnx, predicted, run_onnx, save_onnx, to_module
 from meta_rl import seeds
-from meta_rl.adapted import AdaptedNetwork, AdaptedPolicy
 from meta_rl.config import NetworkConfig
 from meta_rl.errors import InputError
+from meta_rl.problems.adapted import AdaptedNetwork, AdaptedPolicy
 from tests.extras import needs
 
 needs_onnx = pytest.mark.usefixtures("onnx")

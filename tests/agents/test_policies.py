@@ -4,8 +4,8 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
+from meta_rl.agents import CategoricalPolicy, GaussianPolicy, make_policy, mlp
 
-from agents import CategoricalPolicy, GaussianPolicy, make_policy, mlp
 from meta_rl.config import NetworkConfig
 from meta_rl.errors import InputError
 

@@ -5,14 +5,15 @@ import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env as gymnasium_check
 from gymnasium.wrappers import TimeLimit
+from meta_rl.agents.ppo import fine_tune, from_scratch, pretrain
+from meta_rl.agents.rl2 import in_context_returns, train_rl2
+from meta_rl.agents.trials import RandomTaskEnv, TrialEnv, with_unit_actions
+from meta_rl.envs import Navigation2D
+from meta_rl.envs.discrete import BanditEnv
 from stable_baselines3.common.env_checker import check_env as stable_baselines3_check
 
-from agents.ppo import fine_tune, from_scratch, pretrain
-from agents.rl2 import in_context_returns, train_rl2
-from agents.trials import RandomTaskEnv, TrialEnv, with_unit_actions
-from envs import Navigation2D, make_family
-from envs.discrete import BanditEnv
 from meta_rl.errors import InputError
+from meta_rl.families.registry import make_family
 
 
 def bandit(right, pulls=1):

@@ -12,14 +12,14 @@ import numpy as np
 import pytest
 import torch
 from gymnasium.wrappers import NormalizeObservation, RescaleAction
+from meta_rl.agents import make_policy, mlp
+from meta_rl.agents.sb3 import load_expert, read_parameters, save_ppo, to_ppo
+from meta_rl.envs import Navigation2D
 from stable_baselines3 import A2C, DQN, PPO
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
-from agents import make_policy, mlp
-from agents.sb3 import load_expert, read_parameters, save_ppo, to_ppo
-from envs import Navigation2D
 from meta_rl import AdaptedPolicy
 from meta_rl.config import NetworkConfig
 from meta_rl.errors import InputError
@@ -136,7 +136,7 @@ def test_sampled_actions_have_the_same_spread(scale):
 
 
 def test_a_learned_policy_goes_on_with_stable_baselines3(tmp_path):
-    import presets
+    from meta_rl import presets
 
     learner = presets.build(presets.preset("navigation-2d"))
     task = {"goal": (0.3, -0.2)}

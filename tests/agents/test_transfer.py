@@ -5,10 +5,10 @@ import json
 
 import pytest
 import torch
+from meta_rl.agents.transfer import FromRun, match
 
-import presets
-import train
-from agents.transfer import FromRun, match
+from meta_rl import presets
+from meta_rl.cli import train
 from meta_rl.config import NetworkConfig
 from meta_rl.errors import InputError
 from tests.test_resume import tiny

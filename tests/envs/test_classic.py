@@ -6,9 +6,15 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
-
-from envs import FAMILIES, Acrobot, MountainCar, MountainCarContinuous, MountainCarEnergy, Pendulum
-from envs.mountain_car import energy
+from meta_rl.envs import (
+    FAMILIES,
+    Acrobot,
+    MountainCar,
+    MountainCarContinuous,
+    MountainCarEnergy,
+    Pendulum,
+)
+from meta_rl.envs.mountain_car import energy
 
 CPU = {"device": "cpu", "dtype": torch.float32}
 NEW = [Pendulum(), Acrobot(), MountainCar(), MountainCarEnergy(), MountainCarContinuous()]

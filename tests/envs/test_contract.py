@@ -1,8 +1,9 @@
 """Every family listed keeps the contract."""
 
 import pytest
+from meta_rl.envs import FAMILIES
 
-from envs import FAMILIES, Family, Locomotion
+from meta_rl.families import Family, Locomotion
 from tests.contract import check_family
 from tests.extras import needs
 

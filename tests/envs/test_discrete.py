@@ -4,9 +4,11 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
+from meta_rl.envs import Bandit, TabularMDP
 
-from envs import Bandit, GymVec, TabularMDP, make_family
 from meta_rl.errors import InputError
+from meta_rl.families import GymVec
+from meta_rl.families.registry import make_family
 
 FLOAT64 = {"device": "cpu", "dtype": torch.float64}
 BACKENDS = {

@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 import torch
+from meta_rl.envs import EXAMPLES, make_examples
+from meta_rl.envs.preferences import low_rank_users
+from meta_rl.envs.sinusoid import Sinusoid
 
-from envs import EXAMPLES, make_examples
-from envs.examples import ImageClasses, first_of_shuffled, split_classes
-from envs.preferences import low_rank_users
-from envs.sinusoid import Sinusoid
 from meta_rl.errors import InputError
+from meta_rl.families.examples import ImageClasses, first_of_shuffled, split_classes
 from tests.examples_contract import check_examples
 
 TWELVE = {"train": range(6), "validation": (6, 7, 8), "test": (9, 10, 11)}

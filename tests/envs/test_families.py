@@ -7,13 +7,14 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
+from meta_rl.envs import FAMILIES, CartPole
+from meta_rl.envs.navigation import Navigation2D
+from meta_rl.envs.sinusoid import Sinusoid
 
-from envs import FAMILIES, CartPole, make_family, register
-from envs.distributions import Choice, Exponential, LogUniform, Normal, Uniform
-from envs.navigation import Navigation2D
-from envs.parameters import Parameter, ParameterSpace
-from envs.sinusoid import Sinusoid
 from meta_rl.errors import InputError
+from meta_rl.families.distributions import Choice, Exponential, LogUniform, Normal, Uniform
+from meta_rl.families.parameters import Parameter, ParameterSpace
+from meta_rl.families.registry import make_family, register
 
 CPU = {"device": "cpu", "dtype": torch.float32}
 

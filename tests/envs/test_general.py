@@ -6,15 +6,16 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
+from meta_rl.agents import LinearFeatureBaseline, make_policy
+from meta_rl.envs import CartPole
 
-import presets
-from agents import LinearFeatureBaseline, make_policy
-from envs import CartPole, GymFamily
+from meta_rl import presets
 from meta_rl.config import EpisodesConfig, NetworkConfig
 from meta_rl.errors import InputError
-from meta_rl.reinforcement import Reinforcement
+from meta_rl.families import GymFamily
+from meta_rl.presets import PRESETS
+from meta_rl.problems.reinforcement import Reinforcement
 from meta_rl.tasks import expand
-from presets import PRESETS
 from tests.extras import needs
 
 CPU = {"device": "cpu", "dtype": torch.float64}

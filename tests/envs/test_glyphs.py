@@ -5,9 +5,8 @@ import os
 import numpy as np
 import pytest
 import torch
-
-from envs import cache, glyphs
-from envs.fonts import find_faces, script_of
+from meta_rl.envs import cache, glyphs
+from meta_rl.envs.fonts import find_faces, script_of
 
 PLAIN = [face for face in find_faces() if "mpl-data" in str(face.path) and face.plain]
 

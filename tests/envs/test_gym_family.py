@@ -6,8 +6,8 @@ import pytest
 import torch
 from gymnasium.envs.classic_control.cartpole import CartPoleEnv
 
-from envs import Choice, GymFamily, LogUniform, Parameter, Uniform
 from meta_rl.errors import InputError
+from meta_rl.families import Choice, GymFamily, LogUniform, Parameter, Uniform
 from tests.contract import check_batched_env, check_every_parameter_takes_effect, check_tasks
 from tests.extras import needs
 

@@ -5,11 +5,11 @@ import shutil
 
 import numpy as np
 import pytest
+from meta_rl.envs import IMAGES, Unopened, idx, image_files, make_examples
 from PIL import Image
 
-from envs import IMAGES, Unopened, idx, image_files, make_examples
-from envs.image_reading import read_image, read_labelled
 from meta_rl.errors import InputError
+from meta_rl.families.image_reading import read_image, read_labelled
 from tests.conftest import paint, write_idx
 from tests.examples_contract import check_examples
 

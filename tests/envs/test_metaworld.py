@@ -10,11 +10,12 @@ import pickle
 import numpy as np
 import pytest
 import torch
+from meta_rl.envs import FAMILIES
 
-import presets
-from envs import FAMILIES, make_family
+from meta_rl import presets
 from meta_rl.config import EpisodesConfig
 from meta_rl.errors import InputError
+from meta_rl.families.registry import make_family
 from tests.contract import check_family
 from tests.extras import needs
 

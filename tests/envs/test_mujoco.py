@@ -12,13 +12,14 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
+from meta_rl.envs import FAMILIES
+from meta_rl.envs.rewards import own_reward
 
-from envs import FAMILIES, GymVec, Locomotion
-from envs.distributions import LogUniform, Uniform
-from envs.parameters import Parameter, ParameterSpace
-from envs.physics import change_model, field_of
-from envs.rewards import own_reward
 from meta_rl.errors import InputError
+from meta_rl.families import GymVec, Locomotion
+from meta_rl.families.distributions import LogUniform, Uniform
+from meta_rl.families.parameters import Parameter, ParameterSpace
+from meta_rl.families.physics import change_model, field_of
 from tests.extras import needs, needs_batches
 
 CPU = {"device": "cpu", "dtype": torch.float64}

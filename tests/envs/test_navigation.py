@@ -6,8 +6,8 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
+from meta_rl.envs import Navigation2D, NavigationCorner, NavigationPEARL, NavigationSemicircle
 
-from envs import Navigation2D, NavigationCorner, NavigationPEARL, NavigationSemicircle
 from meta_rl.types import Trajectory
 
 CPU = {"device": "cpu", "dtype": torch.float32}

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 import torch
+from meta_rl.envs.preferences import Preferences, low_rank_users, movielens
 
-from envs.preferences import Preferences, low_rank_users, movielens
 from meta_rl.errors import InputError
 from tests.examples_contract import check_examples
 

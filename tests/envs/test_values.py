@@ -10,9 +10,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from envs import Choice, GymFamily, LogUniform, Normal, Parameter, Uniform
-from envs.parameters import ParameterSpace
 from meta_rl.errors import InputError
+from meta_rl.families import Choice, GymFamily, LogUniform, Normal, Parameter, Uniform
+from meta_rl.families.parameters import ParameterSpace
 
 
 class Kept(gym.Env):

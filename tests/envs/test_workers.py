@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from envs import GymFamily, general
 from meta_rl.errors import InputError
+from meta_rl.families import GymFamily, general
 from tests.extras import posix
 
 CPU = {"device": "cpu", "dtype": torch.float64}

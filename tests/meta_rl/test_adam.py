@@ -7,11 +7,10 @@ import pytest
 import torch
 from torch.utils._pytree import tree_leaves, tree_map
 
-import presets
-from meta_rl import InputError
-from meta_rl.adam import Adam
+from meta_rl import InputError, presets
 from meta_rl.config import AdamConfig, Config, EpisodesConfig, InnerConfig
-from meta_rl.core import InnerLoop
+from meta_rl.inner.core import InnerLoop
+from meta_rl.outer.adam import Adam
 from meta_rl.tasks import unflatten_like
 from meta_rl.types import Meta
 

@@ -4,17 +4,17 @@ from dataclasses import replace
 
 import pytest
 import torch
+from meta_rl.envs import FAMILIES
+from meta_rl.envs.navigation import Navigation2D
+from meta_rl.envs.sinusoid import Sinusoid
 from torch import nn
 from torch.func import functional_call, grad
 
-import presets
-from envs import FAMILIES, register
-from envs.navigation import Navigation2D
-from envs.sinusoid import Sinusoid
-from meta_rl import MetaLearner, Supervised
-from meta_rl.adaptable import check_adaptable
+from meta_rl import MetaLearner, Supervised, presets
 from meta_rl.errors import InputError
-from meta_rl.events import EvalCallback
+from meta_rl.families.registry import register
+from meta_rl.inner.adaptable import check_adaptable
+from meta_rl.runs.callbacks import EvalCallback
 from tests.test_resume import tiny
 
 

@@ -6,8 +6,7 @@ import json
 import pytest
 import torch
 
-import presets
-from meta_rl import checkpoint
+from meta_rl import presets
 from meta_rl.config import (
     AdamConfig,
     EpisodesConfig,
@@ -17,6 +16,7 @@ from meta_rl.config import (
     ReptileConfig,
 )
 from meta_rl.errors import InputError
+from meta_rl.storage import checkpoint
 
 TENSORS = {"a": torch.arange(6.0).reshape(2, 3), "b": torch.tensor(1)}
 

@@ -18,7 +18,7 @@ from meta_rl.config import (
     to_dict,
 )
 from meta_rl.errors import InputError
-from presets import PRESETS, preset
+from meta_rl.presets import PRESETS, preset
 
 
 @pytest.mark.parametrize("name", PRESETS)

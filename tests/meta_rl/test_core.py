@@ -7,8 +7,8 @@ import torch
 from torch.utils._pytree import tree_leaves
 
 from meta_rl.config import InnerConfig
-from meta_rl.core import InnerLoop
-from meta_rl.rules import GradientDescent
+from meta_rl.inner.core import InnerLoop
+from meta_rl.inner.rules import GradientDescent
 from meta_rl.types import Meta
 
 M, D, ALPHA = 5, 4, 0.1

@@ -10,11 +10,11 @@ from typing import Literal
 import pytest
 import torch
 
-import presets
-from meta_rl import MetaLearner, checkpoint
-from meta_rl.callbacks import RunRecorder
+from meta_rl import MetaLearner, presets
 from meta_rl.config import Facts, ShotsConfig
 from meta_rl.errors import InputError
+from meta_rl.runs.recorder import RunRecorder
+from meta_rl.storage import checkpoint
 from meta_rl.threads import one_thread
 
 PARTS = ("", "inner", "outer", "data", "network", "eval")
@@ -268,9 +268,9 @@ def test_checkpoints_and_evaluations_come_as_often_as_they_say(tmp_path, monkeyp
 @pytest.mark.parametrize(
     ("algorithm", "name", "value", "watched"),
     [
-        ("maml", "inner.tasks_at_once", 1, "meta_rl.core.InnerLoop.share"),
-        ("maml", "inner.recorded", True, "meta_rl.recording.Recorded.__call__"),
-        ("es-maml", "outer.members_at_once", 2, "meta_rl.trial.Trial.fitness"),
+        ("maml", "inner.tasks_at_once", 1, "meta_rl.inner.core.InnerLoop.share"),
+        ("maml", "inner.recorded", True, "meta_rl.inner.recording.Recorded.__call__"),
+        ("es-maml", "outer.members_at_once", 2, "meta_rl.inner.trial.Trial.fitness"),
     ],
 )
 def test_settings_of_speed_change_how_it_is_computed(algorithm, name, value, watched, monkeypatch):

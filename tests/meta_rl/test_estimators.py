@@ -15,18 +15,18 @@ import dataclasses
 import gymnasium as gym
 import pytest
 import torch
+from meta_rl.agents.policies import CategoricalPolicy
 from torch.func import functional_call, grad, jacrev, vmap
 
-from agents.policies import CategoricalPolicy
-from envs.distributions import Uniform
-from envs.family import Family
-from envs.parameters import Parameter, ParameterSpace
-from envs.tensor import TensorEnv
-from meta_rl import estimators, returns
 from meta_rl.config import EpisodesConfig, InnerConfig, NetworkConfig
-from meta_rl.core import InnerLoop
-from meta_rl.reinforcement import Reinforcement
-from meta_rl.rules import GradientDescent
+from meta_rl.families.distributions import Uniform
+from meta_rl.families.family import Family
+from meta_rl.families.parameters import Parameter, ParameterSpace
+from meta_rl.families.tensor import TensorEnv
+from meta_rl.inner.core import InnerLoop
+from meta_rl.inner.rules import GradientDescent
+from meta_rl.problems import estimators, returns
+from meta_rl.problems.reinforcement import Reinforcement
 from meta_rl.tasks import over_tasks, select
 from meta_rl.types import Episodes, Meta
 

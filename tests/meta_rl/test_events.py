@@ -4,8 +4,7 @@ import pytest
 import torch
 from stable_baselines3.common.callbacks import CheckpointCallback as TheirCheckpointCallback
 
-import presets
-from meta_rl import CheckpointCallback, EvalCallback, StopTrainingOnRewardThreshold
+from meta_rl import CheckpointCallback, EvalCallback, StopTrainingOnRewardThreshold, presets
 from meta_rl.config import AdamConfig, Config, EpisodesConfig, InnerConfig, ShotsConfig
 from meta_rl.errors import InputError
 

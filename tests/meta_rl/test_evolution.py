@@ -8,11 +8,12 @@ import torch
 from test_checkpoint import assert_resumes_bit_for_bit
 from torch.utils._pytree import tree_leaves
 
-import presets
-from meta_rl import evolution, seeds, trial
+from meta_rl import presets, seeds
 from meta_rl.config import AdamConfig, EvolutionConfig, GeneticConfig, InnerConfig
 from meta_rl.errors import InputError
-from meta_rl.evolution import EvolutionStrategy, GeneticAlgorithm
+from meta_rl.inner import trial
+from meta_rl.outer import evolution
+from meta_rl.outer.evolution import EvolutionStrategy, GeneticAlgorithm
 from meta_rl.types import Meta
 
 D, TASKS = 4, 3

@@ -10,17 +10,17 @@ from pathlib import Path
 
 import pytest
 
-from meta_rl import files
 from meta_rl.errors import InputError
+from meta_rl.storage import files
 from tests.test_faults import files_no_longer_than
 
 ROOT = Path(__file__).parent.parent.parent
 # What else writes files, or is named as if it did: each with its reason.
 KNOWN = {
-    "meta_rl/files.py: os.open": "the writer itself",
-    "meta_rl/files.py: temporary.replace": "the writer itself",
-    "meta_rl/pictures.py: figure.savefig": "into memory",
-    "meta_rl/film.py: quantized[0].save": "into memory",
+    "meta_rl/storage/files.py: os.open": "the writer itself",
+    "meta_rl/storage/files.py: temporary.replace": "the writer itself",
+    "meta_rl/plots/pictures.py: figure.savefig": "into memory",
+    "meta_rl/plots/film.py: quantized[0].save": "into memory",
     "envs/cache.py: np.savez_compressed": "into memory",
     "agents/sb3.py: ppo.save": "into memory",
     "benchmarks/kills.py: os.open": "a killed process's output",
@@ -29,13 +29,13 @@ KNOWN = {
     "benchmarks/reproduce.py: shutil.copyfile": "the same",
     "benchmarks/reproduce.py: (here / 'copy.tmp').rename": "the same",
     "benchmarks/reproduce_results.py: self.path.open": "a line at the end",
-    "meta_rl/reading.py: os.open": "to read",
+    "meta_rl/storage/reading.py: os.open": "to read",
     "meta_rl/console.py: os.open": "of nothing",
-    "meta_rl/checkpoint.py: temporary.rename": "a folder, which is whole then",
-    "meta_rl/checkpoint.py: folder.rename": "a folder",
-    "meta_rl/callbacks.py: folder.rename": "a folder",
-    "meta_rl/events.py: folder.rename": "a folder",
-    "meta_rl/events.py: new.rename": "a folder",
+    "meta_rl/storage/checkpoint.py: temporary.rename": "a folder, which is whole then",
+    "meta_rl/storage/checkpoint.py: folder.rename": "a folder",
+    "meta_rl/runs/recorder.py: folder.rename": "a folder",
+    "meta_rl/runs/callbacks.py: folder.rename": "a folder",
+    "meta_rl/runs/callbacks.py: new.rename": "a folder",
 }
 WRITES = {
     *("write_text", "write_bytes", "savefig", "to_csv", "imwrite", "touch", "rename", "tofile"),
@@ -46,7 +46,7 @@ SAVED = {"torch", "np", "numpy", "image", "figure", "ppo", "program", "picture",
 
 
 def writes(call):
-    """Whether a call writes a file in another way than meta_rl.files does."""
+    """Whether a call writes a file in another way than meta_rl.storage.files does."""
     name = getattr(call.func, "attr", getattr(call.func, "id", ""))
     owner = ast.unparse(call.func.value) if isinstance(call.func, ast.Attribute) else ""
     if name == "open":
@@ -68,7 +68,7 @@ def test_all_that_is_written_goes_through_one_writer():
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         if isinstance(node, ast.Call) and writes(node)
     }
-    assert found - KNOWN.keys() - {"meta_rl/files.py: open"} == set()
+    assert found - KNOWN.keys() - {"meta_rl/storage/files.py: open"} == set()
     assert len(found) > 8  # the search finds what it knows
 
 

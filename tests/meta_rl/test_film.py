@@ -6,14 +6,15 @@ import warnings
 import gymnasium as gym
 import numpy as np
 import pytest
+from meta_rl.envs import FAMILIES
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-import presets
-from envs import FAMILIES, GymFamily, Parameter, Uniform
+from meta_rl import presets
 from meta_rl.config import Config, EpisodesConfig, EvalConfig, InnerConfig
-from meta_rl.film import Animation, Shot, side_by_side
-from meta_rl.tensorboard import RunWriter
+from meta_rl.families import GymFamily, Parameter, Uniform
+from meta_rl.plots.film import Animation, Shot, side_by_side
+from meta_rl.runs.tensorboard import RunWriter
 from tests.extras import needs
 
 

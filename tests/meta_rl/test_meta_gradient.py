@@ -7,13 +7,13 @@ import pytest
 import torch
 from torch.utils._pytree import tree_leaves, tree_map
 
-import presets
+from meta_rl import presets
 from meta_rl.config import InnerConfig, NetworkConfig
-from meta_rl.core import InnerLoop
-from meta_rl.curvature import KLCurvature
-from meta_rl.rules import GradientDescent
+from meta_rl.inner.core import InnerLoop
+from meta_rl.inner.rules import GradientDescent
+from meta_rl.inner.trial import collect
+from meta_rl.outer.curvature import KLCurvature
 from meta_rl.tasks import num_tasks, over_tasks, unflatten_like
-from meta_rl.trial import collect
 
 FORMS = list(itertools.product(["scalar", "tensor", "parameter"], [False, True]))
 

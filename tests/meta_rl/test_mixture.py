@@ -5,11 +5,11 @@ import dataclasses
 import pytest
 import torch
 
-import presets
-from meta_rl.adam import Adam
+from meta_rl import presets
 from meta_rl.config import AdamConfig, InnerConfig
-from meta_rl.core import InnerLoop
-from meta_rl.optimizers import OPTIMIZERS
+from meta_rl.inner.core import InnerLoop
+from meta_rl.inner.optimizers import OPTIMIZERS
+from meta_rl.outer.adam import Adam
 from meta_rl.types import Meta
 
 SCALE = 0.01

@@ -7,13 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from meta_rl.envs import make_examples
 from torch import nn
 
-import presets
-from envs import make_examples
-from meta_rl import Config, InputError, MetaLearner, Supervised
-from meta_rl.adaptable import check_adaptable
+from meta_rl import Config, InputError, MetaLearner, Supervised, presets
 from meta_rl.config import AdamConfig, ReptileConfig, ShotsConfig
+from meta_rl.inner.adaptable import check_adaptable
 
 DATA = ShotsConfig(tasks=2, shots=3, queries=3)
 CONFIG = Config(family="sinusoid", data=DATA, outer=AdamConfig(), iterations=2)

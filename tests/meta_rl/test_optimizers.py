@@ -7,10 +7,10 @@ import torch
 from torch import nn
 
 from meta_rl.config import Config, InnerConfig, NetworkConfig
-from meta_rl.core import InnerLoop
 from meta_rl.errors import InputError
-from meta_rl.optimizers import Coefficient
-from meta_rl.rules import adapted_names
+from meta_rl.inner.core import InnerLoop
+from meta_rl.inner.optimizers import Coefficient
+from meta_rl.inner.rules import adapted_names
 from meta_rl.types import Meta
 
 GRADIENTS = torch.tensor([[0.3, -2.0, 1.5], [0.7, 0.1, -4.0]], dtype=torch.float64)

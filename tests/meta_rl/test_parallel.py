@@ -15,13 +15,13 @@ import torch
 from safetensors import safe_open
 from torch.utils._pytree import tree_leaves
 
-import presets
-import train
-from meta_rl import MetaLearner, checkpoint, parallel
+from meta_rl import MetaLearner, parallel, presets
+from meta_rl.cli import train
 from meta_rl.errors import InputError
+from meta_rl.inner.trial import collect
 from meta_rl.parallel import Blocks
+from meta_rl.storage import checkpoint
 from meta_rl.tasks import select
-from meta_rl.trial import collect
 from tests import ranks
 from tests.extras import linux
 from tests.test_resume import tiny

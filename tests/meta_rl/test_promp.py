@@ -6,12 +6,11 @@ import pytest
 import torch
 from torch.utils._pytree import tree_leaves, tree_map
 
-import presets
-from meta_rl import seeds
+from meta_rl import presets, seeds
 from meta_rl.config import InnerConfig, NetworkConfig, ProMPConfig
-from meta_rl.promp import RANGE, ProMP, adapt_coefficient, clipped_surrogate
+from meta_rl.inner.trial import collect
+from meta_rl.outer.promp import RANGE, ProMP, adapt_coefficient, clipped_surrogate
 from meta_rl.tasks import select, unflatten_like
-from meta_rl.trial import collect
 from meta_rl.types import Episodes
 
 

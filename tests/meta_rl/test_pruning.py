@@ -5,12 +5,11 @@ import dataclasses
 import pytest
 import torch
 
-import presets
-from meta_rl import seeds
+from meta_rl import presets, seeds
 from meta_rl.config import AdamConfig, InnerConfig, NetworkConfig, TRPOConfig
 from meta_rl.errors import InputError
-from meta_rl.pruning import BATCHES, Layer, Place, choose, magnitudes, saliencies
-from meta_rl.trial import collect
+from meta_rl.inner.trial import collect
+from meta_rl.pruning.criteria import BATCHES, Layer, Place, choose, magnitudes, saliencies
 from tests.test_resume import tiny
 
 DEAD = (1, 4, 5)

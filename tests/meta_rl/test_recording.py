@@ -7,10 +7,10 @@ import torch
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils._pytree import tree_leaves
 
-import presets
-from meta_rl import recording
+from meta_rl import presets
 from meta_rl.errors import InputError
-from meta_rl.recording import Recorded
+from meta_rl.inner import recording
+from meta_rl.inner.recording import Recorded
 
 
 def small(preset, recorded, **inner):

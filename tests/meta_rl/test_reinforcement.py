@@ -7,10 +7,10 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map
 
-import presets
-from meta_rl import reinforcement
+from meta_rl import presets
+from meta_rl.inner.trial import collect
+from meta_rl.problems import reinforcement
 from meta_rl.tasks import expand
-from meta_rl.trial import collect
 
 
 def cartpole(episodes=5):

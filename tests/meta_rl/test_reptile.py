@@ -6,12 +6,11 @@ import pytest
 import torch
 from test_core import ALPHA, D, quadratic, tasks
 
-import presets
-from meta_rl import seeds
+from meta_rl import presets, seeds
 from meta_rl.config import InnerConfig, ReptileConfig
-from meta_rl.core import InnerLoop
-from meta_rl.reptile import Reptile
-from meta_rl.rules import GradientDescent
+from meta_rl.inner.core import InnerLoop
+from meta_rl.inner.rules import GradientDescent
+from meta_rl.outer.reptile import Reptile
 from meta_rl.types import Meta
 
 EPSILON = 0.25

@@ -2,7 +2,7 @@
 
 import torch
 
-from meta_rl.returns import credit, discounted_returns, gae, normalize
+from meta_rl.problems.returns import credit, discounted_returns, gae, normalize
 
 
 def of(*rows):

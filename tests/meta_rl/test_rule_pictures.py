@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-import presets
+from meta_rl import presets
 from meta_rl.config import AdamConfig, Config, InnerConfig, ShotsConfig
-from meta_rl.rule_pictures import means, rule_figure
+from meta_rl.plots.rule_pictures import means, rule_figure
 
 
 def pictured(**inner):

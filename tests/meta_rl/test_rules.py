@@ -7,7 +7,7 @@ import torch
 
 from meta_rl.config import InnerConfig
 from meta_rl.errors import InputError
-from meta_rl.rules import GradientDescent
+from meta_rl.inner.rules import GradientDescent
 
 THETA = {"weight": torch.zeros(2, 3), "bias": torch.zeros(3)}
 GRADIENT = {"weight": torch.ones(2, 3), "bias": 2 * torch.ones(3)}

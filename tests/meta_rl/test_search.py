@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch.utils._pytree import tree_leaves
 
-import presets
+from meta_rl import presets
 from meta_rl.config import EvolutionConfig, InnerConfig
-from meta_rl.rules import GradientDescent
-from meta_rl.search import Search, ascent, climb
-from meta_rl.trial import collect, score
+from meta_rl.inner.rules import GradientDescent
+from meta_rl.inner.search import Search, ascent, climb
+from meta_rl.inner.trial import collect, score
 from meta_rl.types import Meta
 
 M, D, METHODS = 5, 4, ["es", "hill-climbing"]

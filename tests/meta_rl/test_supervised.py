@@ -6,15 +6,14 @@ import math
 import numpy as np
 import pytest
 import torch
+from meta_rl.agents import make_network
 
-import presets
-from agents import make_network
-from envs.examples import ImageClasses
-from meta_rl import InputError, MetaLearner, Supervised, seeds
-from meta_rl.adam import Adam
+from meta_rl import InputError, MetaLearner, Supervised, presets, seeds
 from meta_rl.config import AdamConfig, Config, EvalConfig, InnerConfig, NetworkConfig, ShotsConfig
-from meta_rl.core import InnerLoop
-from meta_rl.supervised import Examples
+from meta_rl.families.examples import ImageClasses
+from meta_rl.inner.core import InnerLoop
+from meta_rl.outer.adam import Adam
+from meta_rl.problems.supervised import Examples
 
 
 def pictures(classes=40, each=12, side=8, noise=30.0):

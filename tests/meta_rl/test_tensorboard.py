@@ -4,7 +4,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.custom_scalar.layout_pb2 import Layout
 from tensorboard.util.tensor_util import make_ndarray
 
-from meta_rl.tensorboard import RunWriter
+from meta_rl.runs.tensorboard import RunWriter
 
 
 def test_the_first_page_has_no_chart_of_what_the_run_does_not_write(tmp_path):

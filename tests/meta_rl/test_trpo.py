@@ -6,12 +6,12 @@ import pytest
 import torch
 from torch.utils._pytree import tree_leaves, tree_map
 
-import presets
+from meta_rl import presets
 from meta_rl.config import AdamConfig, ProMPConfig, TRPOConfig
-from meta_rl.reinforcement import Reinforcement
+from meta_rl.inner.trial import collect
+from meta_rl.outer.trpo import conjugate_gradient
+from meta_rl.problems.reinforcement import Reinforcement
 from meta_rl.tasks import over_tasks, unflatten_like
-from meta_rl.trial import collect
-from meta_rl.trpo import conjugate_gradient
 
 
 def step_of(outer=None, episodes=4, **data):

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import optuna
 import pytest
 
-from tuning.importance import LEAST, by_option, importance
+from meta_rl.tuning.importance import LEAST, by_option, importance
 
 
 @pytest.fixture

@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-import presets
+from meta_rl import presets
 from meta_rl.errors import InputError
-from tuning.space import SPACES, Given, Space, changed, fitting, one_of, strategy, usual
+from meta_rl.tuning.space import SPACES, Given, Space, changed, fitting, one_of, strategy, usual
 
 CARTPOLE, SINUSOID = presets.preset("cartpole"), presets.preset("sinusoid")
 MULTIPLIED = ("inner.step_size", "outer.learning_rate", "outer.max_kl", "data.tasks")

@@ -4,12 +4,12 @@ import threading
 
 import pytest
 
-import presets
+from meta_rl import presets
 from meta_rl.errors import InputError
-from tuning import study as study_module
-from tuning.settings import Settings
-from tuning.space import Space, fitting, one_of
-from tuning.study import Search
+from meta_rl.tuning import study as study_module
+from meta_rl.tuning.settings import Settings
+from meta_rl.tuning.space import Space, fitting, one_of
+from meta_rl.tuning.study import Search
 
 BANDIT = presets.preset("bandit-5")
 STEPS = Space(algorithms=("maml", "fomaml"), factors={"inner.step_size": (0.1, 10.0)})

@@ -1,1 +1,0 @@
-"""What ``evaluate.py`` does: runs and baselines on held-out tasks, and a report of it."""

@@ -1,0 +1,192 @@
+"""What the commands share: errors that a person caused end in one line, not in a traceback."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import runpy
+import shlex
+import sys
+import threading
+import traceback
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn
+
+import tyro
+
+from meta_rl import console
+from meta_rl.errors import FOREIGN, InputError, ProcessLostError
+
+SMALLER = "Ask for fewer tasks, episodes or units, or give --inner.tasks-at-once 1."
+NO_MEMORY = (
+    *("can't allocate memory", "you tried to allocate", "out of memory", "bad_alloc"),
+    *("calculation overflowed", "array is too big"),
+)
+"""What is said by errors that have no class of their own for it: torch's, C++'s and numpy's."""
+UNREAD = (errno.EPIPE, errno.EIO)
+"""Errors of output that nobody is there to read: of ``| head``, and of a closed terminal."""
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+
+
+class Answered(SystemExit):
+    """The command line was answered by ``--help``, or refused."""
+
+
+def parse(kind: Any, arguments: list[str], **options: Any) -> Any:
+    """Return ``tyro.cli`` of these arguments.
+
+    Raises:
+        Answered: if they ask for help or cannot be read; that is told.
+    """
+    try:
+        with console.styled():
+            return tyro.cli(kind, args=arguments, **options)
+    except SystemExit as answer:
+        raise Answered(answer.code) from None
+
+
+def import_families(file: Path | None) -> None:
+    """Run a person's own Python file, which registers task families or algorithms.
+
+    Raises:
+        InputError: if it is not there or raises.
+    """
+    if file is None:
+        return
+    if not os.path.isfile(file):
+        raise InputError(f"families: expected a Python file, got {file}.")
+    sys.path.append(str(file.resolve().parent))  # for modules of yours beside it; ours come first
+    try:
+        runpy.run_path(str(file))
+    except InputError:
+        raise
+    except FOREIGN as error:
+        raise InputError(f"families: {file} raised {type(error).__name__}: {error}") from error
+
+
+def told(*words: object, families: Path | None = None) -> str:
+    """A command line to paste into a shell, for people.
+
+    Args:
+        words: the command and its arguments, such as ``adapt`` and a run folder.
+        families: a person's own file, without which the run is not found.
+    """
+    further = ["--families", families] if families else []
+    return shlex.join(["meta-rl", *(str(word) for word in (*words, *further))])
+
+
+def with_data_folder(arguments: list[str]) -> list[str]:
+    """The arguments with ``--data FOLDER``, as people write it, as ``--data.folder FOLDER``."""
+    return [re.sub("^--data(?==|$)", "--data.folder", word) for word in arguments]
+
+
+def given(arguments: list[str], option: str) -> Path | None:
+    """What follows an option that decides on the other options' defaults.
+
+    Raises:
+        InputError: if nothing follows.
+    """
+    for position, argument in enumerate(arguments):
+        name, equals, value = argument.partition("=")
+        if name.replace("_", "-") == option:
+            rest = [value] if equals else arguments[position + 1 : position + 2]
+            if not rest:
+                raise InputError(f"{option.strip('-')}: expected something after {option}.")
+            return Path(rest[0])
+    return None
+
+
+def run_command(main: Callable[[list[str]], None], command: str | None = None) -> None:
+    """Run a command with the process's arguments; InputError becomes one line and exit status 2.
+
+    So do memory that is not there, a full disk, and ``sys.exit`` in a person's own code. Status 1
+    where another process of the run was lost. What cannot be printed ends no work: see
+    :mod:`meta_rl.console`.
+
+    Args:
+        main: takes the command line's arguments.
+        command: put before them, if any.
+    """
+    arguments = [command, *sys.argv[1:]] if command else sys.argv[1:]
+    prints = arguments[:1] in ([], ["envs"])  # then output is all that the command is for
+    console.install()
+    warnings.showwarning = _showwarning
+    threading.excepthook = _excepthook
+    try:
+        main(arguments)
+    except Answered as answer:
+        _tell_if_lost(prints=not answer.code)
+        raise SystemExit(answer.code) from None
+    except SystemExit as stop:
+        _end(f"sys.exit({stop.code!r}) in {_place(stop)} ended the work before it was done.")
+    except InputError as error:
+        _end(error)
+    except ProcessLostError as error:
+        _end(error, status=1)
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
+    except Exception as error:
+        said = [*str(error).splitlines(), "There is none left."][0]
+        if _is_memory(error):
+            _end(f"memory: {said} {SMALLER}")
+        if _is_full_disk(error):
+            _end(f"disk: {said}. Make room, then give the same command again.")
+        raise
+    _tell_if_lost(prints)
+
+
+def _end(error: object, status: int = 2) -> NoReturn:
+    """Tell an error in one line, and end."""
+    print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+    raise SystemExit(status) from None
+
+
+def _tell_if_lost(prints: bool) -> None:
+    """Say that output was lost, on a full disk for instance; nobody left to read it is none.
+
+    Where output is all there is to a command, it has failed.
+    """
+    error = console.lost(sys.stdout)
+    if error is None or error.errno in UNREAD:
+        return
+    if prints:
+        _end(f"output: cannot be written: {error.strerror}.")
+    why = f"{error.strerror}. Files are written as ever."
+    print(f"warning: output: cannot be written: {why}", file=sys.stderr)
+
+
+def _place(stop: SystemExit) -> str:
+    """Where it was raised, but for ``exit`` itself."""
+    frames = traceback.extract_tb(stop.__traceback__)
+    last = [frame for frame in frames if "sitebuiltins" not in frame.filename][-1]
+    return f"{last.filename}, line {last.lineno},"
+
+
+def _showwarning(message: Warning | str, *_: object, **__: object) -> None:
+    """One line, without the colours that Gymnasium gives its own."""
+    print(f"warning: {console.STYLE.sub('', str(message))}", file=sys.stderr)
+
+
+def _is_memory(error: Exception) -> bool:
+    """Whether it says that there is not as much memory as was asked for."""
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    said = str(error).lower()
+    return isinstance(error, MemoryError) or any(text in said for text in NO_MEMORY)
+
+
+def _is_full_disk(error: Exception) -> bool:
+    """Whether it says that a disk is full; SQLite's says so in words, to what optuna raises."""
+    if isinstance(error, OSError):
+        return error.errno in FULL
+    return "disk is full" in f"{error} {error.__cause__}"
+
+
+def _excepthook(failed: threading.ExceptHookArgs) -> None:
+    """A thread's error; not TensorBoard's on a full disk, which is raised again where it writes."""
+    tensorboards = type(failed.thread).__name__ == "_AsyncWriterThread"
+    if not (tensorboards and isinstance(failed.exc_value, OSError)):
+        threading.__excepthook__(failed)

@@ -1,0 +1,104 @@
+"""What the runs themselves make of held-out tasks, and what random weights and an oracle do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from meta_rl import Meta, MetaLearner, presets, seeds
+from meta_rl.evaluation.algorithms import Algorithm
+from meta_rl.evaluation.curves import Curve
+from meta_rl.families import Family
+from meta_rl.inner.search import Probes
+from meta_rl.inner.trial import Lost, collect, met, score
+from meta_rl.types import Task
+
+AT_ONCE = 20  # tasks, where the problem does not say
+
+Tick = Callable[[int], object]
+"""Called with the number of tasks done."""
+
+
+def adapted(
+    algorithm: Algorithm,
+    tasks: Sequence[Task],
+    split: str,
+    steps: int,
+    seed: int,
+    tick: Tick,
+    *,
+    random: bool = False,
+) -> Curve:
+    """Scores after 0..K inner steps of every run.
+
+    Args:
+        algorithm: its runs.
+        tasks: m of the split.
+        split: its name.
+        steps: K.
+        seed: of the episodes (or examples).
+        tick: progress.
+        random: start from weights as the run had them before training, with the rule it learned.
+    """
+    tasks = algorithm.runs[0].learner.problem.check_tasks(tasks)
+    scores, budgets = [], []
+    for number, run in enumerate(algorithm.runs):
+        learner, meta = run.learner, run.learner.deployed
+        if random:
+            fresh = presets.build(
+                learner.config, str(learner.problem.device), origin=learner.config
+            )
+            meta = Meta(fresh.meta.theta, meta.rule)
+        found = _adapt(learner, meta, tasks, steps, seeds.derive(seed, number), tick)
+        scores.append(found[0])
+        budgets.append(found[1])
+    name = f"random weights, rule of {algorithm.name}" if random else algorithm.name
+    return Curve(
+        name=name,
+        kind="random" if random else "algorithm",
+        split=split,
+        members=tuple(str(run.path) for run in algorithm.runs),
+        steps=tuple(range(steps + 1)),
+        budget=np.mean(budgets, 0),
+        scores=np.stack(scores, 1),
+    )
+
+
+def oracle(family: Family, tasks: Sequence[Task], split: str) -> Curve | None:
+    """The best policy's expected return on every task; None where the family does not know it."""
+    returns = [family.optimal_return(task) for task in tasks]
+    known = [value for value in returns if value is not None]
+    if len(known) < len(tasks):
+        return None
+    return Curve(
+        name="oracle",
+        kind="oracle",
+        split=split,
+        members=("exact",),
+        steps=(None,),
+        budget=np.zeros(1),
+        scores=np.array(known)[None, None],
+        note="expected return of the best policy that knows the task, exact",
+    )
+
+
+def _adapt(
+    learner: MetaLearner, meta: Meta, tasks: Sequence[Task], steps: int, seed: int, tick: Tick
+) -> tuple[np.ndarray, np.ndarray]:
+    """Scores ``(K + 1, m)``, and what adapting cost a task until each of them ``(K + 1,)``."""
+    problem = learner.problem
+    size, scores, spent = problem.evaluated_at_once or AT_ONCE, [], np.zeros(steps + 1)
+    for start in range(0, len(tasks), size):
+        group, stream = tasks[start : start + size], seeds.derive(seed, start)
+        lost = Lost(steps, len(group), problem.device)
+        batches = collect(problem, learner.inner, meta, group, steps, stream, lost=lost)
+        found = score(problem, learner.inner, meta, batches, lost=lost).cpu().double().numpy()
+        worst = -np.inf if problem.maximizes else np.inf
+        scores.append(np.where(np.isfinite(found), found, worst))
+        for k in range(1, steps + 1):
+            spent[k] += problem.samples(met(batches[:k]))
+            spent[k] += sum(b.extra_samples for b in batches[:k] if isinstance(b, Probes))
+        tick(len(group))
+    problem.close()
+    return np.concatenate(scores, 1), spent / len(tasks)

@@ -1,0 +1,145 @@
+"""Runs as they are compared: seeds of one algorithm together, different algorithms apart."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from meta_rl import MetaLearner, presets
+from meta_rl.config import to_dict
+from meta_rl.errors import InputError
+from meta_rl.naming import printable
+from meta_rl.storage.checkpoint import run_of
+from meta_rl.storage.reading import read_file, reading
+
+# Settings that change no result, or are compared otherwise.
+APART = ("seed", "iterations", "log_every", "checkpoint_every", "eval", "workers", "tasks_at_once")
+
+# Files of a run folder that say where its theta is from, which config.json does not; and what in
+# them is of one machine or seed.
+ORIGINS = ("init_sb3.zip", "init_run.json", "init_experts/experts.json", "pruned.json")
+OF_A_SEED = ("run", "file", "kl")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A trained learner and where it is from."""
+
+    path: Path
+    """Its run folder, also where one checkpoint of it was given."""
+    learner: MetaLearner
+    settings: dict[str, Any]
+    """What makes its algorithm: every setting that changes results, by its dotted name, and a hash
+    of what theta started from or was pruned by."""
+
+
+@dataclass(frozen=True)
+class Algorithm:
+    """Runs that differ in their seed alone."""
+
+    name: str
+    runs: tuple[Run, ...]
+
+
+def load_algorithms(
+    paths: Sequence[Path],
+    device: str,
+    episodes: int | None = None,
+    data: Path | None = None,
+) -> list[Algorithm]:
+    """The runs' learners, pooled by algorithm, in the order given.
+
+    Args:
+        paths: run folders or checkpoints.
+        device: where they compute.
+        episodes: per inner step (or shots); as in meta-training when None.
+        data: the folder where their data are now, if they were moved.
+
+    Raises:
+        InputError: if there is no checkpoint, families differ, or a run is given twice.
+    """
+    runs = [_load(path, device, data) for path in paths]
+    _check(runs)
+    groups: dict[str, list[Run]] = {}
+    for run in runs:
+        groups.setdefault(repr(run.settings), []).append(run)
+    names = _names([group[0] for group in groups.values()])
+    algorithms = []
+    for name, group in zip(names, groups.values(), strict=True):
+        numbers = [run.learner.config.seed for run in group]
+        if len(set(numbers)) < len(numbers):
+            raise InputError(
+                f"runs: {name} has the same settings and seed twice, which would count one run as "
+                f"two; got seeds {numbers}. Give each run once, or train with another --seed."
+            )
+        algorithms.append(Algorithm(name, tuple(group)))
+    for run in runs if episodes else []:
+        task = run.learner.held_out_tasks(1)[0]
+        run.learner.problem = run.learner.problem.variant(task, episodes)[0]
+    return algorithms
+
+
+def _load(path: Path, device: str, data: Path | None) -> Run:
+    learner = presets.load(path, device, data=data)
+    home = run_of(path)
+    settings = {
+        name: value
+        for name, value in flat(to_dict(learner.config)).items()
+        if not set(name.split(".")) & set(APART)
+    }
+    settings["iterations"] = learner.iteration
+    for name in ORIGINS:
+        if (file := home / name).exists():
+            settings[file.stem] = hashlib.sha256(_origin(file)).hexdigest()[:12]
+    return Run(home, learner, settings)
+
+
+def _origin(file: Path) -> bytes:
+    """What is the same in every seed's copy of such a file."""
+    with reading(f"runs: {file}", "It has to be as it was written."):
+        data = read_file(file)
+        if file.suffix != ".json":
+            return data
+        content = json.loads(
+            data,
+            object_hook=lambda told: {k: v for k, v in told.items() if k not in OF_A_SEED},
+        )
+        return json.dumps(content, sort_keys=True).encode()
+
+
+def _check(runs: Sequence[Run]) -> None:
+    problems = [run.learner.problem.describe() for run in runs]
+    for run, problem in zip(runs, problems, strict=True):
+        if problem != problems[0]:
+            raise InputError(
+                f"runs: expected runs of one family, got {problems[0]['family']} in {runs[0].path} "
+                f"and {problem['family']} in {run.path}, or other spaces or ways. Evaluate them "
+                "one by one."
+            )
+
+
+def _names(firsts: Sequence[Run]) -> list[str]:
+    """Run folders' names without their number; with the settings that tell equal ones apart."""
+    stems = [printable(re.sub(r"_\d+$", "", run.path.resolve().name)) for run in firsts]
+    names = []
+    for stem, run in zip(stems, firsts, strict=True):
+        alike = [r.settings for s, r in zip(stems, firsts, strict=True) if s == stem]
+        keys = dict.fromkeys(key for settings in alike for key in settings)
+        differ = [key for key in keys if len({repr(s.get(key)) for s in alike}) > 1]
+        told = [f"{key.split('.')[-1]}={run.settings.get(key)}" for key in differ]
+        names.append(", ".join([stem, *told]))
+    return names
+
+
+def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested values by their dotted names."""
+    found: dict[str, Any] = {}
+    for name, value in values.items():
+        inner = flat(value, f"{prefix}{name}.") if isinstance(value, dict) else None
+        found |= inner if inner is not None else {f"{prefix}{name}": value}
+    return found

@@ -1,0 +1,98 @@
+"""What a reader of the numbers has to know, in sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from meta_rl.evaluation.curves import Curve
+from meta_rl.evaluation.protocol import Plan
+from meta_rl.statistics import DRAWS
+
+
+def notes(planned: Plan, curves: Sequence[Curve]) -> list[str]:
+    """How the numbers came about and what they do not show."""
+    score, sign = planned.problem.score_name, planned.sign
+    told = [
+        _score(planned),
+        "IQM is the inter-quartile mean over all seeds and tasks: the worst and the best quarter "
+        "are left out.",
+        f"Brackets are 95 % percentile intervals of {DRAWS:,} stratified-bootstrap draws: seeds "
+        "with replacement, and tasks with replacement, the same tasks for every seed.",
+        *_seeds(planned),
+        *_tasks(planned),
+        f"A budget is what adapting spent on one task, on average, in {planned.unit}; the episodes "
+        "(or examples) that a score is measured on are not in it. Meta-training is not in it "
+        "either: see the runs.",
+    ]
+    if "random" in planned.settings.baselines:
+        told.append(
+            "Random weights are those that the run started meta-training from (drawn by its seed); "
+            "they are adapted by the update rule that it learned."
+        )
+    if "oracle" in planned.settings.baselines and not any(c.kind == "oracle" for c in curves):
+        told.append(
+            "There is no oracle: the best possible score of this family's tasks is not known "
+            "exactly."
+        )
+    for curve in curves:
+        lost = int(np.isinf(curve.scores).any(0).sum())
+        if lost:
+            told.append(
+                f"{curve.name}, {curve.split}: adapting came to no finite end on {lost} of "
+                f"{curve.scores[0].size} seeds × tasks. They count as infinitely bad, so the mean "
+                "is infinite; the IQM is finite while they are less than a quarter."
+            )
+    told += [f"{c.name}: {c.note}." for c in curves if c.kind == "rival"]
+    if any(c.kind == "rival" for c in curves):
+        told.append(
+            f"Baselines of stable-baselines3 learned on the first {planned.settings.baseline_tasks}"
+            f" tasks of {next(iter(planned.tasks))} alone, with {planned.settings.baseline_seeds} "
+            f"seed(s); compare them with the rows for the same tasks. The steps that they needed "
+            f"are the first of their scored budgets with {'at least' if sign > 0 else 'at most'} "
+            f"that {score}: a lucky score counts, which favours them."
+        )
+    trained = [run.learner.samples for a in planned.algorithms for run in a.runs]
+    if {"pretrained", "rl2"} & set(planned.settings.baselines):
+        told.append(
+            f"Pretrained PPO and RL2 trained on {planned.settings.training_steps:,} environment "
+            f"steps, the runs on up to {max(trained):,}: compare them with that in mind."
+        )
+    return told
+
+
+def _score(planned: Plan) -> str:
+    kind = {
+        "return": "the undiscounted return, mean of fresh episodes with sampled actions; higher is "
+        "better",
+        "accuracy": "the share of a task's query examples classified rightly; higher is better",
+        "loss": "the mean squared error on a task's query examples; lower is better",
+    }[planned.problem.score_name]
+    return f"The score is {kind}."
+
+
+def _seeds(planned: Plan) -> list[str]:
+    single = [a.name for a in planned.algorithms if len(a.runs) == 1]
+    if not single:
+        return []
+    return [
+        f"One seed of {', '.join(single)}: its intervals are over tasks only and say nothing of "
+        "how another training run would come out."
+    ]
+
+
+def _tasks(planned: Plan) -> list[str]:
+    told = []
+    for split, tasks in planned.tasks.items():
+        different = len({repr(dict(task)) for task in tasks})
+        told.append(
+            f"{split}: {len(tasks)} tasks, drawn by seed {planned.settings.seed} from a stream "
+            "that no training draws from, the same for all."
+        )
+        if different < len(tasks):
+            told.append(
+                f"{split} has few members: the {len(tasks)} tasks are {different} different ones, "
+                "which training met too unless the split keeps them apart."
+            )
+    return told

@@ -1,0 +1,137 @@
+"""The evaluation itself: the same held-out tasks for every run and every baseline."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from meta_rl import Reinforcement, seeds
+from meta_rl.errors import InputError, require
+from meta_rl.evaluation.adapting import adapted, oracle
+from meta_rl.evaluation.algorithms import Algorithm, load_algorithms
+from meta_rl.evaluation.curves import Curve
+from meta_rl.evaluation.progress import progress
+from meta_rl.evaluation.rivals import Arena, check_rivals, rivals
+from meta_rl.evaluation.settings import SLOW, Settings
+from meta_rl.families import Family
+from meta_rl.presets import resolve_device
+from meta_rl.tasks import check_sampled
+from meta_rl.types import Problem, Task
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What will be computed; everything a person gave fits together."""
+
+    settings: Settings
+    algorithms: list[Algorithm]
+    tasks: Mapping[str, Sequence[Task]]
+    """By split."""
+    steps: int
+
+    @property
+    def problem(self) -> Problem:
+        """The first run's."""
+        return self.algorithms[0].runs[0].learner.problem
+
+    @property
+    def environments(self) -> Family | None:
+        """The family of environments; None for a supervised one."""
+        return _family(self.problem)
+
+    @property
+    def unit(self) -> str:
+        """What a budget counts."""
+        return "environment steps" if self.environments else "labelled examples"
+
+    @property
+    def sign(self) -> int:
+        """1 if higher scores are better, -1 if lower ones are."""
+        return 1 if self.problem.maximizes else -1
+
+
+def plan(settings: Settings) -> Plan:
+    """Load the runs and draw the tasks.
+
+    Raises:
+        InputError: if runs cannot be compared, or a split or a baseline does not fit the family.
+    """
+    device = resolve_device(settings.device)
+    algorithms = load_algorithms(settings.runs, device, settings.episodes, settings.data)
+    learner = algorithms[0].runs[0].learner
+    family = _family(learner.problem)
+    slow = [name for name in settings.baselines if name in SLOW]
+    if slow and family is None:
+        raise InputError(
+            f"baselines: {', '.join(slow)} learn by reinforcement; {learner.config.family} is "
+            "supervised. Leave them out."
+        )
+    if family is not None:
+        check_rivals(family, slow, settings.training_steps, settings.rl2_episodes)
+    known = family.held_out_splits if family else learner.problem.family.splits[2:]  # type: ignore[attr-defined]
+    for split in settings.splits:
+        require(split in known, "splits", f"some of {', '.join(known)}", split)
+    tasks = {
+        split: _tasks(learner.problem, settings, split, number)
+        for number, split in enumerate(known)
+        if split in (settings.splits or known)
+    }
+    return Plan(settings, algorithms, tasks, settings.steps or learner.config.eval.steps)
+
+
+def contest(planned: Plan) -> list[Curve]:
+    """Every curve of every split: algorithms first, then baselines."""
+    curves: list[Curve] = []
+    for number, split in enumerate(planned.tasks):
+        curves += _quick(planned, split)
+        if number == 0:
+            curves += _slow(planned, split, curves[0])
+    return curves
+
+
+def _quick(planned: Plan, split: str) -> list[Curve]:
+    tasks, settings = planned.tasks[split], planned.settings
+    random = (False, True) if "random" in settings.baselines else (False,)
+    runs = sum(len(algorithm.runs) for algorithm in planned.algorithms)
+    bar = progress(runs * len(random) * len(tasks), f"adapting, {split}", "task")
+    given: Any = (tasks, split, planned.steps, settings.seed, bar.update)
+    curves = [
+        adapted(algorithm, *given, random=kind)
+        for kind in random
+        for algorithm in planned.algorithms
+    ]
+    bar.close()
+    if "oracle" in settings.baselines and planned.environments:
+        best = oracle(planned.environments, tasks, split)
+        curves += [best] if best else []
+    return curves
+
+
+def _slow(planned: Plan, split: str, first: Curve) -> list[Curve]:
+    settings, problem = planned.settings, planned.problem
+    names = [name for name in settings.baselines if name in SLOW]
+    if not names or not isinstance(problem, Reinforcement) or not planned.environments:
+        return []
+    arena = Arena(
+        family=planned.environments,
+        split=split,
+        tasks=planned.tasks[split][: settings.baseline_tasks],
+        budget=[round(steps) for steps in first.budget],
+        episodes=problem.config.episodes,
+        training_steps=settings.training_steps,
+        trial=settings.rl2_episodes,
+        seeds=range(settings.seed, settings.seed + settings.baseline_seeds),
+    )
+    return rivals(arena, names)
+
+
+def _family(problem: Problem) -> Family | None:
+    family: Any = problem.family if isinstance(problem, Reinforcement) else None
+    return family
+
+
+def _tasks(problem: Any, settings: Settings, split: str, number: int) -> Sequence[Task]:
+    seed = seeds.derive(settings.seed, seeds.EVALUATION, 2, number)
+    drawn = problem.family.sample_tasks(settings.tasks, seed, split)
+    return check_sampled(problem.family, drawn, settings.tasks)

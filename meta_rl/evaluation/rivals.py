@@ -1,0 +1,179 @@
+"""The baselines that stable-baselines3 trains, on a few of the held-out tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import gymnasium as gym
+import numpy as np
+from tqdm import tqdm
+
+from meta_rl import agents, seeds
+from meta_rl.errors import require
+from meta_rl.evaluation.curves import Curve
+from meta_rl.evaluation.progress import progress
+from meta_rl.families import Family
+from meta_rl.families.row import Row
+from meta_rl.tasks import check_sampled
+from meta_rl.types import Task
+
+MULTIPLES = {"ppo": (1,), "ppo-10x": (1, 2, 5, 10), "ppo-100x": (1, 2, 5, 10, 20, 50, 100)}
+TRIALS = 10  # of rl2 on each task
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arena:
+    """Where rivals meet."""
+
+    family: Family
+    split: str
+    tasks: Sequence[Task]
+    budget: Sequence[int]
+    """Environment steps of the first algorithm after 0..K inner steps, on one task."""
+    episodes: int
+    """That a score is the mean of."""
+    training_steps: int
+    trial: int
+    """Episodes of one trial of RL2."""
+    seeds: Sequence[int]
+
+
+def check_rivals(family: Family, names: Iterable[str], training_steps: int, trial: int) -> None:
+    """Refuse, before anything is computed, what cannot be trained.
+
+    Raises:
+        InputError: if the training steps do not hold a mini-batch, or a trial of RL2.
+    """
+    least = {"pretrained": agents.ppo.BATCH, "rl2": trial * family.horizon}
+    for name in names:
+        expected = f"{least.get(name, 0)} or more for {name}"
+        require(training_steps >= least.get(name, 0), "training_steps", expected, training_steps)
+
+
+def rivals(arena: Arena, names: Sequence[str]) -> list[Curve]:
+    """Learning curves of the baselines asked for; the three budgets of PPO are one curve."""
+    found = []
+    longest = max((MULTIPLES[name] for name in names if name in MULTIPLES), key=max, default=None)
+    if longest:
+        found.append(_scratch(arena, longest))
+    if "pretrained" in names:
+        found.append(_pretrained(arena))
+    if "rl2" in names:
+        found.append(_rl2(arena))
+    return found
+
+
+def _scratch(arena: Arena, multiples: Sequence[int]) -> Curve:
+    budgets = sorted({*arena.budget, *(m * arena.budget[-1] for m in multiples)})
+    return _learned(
+        arena,
+        "PPO from scratch",
+        budgets,
+        lambda make, seed, tick: agents.ppo.from_scratch(
+            make, budgets, episodes=arena.episodes, seed=seed, callback=tick
+        ),
+        "stable-baselines3's PPO with its default settings, but rollouts that go into the smallest "
+        "budget; one for each task and seed",
+    )
+
+
+def _pretrained(arena: Arena) -> Curve:
+    budgets, bar = sorted({*arena.budget}), _bar(arena, "PPO on the whole family")
+    tick = _ticking(bar)
+    trained = {s: agents.ppo.pretrain(_draw(arena), arena.training_steps, seed=s, callback=tick)
+               for s in arena.seeds}  # fmt: skip
+    bar.close()
+    return _learned(
+        arena,
+        "PPO pretrained, fine-tuned",
+        budgets,
+        lambda make, seed, tick: agents.ppo.fine_tune(
+            trained[seed], make, budgets, episodes=arena.episodes, seed=seed, callback=tick
+        ),
+        f"pretrained on random tasks for {arena.training_steps:,} environment steps",
+    )
+
+
+def _rl2(arena: Arena) -> Curve:
+    bar, scores, rollout = _bar(arena, "RL2 on the whole family"), [], arena.trial
+    rollout *= arena.family.horizon
+    tick = _ticking(bar)
+    for seed in arena.seeds:
+        model = agents.rl2.train_rl2(
+            _draw(arena), arena.trial, arena.training_steps,
+            rollout=rollout, seed=seed, callback=tick,
+        )  # fmt: skip
+        of_tasks = [
+            agents.rl2.in_context_returns(
+                model, lambda _, make=make: make(), arena.trial, range(TRIALS)
+            )
+            for make in _makers(arena)
+        ]
+        scores.append(np.mean(of_tasks, 1).T)  # (episodes, m)
+    bar.close()
+    points = np.arange(arena.trial)
+    return Curve(
+        name="RL2",
+        kind="rival",
+        split=arena.split,
+        members=tuple(f"seed {seed}" for seed in arena.seeds),
+        steps=(None,) * arena.trial,
+        budget=points * float(arena.family.horizon),
+        scores=np.stack(scores, 1),
+        note=f"recurrent, trained on trials of {arena.trial} episodes for {arena.training_steps:,} "
+        f"environment steps; its points are the episodes of a trial, mean of {TRIALS} trials, "
+        "their steps counted as if none ended early",
+    )
+
+
+Learning = Callable[[Callable[[], gym.Env], int, Callable[..., bool]], list[float]]
+"""Scores at every budget from an environment's maker, a seed and a callback."""
+
+
+def _learned(arena: Arena, name: str, budgets: Sequence[int], learn: Learning, note: str) -> Curve:
+    bar = progress(budgets[-1] * len(arena.tasks) * len(arena.seeds), name, "step")
+    tick = _ticking(bar)
+    scores = [[learn(make, seed, tick) for make in _makers(arena)] for seed in arena.seeds]
+    bar.close()
+    counterpart = {budget: k for k, budget in enumerate(arena.budget)}
+    return Curve(
+        name=name,
+        kind="rival",
+        split=arena.split,
+        members=tuple(f"seed {seed}" for seed in arena.seeds),
+        steps=tuple(counterpart.get(budget) for budget in budgets),
+        budget=np.array(budgets, float),
+        scores=np.array(scores).transpose(2, 0, 1),
+        note=note,
+    )
+
+
+def _makers(arena: Arena) -> list[Callable[[], gym.Env]]:
+    return [lambda task=task: Row(arena.family.make_env(task), task) for task in arena.tasks]
+
+
+def _draw(arena: Arena) -> Callable[[int], gym.Env]:
+    """Environments of training's tasks, from a stream apart from the held-out ones."""
+    family = arena.family
+
+    def draw(seed: int) -> gym.Env:
+        drawn = family.sample_tasks(1, seeds.derive(seed, seeds.TASKS))
+        task = check_sampled(family, drawn, 1)[0]
+        return Row(family.make_env(task), task)
+
+    return draw
+
+
+def _bar(arena: Arena, what: str) -> tqdm:
+    return progress(arena.training_steps * len(arena.seeds), what, "step")
+
+
+def _ticking(bar: tqdm) -> Callable[..., bool]:
+    """A callback of stable-baselines3, called at every step of its one environment."""
+
+    def tick(*_: object) -> bool:
+        bar.update()
+        return True
+
+    return tick

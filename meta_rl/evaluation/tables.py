@@ -1,0 +1,113 @@
+"""The numbers as tables, for the terminal and the page."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+
+from meta_rl.evaluation.curves import Curve, steps_to_reach
+from meta_rl.evaluation.protocol import Plan
+from meta_rl.statistics import Estimate, interquartile_mean, mean
+
+Table = tuple[list[str], list[list[str]]]
+"""Head and rows."""
+
+
+def scores(planned: Plan, curves: Sequence[Curve]) -> Table:
+    """One row for each point of each curve: budget, mean, inter-quartile mean and gain."""
+    unit, seed = planned.unit, planned.settings.seed
+    head = ["", "seeds × tasks", "inner steps", unit, "mean", "IQM", "gain (IQM)"]
+    rows = []
+    for curve in curves:
+        shape = "exact" if curve.kind == "oracle" else "{} × {}".format(*curve.scores.shape[1:])
+        for point, (k, budget) in enumerate(zip(curve.steps, curve.budget, strict=True)):
+            cells = [curve.estimate(point, s, seed) for s in (mean, interquartile_mean)]
+            gain = curve.gain(point, interquartile_mean, seed, planned.sign) if point else None
+            rows.append([
+                curve.name if point == 0 else "",
+                shape if point == 0 else "",
+                "–" if k is None else str(k),
+                "–" if curve.kind == "oracle" else f"{budget:,.0f}",
+                *map(interval, cells),
+                interval(gain) if gain else "",
+            ])  # fmt: skip
+    return head, rows
+
+
+def needed(planned: Plan, curves: Sequence[Curve]) -> Table:
+    """How many steps a rival needs to reach what the algorithms reach after 1 and K inner steps."""
+    against = [curve for curve in curves if curve.kind == "rival"]
+    head = ["to reach the IQM of", "which took", *(curve.name for curve in against)]
+    rows = []
+    for algorithm in (curve for curve in curves if curve.kind == "algorithm"):
+        for k in sorted({1, len(algorithm.steps) - 1}):
+            given = (algorithm, k, planned.settings.seed, planned.sign)
+            cells = [_steps(steps_to_reach(c, *given), float(c.budget[-1])) for c in against]
+            reached = f"{algorithm.name} after {k} inner step{'s' if k > 1 else ''}"
+            rows.append([reached, f"{algorithm.budget[k]:,.0f}", *cells])
+    return head, rows
+
+
+def same_tasks(curves: Sequence[Curve]) -> list[Curve]:
+    """The curves of the split that rivals learned on, all on the rivals' tasks; [] without any."""
+    of_rivals = [curve for curve in curves if curve.kind == "rival"]
+    if not of_rivals:
+        return []
+    count, split = of_rivals[0].scores.shape[2], of_rivals[0].split
+    return [curve.first(count) for curve in curves if curve.split == split]
+
+
+def by_split(planned: Plan, curves: Sequence[Curve]) -> Iterator[tuple[str, list[Curve]]]:
+    """Every split with the curves that are on all of its tasks."""
+    for split in planned.tasks:
+        yield split, [c for c in curves if c.split == split and c.kind != "rival"]
+
+
+def plain(planned: Plan, curves: Sequence[Curve]) -> str:
+    """All tables as text."""
+    parts = [
+        f"{planned.problem.score_name}, {len(planned.tasks[split])} held-out tasks, {split}; "
+        f"95 % intervals\n{aligned(scores(planned, those))}"
+        for split, those in by_split(planned, curves)
+    ]
+    if limited := same_tasks(curves):
+        count = limited[0].scores.shape[2]
+        parts += [
+            f"the same on the first {count} tasks alone\n{aligned(scores(planned, limited))}",
+            f"{planned.unit} needed, same tasks\n{aligned(needed(planned, limited))}",
+        ]
+    return "\n\n".join(parts)
+
+
+def interval(estimate: Estimate) -> str:
+    """A value and its interval, three digits of the largest of them."""
+    largest = max((abs(v) for v in estimate if math.isfinite(v)), default=0.0)
+    digits = min(6, max(0, 2 - math.floor(math.log10(largest)))) if largest else 1
+    value, *bounds = (_number(v, digits) for v in estimate)
+    return f"{value} [{', '.join(bounds)}]"
+
+
+def _number(value: float, digits: int) -> str:
+    if not math.isfinite(value):
+        return ("−" if value < 0 else "") + "∞"
+    return f"{value:,.{digits}f}".replace("-", "−")
+
+
+def _steps(estimate: Estimate, last: float) -> str:
+    """Budgets; infinite ones were not reached by the last that was tried."""
+    texts = [f"{v:,.0f}" if math.isfinite(v) else f"more than {last:,.0f}" for v in estimate]
+    return texts[0] if len(set(texts)) == 1 else f"{texts[0]} [{texts[1]}, {texts[2]}]"
+
+
+def aligned(table: Table) -> str:
+    """As text, the first column to the left and the others to the right."""
+    head, rows = table
+    widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
+    lines = [
+        "  ".join(
+            cell.ljust(width) if i == 0 else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in [head, *rows]
+    ]
+    return "\n".join(line.rstrip() for line in lines)

@@ -1,0 +1,203 @@
+"""Whether parameters act, and with every value: episodes of tasks that differ in one of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
+from hashlib import blake2b
+from itertools import zip_longest
+from typing import Any, NamedTuple
+
+import gymnasium as gym
+import numpy as np
+
+from meta_rl.errors import FOREIGN, InputError
+from meta_rl.families.distributions import values_to_try
+from meta_rl.families.family import Family
+from meta_rl.families.parameters import Parameter
+from meta_rl.types import Task, Value
+
+ENTRIES_TRIED = 32  # of a vector, one by one
+STEPS = 300  # of an episode, at most
+
+Found = Mapping[str, Any]
+"""What an environment keeps for each parameter, by its name."""
+
+
+class Tried(NamedTuple):
+    """One episode: a digest of every step, and what the environment kept at its two ends."""
+
+    trace: list[bytes]
+    before: Found
+    after: Found
+
+
+def try_parameters(
+    family: Family,
+    read: Callable[[gym.Env], Found],
+    judge: Callable[[str, Sequence[tuple[Value, Tried]]], None],
+    *,
+    effects: bool,
+) -> Tried:
+    """Try every parameter at all values of a choice, or at five across a range.
+
+    Args:
+        family: of the environments.
+        read: what an environment keeps.
+        judge: refuses a target whose values are not kept.
+        effects: whether to run an episode at each value, and refuse a parameter, or an entry of
+            one, that changes nothing. Else environments are made and reset only.
+
+    Returns:
+        The episode of the middle of all ranges.
+
+    Raises:
+        InputError: if an environment fails at a value, or equal tasks and seeds do not give equal
+            episodes.
+    """
+    middle = middle_task(family)
+    steps = STEPS if effects else 0
+    try:
+        base = _tried(family, middle, read, steps)
+    except InputError as error:
+        raise _named(error, middle) from error
+    if effects and _differs(family, middle, 0, base.trace):
+        raise InputError(
+            f"environment: {family.id} gave different episodes for one reset(seed) and equal "
+            "actions, so that no parameter's effect can be seen. Draw its random numbers from "
+            "self.np_random, or give try_parameters=False."
+        )
+    for parameter in family.space.parameters:
+        tried = []
+        for value in _values(parameter):
+            task = {**middle, parameter.name: value}
+            try:
+                tried.append((value, _tried(family, task, read, steps)))
+            except InputError as error:
+                raise _named(error, {parameter.name: value}) from error
+        judge(parameter.target or parameter.name, tried)
+        acts = any(other.trace != base.trace for _, other in tried)
+        if effects and not (acts and parameter.size is None):
+            _require_effect(family, parameter, middle, base.trace)
+    return base
+
+
+def differ(one: Family, other: Family, task: Task) -> bool:
+    """Whether two families' episodes of one task differ anywhere, under the same actions."""
+    for seed in range(3):
+        with closing(one.make_env(task)) as first, closing(other.make_env(task)) as second:
+            episodes = (_episode(one, env, seed, STEPS) for env in (first, second))
+            if any(a != b for a, b in zip_longest(*episodes)):
+                return True
+    return False
+
+
+def middle_task(family: Family) -> Task:
+    """The task with every parameter in the middle of its range."""
+    return {p.name: value_at(p, 0.5) for p in family.space.parameters}
+
+
+def value_at(parameter: Parameter, quantile: float) -> Any:
+    """The parameter's value with every entry at this quantile of its distribution."""
+    entries = tuple(parameter.distribution.at(quantile) for _ in range(parameter.size or 1))
+    return entries[0] if parameter.size is None else entries
+
+
+def _named(error: InputError, values: Task) -> InputError:
+    """The error with the values that it came with, unless it names them."""
+    if not values or not str(error).startswith("environment:"):
+        return error
+    shown = ", ".join(map(repr, values.values()))
+    return InputError(f"parameter {', '.join(values)}: with {shown}, {error}")
+
+
+def _values(parameter: Parameter) -> list[Any]:
+    """Values to try: of a vector all entries alike, and once each another."""
+    values = values_to_try(parameter.distribution)
+    if parameter.extrapolation is not None:
+        values += [v for v in values_to_try(parameter.extrapolation) if v not in values]
+    if parameter.size is None:
+        return values
+    mixed = tuple(values[n % len(values)] for n in range(parameter.size))
+    return [*((value,) * parameter.size for value in values), mixed]
+
+
+def _require_effect(family: Family, parameter: Parameter, middle: Task, trace: list[bytes]) -> None:
+    """Refuse a parameter of which no value changes an episode, whatever the others are."""
+    whole = parameter.size is None or parameter.size > ENTRIES_TRIED
+    values = values_to_try(parameter.distribution)
+    for entry in [None] if whole else range(parameter.size or 1):
+        changed = [_with(middle, parameter, entry, value) for value in reversed(values)]
+        if any(_differs(family, task, 0, trace) for task in changed if task != middle):
+            continue
+        for seed in range(3):
+            for other in (middle, *family.space.sample(3, seed=0)):
+                tasks = [_with(other, parameter, entry, value) for value in values]
+                if _any_differ(family, tasks, seed):
+                    break
+            else:
+                continue
+            break
+        else:
+            name = parameter.name if entry is None else f"{parameter.name}[{entry}]"
+            raise InputError(
+                f"parameter {name}: {', '.join(map(repr, values))} gave equal observations and "
+                f"rewards in {family.id} over 3 episodes each. Check its target; if it acts only "
+                "rarely, give try_parameters=False."
+            )
+
+
+def _with(task: Task, parameter: Parameter, entry: int | None, value: Value) -> Task:
+    """The task with another value of a parameter, or of one entry of it."""
+    if parameter.size is None:
+        return {**task, parameter.name: value}
+    held: Any = task[parameter.name]
+    entries: Any = tuple(value if entry in (n, None) else held[n] for n in range(len(held)))
+    return {**task, parameter.name: entries}
+
+
+def _any_differ(family: Family, tasks: list[Task], seed: int) -> bool:
+    with closing(family.make_env(tasks[0])) as env:
+        trace = list(_episode(family, env, seed, STEPS))
+    return any(_differs(family, task, seed, trace) for task in tasks[1:])
+
+
+def _differs(family: Family, task: Task, seed: int, trace: list[bytes]) -> bool:
+    with closing(family.make_env(task)) as env:
+        episode = _episode(family, env, seed, STEPS)
+        return any(a != b for a, b in zip_longest(episode, trace))
+
+
+def _tried(family: Family, task: Task, read: Callable[[gym.Env], Found], steps: int) -> Tried:
+    with closing(family.make_env(task)) as env:
+        episode = _episode(family, env, 0, steps)
+        first = next(episode)
+        before = read(env)
+        return Tried([first, *episode], before, read(env))
+
+
+def _episode(family: Family, env: gym.Env, seed: int, steps: int) -> Iterator[bytes]:
+    """Digests of an episode's steps under random actions."""
+    family.action_space.seed(seed)
+    actions = [family.action_space.sample() for _ in range(min(family.horizon, steps))]
+    try:
+        obs, _ = env.reset(seed=seed)
+        yield _digest(obs, 0.0, False)
+        for action in actions:
+            obs, reward, terminated, truncated, _ = env.step(action)
+            yield _digest(obs, float(reward), bool(terminated))
+            if terminated or truncated:
+                return
+    except InputError:
+        raise
+    except FOREIGN as error:
+        raise InputError(
+            f"environment: {family.id} raised {type(error).__name__}: {error} while its "
+            "parameters were tried with random actions. Mend the environment, or leave out the "
+            "values it cannot have."
+        ) from error
+
+
+def _digest(obs: Any, reward: float, terminated: bool) -> bytes:
+    held = np.asarray(obs)
+    return blake2b(held.tobytes() + repr((reward, terminated)).encode(), digest_size=16).digest()

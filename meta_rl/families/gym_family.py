@@ -1,0 +1,391 @@
+"""Any Gymnasium environment as a task family, by declaring which of its numbers tasks differ in."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import gymnasium as gym
+from gymnasium.envs.registration import load_env_creator
+
+from meta_rl.errors import FOREIGN, InputError, hint, refuse_running_statistics, require
+from meta_rl.families.constructors import arguments_of, time_limit
+from meta_rl.families.effects import Tried, differ, middle_task, value_at
+from meta_rl.families.effects import try_parameters as try_values
+from meta_rl.families.family import Family
+from meta_rl.families.parameters import Parameter, ParameterSpace
+from meta_rl.families.physics import Change, change_model, load_mujoco
+from meta_rl.families.pinned import pinned_class
+from meta_rl.families.reading_back import read, require_kept, require_unchanged
+from meta_rl.families.rendering import prepare_rendering
+from meta_rl.families.targets import bare, is_own, kind_of, require_known_key
+from meta_rl.types import Task
+
+
+class GymFamily(Family):
+    """A family over any Gymnasium environment.
+
+        GymFamily(
+            "LunarLander-v3",
+            Parameter("gravity", Uniform(-11.9, -4.0), "m/s^2"),
+            Parameter("wind_power", Uniform(0.0, 15.0)),
+            settings={"enable_wind": True},
+        )
+
+    Where a parameter's value goes, by its ``target`` (its name, unless given):
+
+    - an argument of the environment's constructor, or ``ARGUMENT.KEY`` inside a dictionary of it;
+    - an attribute of the environment, set *while* it is constructed and reset, so that whatever is
+      derived from it there follows (not one that ``step`` changes: that is state);
+    - a field of a MuJoCo model: ``model.opt.gravity[2]``, ``model.body_mass[torso]``,
+      ``model.geom_friction`` (a vector as long as the field), ``model.geom_friction[:,0]``. What
+      MuJoCo derives follows.
+
+    ``target="argument:gravity"`` and ``target="attribute:gravity"`` say which, where an environment
+    has both. A private attribute is named in full, as ``target="attribute:_gravity"``.
+
+    Every parameter is tried at construction, at every value of a choice and at five across a range:
+    one that the environment does not have, keeps another value of, fails with, or that changes
+    neither observations nor rewards, is refused.
+
+    Args:
+        env: a registered id; a class; a function that makes a new environment at every call, whose
+            arguments are what parameters can set; or one environment, used as it is, with whatever
+            was changed in it by hand, one episode after another (not copied, and not closed).
+        parameters: what tasks differ in; none for a family of the single task ``{}``.
+        settings: further arguments, attributes or model fields, the same in all tasks.
+        wrappers: applied to every environment, the first innermost; none that keeps running
+            statistics, as ``NormalizeObservation`` does.
+        horizon: steps after which an episode is truncated, at most the environment's own limit
+            where a function sets one; the environment's own when None.
+        id: the family's; the environment's when None.
+        source: where it is defined, for people.
+        try_parameters: False if an effect shows too rarely to be seen in a few episodes. What the
+            environment keeps is read back even so.
+
+    Raises:
+        InputError: if the id or the arguments are wrong, a parameter cannot be applied, is not kept
+            or has no effect, a wrapper normalizes by running statistics, the spaces are not
+            supported or differ between tasks, or the environment has no time limit and no horizon
+            is given.
+    """
+
+    def __init__(
+        self,
+        env: str | gym.Env | Callable[..., gym.Env],
+        *parameters: Parameter,
+        settings: Mapping[str, Any] | None = None,
+        wrappers: Sequence[Callable[[gym.Env], gym.Env]] = (),
+        horizon: int | None = None,
+        id: str | None = None,
+        source: str = "",
+        try_parameters: bool = True,
+    ):
+        require(horizon is None or horizon >= 1, "horizon", "1 or more", horizon)
+        self.space, self.source = ParameterSpace(*parameters), source
+        self.episodes_at_once = 1 if isinstance(env, gym.Env) else None
+        self._env, self._wrappers = env, tuple(wrappers)
+        self._settings, self._kinds = dict(settings or {}), {}
+        self._render_modes: Sequence[str] = ()  # known once there is one to look at
+        self._limit, self._spec, self._own = horizon, None, set()
+        self._unseen: list[str] = []  # settings that the environment is not seen to know
+        self._creator = self._find_creator()
+        self._find_kinds()
+        for p in parameters:
+            if p.scale and self._kinds[p.target or p.name] == "argument":
+                raise InputError(
+                    f"parameter {p.name}: scale is for attributes and model fields; it is an "
+                    "argument."
+                )
+        sample = self._build(middle_task(self))
+        refuse_running_statistics(sample)
+        self.id = id or (sample.spec.id if sample.spec else type(sample.unwrapped).__name__)
+        limit = time_limit(sample)
+        if limit is None:
+            raise InputError(
+                f"environment: {self.id} has no time limit. Wrap it in "
+                "gymnasium.wrappers.TimeLimit, or give GymFamily a horizon."
+            )
+        self.horizon = int(limit)
+        self.observation_space, self.action_space = sample.observation_space, sample.action_space
+        self._render_modes = sample.metadata.get("render_modes") or ()
+        sample.close()
+        if not isinstance(self.observation_space, gym.spaces.Box):
+            raise InputError(
+                f"environment: expected Box observations, {self.id} has {self.observation_space}. "
+                "Wrap it: wrappers=[gymnasium.wrappers.FlattenObservation]."
+            )
+        if parameters or self._settings:
+            self._try(effects=try_parameters and bool(parameters))
+        for target in self._unseen if try_parameters else ():
+            self._require_effect_of_setting(target)
+
+    def around(self, env: str, settings: Mapping[str, Any] | None = None) -> GymFamily:
+        """A family of one task over another environment, treated as this one's are.
+
+        It has this family's wrappers and time limit, and those of its settings that the other
+        environment has.
+
+        Args:
+            env: a registered id.
+            settings: further ones of the other environment, before this family's.
+
+        Raises:
+            InputError: if the environment cannot be made, or what is given does not fit it.
+        """
+        given = dict(settings or {})
+        other = GymFamily(env, settings=given, wrappers=self._wrappers, horizon=self.horizon)
+        for target, value in self._settings.items():
+            # An environment without it cannot have it set; one given takes the place of ours.
+            if target not in given and other.has(target, value):
+                given[target] = value
+        if given == dict(settings or {}):
+            return other
+        return GymFamily(env, settings=given, wrappers=self._wrappers, horizon=self.horizon)
+
+    def has(self, target: str, value: Any) -> bool:
+        """Return whether the environment has an argument, attribute or model field to set."""
+        look = partial(self._look, {}) if inspect.isclass(self._creator) else None
+        arguments = arguments_of(self._creator)
+        try:
+            return bool(kind_of(target, [value], arguments, look, self._name()))
+        except InputError:
+            return False
+
+    @property
+    def summary(self) -> str:
+        """Whose environment it is."""
+        return f"{self._name()}, with parameters"
+
+    def make_env(self, task: Task, render_mode: str | None = None) -> gym.Env:
+        """A new environment of this task, or the one given.
+
+        Args:
+            task: of the family.
+            render_mode: Gymnasium's; ignored by environments that do not have it.
+
+        Raises:
+            InputError: if the task does not fit, or changes the spaces.
+        """
+        env = self._build(self.check_task(task), render_mode)
+        same = env.action_space == self.action_space
+        if not same or env.observation_space.shape != self.observation_space.shape:
+            raise InputError(
+                f"environment: task {dict(task)} of {self.id} has the spaces "
+                f"{env.observation_space}, {env.action_space}; expected those of the other tasks, "
+                f"{self.observation_space}, {self.action_space}. Wrap it to have the same."
+            )
+        return env
+
+    def _changes(self, task: Task) -> list[Change]:
+        """Of the settings, then of the task's parameters, with their targets as written."""
+        settings = [Change(target, value) for target, value in self._settings.items()]
+        parameters = self.space.parameters
+        return [*settings, *(Change(p.target or p.name, task[p.name], p.scale) for p in parameters)]
+
+    def _build(self, task: Task, render_mode: str | None = None) -> gym.Env:
+        env: Any
+        changes = self._changes(task)
+        if render_mode in self._render_modes and "render_mode" not in self._settings:
+            prepare_rendering()
+            changes.append(Change("render_mode", str(render_mode)))
+        env = _Borrowed(self._env) if isinstance(self._env, gym.Env) else self._make(changes)
+        if not isinstance(env, gym.Env):
+            raise InputError(
+                f"environment: expected a gymnasium.Env from {self._env}, got {env!r}."
+            )
+        if fields := self._of_kind("model", changes):
+            _set_model(env, fields)
+        for wrapper in self._wrappers:
+            env = wrapper(env)
+        if self._limit and not self._spec:
+            env = gym.wrappers.TimeLimit(env, self._limit)
+        return env
+
+    def _of_kind(self, kind: str, changes: Sequence[Change]) -> list[Change]:
+        """The changes of one kind, with bare targets."""
+        chosen = [c for c in changes if self._kinds.get(c.target) == kind]
+        return [c._replace(target=bare(c.target)) for c in chosen]
+
+    def _make(self, changes: Sequence[Change], more: Mapping[str, Any] | None = None) -> gym.Env:
+        """A new environment, with those changes that are known to be arguments or attributes.
+
+        Args:
+            changes: with their targets as written.
+            more: further arguments.
+        """
+        kwargs = {**self._arguments(changes), **(more or {})}
+        creator = self._creator
+        attributes = {c.target: c for c in self._of_kind("attribute", changes)}
+        if attributes:
+            creator = pinned_class(creator, attributes, self._own & attributes.keys())
+        try:
+            if self._spec is None:
+                return creator(**kwargs)
+            # Without its own arguments, because those given replace them one by one.
+            spec = replace(self._spec, entry_point=creator, kwargs={})
+            if self._limit:
+                kwargs = {"max_episode_steps": self._limit, **kwargs}
+            return gym.make(spec, disable_env_checker=True, **kwargs)
+        except InputError:
+            raise
+        except FOREIGN as error:
+            raise self._cannot_make(error, f" with {kwargs}" if kwargs else "") from error
+
+    def _arguments(self, changes: Sequence[Change]) -> dict[str, Any]:
+        """The constructor's arguments: those it is registered with, then what changes."""
+        kwargs: dict[str, Any] = copy.deepcopy(self._spec.kwargs) if self._spec else {}
+        arguments = self._of_kind("argument", changes)
+        for change in sorted(arguments, key=lambda c: c.target.count(".")):  # wholes before parts
+            *path, last = change.target.split(".")
+            inside = kwargs
+            for key in path:
+                inside[key] = dict(inside.get(key) or {})
+                inside = inside[key]
+            inside[last] = change.value
+        return kwargs
+
+    def _name(self) -> str:
+        return self._env if isinstance(self._env, str) else getattr(self._env, "__name__", "it")
+
+    def _find_creator(self) -> Any:
+        """The class or function that makes the environment."""
+        if isinstance(self._env, gym.Env):
+            if self.space.parameters or self._settings:
+                raise InputError(
+                    "parameters: an environment used as it is cannot be changed. Give a registered "
+                    "id or a function that makes it."
+                )
+            return None
+        if not isinstance(self._env, str):
+            if not callable(self._env):
+                raise InputError(
+                    "environment: expected a Gymnasium id, a gymnasium.Env or a function, "
+                    f"got {self._env!r}."
+                )
+            return self._env
+        try:
+            self._spec = gym.make(self._env, disable_env_checker=True).spec
+        except (gym.error.Error, SystemExit) as error:
+            near = hint(self._env, gym.registry)
+            raise InputError(f"environment: cannot make {self._env!r}: {error}{near}") from error
+        except Exception as error:  # it needs arguments, perhaps, and is registered by now
+            self._spec = gym.registry.get(self._env.rpartition(":")[2])
+            if self._spec is None:
+                raise self._cannot_make(error) from error
+        assert self._spec
+        entry_point = self._spec.entry_point
+        try:
+            return load_env_creator(entry_point) if isinstance(entry_point, str) else entry_point
+        except FOREIGN as error:
+            raise self._cannot_make(error) from error
+
+    def _cannot_make(self, error: BaseException, given: str = "") -> InputError:
+        return InputError(
+            f"environment: cannot make {self._name()!r}{given}: {type(error).__name__}: {error}"
+        )
+
+    def _find_kinds(self) -> None:
+        """Find out what every target is, and whether settings have keys that are mistyped.
+
+        Raises:
+            InputError: if the environment has nothing of a name, or two declare the same place.
+        """
+        tried: dict[str, list[Any]] = {t: [value] for t, value in self._settings.items()}
+        for p in self.space.parameters:
+            target = p.target or p.name
+            if bare(target) in [bare(known) for known in tried]:
+                raise InputError(
+                    f"parameter {p.name}: {bare(target)} is set by another parameter or setting "
+                    "too, and only one of them can act. Leave one out."
+                )
+            tried[target] = [value_at(p, n / 4) for n in range(4)]
+        arguments = arguments_of(self._creator)
+        if "render_mode" in (*arguments.named, *arguments.passed_on):
+            self._kinds["render_mode"] = "argument"
+        known = (*arguments.named, *arguments.passed_on)
+        look = partial(self._look, tried) if inspect.isclass(self._creator) else None
+        # What the constructor takes first: without it there may be no environment to look at.
+        for target in sorted(tried, key=lambda t: bare(t).split(".")[0] not in known):
+            kind = kind_of(target, tried[target], arguments, look, self._name())
+            if look and kind == "argument" and "." in bare(target):
+                given = self._arguments(self._known(tried))
+                seen = require_known_key(target, look({}), given)
+                self._unseen += [target] if target in self._settings and not seen else []
+            if look and kind == "attribute" and is_own(look({}), bare(target)):
+                self._own.add(bare(target))
+            self._kinds[target] = kind
+
+    def _known(self, tried: Mapping[str, list[Any]]) -> list[Change]:
+        """The arguments that are known so far, at one of their values."""
+        known = [t for t, kind in self._kinds.items() if kind == "argument" and t in tried]
+        return [Change(target, tried[target][len(tried[target]) // 2]) for target in known]
+
+    def _look(self, tried: Mapping[str, list[Any]], more: Mapping[str, Any]) -> Any:
+        """An environment with the arguments known so far and others, reset once, unwrapped."""
+        env = self._make(self._known(tried), more)
+        with closing(env):
+            try:
+                env.reset(seed=0)
+            except InputError:
+                raise
+            except FOREIGN as error:
+                raise InputError(
+                    f"environment: {self._name()} raised {type(error).__name__}: {error}, at its "
+                    f"first reset, with {self._arguments(self._known(tried))}. Mend the "
+                    "environment, or leave out the values it cannot have."
+                ) from error
+            return env.unwrapped
+
+    def _try(self, effects: bool) -> None:
+        """Make environments at several values, and refuse what does not arrive or act.
+
+        Raises:
+            InputError: naming the parameter or setting, and the value.
+        """
+        changes = {c.target: c for c in self._changes(middle_task(self))}
+
+        def read_all(env: gym.Env) -> dict[str, Any]:
+            return {t: read(env, self._kinds[t], bare(t)) for t in changes}
+
+        def judge(target: str, tried: Sequence[tuple[Any, Tried]]) -> None:
+            kind, name = self._kinds[target], bare(target)
+            pairs = [(asked, found.before[target]) for asked, found in tried]
+            require_kept(kind, name, changes[target].scale, pairs)
+            for _, found in tried if kind != "argument" else ():
+                require_unchanged(name, found.before[target], found.after[target])
+
+        middle = try_values(self, read_all, judge, effects=effects)
+        for target, value in self._settings.items():
+            judge(target, [(value, middle)])
+
+    def _require_effect_of_setting(self, target: str) -> None:
+        """Refuse a key inside a dictionary that nothing shows the environment to know."""
+        without = copy.copy(self)
+        without._settings = {t: v for t, v in self._settings.items() if t != target}
+        if not differ(self, without, middle_task(self)):
+            raise InputError(
+                f"settings: {target} changes neither observations nor rewards of {self.id}. "
+                "Check its name; if it acts only rarely, give try_parameters=False."
+            )
+
+
+def _set_model(env: gym.Env, changes: Sequence[Change]) -> None:
+    """Write MuJoCo model fields and what MuJoCo derives from them."""
+    model: Any = getattr(env.unwrapped, "model", None)
+    if model is None or not isinstance(model, load_mujoco().MjModel):
+        target = changes[0].target
+        raise InputError(f"environment: {env.unwrapped} has no MuJoCo model for {target}.")
+    change_model(model, changes)
+
+
+class _Borrowed(gym.Wrapper):
+    """A caller's own environment: closing it is the caller's business."""
+
+    def close(self) -> None:
+        pass

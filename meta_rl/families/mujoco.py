@@ -1,0 +1,174 @@
+"""The MuJoCo backend: Gymnasium's v5 robots stepped by MuJoCo's own thread pool."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from operator import attrgetter
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+
+from meta_rl.errors import require
+from meta_rl.families.parameters import Parameter
+from meta_rl.families.physics import Change, change_model, changes_of, field_of, load_mujoco
+from meta_rl.families.robots import ROBOTS, ContactForces
+from meta_rl.types import Step, Task
+
+Reward = Callable[[Mapping[str, Any], Mapping[str, Any]], Any]
+"""Gymnasium's ``info`` of a step and the task to the reward.
+
+The entries are numbers for one environment; for a batch info's are ``(M, B)`` and the task's
+``(M, 1)``.
+"""
+
+
+class MuJoCoVec:
+    """M tasks x B episodes of a robot in lockstep, on all cores.
+
+    Equal to Gymnasium's environment from the same state. A row that terminated stands still until
+    the next reset.
+
+    Args:
+        env: the Gymnasium environment that gives the model and its settings.
+        num_tasks: M.
+        episodes: B.
+        horizon: steps after which every row is truncated.
+        reward: of info and tasks.
+        parameters: of the tasks; those with a target ``model.FIELD`` change the physics; see
+            :func:`meta_rl.families.physics.change_model`.
+        device: where observations and rewards go.
+        dtype: theirs.
+
+    Raises:
+        InputError: if MuJoCo is missing or has no batches, or the robot is not one of ROBOTS.
+    """
+
+    occupies_cores = True
+
+    def __init__(
+        self,
+        env: gym.Env,
+        num_tasks: int,
+        episodes: int,
+        *,
+        horizon: int,
+        reward: Reward,
+        parameters: Sequence[Parameter],
+        device: torch.device | str,
+        dtype: torch.dtype,
+    ):
+        spec, inside = env.spec, env.unwrapped
+        name = spec.id if spec else type(inside).__name__
+        require(name in ROBOTS, "robot", f"one of {', '.join(ROBOTS)}", name)
+        self.rows, self.horizon = (num_tasks, episodes), horizon
+        self._reward, self._device, self._dtype = reward, device, dtype
+        # Converting while copying once is cheaper than asking torch to.
+        self._precision = torch.empty(0, dtype=dtype).numpy().dtype
+        self._parameters = parameters
+        self._model, self._substeps, self._seconds = attrgetter("model", "frame_skip", "dt")(inside)
+        settings = inspect.signature(type(inside)).parameters.items()
+        self._settings = {key: own.default for key, own in settings} | (spec.kwargs if spec else {})
+        self._terminates = self._settings.get("terminate_when_unhealthy", False)
+        self._none = torch.zeros(self.rows, dtype=torch.bool, device=device)
+        self._all = torch.ones(self.rows, dtype=torch.bool, device=device)
+        self._robot_type = ROBOTS[name]
+        self._open()
+
+    def _open(self) -> None:
+        model, settings = self._model, self._settings
+        count = self.rows[0] * self.rows[1]
+        contact = settings.get("include_cfrc_ext_in_observation", False)
+        contact = bool(contact or settings.get("contact_cost_weight", 0.0))
+        # Contact forces are read from the row's own MjData; otherwise one for each thread will do.
+        self._batch: Any = load_mujoco("mujoco.batch").Batch(model, count, persistent=contact)
+        self._contact = ContactForces(self._batch) if contact else None
+        forces = self._contact.values if self._contact else np.zeros((count, model.nbody, 6))
+        self._robot: Any = self._robot_type(self._batch, settings, forces)
+        self._tasks: list[Task] = []
+
+    def reset(self, tasks: Sequence[Task], seed: int) -> Tensor:
+        """Start every row of the tasks, as Gymnasium draws states; returns obs ``(M, B, O)``.
+
+        Raises:
+            InputError: unless there are M tasks.
+        """
+        require(len(tasks) == self.rows[0], "tasks", f"{self.rows[0]} of them", len(tasks))
+        if self._batch is None:
+            self._open()
+        if list(tasks) != self._tasks:
+            self._set_tasks(tasks)
+        return self.set_state(*self._robot.initial_state(np.random.default_rng(seed)))
+
+    def set_state(self, qpos: ArrayLike, qvel: ArrayLike) -> Tensor:
+        """Start every row in this state, ``(M * B, *)`` or ``(M, B, *)``; returns obs."""
+        batch = self._batch
+        batch.reset(stage=0)
+        for field, value in ((batch.qpos, qpos), (batch.qvel, qvel)):
+            field[:] = np.reshape(value, field.shape)
+        batch.forward()
+        if self._contact is not None:
+            self._contact.clear()
+        self._time, self._position = 0, self._robot.position()
+        self._running = np.ones(batch.nsim, dtype=np.bool_)
+        return self._observe()
+
+    def step(self, action: Tensor) -> Step:
+        """Advance every row that has not terminated by one step."""
+        self._time += 1
+        # Single environments get float32 as well, and take the control cost of that.
+        actions = action.cpu().numpy().astype(np.float32).reshape(self._robot.ctrl.shape)
+        self._simulate(actions)
+        before, self._position = self._position, self._robot.position()
+        healthy = self._robot.healthy()
+        info = self._robot.info(actions, (self._position - before) / self._seconds, healthy)
+        reward = self._reward({k: v.reshape(self.rows) for k, v in info.items()}, self._columns)
+        if self._terminates:
+            self._running &= healthy
+            terminated = torch.from_numpy(~self._running).reshape(self.rows).to(self._device)
+        else:
+            terminated = self._none
+        truncated = self._all if self._time >= self.horizon else self._none
+        return Step(self._observe(), self._tensor(reward), terminated, truncated)
+
+    def close(self) -> None:
+        """Free the simulations."""
+        self._batch = self._robot = self._contact = None
+
+    def _simulate(self, actions: NDArray[np.float32]) -> None:
+        self._robot.ctrl[:] = actions
+        ids = None if self._running.all() else np.flatnonzero(self._running)
+        if ids is None or len(ids):
+            self._batch.step(ids, nstep=self._substeps)
+            if self._contact is not None:
+                self._contact.update(ids)
+
+    def _set_tasks(self, tasks: Sequence[Task]) -> None:
+        columns = {name: np.array([task[name] for task in tasks]) for name in tasks[0]}
+        self._columns = {name: values[:, None] for name, values in columns.items()}
+        changes = [changes_of(self._parameters, task) for task in tasks]
+        if changes[0]:
+            self._set_physics(changes)
+        self._tasks = list(tasks)
+
+    def _set_physics(self, changes: Sequence[Sequence[Change]]) -> None:
+        models = [copy.copy(self._model) for _ in changes]
+        for model, own in zip(models, changes, strict=True):
+            change_model(model, own)
+        for name in {field_of(target) for target, _, _ in changes[0]}:
+            values = np.stack([attrgetter(name)(model) for model in models])
+            field = self._batch.expand(name)
+            field[:] = values.repeat(self.rows[1], axis=0).reshape(field.shape)
+        self._batch.set_const()
+
+    def _observe(self) -> Tensor:
+        observation = np.concatenate(self._robot.observation(), axis=1, dtype=self._precision)
+        return self._tensor(observation.reshape(*self.rows, -1))
+
+    def _tensor(self, values: NDArray[np.floating]) -> Tensor:
+        return torch.from_numpy(values).to(self._device, self._dtype)

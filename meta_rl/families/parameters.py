@@ -1,0 +1,210 @@
+"""Task parameters: names, distributions and units declared once, then sampled, checked, parsed."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from meta_rl.errors import InputError, hint, require
+from meta_rl.families.distributions import ValueDistribution, check_distribution, lookup
+from meta_rl.types import Task, Value
+
+SPLITS = ("in-distribution", "extrapolation")
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One value (or a vector of them) that tasks differ in.
+
+    Args:
+        name: as tasks and the command line call it.
+        distribution: of each entry in meta-training; entries are independent.
+        unit: of the value, for people.
+        size: entries of a vector; None for a single value.
+        extrapolation: a wider distribution for tasks outside the training range.
+        target: where a ``GymFamily`` puts it; see there. The name when empty.
+        scale: multiply what is there instead of replacing it.
+    """
+
+    name: str
+    distribution: ValueDistribution
+    unit: str = ""
+    size: int | None = None
+    extrapolation: ValueDistribution | None = None
+    target: str = ""
+    scale: bool = False
+
+    def __post_init__(self) -> None:
+        what = f"parameter {self.name}"
+        require(self.name.isidentifier(), what, "an identifier as its name", self.name)
+        require(self.size is None or self.size >= 1, what, "a size of 1 or more", self.size)
+        check_distribution(what, self.distribution)
+        if self.extrapolation is not None:
+            check_distribution(what, self.extrapolation)
+            reached = (self.extrapolation.at(n / 100) for n in range(100))
+            beyond = any(not lookup(self.distribution, value) for value in reached)
+            require(beyond, what, "an extrapolation beyond its distribution", self.extrapolation)
+
+    def check(self, value: object) -> Value:
+        """The value as the distribution writes it; a tuple for a vector.
+
+        Raises:
+            InputError: unless it has the right size and every entry is possible.
+        """
+        entries = list(np.ravel(np.asarray(value, dtype=object)))
+        found = [value for entry in entries for value in self._lookup(entry)]
+        if not len(entries) == len(found) == (self.size or 1):
+            unit = f" {self.unit}" if self.unit else ""
+            raise InputError(
+                f"task parameter {self.name}: expected {self.expected()}{unit}, got {value!r}."
+            )
+        return found[0] if self.size is None else tuple(found)  # type: ignore[return-value]
+
+    def expected(self) -> str:
+        """What a value has to be, for people."""
+        wider = f", or to extrapolate {self.extrapolation}" if self.extrapolation else ""
+        count = "" if self.size is None else f"{self.size} numbers, each "
+        return f"{count}{self.distribution}{wider}"
+
+    def in_distribution(self, value: Value) -> bool:
+        """Whether training can draw this value."""
+        entries = value if isinstance(value, tuple) else (value,)
+        return all(lookup(self.distribution, entry) for entry in entries)
+
+    def _lookup(self, entry: object) -> list[float | int | str | None]:
+        found = lookup(self.distribution, entry)
+        if not found and self.extrapolation is not None:
+            found = lookup(self.extrapolation, entry)
+        return found
+
+
+class ParameterSpace:
+    """The parameters of a family, in the order they are sampled and shown."""
+
+    def __init__(self, *parameters: Parameter):
+        self.parameters = parameters
+        names = [parameter.name for parameter in parameters]
+        require(len(set(names)) == len(names), "parameters", "different names", names)
+
+    def sample(self, n: int, seed: int, split: str = "in-distribution") -> list[Task]:
+        """Draw n tasks, every entry independent; equal seeds give equal tasks everywhere.
+
+        Args:
+            n: how many.
+            seed: of the draw.
+            split: ``extrapolation`` draws from the wider distributions, every task with at least
+                one parameter outside its training range.
+
+        Raises:
+            InputError: on another split, or if no parameter declares an extrapolation.
+        """
+        require(split in SPLITS, "split", f"one of {', '.join(SPLITS)}", split)
+        wide = split == "extrapolation"
+        if wide and not any(parameter.extrapolation for parameter in self.parameters):
+            raise InputError(f"split: none of {self._names()} declares an extrapolation.")
+        entries = sum(parameter.size or 1 for parameter in self.parameters)
+        generator = np.random.default_rng(seed)
+        tasks: list[Task] = []
+        while len(tasks) < n:
+            rows = generator.random((n, entries)).tolist()
+            drawn = [self._named(iter(row), wide) for row in rows]
+            tasks += [task for task in drawn if not (wide and self.in_distribution(task))]
+        return tasks[:n]
+
+    def in_distribution(self, task: Task) -> bool:
+        """Whether training can draw this task."""
+        return all(p.in_distribution(task[p.name]) for p in self.parameters)
+
+    def check(self, task: Mapping[str, object]) -> Task:
+        """The task with every value as its distribution writes it.
+
+        Raises:
+            InputError: on an unknown, missing or impossible parameter.
+        """
+        known = {parameter.name: parameter for parameter in self.parameters}
+        if not isinstance(task, Mapping):
+            raise InputError(
+                f"task: expected a dictionary of the parameters {self._names()}, got {task!r}."
+            )
+        for name in task:
+            if name not in known:
+                expected = f"task: expected parameters {self._names()}, got {name!r}."
+                raise InputError(expected + hint(str(name), known))
+        missing = [name for name in known if name not in task]
+        if missing:
+            raise InputError(f"task: missing {', '.join(missing)}; expected {self._names()}.")
+        return {name: parameter.check(task[name]) for name, parameter in known.items()}
+
+    def parse(self, text: str) -> Task:
+        """A task from the command line: ``goal=0.3,-0.2`` or ``gravity=9.8,length=0.7``.
+
+        Raises:
+            InputError: where the text or the task does not fit.
+        """
+        return self.check(parse_task(text))
+
+    def to_json(self, tasks: Sequence[Task]) -> str:
+        """Tasks as a JSON list, one line each."""
+        return "[" + ",\n ".join(json.dumps(self.check(task)) for task in tasks) + "]\n"
+
+    def from_json(self, text: str) -> list[Task]:
+        """The tasks that :meth:`to_json` wrote, equal to the last bit.
+
+        Raises:
+            InputError: if it is not such a list or a task does not fit.
+        """
+        try:
+            tasks = json.loads(text, object_pairs_hook=_different_names)
+        except InputError:
+            raise
+        except (ValueError, RecursionError) as error:
+            raise InputError(f"tasks: expected a JSON list, got {error}.") from None
+        if not isinstance(tasks, list) or not all(isinstance(task, dict) for task in tasks):
+            raise InputError(f"tasks: expected a JSON list of objects, got {text[:60]!r}.")
+        return [self.check(task) for task in tasks]
+
+    def _named(self, quantiles: Iterator[float], wide: bool) -> Task:
+        task: dict[str, Value] = {}
+        for p in self.parameters:
+            distribution = p.extrapolation if wide and p.extrapolation else p.distribution
+            entries = tuple(distribution.at(next(quantiles)) for _ in range(p.size or 1))
+            task[p.name] = entries[0] if p.size is None else entries  # type: ignore[assignment]
+        return task
+
+    def _names(self) -> str:
+        return ", ".join(parameter.name for parameter in self.parameters) or "none"
+
+
+def _different_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object; of a name given twice Python would keep the last value and say nothing."""
+    for name, count in Counter(name for name, _ in pairs).items():
+        require(
+            count == 1, f"task parameter {name}", "one value", [v for n, v in pairs if n == name]
+        )
+    return dict(pairs)
+
+
+def parse_task(text: str) -> dict[str, Any]:
+    """A task's values, yet unchecked, from the command line: ``goal=0.3,-0.2`` or ``user=12``.
+
+    Entries without a name continue the vector before them.
+
+    Raises:
+        InputError: where the text does not have this form.
+    """
+    values: dict[str, list[str]] = {}
+    name = ""
+    for part in text.split(","):
+        head, equals, tail = (piece.strip() for piece in part.rpartition("="))
+        if equals:
+            name = head
+            require(name not in values, f"task parameter {name}", "one value", text)
+        if not name or not tail:
+            raise InputError(f"task: expected NAME=VALUE[,VALUE...], got {text!r}.")
+        values.setdefault(name, []).append(tail)
+    return {n: v[0] if len(v) == 1 else tuple(v) for n, v in values.items()}

@@ -1,0 +1,141 @@
+"""One environment among many: what it returns is checked, and what is wrong is named."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+
+from meta_rl.errors import FOREIGN, InputError
+from meta_rl.storage.reading import reason, shortened
+from meta_rl.types import Task
+
+NUMBERS = "biuf"
+"""Kinds of numpy's types that are real numbers."""
+
+
+class Row(gym.Wrapper):
+    """One row: stands still once it has finished, and says where an environment failed.
+
+    Args:
+        env: of the task.
+        task: named where the environment fails.
+    """
+
+    def __init__(self, env: gym.Env, task: Task):
+        super().__init__(env)
+        self._task, self._time, self._seed = task, 0, 0
+        self._finished, self._last = False, None
+        self.info: dict[str, Any] = {}  # of the last step
+
+    def start(self, seed: int | None) -> tuple:
+        """Begin an episode.
+
+        Raises:
+            InputError: if the environment raises, or returns what Gymnasium's do not.
+        """
+        self._time, self._seed, self._finished = 0, seed, False
+        obs, info = self._try(lambda: self.env.reset(seed=seed), "reset", 2)
+        self.info = self._info(info, "reset")
+        self._last = self._observation(obs, "reset")
+        return self._last, 0.0, False, False
+
+    def advance(self, action: Any) -> tuple:
+        """Step, unless the episode is over.
+
+        Raises:
+            InputError: as :meth:`start`.
+        """
+        if self._finished:
+            return self._last, 0.0, False, False
+        self._time += 1
+        when = f"step {self._time}"
+        obs, reward, *ends, info = self._try(lambda: self.env.step(action), when, 5)
+        self.info = self._info(info, when)
+        number = self._reward(reward, when)
+        terminated, truncated = (self._flag(end, when) for end in ends)
+        self._last = self._observation(obs, when)
+        self._finished = terminated or truncated
+        return self._last, number, terminated, truncated
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
+        """Begin an episode, as Gymnasium's environments do; raises as :meth:`start`."""
+        return self.start(seed)[0], self.info
+
+    def step(self, action: Any) -> Any:
+        """Step, as Gymnasium's environments do; raises as :meth:`start`."""
+        return *self.advance(action), self.info
+
+    def _try(self, call: Callable[[], Any], when: str, count: int) -> tuple:
+        try:
+            answer = call()
+        except InputError:
+            raise
+        except FOREIGN as error:
+            raise self._fault(f"raised {type(error).__name__}: {error}", when) from error
+        if not isinstance(answer, tuple | list) or len(answer) != count:
+            several = isinstance(answer, tuple | list)
+            got = f"{len(answer)} values" if several else f"a {type(answer).__name__}"
+            expected = "observation and info" if count == 2 else "the 5 values of Gymnasium's step"
+            raise self._fault(f"returned {got}, expected {expected}", when)
+        return tuple(answer)
+
+    def _info(self, info: Any, when: str) -> dict[str, Any]:
+        if not isinstance(info, dict):
+            raise self._fault(f"returned {shortened(info)} as info, expected a dict", when)
+        return info
+
+    def _reward(self, reward: Any, when: str) -> float:
+        number = self._array(reward, "reward", when)
+        if number.size != 1:
+            got = f"returned the reward {shortened(reward)}, expected a number"
+            raise self._fault(got, when)
+        return float(number.reshape(()))
+
+    def _flag(self, end: Any, when: str) -> bool:
+        if type(end) is bool:
+            return end
+        flag = self._array(end, "end", when)
+        if flag.size != 1:
+            got = f"returned the end {shortened(end)}, expected True or False"
+            raise self._fault(got, when)
+        return bool(flag.reshape(()))
+
+    def _observation(self, obs: Any, when: str) -> np.ndarray:
+        space, given = self.env.observation_space, self._array(obs, "observation", when)
+        if given.shape != space.shape:
+            got = f"returned an observation {given.shape}, expected {space.shape}"
+            raise self._fault(got, when)
+        if given.dtype == space.dtype:
+            return given.copy()  # the environment may write into it again
+        with np.errstate(over="ignore", invalid="ignore"):
+            held = given.astype(space.dtype)
+        whole = np.issubdtype(space.dtype, np.integer)
+        if not np.isfinite(held).all() or (whole and not np.array_equal(held, given)):
+            raise self._fault(f"returned an observation that {space.dtype} cannot hold", when)
+        return held
+
+    def _array(self, value: Any, what: str, when: str) -> np.ndarray:
+        """A value as an array of real, finite numbers."""
+        expected = "numbers" if what == "observation" else "a number"
+        try:
+            array = np.asarray(value)
+            if array.dtype == object:  # as a list of arrays of one number may be
+                array = array.astype(float)
+        except Exception as error:  # a value of any class may raise what it likes
+            got = f"returned the {what} {shortened(value)}, expected {expected} ({reason(error)})"
+            raise self._fault(got, when) from error
+        if array.dtype.kind not in NUMBERS:
+            told = repr(value) if isinstance(value, str) else value
+            raise self._fault(f"returned the {what} {shortened(told)}, expected {expected}", when)
+        if not np.isfinite(array).all():
+            raise self._fault(f"returned a {what} that is NaN or infinite", when)
+        return array
+
+    def _fault(self, what: str, when: str) -> InputError:
+        return InputError(
+            f"environment: {self.env.unwrapped} {what}, at {when} of task {dict(self._task)}, "
+            f"seed {self._seed}. Mend the environment or narrow its parameter ranges."
+        )

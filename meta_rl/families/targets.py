@@ -1,0 +1,141 @@
+"""Where a parameter or setting goes: an argument, an attribute or a field of a MuJoCo model."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from meta_rl.errors import InputError
+from meta_rl.families.constructors import Arguments
+from meta_rl.families.physics import MODEL_FIELD
+from meta_rl.families.values import is_kept, is_plain
+
+MAKE_ARGUMENTS = ("render_mode", "max_episode_steps")  # of gymnasium.make itself
+SAID = re.compile(r"(argument|attribute):")
+
+Look = Callable[[Mapping[str, Any]], Any]
+"""Makes an environment with these further arguments, resets it, and returns it unwrapped."""
+
+
+def bare(target: str) -> str:
+    """A target without its ``argument:`` or ``attribute:``."""
+    return SAID.sub("", target, count=1) if SAID.match(target) else target
+
+
+def kind_of(
+    target: str, values: Sequence[Any], arguments: Arguments, look: Look | None, environment: str
+) -> str:
+    """``argument``, ``attribute`` or ``model``.
+
+    A name in the constructor's own signature is an argument. One that only ``**kwargs`` could pass
+    on to a base class is tried, where there is an attribute of this name too: it is an argument if
+    the attribute follows it.
+
+    Args:
+        target: of a parameter, or a name in the settings.
+        values: some that it will have.
+        arguments: of what makes the environment.
+        look: at an environment; None where a function makes it, which has arguments only.
+        environment: its name, for messages.
+
+    Raises:
+        InputError: if the environment has nothing of this name, or it cannot be told which is
+            meant.
+    """
+    said, name = (SAID.match(target) or [""])[0].rstrip(":"), bare(target)
+    head = name.split(".")[0]
+    if not said and MODEL_FIELD.match(name):
+        return "model"
+    named = head in (*arguments.named, *MAKE_ARGUMENTS)
+    if said != "attribute" and (named or (said == "argument" and arguments.any_name)):
+        return "argument"
+    passed_on = head in arguments.passed_on and said != "attribute"
+    if said == "argument" or look is None:
+        if passed_on:
+            return "argument"
+        raise _nothing(target, environment, arguments, [])
+    attributes = dir(look({}))
+    if name not in attributes or (name.startswith("__") and name.endswith("__")):
+        if passed_on:
+            return "argument"
+        raise _nothing(target, environment, arguments, attributes)
+    if passed_on:
+        return _follows(name, values, look, environment)
+    return "attribute"
+
+
+def require_known_key(target: str, environment: Any, given: Mapping[str, Any]) -> bool:
+    """Refuse a key that looks mistyped inside a dictionary that the environment keeps.
+
+    Args:
+        target: ``ARGUMENT.KEY``.
+        environment: unwrapped, made without this target.
+        given: the arguments that it was made with.
+
+    Returns:
+        Whether the environment is seen to know the key.
+
+    Raises:
+        InputError: if it is seen to have a similar key and not this one.
+    """
+    head, *path, last = bare(target).split(".")
+    held, passed = getattr(environment, head, None), given.get(head)
+    merged = isinstance(held, Mapping) and set(held) > set(passed or {})  # with defaults
+    for key in path:
+        held = held.get(key) if isinstance(held, Mapping) else None
+    if not merged or not isinstance(held, Mapping):
+        return False
+    near = difflib.get_close_matches(last, [str(key) for key in held], 1)
+    if last not in held and near:
+        raise InputError(
+            f"parameter {target}: {head} of the environment has no {last!r}. "
+            f"Did you mean {near[0]!r}?"
+        )
+    return last in held
+
+
+def _follows(name: str, values: Sequence[Any], look: Look, environment: str) -> str:
+    """Whether an argument that ``**kwargs`` takes is what sets the attribute of the same name."""
+    before = getattr(look({}), name)
+    for value in values:
+        try:
+            after = getattr(look({name: value}), name)
+        except InputError:  # the base class never hears of it: it is refused as unknown
+            return "attribute"
+        if is_plain(after) and (not is_plain(before) or not is_kept(after, before)):
+            return "argument"
+        if is_plain(before) and is_plain(value) and not is_kept(before, value):
+            raise InputError(
+                f"parameter {name}: {environment} takes an argument {name} through **kwargs, and "
+                f"its attribute {name} does not follow it. Say which is meant: "
+                f"target='argument:{name}' or target='attribute:{name}'."
+            )
+    return "argument"
+
+
+def _nothing(
+    target: str, environment: str, arguments: Arguments, attributes: Sequence[str]
+) -> InputError:
+    name = bare(target)
+    shown = [attribute for attribute in attributes if not attribute.startswith("_")]
+    known = [*arguments.named, *arguments.passed_on, *shown]
+    near = ", ".join(difflib.get_close_matches(name, known, 3)) or ", ".join(arguments.named)
+    more = ""
+    if f"_{name}" in attributes:
+        more = f" It has a private attribute: target='attribute:_{name}' takes that."
+    elif arguments.any_name:
+        more = f" It takes **kwargs: target='argument:{name}' passes it on."
+    return InputError(
+        f"parameter {target}: {environment} has no argument, attribute or model field of this "
+        f"name. The nearest it has: {near or 'none'}.{more}"
+    )
+
+
+def is_own(environment: Any, name: str) -> bool:
+    """Whether the attribute is assigned to instances; else the class alone has it."""
+    # A property passes through its setter.
+    descriptor = inspect.getattr_static(type(environment), name, None)
+    return name in vars(environment) or hasattr(type(descriptor), "__set__")

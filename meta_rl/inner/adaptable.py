@@ -1,0 +1,189 @@
+"""Which networks the core can adapt: any module whose output is a function of its parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, grad
+from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.modules.dropout import _DropoutNd
+from torch.nn.parameter import is_lazy
+
+from meta_rl.errors import InputError
+from meta_rl.inner.core import InnerLoop
+from meta_rl.inner.search import Search
+from meta_rl.tasks import over_tasks
+from meta_rl.types import Meta, Problem
+
+LOOP = "tasks_at_once=1 (--inner.tasks-at-once 1)"
+REPLACE = "replace the layer by one of plain tensor operations, or see docs/gotchas.md"
+
+
+def check_adaptable(
+    network: nn.Module, inputs: Tensor | None = None, *, tasks_at_once: int | None = None
+) -> None:
+    """Refuse a module that cannot be called with M sets of parameters side by side.
+
+    Parameters that two layers share are fine: they adapt as one. Frozen ones
+    (``requires_grad=False``) stay as they are, in the inner loop and in the outer.
+
+    Args:
+        network: called with parameters from outside, by ``torch.func.functional_call``.
+        inputs: of one task, for a trial: the module is called and differentiated with them, for two
+            tasks at once. Without them only what the module's type tells is checked.
+        tasks_at_once: how the two tasks are walked, as :func:`meta_rl.tasks.over_tasks` does.
+
+    Raises:
+        InputError: naming the layer, and what to do.
+    """
+    if isinstance(network, torch.jit.ScriptModule):
+        raise _refused(
+            "network", "a module that is not compiled", "a ScriptModule", "pass its source"
+        )
+    for name, value in (*network.named_parameters(), *network.named_buffers()):
+        if is_lazy(value):
+            raise _refused(
+                name, "a tensor of known shape", "a lazy one", "call the network once on a batch"
+            )
+    if not any(parameter.requires_grad for parameter in network.parameters()):
+        raise _refused("network", "parameters to adapt", "none", "give it a layer that learns")
+    for name, module in network.named_modules():
+        _check_layer(name or "network", module)
+    if inputs is not None:
+        _try(network, inputs, tasks_at_once)
+
+
+def check_runs(
+    problem: Problem, inner: InnerLoop | Search, meta: Meta, differentiates: bool
+) -> None:
+    """Refuse a network that does not run as a learner runs it: a trial on a made-up batch.
+
+    Two tasks act (or are scored), adapt by one inner step, and give the meta-gradient.
+
+    Args:
+        problem: of the network.
+        inner: the inner loop, with its ``tasks_at_once`` and ``first_order``.
+        meta: where it starts.
+        differentiates: whether the outer step differentiates through the inner loop.
+
+    Raises:
+        InputError: with the first error, and the settings that it runs with, if any.
+    """
+
+    def run(inner: InnerLoop | Search) -> None:
+        with torch.no_grad():  # as data are collected; some layers then take other ways
+            batch = problem.made_up_batch(inner.adapt(meta, [], 2))
+            if isinstance(inner, InnerLoop):
+                problem.made_up_batch(inner.adapt(meta, [batch], 2))
+        if isinstance(inner, InnerLoop) and differentiates:
+            with torch.enable_grad():
+                inner.share(meta, [batch, batch], 2)
+
+    try:
+        run(inner)
+    except InputError:
+        raise
+    except Exception as error:  # whatever a person's module raises
+        raise _refused(
+            "network",
+            "a module that runs and differentiates for two tasks as the settings say",
+            f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}",
+            _remedy(inner, run),
+        ) from error
+
+
+def _remedy(inner: InnerLoop | Search, run: Callable[[Any], None]) -> str:
+    """The first of some other settings that a network runs with, else general advice."""
+    if not isinstance(inner, InnerLoop):
+        return REPLACE
+    for told, other in (
+        (LOOP, replace(inner, tasks_at_once=1)),
+        ("first_order=True (--inner.first-order)", replace(inner, first_order=True)),
+        (f"first_order=True and {LOOP}", replace(inner, first_order=True, tasks_at_once=1)),
+    ):
+        if _works(lambda other=other: run(other)):
+            return f"set {told}, with which it runs"
+    return REPLACE
+
+
+def _works(trial: Callable[[], None]) -> bool:
+    try:
+        trial()
+    except Exception:  # whatever a person's module raises: why it fails has been told
+        return False
+    return True
+
+
+def _check_layer(name: str, layer: nn.Module) -> None:
+    if not layer.training:
+        return
+    kind = type(layer).__name__
+    if isinstance(layer, _NormBase) and layer.track_running_stats:
+        raise _refused(
+            name,
+            "normalization by the current batch alone",
+            f"{kind} with running statistics, which all tasks would overwrite",
+            f"{kind}(..., track_running_stats=False), or .eval() to keep the statistics it has",
+        )
+    rate = getattr(layer, "p" if isinstance(layer, _DropoutNd) else "dropout", 0.0)
+    random = isinstance(rate, float) and rate > 0.0
+    if random or isinstance(layer, nn.RReLU | nn.FractionalMaxPool2d | nn.FractionalMaxPool3d):
+        raise _refused(
+            name,
+            "an output that its parameters and inputs determine",
+            f"{kind} in training mode, which draws from a global generator",
+            "leave the layer out, or call .eval() on it",
+        )
+
+
+def _try(network: nn.Module, inputs: Tensor, tasks_at_once: int | None) -> None:
+    """Call and differentiate it for two tasks; its buffers are put back if it changed them."""
+    learned = (item for item in network.named_parameters() if item[1].requires_grad)
+    params = {name: value.detach() for name, value in learned}
+    before = {name: value.clone() for name, value in network.named_buffers()}
+    pair = torch.stack([inputs, inputs])
+    two = {name: torch.stack([value, value]) for name, value in params.items()}
+
+    def output(params: dict[str, Tensor], inputs: Tensor) -> Tensor:
+        return functional_call(network, params, (inputs,)).sum()
+
+    def run(tasks_at_once: int | None) -> None:
+        with torch.no_grad():  # as adapting does: some layers then take other ways
+            over_tasks(output, (0, 0), tasks_at_once)(two, pair)
+            over_tasks(grad(output), (0, 0), tasks_at_once)(two, pair)
+
+    try:
+        with torch.no_grad():
+            functional_call(network, params, (inputs,))
+        changed = [
+            name for name, value in network.named_buffers() if not torch.equal(value, before[name])
+        ]
+        if not changed:
+            run(tasks_at_once)
+    except RuntimeError as error:
+        vmap = "" if tasks_at_once == 1 else " under vmap"
+        looped = tasks_at_once != 1 and _works(lambda: run(1))
+        raise _refused(
+            "network",
+            f"a module that runs and differentiates on inputs {tuple(inputs.shape)}{vmap}",
+            f"{type(error).__name__}: {str(error).splitlines()[0]}",
+            f"set {LOOP}, with which it runs" if looped else REPLACE,
+        ) from error
+    if changed:
+        with torch.no_grad():
+            for name, value in network.named_buffers():
+                value.copy_(before[name])
+        raise _refused(
+            changed[0],
+            "buffers that a call leaves as they are",
+            "one that it changes",
+            "leave that layer out, or call .eval() on it",
+        )
+
+
+def _refused(what: str, expected: str, got: str, do: str) -> InputError:
+    return InputError(f"{what}: expected {expected}, got {got}. What to do: {do}.")

@@ -1,0 +1,162 @@
+"""The inner and the outer loop, once, for every algorithm and both kinds of data.
+
+Finn et al. 2017, "Model-Agnostic Meta-Learning for Fast Adaptation of Deep Networks", with a
+general inner update rule. For tasks m = 1..M with support data D[m, 0..K-1] and query data Q[m]:
+
+    phi[m, 0]   = theta
+    phi[m, k+1] = rule(phi[m, k], grad loss(phi[m, k], D[m, k]))        inner loop
+    outer(theta, rule) = mean_m loss(phi[m, K], Q[m])                   outer loss
+
+An objective supplies ``loss(params_of_one_task, batch_of_one_task) -> scalar`` and nothing more;
+all M tasks are one leading tensor dimension (:mod:`meta_rl.tasks`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial, reduce
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_leaves, tree_map
+
+from meta_rl import parallel
+from meta_rl.inner.recording import Recorded
+from meta_rl.inner.rules import Rule
+from meta_rl.tasks import expand, in_parts, num_tasks, over_tasks, unflatten_like
+from meta_rl.types import Meta, Params
+
+Loss = Callable[[Params, Any], Tensor]
+"""``loss(params, batch)`` of one task; a scalar."""
+
+Objective = Callable[[Sequence[Params], Sequence[Any], Any], Tensor]
+"""``objective([phi[0], ..., phi[K]], supports, query)`` of one task; a scalar."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class InnerLoop:
+    """How one task is learned: the loss, the update rule, and how the M tasks are walked.
+
+    ``outer_loss`` is the loss on query data, where it is not the one that is adapted on.
+    ``exploration_loss(phi_k, support_k, query)`` joins it for every inner step k, where the support
+    data depend on the parameters that sampled them and the outer loop is to answer for that.
+    ``recorded`` runs the meta-gradient as :class:`meta_rl.inner.recording.Recorded`.
+    """
+
+    loss: Loss
+    rule: Rule
+    outer_loss: Loss | None = None
+    exploration_loss: Callable[[Params, Any, Any], Tensor] | None = None
+    first_order: bool = False
+    tasks_at_once: int | None = None
+    recorded: bool = False
+
+    def walk(self, meta: Meta, supports: Sequence[Any]) -> Iterator[Params]:
+        """One task's phi after 0..K steps."""
+        phi, state = self.rule.begin(meta.theta), self.rule.start(meta.theta)
+        yield phi
+        for k, support in enumerate(supports):
+            at = tree_map(Tensor.detach, phi) if self.first_order else phi
+            moving = {name: at[name] for name in self.rule.adapts(at)}
+            gradient, loss = torch.func.grad_and_value(
+                lambda part, at=at, support=support: self.loss({**at, **part}, support)
+            )(moving)
+            phi, state = self.rule.step(meta.rule, k, phi, gradient, loss, state)
+            yield phi
+
+    def adapt(
+        self, meta: Meta, supports: Sequence[Any], num_tasks: int, *, own_meta: bool = False
+    ) -> Params:
+        """Every task's phi[K], the parameters after one inner step on each of the K supports.
+
+        A pure function of its arguments, differentiable in ``meta``. Sampling, the outer gradient,
+        curvature products, line searches, evaluation and deployment all call this.
+
+        Args:
+            meta: what the outer loop learns; tensors without a task dimension.
+            supports: K batches, leaves ``(M, ...)``.
+            num_tasks: M.
+            own_meta: whether every task starts from a Meta of its own (a member of a population):
+                then its tensors have a leading M too.
+
+        Returns:
+            Parameters named like theta's, each ``(M, ...)``.
+        """
+        if not supports:
+            theta = self.rule.begin(meta.theta)
+            return dict(theta) if own_meta else expand(theta, num_tasks)
+        last = self.over_tasks(lambda *one: [*self.walk(*one)][-1], 0 if own_meta else None, 0)
+        return last(meta, list(supports))
+
+    def path(
+        self, meta: Meta, supports: Sequence[Any], num_tasks: int, *, own_meta: bool = False
+    ) -> list[Params]:
+        """Every task's phi[0], ..., phi[K], where :meth:`adapt` gives the last."""
+        if not supports:
+            return [self.adapt(meta, supports, num_tasks, own_meta=own_meta)]
+        walk = self.over_tasks(lambda *one: [*self.walk(*one)], 0 if own_meta else None, 0)
+        return walk(meta, list(supports))
+
+    def query_loss(self, phi: Params, query: Any) -> Tensor:
+        """One task's outer loss of given parameters; a scalar."""
+        return (self.outer_loss or self.loss)(phi, query)
+
+    def outer_losses(
+        self, meta: Meta, supports: Sequence[Any], query: Any, objective: Objective | None = None
+    ) -> Tensor:
+        """Each task's outer loss, ``(M,)``: that of phi[K] on its query data, or an objective's."""
+        if objective:
+            path = self.path(meta, supports, num_tasks(query))
+            return self.over_tasks(objective, 0, 0, 0)(path, list(supports), query)
+        phi = self.adapt(meta, supports, num_tasks(query))
+        losses = self.over_tasks(self.query_loss, 0, 0)(phi, query)
+        return losses + self.exploration_losses(meta, supports, query)
+
+    def exploration_losses(self, meta: Meta, supports: Sequence[Any], query: Any) -> Tensor | float:
+        """What each task's loss owes to how supports were sampled: ``(M,)``, or 0 if nothing."""
+        if self.exploration_loss is None or not supports:
+            return 0.0
+        of_step = self.over_tasks(self.exploration_loss, 0, 0, 0)
+        phis = self.path(meta, supports[:-1], num_tasks(query))
+        return sum(of_step(phi, data, query) for phi, data in zip(phis, supports, strict=True))
+
+    def meta_gradient(
+        self, meta: Meta, supports: Sequence[Any], query: Any, objective: Objective | None = None
+    ) -> tuple[Tensor, Meta]:
+        """The outer loss (mean over tasks) and its gradient in theta and the rule.
+
+        Walks ``tasks_at_once`` tasks forward *and* backward before the next ones, so that memory
+        is bounded by them. Batches may be :class:`meta_rl.parallel.Blocks`; the mean is then over
+        the tasks of all processes.
+        """
+        tasks = parallel.tasks_of(query)
+        share_of = partial(self.share, objective=objective) if objective else self._share
+
+        def of_block(batches: Sequence[Any]) -> list[Tensor]:
+            parts = in_parts(batches, self.tasks_at_once)
+            shares = (share_of(meta, part, tasks) for part in parts)
+            return reduce(lambda *both: [a + b for a, b in zip(*both, strict=True)], shares)
+
+        blocks = parallel.blocks_of(supports, query)
+        loss, *gradient = parallel.add([of_block((*held, own)) for held, own in blocks])
+        return loss, unflatten_like(meta, gradient)
+
+    def share(
+        self, meta: Meta, batches: Sequence[Any], tasks: int, objective: Objective | None = None
+    ) -> list[Tensor]:
+        """What some tasks add to the mean outer loss over ``tasks``, and its gradient's leaves."""
+        leaves = [leaf.detach().requires_grad_() for leaf in tree_leaves(meta)]
+        learned, (*supports, query) = unflatten_like(meta, leaves), batches
+        loss = self.outer_losses(learned, supports, query, objective).sum() / tasks
+        gradient = torch.autograd.grad(loss, leaves, allow_unused=True, materialize_grads=True)
+        return [loss.detach(), *gradient]
+
+    @cached_property
+    def _share(self) -> Callable[..., list[Tensor]]:
+        return Recorded(self.share) if self.recorded else self.share
+
+    def over_tasks(self, function: Callable, *in_dims: int | None) -> Callable:
+        """A function of one task as one of all, walked as ``tasks_at_once`` says."""
+        return over_tasks(function, in_dims, self.tasks_at_once)

@@ -1,0 +1,111 @@
+"""Learned choice of the inner optimizer."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from meta_rl.config import InnerConfig
+from meta_rl.inner.optimizers import ADAPTIVE, OPTIMIZERS
+from meta_rl.inner.rules import GradientDescent
+from meta_rl.naming import part_of, under
+from meta_rl.types import Params
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """``phi <- sum_i softmax(choice)_i rule_i(phi)`` over SGD, momentum, RMSprop and Adam.
+
+    Each rule is whole: its own step sizes, coefficients, schedule and moments, all of which see the
+    gradients on the common path. The logits ``choice`` start equal and are learned with the rest by
+    the outer loss. :meth:`harden` keeps the most likely rule alone.
+
+    The four start comparable: for gradients whose entries have root mean square
+    ``config.gradient_scale``, the first step of each has the same length, that of gradient descent
+    with ``config.step_size``. RMSprop's and Adam's directions have entries of about 3.2 (no bias
+    correction) and 1 whatever the gradient's scale, so their step sizes start at
+    ``step_size * gradient_scale`` over that. Momentum's first step is gradient descent's.
+
+    Args:
+        config: its settings.
+        seed: of the learned schedules' first weights.
+    """
+
+    config: InnerConfig
+    seed: int = 0
+
+    def init(self, theta: Params) -> Params:
+        """``choice`` (4,), and every rule's tensors under ``NAME.``, such as ``adam.step_size``."""
+        learned = {"choice": next(iter(theta.values())).new_zeros(len(OPTIMIZERS))}
+        for name, rule in self._rules().items():
+            learned |= under(name, rule.init(theta))
+        return learned
+
+    def begin(self, theta: Params) -> Params:
+        """As each of the rules."""
+        return self._rules()["sgd"].begin(theta)
+
+    def start(self, theta: Params) -> dict[str, Any]:
+        """Every rule's state."""
+        return {name: rule.start(theta) for name, rule in self._rules().items()}
+
+    def adapts(self, params: Params) -> list[str]:
+        """As each of the rules."""
+        return self._rules()["sgd"].adapts(params)
+
+    def step(
+        self, learned: Params, k: int, phi: Params, gradient: Params, loss: Tensor, state: Any
+    ) -> tuple[Params, Any]:
+        """The weighted mean of where the four rules go."""
+        steps = {
+            name: rule.step(part_of(name, learned), k, phi, gradient, loss, state[name])
+            for name, rule in self._rules().items()
+        }
+        weights = dict(zip(steps, torch.softmax(learned["choice"], -1), strict=True))
+
+        def mean(key: str) -> Tensor:
+            # A rule of weight zero has no say even where it would go to infinity.
+            zero = torch.zeros_like(phi[key])
+            return sum(
+                (
+                    torch.where(weights[name] > 0, weights[name] * proposal[key], zero)
+                    for name, (proposal, _) in steps.items()
+                ),
+                start=zero,
+            )
+
+        stepped = {**phi, **{key: mean(key) for key in gradient}}
+        return stepped, {name: moments for name, (_, moments) in steps.items()}
+
+    def step_sizes(self, learned: Params, theta: Params) -> Params:
+        """Every rule's weight as ``choice.NAME``, and its step sizes under ``NAME.``."""
+        weights = torch.softmax(learned["choice"], -1)
+        shown = {f"choice.{name}": weights[i] for i, name in enumerate(OPTIMIZERS)}
+        for name, rule in self._rules().items():
+            shown |= under(name, rule.step_sizes(part_of(name, learned), theta))
+        return shown
+
+    def harden(self, learned: Params) -> Params:
+        """The same tensors with all weight on the most likely rule (the first of equals)."""
+        choice = learned["choice"]
+        best = choice.argmax(-1, keepdim=True)
+        hard = torch.full_like(choice, -torch.inf).scatter(-1, best, 0.0)
+        return {**learned, "choice": hard}
+
+    def optimizer(self, learned: Params) -> str:
+        """The name of the most likely rule."""
+        return list(OPTIMIZERS)[int(learned["choice"].argmax())]
+
+    def _rules(self) -> dict[str, GradientDescent]:
+        rules = {}
+        for i, (name, optimizer) in enumerate(OPTIMIZERS.items()):
+            size = self.config.step_size / optimizer.first_step
+            if name in ADAPTIVE:
+                size *= self.config.gradient_scale
+            config = dataclasses.replace(self.config, optimizer=name, step_size=size)
+            rules[name] = GradientDescent(config, self.seed + i)
+        return rules

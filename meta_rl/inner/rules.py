@@ -1,0 +1,265 @@
+"""Inner update rules: how a task's gradient changes its parameters.
+
+Their own numbers (step sizes, optimizer coefficients, schedules) are ordinary tensors beside theta,
+learned by the same outer loss.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from meta_rl.config import InnerConfig
+from meta_rl.errors import InputError
+from meta_rl.inner import schedules
+from meta_rl.inner.optimizers import OPTIMIZERS, Coefficient, Moments, logit
+from meta_rl.types import Params
+
+
+class Rule(Protocol):
+    """An inner update rule. All methods are pure and see one task (no leading M)."""
+
+    def init(self, theta: Params) -> Params:
+        """The rule's learned tensors at the start of meta-training; empty if it learns none."""
+        ...
+
+    def begin(self, theta: Params) -> Params:
+        """Where every task starts: theta, except for what starts from zero for every task."""
+        ...
+
+    def start(self, theta: Params) -> Any:
+        """What the rule carries from step to step (momentum, for one), at its first step."""
+        ...
+
+    def adapts(self, params: Params) -> list[str]:
+        """Names of the parameters that move; the others stay as theta has them."""
+        ...
+
+    def step(
+        self, learned: Params, k: int, phi: Params, gradient: Params, loss: Tensor, state: Any
+    ) -> tuple[Params, Any]:
+        """Inner step k: the new parameters and the new state.
+
+        Args:
+            learned: the rule's own tensors.
+            k: counted from 0.
+            phi: all parameters.
+            gradient: of the parameters that :meth:`adapts` names.
+            loss: whose gradient it is; a scalar.
+            state: from the step before, or :meth:`start`.
+        """
+        ...
+
+    def step_sizes(self, learned: Params, theta: Params) -> Params:
+        """The step sizes in force, for people to look at: a name to a tensor of any shape."""
+        ...
+
+    def harden(self, learned: Params) -> Params:
+        """The learned tensors to deploy: those given, with any soft choice made."""
+        ...
+
+    def optimizer(self, learned: Params) -> str:
+        """The name of the optimizer that the hardened rule runs."""
+        ...
+
+
+@dataclass(frozen=True)
+class GradientDescent:
+    """``phi <- phi - alpha_k * direction`` with fixed or learned alpha.
+
+    The direction is the gradient or, with state carried between inner steps, that of momentum,
+    RMSprop or Adam (:mod:`meta_rl.inner.optimizers`). alpha is one scalar (Finn et al. 2017), one per
+    tensor, or one per parameter (Meta-SGD, Li et al. 2017), each either shared by the K inner steps
+    or separate for each (LSLR, Antoniou et al. 2019), times a schedule's factor
+    (:mod:`meta_rl.inner.schedules`). The learned tensor is the logarithm of alpha, its inverse softplus,
+    or alpha itself; with it the optimizer's coefficients are learned, as logits.
+
+    Args:
+        config: its settings; ``optimizer`` is not ``mixture``.
+        seed: of the learned schedule's first weights.
+    """
+
+    config: InnerConfig
+    seed: int = 0
+
+    def init(self, theta: Params) -> Params:
+        """The learned tensors at the start of meta-training, by name.
+
+        ``step_size`` or ``step_size.NAME`` shaped as the form says, and a scalar ``logit.NAME`` for
+        each of the optimizer's coefficients, if step sizes are learned; ``schedule.*`` if the
+        schedule is.
+
+        Raises:
+            InputError: if theta has nothing of what is to adapt.
+        """
+        names = self.adapts(theta)
+        learned: Params = {}
+        if self.config.learn_step_size:
+            learned |= self._init_step_sizes({name: theta[name] for name in names})
+        if self.config.schedule == "learned":
+            learned |= schedules.init_network(theta[names[0]], self.seed)
+        return learned
+
+    def begin(self, theta: Params) -> Params:
+        """Theta; a context vector starts at zero for every task.
+
+        It is theta's own entry times zero, so that it stays within differentiation and the outer
+        gradient in that entry is zero.
+        """
+        if self.config.adapts != "context":
+            return theta
+        return {**theta, **{name: 0.0 * theta[name] for name in self.adapts(theta)}}
+
+    def start(self, theta: Params) -> dict[str, Moments]:
+        """The optimizer's moments, zero; empty for plain gradient descent."""
+        count = OPTIMIZERS[self.config.optimizer].moments
+        if not count:
+            return {}
+        return {
+            name: tuple(torch.zeros_like(theta[name]) for _ in range(count))
+            for name in self.adapts(theta)
+        }
+
+    def adapts(self, params: Params) -> list[str]:
+        """All of them, the last layer (ANIL), or the context vector (CAVIA)."""
+        return adapted_names(self.config.adapts, params)
+
+    def step(
+        self, learned: Params, k: int, phi: Params, gradient: Params, loss: Tensor, state: Any
+    ) -> tuple[Params, Any]:
+        """``phi - alpha_k * direction``; with a learned schedule phi decays as well."""
+        optimizer = OPTIMIZERS[self.config.optimizer]
+        coefficients = self._coefficients(learned, loss)
+        adjusted = self._adjusted(learned, k, phi, gradient, loss)
+        stepped, moments = dict(phi), {}
+        for name, g in gradient.items():
+            carried = state[name] if optimizer.moments else ()
+            direction, moments[name] = optimizer.direction(g, carried, coefficients, k)
+            alpha = self._alpha(learned, name, k)
+            if name in adjusted:
+                multiplier, decay = adjusted[name]
+                stepped[name] = (1 - decay) * phi[name] - multiplier * alpha * direction
+            else:
+                stepped[name] = phi[name] - alpha * direction
+        return stepped, moments
+
+    def step_sizes(self, learned: Params, theta: Params) -> Params:
+        """Every alpha in force, before its schedule, and the optimizer's learned coefficients."""
+        if not self.config.learn_step_size:
+            value = next(iter(theta.values()))
+            return {"step_size": value.new_full((), self.config.step_size)}
+        alphas = {
+            name: self._positive(raw)
+            for name, raw in learned.items()
+            if name.startswith("step_size")
+        }
+        names = OPTIMIZERS[self.config.optimizer].coefficients
+        return alphas | {name: torch.sigmoid(learned[f"logit.{name}"]) for name in names}
+
+    def harden(self, learned: Params) -> Params:
+        """There is nothing to choose."""
+        return learned
+
+    def optimizer(self, learned: Params) -> str:
+        """The one it was made with."""
+        return self.config.optimizer
+
+    def _init_step_sizes(self, adapted: Params) -> Params:
+        config, like = self.config, next(iter(adapted.values()))
+        raw = {
+            "exp": lambda alpha: math.log(alpha),
+            "softplus": lambda alpha: alpha + math.log(-math.expm1(-alpha)),
+            "none": lambda alpha: alpha,
+        }[config.positive](config.step_size)
+        lead = (max(1, config.steps),) if config.per_step else ()
+        if config.form == "scalar":
+            sizes = {"step_size": like.new_full(lead, raw)}
+        else:
+            sizes = {
+                f"step_size.{name}": value.new_full(
+                    (*lead, *(value.shape if config.form == "parameter" else ())), raw
+                )
+                for name, value in adapted.items()
+            }
+        starts = OPTIMIZERS[config.optimizer].coefficients
+        return sizes | {
+            f"logit.{name}": like.new_full((), logit(value)) for name, value in starts.items()
+        }
+
+    def _coefficients(self, learned: Params, like: Tensor) -> dict[str, Coefficient]:
+        starts = OPTIMIZERS[self.config.optimizer].coefficients
+        if self.config.learn_step_size:
+            return {name: Coefficient(learned[f"logit.{name}"]) for name in starts}
+        return {name: Coefficient(torch.full_like(like, logit(v))) for name, v in starts.items()}
+
+    def _adjusted(
+        self, learned: Params, k: int, phi: Params, gradient: Params, loss: Tensor
+    ) -> dict[str, tuple[Tensor, Tensor]]:
+        if self.config.schedule != "learned":
+            return {}
+        return schedules.learned(learned, k, max(1, self.config.steps), loss, phi, gradient)
+
+    def _alpha(self, learned: Params, name: str, k: int) -> Tensor | float:
+        trained = max(1, self.config.steps)
+        scale = 1.0 if k < trained else self.config.extra_step_scale
+        scale *= schedules.factor(self.config, k)
+        if not self.config.learn_step_size:
+            return scale * self.config.step_size
+        raw = learned["step_size" if self.config.form == "scalar" else f"step_size.{name}"]
+        if self.config.per_step:
+            raw = raw[min(k, trained - 1)]
+        return scale * self._positive(raw)
+
+    def _positive(self, raw: Tensor) -> Tensor:
+        match self.config.positive:
+            case "exp":
+                return torch.exp(raw)
+            case "softplus":
+                return F.softplus(raw)
+            case _:
+                return raw
+
+
+def adapted_names(adapts: str, params: Params) -> list[str]:
+    """Names of the parameters that inner steps move, in the order of ``params``.
+
+    ``head``: the last layer alone (ANIL, Raghu et al. 2020, "Rapid Learning or Feature Reuse?"):
+    every tensor of the module that owns the last weight (two or more dimensions) in the order of
+    registration, and ``log_std``. A Gaussian policy's log-std is no representation: it is the other
+    half of the action distribution that the last layer parametrizes, and exploration after
+    adaptation has to be able to shrink.
+
+    ``context``: tensors named ``context`` (CAVIA, Zintgraf et al. 2019).
+
+    Raises:
+        InputError: if there are none of that kind.
+    """
+    if adapts == "all":
+        return list(params)
+    if adapts == "context":
+        names = [name for name in params if name.rpartition(".")[2] == "context"]
+        expected = "a parameter named 'context' (--network.context SIZE)"
+    else:
+        weights = [name for name, value in params.items() if value.ndim >= 2]
+        layer = weights[-1].rpartition(".")[0] if weights else None
+        names = [
+            name
+            for name in params
+            if weights
+            and (
+                name == weights[-1]
+                or (layer and name.rpartition(".")[0] == layer)
+                or name.rpartition(".")[2] == "log_std"
+            )
+        ]
+        expected = "a layer with a weight of two or more dimensions"
+    if not names:
+        raise InputError(
+            f"inner.adapts: {adapts!r} expected {expected}, got parameters {', '.join(params)}."
+        )
+    return names

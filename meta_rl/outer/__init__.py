@@ -1,0 +1,1 @@
+"""Outer steps: one algorithm a file."""

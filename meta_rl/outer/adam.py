@@ -1,0 +1,110 @@
+"""MAML's outer step by Adam on the meta-gradient (Finn et al. 2017, algorithms 1 and 2)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_leaves
+
+from meta_rl.config import AdamConfig
+from meta_rl.inner.core import InnerLoop, Objective
+from meta_rl.outer.step import (
+    StepOnData,
+    load_optimizer_tensors,
+    optimizer_of,
+    optimizer_tensors,
+    take,
+)
+from meta_rl.types import Meta, Params
+
+
+class Adam(StepOnData):
+    """``(theta, rule) <- Adam((theta, rule), outer gradient)``.
+
+    Args:
+        config: its settings.
+        inner: the inner loop.
+        meta: leaf tensors, changed in place by :meth:`step`.
+        iterations: of the run, over which the learning rates fall if they do.
+    """
+
+    def __init__(self, config: AdamConfig, inner: InnerLoop, meta: Meta, iterations: int = 1):
+        self.config, self.inner, self.meta = config, inner, meta
+        self._iterations, self._steps = iterations, 0
+        rates = config.learning_rate, config.step_size_learning_rate
+        self._optimizer = optimizer_of(torch.optim.Adam, meta, *rates)
+        self._rates = [group["lr"] for group in self._optimizer.param_groups]
+
+    def step(self, supports: Sequence[Any], query: Any) -> dict[str, Tensor | float]:
+        """Update ``meta`` in place; a non-finite gradient is skipped and counted.
+
+        Returns:
+            ``train/outer_loss``, gradient norms, and ``train/skipped`` where it was.
+        """
+        objective = self._multi_step(self._done())
+        loss, gradient = self.inner.meta_gradient(self.meta, supports, query, objective)
+        norm = self.descend(gradient, self._annealed(self._done()))
+        self._steps += 1
+        metrics: dict[str, Tensor | float] = {"train/outer_loss": loss, "train/grad_norm": norm}
+        return metrics if torch.isfinite(norm) else metrics | {"train/skipped": 1.0}
+
+    def descend(self, gradient: Meta, scale: float = 1.0) -> Tensor:
+        """One step of Adam on any gradient, or none where it is not finite.
+
+        Args:
+            gradient: like ``meta``.
+            scale: multiplies the learning rates, for this step.
+
+        Returns:
+            The gradient's norm before ``max_grad_norm`` shortened it.
+        """
+        leaves = tree_leaves(self.meta)
+        for leaf, value in zip(leaves, tree_leaves(gradient), strict=True):
+            leaf.grad = value
+        norm = torch.nn.utils.clip_grad_norm_(leaves, self.config.max_grad_norm or float("inf"))
+        if torch.isfinite(norm):
+            for group, rate in zip(self._optimizer.param_groups, self._rates, strict=True):
+                group["lr"] = rate * scale
+            self._optimizer.step()
+        return norm
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Adam's moments and the number of steps, as named tensors."""
+        return {"steps": torch.tensor(self._steps), **optimizer_tensors(self._optimizer)}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Restore what :meth:`state_dict` gave."""
+        moments = dict(state)
+        self._steps = int(take(moments, {"steps": torch.tensor(0)})["steps"])
+        load_optimizer_tensors(self._optimizer, moments)
+
+    def _done(self) -> float:
+        """The share of the run that is done."""
+        return min(1.0, self._steps / self._iterations)
+
+    def _annealed(self, done: float) -> float:
+        """What the learning rates are multiplied by when this share of the run is done."""
+        if self.config.final_learning_rate is None:
+            return 1.0
+        least = self.config.final_learning_rate / self.config.learning_rate
+        return least + (1 - least) * (1 + math.cos(math.pi * done)) / 2
+
+    def _multi_step(self, done: float) -> Objective | None:
+        """MAML++'s loss when this share of the run is done; None once its own share is over.
+
+        ``sum_k w_k loss(phi[k], Q)`` over k = 1..K with ``w_k = (1 - faded) / K`` before the last
+        and what is left to 1 for the last.
+        """
+        if done >= self.config.multi_step_fraction:
+            return None
+        faded = done / self.config.multi_step_fraction
+
+        def objective(path: Sequence[Params], supports: Sequence[Any], query: Any) -> Tensor:
+            losses = torch.stack([self.inner.query_loss(phi, query) for phi in path[1:] or path])
+            return faded * losses[-1] + (1 - faded) * losses.mean()
+
+        return objective

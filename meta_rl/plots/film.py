@@ -1,0 +1,114 @@
+"""Episodes as they look, before and after adapting, side by side in one animation."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from meta_rl.problems.adapted import AdaptedPolicy
+from meta_rl.types import Task, TaskFamily
+
+FRAMES = 30  # of an animation, about
+WIDTH = 240  # of each side, pixels, at most
+CAPTION = 20  # height, pixels
+SECONDS = 5.0  # that the longest animation takes
+
+
+class Animation(NamedTuple):
+    """Frames, each shown for the same time."""
+
+    frames: np.ndarray  # (n, H, W, 3) uint8
+    seconds: float  # of one frame
+
+    def gif(self) -> bytes:
+        """The animation as a GIF file that repeats forever.
+
+        All frames share the palette of 128 colours that suits the first and the last of them.
+        """
+        frames = [Image.fromarray(frame) for frame in self.frames]
+        ends = Image.fromarray(np.concatenate([self.frames[0], self.frames[-1]]))
+        palette = ends.quantize(128)
+        quantized = [frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames]
+        file = io.BytesIO()
+        quantized[0].save(
+            file,
+            format="GIF",
+            save_all=True,
+            append_images=quantized[1:],
+            duration=round(1000 * self.seconds),
+            loop=0,
+        )
+        return file.getvalue()
+
+
+class Shot(NamedTuple):
+    """One filmed episode."""
+
+    frames: list[np.ndarray]  # each (H, W, 3) uint8
+    reward: float  # summed
+
+
+def film(
+    family: TaskFamily,
+    task: Task,
+    before: AdaptedPolicy,
+    after: AdaptedPolicy,
+    seed: int,
+    every: int,
+) -> Animation | None:
+    """One episode of each policy from the same start, side by side; None if the task has no looks.
+
+    Args:
+        family: whose environment is rendered.
+        task: of the family.
+        before: on the left.
+        after: on the right.
+        seed: of the start.
+        every: steps from frame to frame.
+    """
+    env = family.make_env(task, "rgb_array")
+    try:
+        if env.render_mode != "rgb_array":
+            return None
+        shots = [_shoot(env, policy, seed, every) for policy in (before, after)]
+    finally:
+        env.close()
+    return side_by_side(shots, ("before", "after"))
+
+
+def side_by_side(shots: Sequence[Shot], names: Sequence[str]) -> Animation:
+    """Shots next to each other, with captions; one that is over stays, paler, until all are."""
+    count = max(len(shot.frames) for shot in shots)
+    columns = []
+    for shot, name in zip(shots, names, strict=True):
+        caption = f"{name}: return {shot.reward:.4g}"
+        seen = [_captioned(frame, caption) for frame in shot.frames]
+        pale = (seen[-1] // 2 + 127).astype(np.uint8)
+        columns.append(np.stack([*seen, *([pale] * (count - len(seen)))]))
+    return Animation(np.concatenate(columns, axis=2), min(SECONDS / count, 0.2))
+
+
+def _shoot(env: Any, policy: AdaptedPolicy, seed: int, every: int) -> Shot:
+    obs, _ = env.reset(seed=seed)
+    frames, total, ended, step = [env.render()], 0.0, False, 0
+    while not ended:
+        obs, reward, terminated, truncated, _ = env.step(policy.predict(obs)[0])
+        total, ended, step = total + float(reward), terminated or truncated, step + 1
+        if step % every == 0 or ended:
+            frames.append(env.render())
+    return Shot(frames, total)
+
+
+def _captioned(frame: np.ndarray, caption: str) -> np.ndarray:
+    """A frame no wider than ``WIDTH`` under a line of text."""
+    picture = Image.fromarray(np.asarray(frame, dtype=np.uint8)[..., :3])
+    picture.thumbnail((WIDTH, 10 * WIDTH))
+    canvas = Image.new("RGB", (WIDTH, picture.height + CAPTION), "white")
+    canvas.paste(picture, ((WIDTH - picture.width) // 2, CAPTION))
+    font = ImageFont.load_default(13)
+    ImageDraw.Draw(canvas).text((6, 2), caption, fill="black", font=font)
+    return np.asarray(canvas)

@@ -1,0 +1,1 @@
+"""Where data and losses come from: reinforcement learning and supervised few-shot learning."""

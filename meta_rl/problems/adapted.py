@@ -1,0 +1,159 @@
+"""What adaptation hands out: an ordinary model for one task."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.func import functional_call
+
+from meta_rl import seeds
+from meta_rl.errors import InputError
+from meta_rl.problems.modules import fixed
+from meta_rl.storage import checkpoint
+from meta_rl.types import Params, Policy
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from meta_rl.plots.film import Animation
+
+
+class AdaptedPolicy:
+    """A policy adapted to one task, with stable-baselines3's ``predict``.
+
+    ``pictures`` holds what adapting did, by name, if the learner was asked to draw it.
+
+    Args:
+        policy: the module.
+        params: its adapted parameters, without a task dimension.
+        obs_shape: of one observation; the policy sees it flat.
+        scores: mean return after 0..K inner steps, as seen while adapting.
+        manifest: the settings and spaces it was trained with, for :meth:`save`.
+        seed: for actions drawn with ``deterministic=False``.
+    """
+
+    def __init__(
+        self,
+        policy: Policy,
+        params: Params,
+        obs_shape: tuple[int, ...],
+        scores: tuple[float, ...],
+        manifest: dict[str, Any],
+        seed: int = 0,
+    ):
+        self.policy, self.params, self.scores, self.manifest = policy, params, scores, manifest
+        self.obs_shape = obs_shape
+        self.pictures: dict[str, Figure | Animation] = {}
+        self._generator = seeds.generator(seed, next(iter(params.values())).device)
+
+    @torch.no_grad()
+    def predict(
+        self,
+        observation: np.ndarray,
+        state: Any = None,
+        episode_start: Any = None,
+        deterministic: bool = False,
+    ) -> tuple[np.ndarray, Any]:
+        """The action for one observation, or for a batch of N of them.
+
+        Args:
+            observation: as the environment gives it.
+            state: returned as it is: the policy has no memory.
+            episode_start: unused, for stable-baselines3.
+            deterministic: the distribution's mode instead of a sample.
+
+        Returns:
+            The action in the environment's units and inside its box, and ``state``.
+
+        Raises:
+            InputError: if the observation's shape is not the one trained on.
+        """
+        obs = torch.as_tensor(np.asarray(observation)).to(next(iter(self.params.values())))
+        single = obs.shape == self.obs_shape
+        if not single and obs.shape[1:] != self.obs_shape:
+            raise InputError(
+                f"predict: expected observations {self.obs_shape} or a batch of them, "
+                f"got {tuple(obs.shape)}."
+            )
+        flat = obs.reshape(1 if single else len(obs), -1)
+        distribution = functional_call(self.policy, self.params, (flat,))
+        action = distribution.mode() if deterministic else distribution.sample(self._generator)
+        env_action = self.policy.env_action(action).cpu().numpy()
+        return (env_action[0] if single else env_action), state
+
+    def save(self, folder: str | Path) -> Path:
+        """Write it as a folder for ``presets.load_adapted``.
+
+        Raises:
+            InputError: if the folder exists or cannot be written.
+        """
+        return _save(self, folder)
+
+
+class AdaptedNetwork:
+    """A network adapted to one supervised task; ``pictures`` as in :class:`AdaptedPolicy`.
+
+    Args:
+        network: the module.
+        params: its adapted parameters, without a task dimension.
+        scores: query loss or accuracy after 0..K inner steps.
+        manifest: the settings it was trained with, for :meth:`save`.
+        input_shape: of one input.
+        classifies: whether its outputs are the logits of classes.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        params: Params,
+        scores: tuple[float, ...],
+        manifest: dict[str, Any],
+        input_shape: tuple[int, ...],
+        classifies: bool = False,
+    ):
+        self.network, self.params, self.scores, self.manifest = network, params, scores, manifest
+        self.input_shape, self.classifies = input_shape, classifies
+        self.pictures: dict[str, Figure | Animation] = {}
+
+    @torch.no_grad()
+    def predict(self, x: np.ndarray) -> np.ndarray:
+        """Predictions for a batch of n inputs.
+
+        A network with batch normalization uses the statistics of this very batch, as it did in
+        meta-training: give it the inputs together, not one by one.
+
+        Args:
+            x: ``(n, *input_shape)``.
+
+        Returns:
+            ``(n, outputs)``: the numbers of a regression, or the probability of each class.
+
+        Raises:
+            InputError: if the inputs' shape is not the one trained on.
+        """
+        if np.shape(x)[1:] != self.input_shape:
+            shape = ", ".join(map(str, ("n", *self.input_shape)))
+            raise InputError(f"predict: expected inputs ({shape}), got {np.shape(x)}.")
+        inputs = torch.as_tensor(np.asarray(x)).to(next(iter(self.params.values())))
+        outputs = functional_call(self.network, self.params, (inputs,))
+        return (outputs.softmax(-1) if self.classifies else outputs).cpu().numpy()
+
+    def save(self, folder: str | Path) -> Path:
+        """Write it as a folder for ``presets.load_adapted``.
+
+        Raises:
+            InputError: if the folder exists or cannot be written.
+        """
+        return _save(self, folder)
+
+
+def _save(model: AdaptedPolicy | AdaptedNetwork, folder: str | Path) -> Path:
+    if "config" not in model.manifest:
+        raise InputError("save: expected a model that a learner adapted, got one without a config.")
+    manifest = {"kind": "adapted", **model.manifest, "scores": list(model.scores)}
+    module = model.policy if isinstance(model, AdaptedPolicy) else model.network
+    return checkpoint.save(Path(folder), manifest, {**model.params, **fixed(module)})

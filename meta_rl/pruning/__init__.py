@@ -1,0 +1,1 @@
+"""Make a network smaller and measure what that costs."""

@@ -1,0 +1,149 @@
+"""Callbacks by the names they have in stable-baselines3, for :meth:`MetaLearner.learn`.
+
+They count iterations where stable-baselines3 counts steps of an environment, and they are given
+what every callback here is given, the learner and metrics. Any function of these two is a callback;
+one that returns False stops the run.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from meta_rl.errors import InputError, require
+from meta_rl.runs.learner import MetaLearner, Metrics
+from meta_rl.types import Task
+
+Callback = Callable[[MetaLearner, Metrics], Any]
+
+
+class EvalCallback:
+    """Adapts to fixed tasks every ``eval_freq`` iterations and keeps the best learner.
+
+    The children are called with the metrics ``eval/mean_reward``, its value after the last inner
+    step, and ``eval/best_mean_reward`` (``..._loss`` for supervised families, where lower is
+    better); the run stops after one returns False.
+
+    Args:
+        tasks: evaluated on, such as ``learner.held_out_tasks(40)``.
+        eval_freq: iterations between evaluations.
+        steps: inner steps; as in meta-training when None.
+        seed: of the episodes.
+        best_model_save_path: folder whose ``best_model`` is replaced by a checkpoint of each new
+            best, for ``presets.load``.
+        callback_on_new_best: called after a new best.
+        callback_after_eval: called after every evaluation.
+
+    Raises:
+        InputError: if a number is out of range; after the first iteration, if a task is none of
+            the learner's family.
+    """
+
+    def __init__(
+        self,
+        tasks: Sequence[Task],
+        *,
+        eval_freq: int = 25,
+        steps: int | None = None,
+        seed: int = 0,
+        best_model_save_path: str | Path | None = None,
+        callback_on_new_best: Callback | None = None,
+        callback_after_eval: Callback | None = None,
+    ):
+        require(len(tasks) > 0, "tasks", "1 or more", list(tasks))
+        require(eval_freq >= 1, "eval_freq", "1 or more", eval_freq)
+        require(steps is None or steps >= 0, "steps", "0 or more", steps)
+        require(seed >= 0, "seed", "0 or more", seed)
+        self.tasks, self.eval_freq, self.steps, self.seed = list(tasks), eval_freq, steps, seed
+        self._unchecked = True  # which tasks a family has, its learner knows
+        self._path = Path(best_model_save_path) if best_model_save_path is not None else None
+        self._on_new_best, self._after_eval = callback_on_new_best, callback_after_eval
+        self.best_mean_reward: float | None = None
+        self.last_mean_reward: float | None = None
+        self.evaluations: list[tuple[int, Tensor]] = []
+        """Iteration and scores (steps + 1, tasks) of each."""
+
+    def __call__(self, learner: MetaLearner, metrics: Metrics) -> bool:
+        """Evaluate if it is time; whether to go on."""
+        if self._unchecked:  # at the first iteration, however late the first evaluation is
+            self.tasks, self._unchecked = learner.problem.check_tasks(self.tasks), False
+        if learner.iteration % self.eval_freq:
+            return True
+        steps = learner.config.inner.steps if self.steps is None else self.steps
+        scores = learner.evaluate(self.tasks, steps, self.seed)
+        self.evaluations.append((learner.iteration, scores))
+        last = self.last_mean_reward = scores[-1].mean().item()
+        sign, best = 1 if learner.problem.maximizes else -1, self.best_mean_reward
+        children = [self._after_eval]
+        if best is None or sign * last > sign * best:
+            self.best_mean_reward = last
+            children = [self._on_new_best, self._after_eval]
+            if self._path:
+                _replace(self._path / "best_model", learner)
+        name = "reward" if learner.problem.maximizes else "loss"
+        found = {f"eval/mean_{name}": last, f"eval/best_mean_{name}": self.best_mean_reward}
+        answers = [child(learner, {**metrics, **found}) for child in children if child]
+        return not any(answer is False for answer in answers)
+
+
+class CheckpointCallback:
+    """Saves a checkpoint every ``save_freq`` iterations: ``SAVE_PATH/PREFIX_25_iterations``.
+
+    Args:
+        save_freq: iterations between checkpoints.
+        save_path: folder they are made in.
+        name_prefix: of theirs.
+
+    Raises:
+        InputError: if save_freq is below 1; later, if there is such a checkpoint already.
+    """
+
+    def __init__(self, save_freq: int, save_path: str | Path, name_prefix: str = "meta"):
+        require(save_freq >= 1, "save_freq", "1 or more", save_freq)
+        self.save_freq, self.save_path, self.name_prefix = save_freq, Path(save_path), name_prefix
+
+    def __call__(self, learner: MetaLearner, metrics: Metrics) -> None:
+        """Save if it is time."""
+        if learner.iteration % self.save_freq == 0:
+            learner.save(self.save_path / f"{self.name_prefix}_{learner.iteration}_iterations")
+
+
+class StopTrainingOnRewardThreshold:
+    """Stops once an evaluation's best mean return reaches a threshold.
+
+    Args:
+        reward_threshold: of ``eval/best_mean_reward``; give this to an :class:`EvalCallback` as
+            ``callback_on_new_best`` or ``callback_after_eval``.
+    """
+
+    def __init__(self, reward_threshold: float):
+        self.reward_threshold = reward_threshold
+
+    def __call__(self, learner: MetaLearner, metrics: Metrics) -> bool:
+        """Whether to go on.
+
+        Raises:
+            InputError: if no evaluation of rewards called it.
+        """
+        if "eval/best_mean_reward" not in metrics:
+            raise InputError(
+                "StopTrainingOnRewardThreshold: expected to be the callback_on_new_best of an "
+                "EvalCallback on a family of environments, got metrics without an evaluation."
+            )
+        return metrics["eval/best_mean_reward"] < self.reward_threshold
+
+
+def _replace(folder: Path, learner: MetaLearner) -> None:
+    """Save a checkpoint where there may be one; at every moment one of the two is there whole."""
+    new, old = (folder.with_name(f"{folder.name}.{state}") for state in ("new", "old"))
+    shutil.rmtree(new, ignore_errors=True)
+    learner.save(new)
+    shutil.rmtree(old, ignore_errors=True)
+    if folder.exists():
+        folder.rename(old)
+    new.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)

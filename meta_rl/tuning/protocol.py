@@ -1,0 +1,216 @@
+"""What a tuning does: trials scored on validation tasks, then chosen against default on others."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from filelock import FileLock, Timeout
+from optuna.trial import FrozenTrial
+from tqdm import tqdm
+
+from meta_rl import MetaLearner, presets
+from meta_rl.config import Config, from_dict
+from meta_rl.errors import InputError
+from meta_rl.evaluation.curves import Curve
+from meta_rl.evaluation.progress import progress
+from meta_rl.statistics import Estimate, mean, stratified_bootstrap
+from meta_rl.tuning.candidates import Conditions, build, curve, samples_of_run, train
+from meta_rl.tuning.settings import Settings
+from meta_rl.tuning.space import Space
+from meta_rl.tuning.study import CONFIG, Claim, Search
+from meta_rl.types import Task
+
+DEFAULT = "default"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What will be computed; everything a person gave fits together."""
+
+    settings: Settings
+    space: Space
+    folder: Path
+    conditions: Conditions
+    default: Config
+    """What the chosen strategy is compared with: the preset with the space's first algorithm."""
+    problem: Any
+    validation: Sequence[Task]
+    """That trials are scored on."""
+    test: Sequence[Task]
+    """That nothing was chosen by."""
+
+    @property
+    def sign(self) -> int:
+        """1 if higher scores are better, -1 if lower ones are."""
+        return 1 if self.problem.maximizes else -1
+
+
+def plan(name: str, settings: Settings, space: Space) -> Plan:
+    """Build the default strategy, draw both sets of tasks, and fix the budget.
+
+    Raises:
+        InputError: if the default cannot be built, or the device is not there.
+    """
+    device = presets.resolve_device(settings.device)
+    default = presets.algorithm(space.algorithms[0], settings.config)
+    learner = presets.build(default, device)
+    learner.problem.close()
+    tasks = default.eval.test_tasks or default.eval.tasks
+    return Plan(
+        settings,
+        space,
+        settings.out or Path("runs") / f"tune-{name}",
+        Conditions(
+            config=settings.config,
+            budget=settings.budget or samples_of_run(default, device),
+            device=device,
+        ),
+        default,
+        learner.problem,
+        learner.held_out_tasks(default.eval.tasks),
+        learner.held_out_tasks(tasks, final=True),
+    )
+
+
+def on_budget(planned: Plan, budget: int) -> Plan:
+    """The plan with the budget that a study began with, where it may be measured otherwise now."""
+    return replace(planned, conditions=replace(planned.conditions, budget=budget))
+
+
+def search(planned: Plan, study: Search) -> None:
+    """Train trials until there are enough, of this process and others together."""
+    while claim := study.claim():
+        trials = study.settings.trials
+        title = f"trial {len(study.trials)}/{trials}"
+        bar = progress(planned.conditions.budget, title, "sample")
+        value, reason = _measured(planned, study, claim, bar)
+        bar.close()
+        study.settle(claim, value, reason)
+        score = planned.problem.score_name
+        told = f"{score} {value:.4g}" if value is not None else reason
+        tqdm.write(f"trial {claim.trial.number}: {described(planned, claim.trial.params)}: {told}")
+
+
+def described(planned: Plan, params: dict[str, Any]) -> str:
+    """A strategy in words: its algorithm and what differs from the default's choices."""
+    usual = planned.space.default
+    told = [str(params["algorithm"])]
+    for name, value in params.items():
+        if isinstance(value, float):
+            told += [f"{value:.2g} {name}"] if value != 1 else []
+        elif name != "algorithm" and value != usual[name]:
+            told.append(f"{name} {value}")
+    return ", ".join(told)
+
+
+def _measured(planned: Plan, study: Search, claim: Claim, bar: tqdm) -> tuple[float | None, str]:
+    """A trial's score after the whole budget; None and the reason if it was ended before."""
+    try:
+        learner = build(claim.config, planned.conditions)
+        with closing(learner.problem):
+            return _climbed(planned, study, claim, learner, bar)
+    except InputError as error:
+        return None, f"failed: {error}"
+
+
+def _climbed(
+    planned: Plan, study: Search, claim: Claim, learner: MetaLearner, bar: tqdm
+) -> tuple[float | None, str]:
+    trial, score = claim.trial, float("nan")
+    ends_early = claim.config != planned.default  # which others are compared with: always whole
+    for number, share in enumerate(study.rungs()):
+        train(learner, planned.conditions, bar.update, share)
+        score = _score(planned, learner)
+        trial.set_user_attr("iterations", learner.iteration)
+        trial.set_user_attr("samples", learner.samples)
+        if not np.isfinite(score):
+            return None, f"adapting came to no finite end, at {share:.2g} of the budget"
+        trial.report(score, study.settings.halving**number)
+        if share < 1 and trial.should_prune() and ends_early:
+            shown = f"{planned.problem.score_name} {score:.4g}"
+            return None, f"behind others at {share:.2g} of the budget: {shown}"
+    return score, ""
+
+
+def _score(planned: Plan, learner: MetaLearner) -> float:
+    """Mean score on the validation tasks after the last inner step."""
+    found = curve("trial", [learner], planned.validation, planned.conditions)
+    return float(found.scores[-1].mean())
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The default and the chosen strategy on fresh seeds and tasks never seen."""
+
+    trial: FrozenTrial
+    """Of the chosen strategy."""
+    config: Config
+    curves: tuple[Curve, ...]
+    """The default's and the chosen one's; empty where they are the same."""
+
+    def difference(self, sign: int) -> Estimate:
+        """Chosen minus default after the last inner step, above 0 where it is better."""
+        default, chosen = (curve.scores[-1] for curve in self.curves)
+        with np.errstate(invalid="ignore"):
+            better = sign * (chosen - default)
+        both_lost = np.isinf(chosen) & np.isinf(default)
+        return stratified_bootstrap(np.where(both_lost, 0.0, better), mean)
+
+
+def compare(planned: Plan, study: Search) -> Comparison:
+    """Train both on fresh seeds, score them on the test tasks.
+
+    What is trained is kept as checkpoints in the study's folder, so that a killed comparison goes
+    on, and that other processes take their share.
+    """
+    trial = study.best
+    config = from_dict(trial.user_attrs[CONFIG])
+    is_default = config == planned.default
+    config = replace(config, iterations=trial.user_attrs["iterations"])
+    if is_default:
+        return Comparison(trial, config, ())
+    arms = {DEFAULT: planned.default, f"trial-{trial.number}": config}
+    first = planned.settings.config.seed + 1
+    work = [
+        (planned.folder / "comparison" / arm / f"seed-{seed}", replace(settings, seed=seed))
+        for seed in range(first, first + planned.settings.seeds)
+        for arm, settings in arms.items()
+    ]
+    bar = progress(len(work) * planned.conditions.budget, "comparing", "sample")
+    for timeout in (0, -1):  # first what nobody works on, then what others have not finished
+        for folder, settings in work:
+            _trained(planned, folder, settings, timeout, bar)
+    bar.close()
+    curves = []
+    for arm in arms:
+        those = [folder for folder, _ in work if folder.parent.name == arm]
+        data = getattr(planned.settings.config.data, "folder", None)
+        learners = [presets.load(f, planned.conditions.device, data=data) for f in those]
+        curves.append(curve(arm, learners, planned.test, planned.conditions))
+    return Comparison(trial, config, tuple(curves))
+
+
+def _trained(planned: Plan, folder: Path, config: Config, timeout: int, bar: tqdm) -> None:
+    """Train one arm on one seed unless that is done, or another process is at it."""
+    lock = FileLock(planned.folder / "locks" / f"{folder.parent.name}-{folder.name}")
+    try:
+        lock.acquire(timeout=timeout)
+    except Timeout:
+        return
+    try:
+        if not folder.exists():
+            learner = build(config, planned.conditions)
+            try:
+                train(learner, planned.conditions, bar.update)
+            except InputError as error:  # its gradients are not finite any more
+                warnings.warn(f"{folder}: {error} It is scored as it was then.", stacklevel=2)
+            learner.problem.close()
+            learner.save(folder)
+    finally:
+        lock.release()

@@ -1,0 +1,89 @@
+"""What to tune and for how long. Imports nothing heavy, for ``meta-rl tune --help``."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+
+from meta_rl.config import Config, to_dict
+from meta_rl.config.checks import require_if_given
+from meta_rl.errors import require, unknown
+from meta_rl.presets import ALGORITHMS
+from meta_rl.tuning.space import SPACES, Space, fitting, usual
+
+SEARCHES = {
+    "tpe": "tree-structured Parzen estimators, which model what good trials have in common",
+    "greedy": "the default and every declared option alone, once; algorithms first",
+    "random": "at random",
+    "evolution": "a genetic algorithm (NSGA-II) over choices and factors",
+}
+"""Every name that ``--search`` takes, and how it proposes strategies."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """The study; and the default strategy, which is the preset with the options given."""
+
+    trials: int = 20
+    """Strategies to train, the default among them; may be raised later."""
+    search: Literal["tpe", "greedy", "random", "evolution"] = "tpe"
+    """How strategies are proposed."""
+    halving: int = 3
+    """Successive halving by this factor f: trials are scored after 1/f² and 1/f of the budget too,
+    and about one in f goes on; 1 trains all to their end."""
+    budget: int | None = None
+    """Environment steps (or labelled examples) that each trial trains on; when not given, the
+    preset's iterations times what its first one takes."""
+    seeds: int = 3
+    """Fresh seeds on which the chosen strategy and the default are trained for the comparison."""
+    space: str | None = None
+    """The declared set, of meta_rl.tuning.space.SPACES; the one for the preset's kind of data if none."""
+    algorithms: tuple[str, ...] = ()
+    """Only these of the set's algorithms; the first one is the default's."""
+    families: Path | None = None
+    """A Python file of yours with families, algorithms or an entry of meta_rl.tuning.space.SPACES."""
+    out: Path | None = None
+    """Folder of the study; runs/tune-PRESET when not given. What is there is continued."""
+    device: str = "auto"
+    """auto (CUDA where there is one), cpu or cuda."""
+    config: Annotated[Config, tyro.conf.arg(name="")]
+
+    def check(self) -> Space:
+        """Refuse what can be seen to be wrong without loading anything; returns the space.
+
+        Raises:
+            InputError: if a number is out of range, or the space or an algorithm does not fit.
+        """
+        for name in ("trials", "halving", "seeds"):
+            value = getattr(self, name)
+            require(value >= 1, name, "1 or more", value)
+        require_if_given("budget", "1 or more", self.budget)
+        for name in self.algorithms:
+            if name not in ALGORITHMS:
+                raise unknown("algorithms", ALGORITHMS, name)
+        name = self.space or usual(self.config)
+        if name not in SPACES:
+            raise unknown("space", SPACES, name, "A space of your own? Give --families FILE.py.")
+        space = SPACES[name]
+        if self.algorithms:
+            space = dataclasses.replace(space, algorithms=self.algorithms)
+        return fitting(space, self.config)
+
+    def identity(self, space: Space, budget: int) -> dict[str, Any]:
+        """What makes a study this one; another one's folder is not continued.
+
+        Data may be moved: where they are is no part of it.
+        """
+        preset = to_dict(self.config)
+        preset["data"].pop("folder", None)
+        return {
+            "preset": preset,
+            "space": dataclasses.asdict(space),
+            "search": self.search,
+            "halving": self.halving,
+            "budget": budget,
+        }

@@ -1,1 +1,0 @@
-"""What ``tune.py`` does: the best strategy of a declared set, and how much better it really is."""
