@@ -424,5 +424,5 @@ def test_a_terminated_run_saves_its_iteration_and_says_how_to_go_on(tmp_path):
     process.send_signal(signal.SIGTERM)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 0, err
-    assert f"stopped; continue with: python train.py --resume {tmp_path}" in out
+    assert f"stopped; continue with: meta-rl train --resume {tmp_path}" in out
     assert presets.load(run_folder).iteration >= 3

@@ -12,7 +12,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 from meta_rl import InputError, presets
 from meta_rl.cli import adapt
-from meta_rl.cli import console as commands
+from meta_rl.cli import running as commands
 from meta_rl.cli.running import told
 from meta_rl.families import GymFamily
 from meta_rl.families.registry import register

@@ -157,7 +157,7 @@ def test_the_same_command_again_trains_nothing(tuned, capsys):
 
 def command(folder):
     return subprocess.Popen(
-        [sys.executable, "tune.py", *BANDIT, "--out", str(folder)],
+        [sys.executable, "-m", "meta_rl", "tune", *BANDIT, "--out", str(folder)],
         cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
 

@@ -242,7 +242,7 @@ def test_a_run_resumes_with_another_number_of_processes_to_the_same_bits(tmp_pat
     two = ["--standalone", "--nproc-per-node", 2, "train.py"]
     output = finish(start(*two, *train_options(tmp_path / "two", 3)))
     run = tmp_path / "two" / "navigation-2d_1"
-    assert output.count(f"adapt it: python adapt.py {run}") == 1  # rank 0 alone says so
+    assert output.count(f"adapt it: meta-rl adapt {run}") == 1  # rank 0 alone says so
     train.main(["--resume", str(run), "--iterations", "4", "--device", "cpu"])
     finish(start(*two, "--resume", run, "--iterations", 6, "--device", "cpu"))
     assert_same_bits(newest(run), newest(tmp_path / "alone" / "navigation-2d_1"))
@@ -322,4 +322,4 @@ def test_sigterm_to_torchrun_saves_and_stops_all(tmp_path):
         time.sleep(0.01)
     process.terminate()
     output, _ = process.communicate(timeout=120)
-    assert f"stopped; continue with: python train.py --resume {run}" in output
+    assert f"stopped; continue with: meta-rl train --resume {run}" in output
