@@ -48,7 +48,7 @@ def main() -> None:
     given = [*STUDIES[args.preset], "--trials", str(args.trials), "--device", "cpu"]
     tune.main([args.preset, *given, "--out", str(folder)])
     content = json.loads((folder / "tuning.json").read_text(encoding="utf-8"))
-    result = {"command": " ".join(["tune.py", args.preset, *given])}
+    result = {"command": " ".join(["meta-rl", "tune", args.preset, *given])}
     print(write(f"tuning-{args.preset}", result | {name: content[name] for name in KEPT}))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from meta_rl.families.mujoco_messages import listen
 from meta_rl.families.registry import FAMILIES
 
 from .acrobot import Acrobot
@@ -17,8 +16,6 @@ from .preferences import Preferences
 from .robot_families import LOCOMOTION
 from .sinusoid import Sinusoid
 from .sparse_navigation import NavigationCorner, NavigationSemicircle
-
-listen()  # before anything imports MuJoCo
 
 FAMILIES.update(
     (family.id, family)

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from meta_rl.cli import COMMANDS
+
 ROOT = Path(__file__).parent.parent
 OURS = {
     "meta_rl", "envs", "agents", "evaluation", "tuning", "presets", "commands",
@@ -53,13 +55,13 @@ def test_packages_import_only_along_the_arrows(package):
                 assert fits, f"{path.relative_to(ROOT)} imports {name}"
 
 
-@pytest.mark.parametrize("command", ["train.py", "adapt.py", "evaluate.py", "tune.py", "prune.py"])
+@pytest.mark.parametrize("command", COMMANDS)
 def test_help_answers_without_importing_torch(command):
     code = (
         "import runpy, sys\n"
-        f"sys.argv = [{command!r}, '--help']\n"
+        f"sys.argv = ['meta_rl', {command!r}, '--help']\n"
         "try:\n"
-        f"    runpy.run_path({command!r}, run_name='__main__')\n"
+        "    runpy.run_module('meta_rl', run_name='__main__')\n"
         "except SystemExit as stop:\n"
         "    assert stop.code in (0, None), stop.code\n"
         "assert not {'torch', 'optuna'} & set(sys.modules)\n"

@@ -14,7 +14,7 @@ from meta_rl.envs import FAMILIES
 
 from benchmarks.provenance import read
 from meta_rl import presets
-from meta_rl.cli import adapt, train
+from meta_rl.cli import COMMANDS, adapt, train
 from meta_rl.config import from_dict, to_dict
 from meta_rl.errors import InputError
 from meta_rl.families import GymFamily
@@ -63,8 +63,8 @@ def run_blocks(name, tmp_path, monkeypatch):
             needs(*packages)
     scope = {}
     with monkeypatch.context() as patch:
-        patch.setattr("envs.FAMILIES", dict(FAMILIES))
-        patch.setattr("presets.ALGORITHMS", dict(presets.ALGORITHMS))
+        patch.setattr("meta_rl.families.registry.FAMILIES", dict(FAMILIES))
+        patch.setattr("meta_rl.presets.ALGORITHMS", dict(presets.ALGORITHMS))
         for block in blocks:
             exec(compile(block, name, "exec"), scope)
     return scope
@@ -72,7 +72,7 @@ def run_blocks(name, tmp_path, monkeypatch):
 
 def test_the_commands_know_the_algorithm_of_the_page(tmp_path, monkeypatch, capsys):
     """The page's file, trained with, refused without, resumed to the same bits, and adapted."""
-    monkeypatch.setattr("presets.ALGORITHMS", dict(presets.ALGORITHMS))
+    monkeypatch.setattr("meta_rl.presets.ALGORITHMS", dict(presets.ALGORITHMS))
     file = tmp_path / "mine.py"
     file.write_text(python_blocks(ROOT / "docs" / "add-an-algorithm.md")[0])
     given = ["--families", str(file)]
@@ -146,21 +146,50 @@ def test_every_family_is_on_its_page():
     assert [name for name in FAMILIES if f"`{name}`" not in text] == []
 
 
+SCRIPTS = {("python", "train.py"): "train", ("python", "adapt.py"): "adapt"}
+"""The two scripts of a checkout, and the command that each is."""
+
+
+def command(words):
+    """The command that a line gives and its arguments, or None if it gives no command of ours."""
+    if words[:1] == ["meta-rl"]:
+        return words[1], words[2:]
+    if name := SCRIPTS.get(tuple(words[:2])):
+        return name, words[2:]
+    return None
+
+
+def bash_lines(text):
+    blocks = re.findall(r"```(?:bash|text)\n(.*?)```", text, re.DOTALL)
+    return [shlex.split(line, comments=True) for b in blocks for line in b.splitlines()]
+
+
 def commands_of(page):
-    blocks = re.findall(r"```(?:bash|text)\n(.*?)```", (ROOT / page).read_text(), re.DOTALL)
-    lines = [shlex.split(line, comments=True) for b in blocks for line in b.splitlines()]
-    return [words[1:] for words in lines if words[:1] == ["python"] and words[1].endswith("t.py")]
+    found = map(command, bash_lines((ROOT / page).read_text()))
+    return [given for given in found if given is not None]
 
 
 @pytest.mark.parametrize("page", ["index.md", "adapt.md", "few-shot.md", "pruning.md"])
 def test_commands_have_the_options_that_pages_give(page):
     named = commands_of(f"docs/{page}")
     assert named
-    for words in named:
-        assert (ROOT / words[0]).is_file()
+    for name, words in named:
+        assert name in COMMANDS
         options = {w for w in words if w.startswith("--")}
         known = {f"--{f.name.replace('_', '-')}" for f in dataclasses.fields(adapt.Adapt)}
-        assert words[0] != "adapt.py" or options <= known, words
+        assert name != "adapt" or options <= known, words
+
+
+@pytest.mark.parametrize("page", NAMES)
+def test_pages_give_no_command_that_is_gone(page):
+    """But the changelog, which tells what was."""
+    text = (ROOT / page).read_text()
+    gone = re.findall(
+        r"python (?:evaluate|tune|prune)\.py|python -m (?:envs|benchmarks\.tune)\b", text
+    )
+    assert page == "CHANGELOG.md" or gone == []
+    for script in re.findall(r"python (\w+\.py)", text):
+        assert (ROOT / script).is_file() or page != "README.md", script
 
 
 def test_every_algorithm_is_on_its_page_with_a_preset_it_fits():
@@ -174,28 +203,23 @@ def test_every_algorithm_is_on_its_page_with_a_preset_it_fits():
 
 @pytest.mark.slow
 def test_readme_commands_run(tmp_path):
-    """Every train.py and adapt.py line of README's second section, shortened."""
+    """Every command line of README's second section, shortened."""
     text = (ROOT / "README.md").read_text().split("## Use it")[1]
-    lines = [line for block in re.findall(r"```bash\n(.*?)```", text, re.DOTALL)
-             for line in block.splitlines()]  # fmt: skip
-    for path in ROOT.glob("*.py"):
-        (tmp_path / path.name).symlink_to(path)
     short = ["--data.tasks", "2", "--data.episodes", "2", "--eval.tasks", "2", "--device", "cpu"]
-    for line in lines:
-        words = shlex.split(line, comments=True)
-        if words[:1] != ["python"] or "--help" in words or "metaworld" in line:
+    for name, given in filter(None, map(command, bash_lines(text))):
+        if "--help" in given or "metaworld" in " ".join(given):
             continue
-        words = [{"100": "2", "200": "4", "12": "2"}.get(word, word) for word in words]
-        if words[1] == "tune.py":
+        words = [{"100": "2", "200": "4", "12": "2"}.get(word, word) for word in given]
+        if name == "tune":
             words += [*short, "--budget", "1", "--seeds", "1"]
-        if words[1] == "train.py" and "--resume" not in words:
+        if name == "train" and "--resume" not in words:
             words += [*short, *([] if "--iterations" in words else ["--iterations", "2"])]
         result = subprocess.run(
-            [sys.executable, *words[1:]],
+            [sys.executable, "-m", "meta_rl", name, *words],
             cwd=tmp_path,
             env={**os.environ, "PYTHONPATH": str(ROOT)},
             capture_output=True,
             text=True,
             check=False,
         )
-        assert result.returncode == 0, (line, result.stderr)
+        assert result.returncode == 0, (name, given, result.stderr)

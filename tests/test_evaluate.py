@@ -1,4 +1,4 @@
-"""evaluate.py: the same held-out tasks for all, a report that stands alone, and what it refuses."""
+"""meta-rl evaluate: the same held-out tasks for all, a report that stands alone, and what it refuses."""
 
 import csv
 import json
@@ -300,7 +300,15 @@ def test_a_run_may_have_a_name_that_figures_and_spreadsheets_read_otherwise(runs
 
 
 def test_a_refusal_is_one_line(runs):
-    command = [sys.executable, "-m", "meta_rl", "evaluate", str(runs / "bandit-5_1"), "--baselines", "x"]
+    command = [
+        sys.executable,
+        "-m",
+        "meta_rl",
+        "evaluate",
+        str(runs / "bandit-5_1"),
+        "--baselines",
+        "x",
+    ]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert result.returncode == 2
     assert result.stderr.startswith("error: baselines: expected some of random, oracle, ppo")

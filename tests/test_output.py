@@ -65,7 +65,7 @@ def test_work_whose_output_nobody_can_write_is_done_to_its_end(tmp_path):
         "closed": start([*options, str(tmp_path / "closed")], ">&- 2>&-"),
         "head": start([*options, str(tmp_path / "head")], "", stdout=nobody, stderr=nobody),
     }
-    listing = ["-m", "envs", "bandit-5"]
+    listing = ["-m", "meta_rl", "envs", "bandit-5"]
     full = start(listing, ">/dev/full", stderr=subprocess.PIPE, text=True)
     head = start(listing, "", stdout=nobody, stderr=subprocess.PIPE, text=True)
     os.close(nobody)

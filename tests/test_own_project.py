@@ -18,11 +18,11 @@ from meta_rl.families import GymFamily
 from meta_rl.families.registry import register
 from tests.test_resume import tiny
 
-HOME = Path(presets.__file__).parent
+HOME = Path(__file__).parent.parent
 SCRIPT = """
 import sys
 sys.path.append({home!r})
-from envs import GymFamily
+from meta_rl import GymFamily
 import torch
 env = GymFamily("CartPole-v1").make_vec(1, 2, device="cpu", dtype=torch.float32, workers=2)
 env.reset([{{}}], seed=0)
@@ -63,24 +63,33 @@ def test_only_what_workers_would_run_again_needs_a_guard(tmp_path):
     assert "save it as a file" in run("-", input=asked).stderr.splitlines()[-1]
 
 
-@pytest.mark.parametrize(
-    ("name", "python"), [("agents.py", "import presets"), ("envs/__init__.py", "import presets")]
-)
-def test_a_module_in_the_way_of_ours_is_named(name, python, tmp_path):
-    (tmp_path / name).parent.mkdir(exist_ok=True)
-    (tmp_path / name).write_text("")
-    told = run("-c", python, cwd=tmp_path).stderr.splitlines()[-1]
-    assert told.startswith(f"meta_rl.errors.InputError: import {name.split('/')[0].split('.')[0]}")
-    assert f"found {tmp_path / name}" in told
-    assert "Rename" in told
+def make_hostile(folder):
+    """Modules and packages that have our names, or had them, and raise when imported."""
+    for name in ("envs/__init__", "agents", "presets", "commands", "train", "adapt", "evaluation"):
+        file = folder / f"{name}.py"
+        file.parent.mkdir(exist_ok=True)
+        file.write_text("raise RuntimeError('imported ' + __name__)")
+
+
+def test_modules_that_have_our_names_are_in_nobodys_way(tmp_path):
+    make_hostile(tmp_path)
+    python = f"""
+import sys
+sys.path.append({str(HOME)!r})
+import meta_rl, meta_rl.agents, meta_rl.envs
+learner = meta_rl.build(meta_rl.preset("navigation-2d"))
+meta_rl.GymFamily("CartPole-v1")
+print(sorted({{"envs", "agents", "presets", "commands", "train"}} & set(sys.modules)))
+"""
+    done = run("-c", python, cwd=tmp_path)
+    assert done.stdout == "[]\n", done.stderr
 
 
 def test_families_beside_modules_that_have_our_names_are_read(tmp_path, monkeypatch):
-    for name in ("envs", "agents", "presets", "commands", "train"):
-        (tmp_path / f"{name}.py").write_text("raise RuntimeError")
+    make_hostile(tmp_path)
     (tmp_path / "beside_families.py").write_text("ID = 'beside'")
     (tmp_path / "families.py").write_text(
-        "from beside_families import ID\nfrom envs import GymFamily, register\n"
+        "from beside_families import ID\nfrom meta_rl import GymFamily, register\n"
         "register(GymFamily('CartPole-v1', id=ID), replace=True)\n"
     )
     monkeypatch.setattr(sys, "path", list(sys.path))
@@ -163,9 +172,9 @@ def test_another_environment_is_wrapped_limited_and_set_as_the_familys_are():
 
 
 def test_hints_can_be_pasted_and_name_the_families():
-    line = told("adapt.py", Path("runs/my run"), families=Path("own families.py"))
-    assert line == "python adapt.py 'runs/my run' --families 'own families.py'"
-    assert told("adapt.py", "runs/a") == "python adapt.py runs/a"
+    line = told("adapt", Path("runs/my run"), families=Path("own families.py"))
+    assert line == "meta-rl adapt 'runs/my run' --families 'own families.py'"
+    assert told("adapt", "runs/a") == "meta-rl adapt runs/a"
 
 
 def test_adapting_to_an_id_uses_the_familys_wrappers(monkeypatch):

@@ -1,4 +1,4 @@
-"""prune.py, as a person runs it: what it leaves behind, and what goes on with that."""
+"""meta-rl prune, as a person runs it: what it leaves behind, and what goes on with that."""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""tune.py as a person runs it: the report, the file for train.py, death, company, refusals."""
+"""meta-rl tune as a person runs it: the report, the file for meta-rl train, death, company, refusals."""
 
 import csv
 import json

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
 
 from meta_rl.cli.running import run_command
@@ -20,7 +21,8 @@ COMMANDS = {
 
 def main(command: str | None = None) -> None:
     """Run the given command, or the one that the first argument names."""
-    run_command(run, command)
+    name = command or "".join(sys.argv[1:2])
+    run_command(run, command, prints=name in ("", "--help", "-h", "envs"))
 
 
 def run(arguments: list[str]) -> None:

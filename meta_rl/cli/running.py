@@ -99,7 +99,9 @@ def given(arguments: list[str], option: str) -> Path | None:
     return None
 
 
-def run_command(main: Callable[[list[str]], None], command: str | None = None) -> None:
+def run_command(
+    main: Callable[[list[str]], None], command: str | None = None, *, prints: bool = False
+) -> None:
     """Run a command with the process's arguments; InputError becomes one line and exit status 2.
 
     So do memory that is not there, a full disk, and ``sys.exit`` in a person's own code. Status 1
@@ -109,9 +111,9 @@ def run_command(main: Callable[[list[str]], None], command: str | None = None) -
     Args:
         main: takes the command line's arguments.
         command: put before them, if any.
+        prints: whether all that the command is for is what it prints.
     """
     arguments = [command, *sys.argv[1:]] if command else sys.argv[1:]
-    prints = arguments[:1] in ([], ["envs"])  # then output is all that the command is for
     console.install()
     warnings.showwarning = _showwarning
     threading.excepthook = _excepthook

@@ -56,7 +56,7 @@ class Train:
     families: Path | None = None
     """A Python file of yours with task families (meta_rl.register) or algorithms."""
     file: Annotated[Path | None, tyro.conf.arg(name="config")] = None
-    """Start from the settings in this file, tune.py's chosen.json or a run's config.json."""
+    """Start from the settings in this file, meta-rl tune's chosen.json or a run's config.json."""
     init_sb3: Path | None = None
     """Zip of a stable-baselines3 PPO or A2C to start from instead of random weights."""
     init_run: Path | None = None

@@ -8,9 +8,12 @@ from meta_rl.families.gym_family import GymFamily
 from meta_rl.families.image_reading import read_labelled
 from meta_rl.families.locomotion import Locomotion
 from meta_rl.families.mujoco import MuJoCoVec
+from meta_rl.families.mujoco_messages import listen
 from meta_rl.families.parameters import Parameter, ParameterSpace, parse_task
 from meta_rl.families.registry import FAMILIES, make_family, register
 from meta_rl.families.tensor import TensorEnv
+
+listen()  # before an environment imports MuJoCo
 
 __all__ = [
     "FAMILIES",

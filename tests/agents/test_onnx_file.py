@@ -105,7 +105,7 @@ def test_a_file_that_computes_something_else_is_not_kept(tmp_path, monkeypatch):
     other = AdaptedPolicy(model.policy, moved(model.policy), (3,), (), {})
     other.params["mean.2.bias"] = other.params["mean.2.bias"] + 0.1
     wrong = to_module(other)
-    monkeypatch.setattr("agents.onnx_file.to_module", lambda _: wrong)
+    monkeypatch.setattr("meta_rl.agents.onnx_file.to_module", lambda _: wrong)
     with pytest.raises(InputError, match="expected ONNX Runtime to give the model's own outputs"):
         save_onnx(model, tmp_path / "model.onnx")
     assert list(tmp_path.iterdir()) == []

@@ -336,7 +336,7 @@ if sys.argv[1] == "first":
     import mujoco
 import gymnasium as gym
 import torch
-from envs import GymFamily
+from meta_rl import GymFamily
 
 def cheetah():
     return gym.make("HalfCheetah-v5", max_episode_steps=9)

@@ -56,7 +56,8 @@ def test_a_network_that_is_frozen_as_a_whole_is_refused():
 
 
 LOADED = """
-import sys, numpy as np, presets
+import sys, numpy as np
+from meta_rl import presets
 from tests.meta_rl.test_modules import problem
 learner = presets.load(sys.argv[1], problem=problem())
 model = presets.load_adapted(sys.argv[2], problem=problem())
@@ -71,7 +72,7 @@ def test_what_modules_of_ones_own_saved_loads_in_another_process(tmp_path):
     model = learner.adapt(learner.held_out_tasks(1)[0], steps=2)
     model.save(tmp_path / "adapted")
     words = [sys.executable, "-c", LOADED, str(tmp_path / "run"), str(tmp_path / "adapted")]
-    home = Path(presets.__file__).parent
+    home = Path(__file__).parent.parent.parent
     done = subprocess.run(words, cwd=home, capture_output=True, text=True, check=True)
     numbers = [model.predict(np.ones((1, 1))).item(), *model.scores]
     assert [float(word) for word in done.stdout.split()] == numbers
