@@ -1,4 +1,4 @@
-"""Adapting against every baseline at equal environment steps: three runs of each, by meta-rl evaluate.
+"""Adapting against every baseline at equal environment steps: three runs of each.
 
     python -m benchmarks.evaluations navigation-2d cartpole pendulum
 

@@ -164,7 +164,7 @@ def short_runs(name: str, result: dict[str, Any]) -> str:
 
 
 def against_baselines(name: str, result: dict[str, Any]) -> str:
-    """What ``meta-rl evaluate`` prints: all on the baselines' tasks, and the steps that baselines need."""
+    """An evaluation's table: all on the baselines' tasks, and the steps that baselines need."""
     curves = [
         Curve(
             name=curve["name"],

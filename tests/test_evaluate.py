@@ -1,4 +1,4 @@
-"""meta-rl evaluate: the same held-out tasks for all, a report that stands alone, and what it refuses."""
+"""Evaluating: the same held-out tasks for all, a report that stands alone, and what it refuses."""
 
 import csv
 import json

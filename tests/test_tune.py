@@ -1,4 +1,4 @@
-"""meta-rl tune as a person runs it: the report, the file for meta-rl train, death, company, refusals."""
+"""Tuning as a person does it: the report, the file to train with, death, company, refusals."""
 
 import csv
 import json
