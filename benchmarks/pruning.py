@@ -2,9 +2,10 @@
 
     python -m benchmarks.pruning
 
-Meta-trains each model with several seeds, prunes it to several shares of its units by ``meta-rl
-prune`` (in one round, then meta-training goes on for as long with every share, 1 among them), and
-writes ``benchmarks/results/pruning.json``: sizes, scores on held-out tasks after adaptation and how much
+Meta-trains each model with several seeds, prunes it to several shares of its units by
+``meta-rl prune`` (in one round, then meta-training goes on for as long with every share, 1 among
+them), and writes
+``benchmarks/results/pruning.json``: sizes, scores on held-out tasks after adaptation and how much
 less they are than the whole network's after the same training, latencies of one prediction and of
 one inner step; and of the adapted model as an ONNX file, how far its outputs are from ``predict``'s
 and its latency in ONNX Runtime, all on one processor.

@@ -95,14 +95,14 @@ def use(folder, *meta_rl, python):
 
 
 def make_environment(home, *, checkout=None):
-    """Make an environment that has this one's dependencies; return its packages' and scripts' place.
+    """Make an environment with this one's dependencies; return its packages' and scripts' folders.
 
-    Path files in the packages that a path file names are not read: only with checkout, what an
-    editable install leaves, is this checkout in it.
+    This checkout is in it only if given, by the path file that an editable install leaves.
     """
     venv.create(home, with_pip=False, symlinks=os.name != "nt")
     place = {"base": str(home), "platbase": str(home)}
     site, scripts = (Path(sysconfig.get_path(n, "venv", place)) for n in ("purelib", "scripts"))
+    # Path files that lie in this folder are not read: the one of this checkout neither.
     (site / "dependencies.pth").write_text(sysconfig.get_path("purelib"))
     if checkout:
         (site / "checkout.pth").write_text(str(checkout))
