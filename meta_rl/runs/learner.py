@@ -14,19 +14,19 @@ from matplotlib.figure import Figure
 from torch import Tensor
 from tqdm import tqdm
 
-from meta_rl.storage import checkpoint
 from meta_rl import parallel, seeds
-from meta_rl.inner.adaptable import check_runs
-from meta_rl.problems.adapted import AdaptedNetwork, AdaptedPolicy
 from meta_rl.config import Config, require_effect, to_dict
 from meta_rl.config.outer import GradientConfig, TRPOConfig
-from meta_rl.inner.core import InnerLoop
 from meta_rl.errors import InputError, require
-from meta_rl.plots.film import Animation
-from meta_rl.problems.modules import check_made_of, fixed, load_fixed, made_of, module_of
-from meta_rl.naming import part_of, under
+from meta_rl.inner.adaptable import check_runs
+from meta_rl.inner.core import InnerLoop
 from meta_rl.inner.search import Search
 from meta_rl.inner.trial import Trial, collect, met, score
+from meta_rl.naming import part_of, under
+from meta_rl.plots.film import Animation
+from meta_rl.problems.adapted import AdaptedNetwork, AdaptedPolicy
+from meta_rl.problems.modules import check_made_of, fixed, load_fixed, made_of, module_of
+from meta_rl.storage import checkpoint
 from meta_rl.types import Meta, Params, Problem, Task
 
 Metrics = dict[str, float]

@@ -19,12 +19,12 @@ from filelock import FileLock, Timeout
 from torch import Tensor
 from tqdm import tqdm
 
-from meta_rl.storage import checkpoint, files
 from meta_rl import seeds
 from meta_rl.config import to_dict
 from meta_rl.errors import InputError
 from meta_rl.runs.learner import MetaLearner, Metrics
 from meta_rl.runs.tensorboard import RunWriter
+from meta_rl.storage import checkpoint, files
 from meta_rl.types import Task
 
 Tick = Callable[[int, int], None]
