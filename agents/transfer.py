@@ -31,7 +31,7 @@ class FromRun:
     head. The new run's inner rule and outer optimizer start as they would without.
 
     Args:
-        run: a run folder of ``train.py``, one checkpoint in it, or an adapted model's folder.
+        run: a run folder, one checkpoint in it, or an adapted model's folder.
     """
 
     step_size = None

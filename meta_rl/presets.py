@@ -561,7 +561,7 @@ def load(
 def load_adapted(
     folder: str | Path, device: str = "cpu", problem: Problem | None = None
 ) -> AdaptedPolicy | AdaptedNetwork:
-    """The model that ``adapt.py`` saved, with ``predict``.
+    """The model that ``meta-rl adapt`` saved, with ``predict``.
 
     Args:
         folder: the model's.

@@ -90,11 +90,13 @@ def test_a_change_is_told_task_by_task():
     assert "%" not in table([nothing, nothing], "return")
 
 
-def test_no_iterations_are_none_even_before_meta_training(trained, tmp_path):
+def test_no_iterations_are_none_even_before_meta_training(trained, tmp_path, capsys):
     start = trained / "checkpoints" / "000000000"
     options = ["--iterations", "0", "--tasks", "2", "--log-dir", str(tmp_path), *CPU]
     prune.main([str(start), *options])
-    assert presets.load(tmp_path / "navigation-2d_1-pruned_1" / "keep-0.5").iteration == 0
+    pruned = tmp_path / "navigation-2d_1-pruned_1" / "keep-0.5"
+    assert f"adapt it: meta-rl adapt {pruned}\n" in capsys.readouterr().out
+    assert presets.load(pruned).iteration == 0
 
 
 @pytest.mark.parametrize("how", ["fails", "is stopped"])

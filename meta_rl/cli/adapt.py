@@ -1,4 +1,4 @@
-"""Adapt a trained meta-policy to one variant: ``python adapt.py RUN --task goal=0.3,-0.2``."""
+"""Adapt a trained meta-policy to one variant: ``meta-rl adapt RUN --task goal=0.3,-0.2``."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Adapt:
     """What to adapt, to what, and how long."""
 
     run: Annotated[Path | None, tyro.conf.Positional] = None
-    """A run folder of train.py, or one checkpoint in it; the newest run in runs/ if not given."""
+    """A run folder, or one checkpoint in it; the newest run in runs/ if not given."""
     task: str | None = None
     """Parameters of the variant, as goal=0.3,-0.2 or gravity=12,length=0.8,force=9."""
     env_id: str | None = None
@@ -40,7 +40,7 @@ class Adapt:
     run_data: Path | None = None
     """Where the data that the run was trained on are now, if they were moved."""
     families: Path | None = None
-    """A Python file of yours that registers the family, as in train.py; it is run."""
+    """A Python file of yours that registers the family, as in meta-rl train; it is run."""
     steps: int | None = None
     """Inner (adaptation) steps; 3 if not given, or as many as were trained with if more."""
     episodes: int | None = None
@@ -113,7 +113,9 @@ def _check(command: Adapt) -> None:
 def _newest_run() -> Path:
     saved = [*Path("runs").glob("*/checkpoints")]
     if not saved:
-        raise InputError("adapt: expected a run folder, found none in runs/. Run train.py first.")
+        raise InputError(
+            "adapt: expected a run folder, found none in runs/. Run meta-rl train first."
+        )
     return max(saved, key=lambda folder: folder.stat().st_mtime).parent
 
 

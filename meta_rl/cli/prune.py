@@ -26,7 +26,7 @@ class Prune:
     """What to prune, how far, and how it recovers."""
 
     run: Annotated[Path, tyro.conf.Positional]
-    """A run folder of train.py, or one checkpoint in it. It stays as it is."""
+    """A run folder, or one checkpoint in it. It stays as it is."""
     keep: tuple[float, ...] = (0.5,)
     """Share of each hidden layer's units (or channels) that stays. Several make a curve; with 1
     among them it shows what the further training alone does."""
@@ -45,7 +45,7 @@ class Prune:
     data: Path | None = None
     """Where the data that the run was trained on are now, if they were moved."""
     families: Path | None = None
-    """A Python file of yours that registers the family, as in train.py."""
+    """A Python file of yours that registers the family, as in meta-rl train."""
 
 
 def main(arguments: list[str]) -> None:
@@ -76,7 +76,7 @@ def main(arguments: list[str]) -> None:
     if len(done) == 1:
         raise InputError("keep: expected a share that comes to its end, got none; see above.")
     run = done[-1][1].run
-    print(f"adapt it: {told('adapt.py', run, families=command.families)}")
+    print(f"adapt it: {told('adapt', run, families=command.families)}")
     again = told("train", "--resume", run, families=command.families)
     print(f"train on: {again} --iterations N")
 

@@ -1,4 +1,4 @@
-"""Meta-train on a task family: ``python train.py [PRESET] [--option ...]``."""
+"""Meta-train on a task family: ``meta-rl train [PRESET] [--option ...]``."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Every setting of a training run, as frozen dataclasses that import nothing heavy.
 
-``train.py --help`` must answer before torch has been imported, so the settings live here rather
+``meta-rl train --help`` must answer before torch has been imported, so the settings live here rather
 than beside the code they configure. Invalid settings are refused when they are made.
 """
 

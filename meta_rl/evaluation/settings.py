@@ -30,7 +30,7 @@ class Settings:
     """Runs, tasks and baselines."""
 
     runs: Annotated[tuple[Path, ...], tyro.conf.Positional] = ()
-    """Run folders of train.py, or checkpoints; runs that differ in their seed alone are pooled."""
+    """Run folders, or checkpoints; runs that differ in their seed alone are pooled."""
     tasks: int = 40
     """Held-out tasks of each split, the same for all runs and baselines."""
     steps: int | None = None
@@ -56,7 +56,7 @@ class Settings:
     data: Path | None = None
     """Where the data that the runs were trained on are now, if they were moved."""
     families: Path | None = None
-    """A Python file of yours that registers the family, as in train.py."""
+    """A Python file of yours that registers the family, as in meta-rl train."""
     out: Path | None = None
     """Folder to make; evaluation_1, evaluation_2, ... in the first run when not given."""
 

@@ -1,4 +1,4 @@
-"""What a tuning leaves: ``chosen.json`` for ``train.py``, JSON, CSV, and a page."""
+"""What a tuning leaves: ``chosen.json`` for ``meta-rl train``, JSON, CSV, and a page."""
 
 from __future__ import annotations
 
