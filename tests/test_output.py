@@ -14,7 +14,7 @@ import adapt
 import evaluate
 import prune
 import train
-from commands import Answered, import_families, parse, run_command
+from commands import Ended, import_families, parse, run_command
 from envs import GymFamily
 from envs.general import GymVec
 from evaluation import record
@@ -124,7 +124,7 @@ def test_sys_exit_in_ones_own_code_is_no_success(command, tmp_path, capsys):
 
 
 def test_help_and_unknown_options_are_answers(command, capsys):
-    with pytest.raises(Answered, match="0"):
+    with pytest.raises(Ended, match="0"):
         parse(train.Train, ["--help"])
     assert "usage:" in capsys.readouterr().out
     assert command(train.main, "--nothing") == 2

@@ -12,6 +12,7 @@ import torch
 import adapt
 import presets
 import train
+from commands import run_command
 from envs import FAMILIES
 from meta_rl import checkpoint, parallel
 from meta_rl.callbacks import RunRecorder, StopOnSignal, Stopped
@@ -144,8 +145,10 @@ def trained(tmp_path):
     """A run of two iterations whose final test was stopped by SIGTERM in its second batch."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(train, "_tested", interrupted(train._tested, signal.SIGTERM))
+        words = ["sinusoid", "--iterations", "2", *SMALL, "--log-dir", str(tmp_path)]
+        patch.setattr("sys.argv", ["train.py", *words])
         with pytest.raises(SystemExit) as end:
-            train.main(["sinusoid", "--iterations", "2", *SMALL, "--log-dir", str(tmp_path)])
+            run_command(train.main)
     assert end.value.code == 128 + signal.SIGTERM
     return tmp_path / "sinusoid_1"
 
