@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from meta_rl.cli import adapt, evaluate, prune, train
-from meta_rl.cli.running import Answered, import_families, parse, run_command
+from meta_rl.cli.running import Ended, import_families, parse, run_command
 from meta_rl.errors import InputError
 from meta_rl.evaluation import record
 from meta_rl.families import GymFamily
@@ -121,7 +121,7 @@ def test_sys_exit_in_ones_own_code_is_no_success(command, tmp_path, capsys):
 
 
 def test_help_and_unknown_options_are_answers(command, capsys):
-    with pytest.raises(Answered, match="0"):
+    with pytest.raises(Ended, match="0"):
         parse(train.Train, ["--help"])
     assert "usage:" in capsys.readouterr().out
     assert command(train.main, "--nothing") == 2

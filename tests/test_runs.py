@@ -12,6 +12,7 @@ from meta_rl.envs import FAMILIES
 
 from meta_rl import parallel, presets
 from meta_rl.cli import adapt, train
+from meta_rl.cli.running import run_command
 from meta_rl.errors import InputError
 from meta_rl.runs.recorder import RunRecorder, StopOnSignal, Stopped
 from meta_rl.storage import checkpoint
@@ -143,8 +144,10 @@ def trained(tmp_path):
     """A run of two iterations whose final test was stopped by SIGTERM in its second batch."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(train, "_tested", interrupted(train._tested, signal.SIGTERM))
+        words = ["sinusoid", "--iterations", "2", *SMALL, "--log-dir", str(tmp_path)]
+        patch.setattr("sys.argv", ["train.py", *words])
         with pytest.raises(SystemExit) as end:
-            train.main(["sinusoid", "--iterations", "2", *SMALL, "--log-dir", str(tmp_path)])
+            run_command(train.main)
     assert end.value.code == 128 + signal.SIGTERM
     return tmp_path / "sinusoid_1"
 

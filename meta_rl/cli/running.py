@@ -31,21 +31,21 @@ UNREAD = (errno.EPIPE, errno.EIO)
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
 
-class Answered(SystemExit):
-    """The command line was answered by ``--help``, or refused."""
+class Ended(SystemExit):
+    """An end that a command chose itself: ``--help``, a refused command line, a stopped test."""
 
 
 def parse(kind: Any, arguments: list[str], **options: Any) -> Any:
     """Return ``tyro.cli`` of these arguments.
 
     Raises:
-        Answered: if they ask for help or cannot be read; that is told.
+        Ended: if they ask for help or cannot be read; that is told.
     """
     try:
         with console.styled():
             return tyro.cli(kind, args=arguments, **options)
-    except SystemExit as answer:
-        raise Answered(answer.code) from None
+    except SystemExit:
+        raise Ended(answer.code) from None
 
 
 def import_families(file: Path | None) -> None:
@@ -119,9 +119,9 @@ def run_command(
     threading.excepthook = _excepthook
     try:
         main(arguments)
-    except Answered as answer:
-        _tell_if_lost(prints=not answer.code)
-        raise SystemExit(answer.code) from None
+    except Ended as end:
+        _tell_if_lost(prints=not end.code)
+        raise SystemExit(end.code) from None
     except SystemExit as stop:
         _end(f"sys.exit({stop.code!r}) in {_place(stop)} ended the work before it was done.")
     except InputError as error:

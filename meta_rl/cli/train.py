@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from meta_rl.cli.running import given, import_families, parse, told, with_data_folder
+from meta_rl.cli.running import Ended, given, import_families, parse, told, with_data_folder
 from meta_rl.config import Config, from_dict, to_dict
 from meta_rl.errors import InputError
 from meta_rl.presets import (
@@ -301,7 +301,7 @@ def _tested(recorder: RunRecorder, stop: StopOnSignal, resume: str) -> Tensor:
             file=sys.stderr,
         )
         if isinstance(error, Stopped):
-            raise SystemExit(128 + error.number) from None
+            raise Ended(128 + error.number) from None
         raise
     finally:
         progress.close()
