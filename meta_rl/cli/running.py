@@ -45,7 +45,7 @@ def parse(kind: Any, arguments: list[str], **options: Any) -> Any:
         with console.styled():
             return tyro.cli(kind, args=arguments, **options)
     except SystemExit:
-        raise Ended(answer.code) from None
+        raise Ended(end.code) from None
 
 
 def import_families(file: Path | None) -> None:
