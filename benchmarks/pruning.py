@@ -2,8 +2,9 @@
 
     python -m benchmarks.pruning
 
-Meta-trains each model with several seeds, prunes it to several shares of its units by ``meta-rl prune``
-(in one round, then meta-training goes on for as long with every share, 1 among them), and writes
+Meta-trains each model with several seeds, prunes it to several shares of its units by
+``meta-rl prune`` (in one round, then meta-training goes on for as long with every share, 1 among
+them), and writes
 ``benchmarks/results/pruning.json``: sizes, scores on held-out tasks after adaptation and how much
 less they are than the whole network's after the same training, latencies of one prediction and of
 one inner step; and of the adapted model as an ONNX file, how far its outputs are from ``predict``'s
@@ -23,8 +24,9 @@ from typing import Any
 
 import numpy as np
 
+import meta_rl
 from benchmarks.provenance import provenance, read, write
-from meta_rl import agents, presets
+from meta_rl import agents
 from meta_rl.cli import prune, train
 from meta_rl.statistics import mean, stratified_bootstrap
 
@@ -91,7 +93,7 @@ def pruned(model: Model, by: str, seed: int, home: Path) -> dict[str, Any]:
 
 def in_onnx_runtime(run: Path, file: Path) -> dict[str, float]:
     """Largest difference from ``predict`` over batches of 10, and the latency of one input."""
-    learner = presets.load(run)
+    learner = meta_rl.load(run)
     model = learner.adapt(learner.held_out_tasks(1)[0], steps=1)
     agents.onnx_file.save_onnx(model, file)
     session, shape = agents.onnx_file.open_onnx(file), agents.onnx_file.input_shape(model)

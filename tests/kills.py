@@ -2,8 +2,8 @@
 
     python -m tests.kills FOLDER
 
-Each save is killed one line of meta_rl/storage/checkpoint.py or files.py later than the one before, until
-one is not. Prints how many were.
+Each save is killed one line of meta_rl/storage/checkpoint.py or files.py later than the one before,
+until one is not. Prints how many were.
 """
 
 import os

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 import torch
 
-from meta_rl import presets
+import meta_rl
 from meta_rl.config import AdamConfig, InnerConfig
 from meta_rl.inner.core import InnerLoop
 from meta_rl.inner.optimizers import OPTIMIZERS
@@ -119,9 +119,9 @@ def test_the_outer_loop_finds_the_rule_that_wins(kind, size, gradient_scale, win
 
 
 def test_adapting_and_evaluating_use_the_hardened_rule_and_say_which(tmp_path):
-    config = presets.PRESETS["sinusoid"]
+    config = meta_rl.PRESETS["sinusoid"]
     inner = dataclasses.replace(config.inner, optimizer="mixture", steps=2, gradient_scale=0.2)
-    learner = presets.build(dataclasses.replace(config, inner=inner)).learn(1)
+    learner = meta_rl.build(dataclasses.replace(config, inner=inner)).learn(1)
     learner.meta.rule["choice"].copy_(torch.tensor([0.0, 0.0, 0.0, 2.0]))
     weights = learner.step_sizes()
     assert weights["choice.adam"] == pytest.approx(0.711, abs=1e-3)
@@ -132,5 +132,5 @@ def test_adapting_and_evaluating_use_the_hardened_rule_and_say_which(tmp_path):
     learner.meta.rule["choice"].copy_(torch.tensor([-1e9, -1e9, -1e9, 0.0]))
     assert torch.equal(learner.evaluate([task], 2, 0), soft)
     assert learner.adapt(task).scores == adapted.scores
-    saved = presets.load_adapted(adapted.save(tmp_path / "adapted"))
+    saved = meta_rl.load_adapted(adapted.save(tmp_path / "adapted"))
     assert saved.manifest["optimizer"] == "adam"

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from meta_rl import presets
+import meta_rl
 from meta_rl.config import AdamConfig, Config, InnerConfig, ShotsConfig
 from meta_rl.plots.rule_pictures import means, rule_figure
 
@@ -16,7 +16,7 @@ def pictured(**inner):
         data=ShotsConfig(tasks=2),
         inner=InnerConfig(steps=2, **inner),
     )
-    learner = presets.build(config)
+    learner = meta_rl.build(config)
     history = []
     for iteration in (1, 2, 3):
         learner.learn(iterations=1)
