@@ -25,7 +25,7 @@ from meta_rl.errors import InputError as InputError
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from meta_rl.plots.film import Animation
+    from meta_rl.animation import Animation
 
 Params = dict[str, Tensor]
 """Named tensors of one network, or with a leading M, of M networks."""

@@ -211,7 +211,8 @@ def _exports(command: Adapt, learner: Any, variant: Any) -> list[tuple[Callable[
 
 def _sb3_export(file: Path, learner: Any, variant: Any) -> Callable[[Any], None]:
     """What writes the model as a zip."""
-    from meta_rl import Reinforcement, agents
+    from meta_rl import agents
+    from meta_rl.problems.reinforcement import Reinforcement
 
     if not isinstance(learner.problem, Reinforcement):
         raise InputError(
@@ -241,7 +242,7 @@ def _draw(learner: Any, model: Any, folder: Path) -> list[Path]:
     """Write pictures and TensorBoard events beside the adapted model; returns the pictures."""
     import torch
 
-    from meta_rl.plots.film import Animation
+    from meta_rl.animation import Animation
     from meta_rl.plots.pictures import encoded
     from meta_rl.runs.tensorboard import events
 

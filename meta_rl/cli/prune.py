@@ -16,8 +16,8 @@ from meta_rl.errors import InputError, require
 from meta_rl.storage import files
 
 if TYPE_CHECKING:
-    from meta_rl import MetaLearner
     from meta_rl.pruning.measure import Measured
+    from meta_rl.runs.learner import MetaLearner
     from meta_rl.runs.recorder import StopOnSignal
 
 

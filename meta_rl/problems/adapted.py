@@ -19,7 +19,7 @@ from meta_rl.types import Params, Policy
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from meta_rl.plots.film import Animation
+    from meta_rl.animation import Animation
 
 
 class AdaptedPolicy:

@@ -14,7 +14,6 @@ import torch
 from matplotlib.figure import Figure
 
 from meta_rl import seeds
-from meta_rl.evaluation.tables import aligned
 from meta_rl.inner.trial import collect
 from meta_rl.plots.pictures import encoded
 from meta_rl.pruning import criteria as pruning
@@ -22,6 +21,7 @@ from meta_rl.pruning.smaller import hidden_layers
 from meta_rl.runs.learner import MetaLearner
 from meta_rl.statistics import margin
 from meta_rl.storage import files
+from meta_rl.text_tables import aligned
 from meta_rl.threads import one_thread
 
 ROUNDS, CALLS = 11, {"predict": 50, "adapt": 3}

@@ -11,6 +11,7 @@ import meta_rl
 from meta_rl import InputError
 from meta_rl.config import AdamConfig, Config, EpisodesConfig, InnerConfig
 from meta_rl.inner.core import InnerLoop
+from meta_rl.making import make_rule
 from meta_rl.outer.adam import Adam
 from meta_rl.tasks import unflatten_like
 from meta_rl.types import Meta
@@ -20,7 +21,7 @@ K = 3  # inner steps
 
 def made(**settings):
     """Two tasks in float64: 0.5 |x - c|^2 from the same x, steps of 0.2."""
-    rule = InnerConfig(steps=K, step_size=0.2, positive="none").make_rule(seed=0)
+    rule = make_rule(InnerConfig(steps=K, step_size=0.2, positive="none"), seed=0)
     theta = {"x": torch.tensor([1.0, -2.0], dtype=torch.float64)}
     meta = tree_map(lambda leaf: leaf.clone(), Meta(theta, rule.init(theta)))
     inner = InnerLoop(loss=lambda p, c: 0.5 * ((p["x"] - c) ** 2).sum(), rule=rule)

@@ -11,9 +11,10 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import meta_rl
+from meta_rl.animation import Animation
 from meta_rl.config import Config, EpisodesConfig, EvalConfig, InnerConfig
 from meta_rl.families import GymFamily, Parameter, Uniform
-from meta_rl.plots.film import Animation, Shot, side_by_side
+from meta_rl.plots.film import Shot, side_by_side
 from meta_rl.runs.tensorboard import RunWriter
 from tests.extras import needs
 
