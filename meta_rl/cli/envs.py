@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import tyro
 
-from meta_rl import envs
 from meta_rl.cli.running import import_families, parse
 from meta_rl.errors import InputError
-from meta_rl.families import Family
-from meta_rl.families.registry import make_family
+
+if TYPE_CHECKING:
+    from meta_rl.families import Family
 
 
 def describe(family: Family) -> str:
@@ -44,6 +45,9 @@ class List:
 def main(arguments: list[str]) -> None:
     """Describe these families, or all."""
     command = parse(List, arguments, prog="meta-rl envs")
+    from meta_rl import envs
+    from meta_rl.families.registry import make_family
+
     import_families(command.families)
     families = [make_family(name) for name in command.names] or envs.FAMILIES.values()
     print("\n\n".join(describe(family) for family in families))
