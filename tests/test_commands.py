@@ -235,10 +235,11 @@ def test_bad_input_ends_in_one_clear_line(trained, arguments, message, monkeypat
     assert error.count("\n") == 1
 
 
-@pytest.mark.parametrize("command", ["train.py", "adapt.py", "evaluate.py"])
+@pytest.mark.parametrize(
+    "command", [["train.py", "--resume"], ["adapt.py"], ["-m", "meta_rl", "evaluate"]]
+)
 def test_a_command_refuses_bad_input_with_one_line_and_status_2(command):
-    first = ["--resume"] if command == "train.py" else []
-    result = run(command, *first, "/nowhere")
+    result = run(*command, "/nowhere")
     assert result.returncode == 2
     assert result.stderr.startswith("error: checkpoint: expected a run folder"), result.stderr
     assert result.stderr.count("\n") == 1
@@ -391,7 +392,7 @@ def test_adapting_says_which_optimizer_the_mixture_chose(tmp_path, capsys):
 def test_a_family_of_ones_own_is_trained_and_adapted_to(tmp_path, capsys):
     file = tmp_path / "mine.py"
     file.write_text(
-        "from envs import GymFamily, Parameter, Uniform, register\n"
+        "from meta_rl import GymFamily, Parameter, Uniform, register\n"
         "register(GymFamily('Pendulum-v1', Parameter('g', Uniform(5.0, 15.0)), id='swing'))\n"
     )
     own = ["--families", str(file)]

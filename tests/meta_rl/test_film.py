@@ -105,7 +105,7 @@ def test_a_machine_that_cannot_render_is_told_once_and_goes_on(monkeypatch):
 
 
 def test_a_family_over_any_environment_is_filmed(monkeypatch):
-    monkeypatch.setattr("envs.FAMILIES", dict(FAMILIES))
+    monkeypatch.setattr("meta_rl.families.registry.FAMILIES", dict(FAMILIES))
     family = GymFamily("CartPole-v1", Parameter("gravity", Uniform(5.0, 20.0)), id="falls")
     assert family.make_env({"gravity": 9.0}).render_mode is None
     assert family.make_env({"gravity": 9.0}, "rgb_array").unwrapped.gravity == 9.0
