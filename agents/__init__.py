@@ -5,7 +5,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 from .baselines import LinearFeatureBaseline
-from .convolution import convolutional
+from .convolution import Block, convolutional
 from .distributions import Categorical, DiagonalGaussian
 from .networks import make_network, mlp
 from .policies import CategoricalPolicy, GaussianPolicy, make_policy
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from . import rl2 as rl2
     from . import sb3 as sb3
     from . import transfer as transfer
-    from . import units as units
 
 __all__ = [
+    "Block",
     "Categorical",
     "CategoricalPolicy",
     "DiagonalGaussian",
@@ -32,7 +32,7 @@ __all__ = [
     "mlp",
 ]
 
-ROOMS = ("distillation", "files", "onnx_file", "ppo", "rl2", "sb3", "transfer", "units")
+ROOMS = ("distillation", "files", "onnx_file", "ppo", "rl2", "sb3", "transfer")
 """Modules that load on first use: they import optional or slow libraries."""
 
 

@@ -20,6 +20,7 @@ from meta_rl.config import AdamConfig, Config
 from meta_rl.errors import InputError, require
 from meta_rl.inner.core import InnerLoop
 from meta_rl.inner.trial import collect
+from meta_rl.making import make_rule
 from meta_rl.outer.adam import Adam
 from meta_rl.problems.reinforcement import Reinforcement
 from meta_rl.types import Distribution, Meta, Params, Task
@@ -71,7 +72,7 @@ def imitated(
         )
     require(config.inner.steps > 0, "init_imitation", "inner.steps of 1 or more", 0)
     fixed = replace(config.inner, learn_step_size=False, form="scalar", per_step=False)
-    rule = fixed.make_rule(seeds.derive(config.seed, seeds.INITIAL, 1))
+    rule = make_rule(fixed, seeds.derive(config.seed, seeds.INITIAL, 1))
 
     def divergence(params: Params, shown: Shown) -> Tensor:
         return shown.does.kl(functional_call(problem.policy, params, (shown.obs,))).mean()

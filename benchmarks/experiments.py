@@ -6,9 +6,10 @@ import contextlib
 import dataclasses
 from typing import Any
 
+from meta_rl.algorithms import ALGORITHMS, algorithm
 from meta_rl.config import Config, ShotsConfig
 from meta_rl.errors import InputError
-from meta_rl.presets import ALGORITHMS, PRESETS, algorithm, preset
+from meta_rl.presets import PRESETS, preset
 
 NAVIGATION, CARTPOLE, SINUSOID, BANDIT, MDP = (
     PRESETS[n] for n in ("navigation-2d", "cartpole", "sinusoid", "bandit-5", "tabular-mdp")

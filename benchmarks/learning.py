@@ -23,9 +23,9 @@ from stable_baselines3.common.monitor import Monitor
 from benchmarks.experiments import EXPERIMENTS, FROM_SCRATCH, UNTRAINED
 from benchmarks.provenance import provenance, read, write
 from meta_rl import seeds
+from meta_rl.assemble import build
 from meta_rl.config import Config, EpisodesConfig, ShotsConfig
 from meta_rl.families import Family, make_family
-from meta_rl.presets import build
 
 HELD_OUT = 2017  # seed of the evaluation tasks: no run, and no choice of settings, has seen them
 

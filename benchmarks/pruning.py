@@ -24,8 +24,9 @@ from typing import Any
 
 import numpy as np
 
+import meta_rl
 from benchmarks.provenance import provenance, read, write
-from meta_rl import agents, presets
+from meta_rl import agents
 from meta_rl.cli import prune, train
 from meta_rl.statistics import mean, stratified_bootstrap
 
@@ -92,7 +93,7 @@ def pruned(model: Model, by: str, seed: int, home: Path) -> dict[str, Any]:
 
 def in_onnx_runtime(run: Path, file: Path) -> dict[str, float]:
     """Largest difference from ``predict`` over batches of 10, and the latency of one input."""
-    learner = presets.load(run)
+    learner = meta_rl.load(run)
     model = learner.adapt(learner.held_out_tasks(1)[0], steps=1)
     agents.onnx_file.save_onnx(model, file)
     session, shape = agents.onnx_file.open_onnx(file), agents.onnx_file.input_shape(model)

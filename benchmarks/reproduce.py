@@ -35,9 +35,9 @@ from benchmarks.reproduce_results import (
     summary,
     thinned,
 )
+from meta_rl.assemble import build
 from meta_rl.cli.running import run_command
 from meta_rl.errors import InputError, require
-from meta_rl.presets import build
 from meta_rl.runs.recorder import RunRecorder, StopOnSignal, lock
 from meta_rl.storage import checkpoint
 from meta_rl.threads import one_thread

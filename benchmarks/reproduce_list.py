@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from meta_rl.algorithms import algorithm
 from meta_rl.config import Config, EpisodesConfig, EvalConfig
-from meta_rl.presets import algorithm, preset
+from meta_rl.presets import preset
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +36,7 @@ class Run:
 
     Args:
         preset: where the settings come from.
-        algorithm: one of presets.ALGORITHMS.
+        algorithm: one of meta_rl.ALGORITHMS.
         changes: settings that differ from the preset's, such as ``{"inner.steps": 3}``.
         label: what the changes are called in the run's name.
         seed: of everything random.

@@ -27,10 +27,11 @@ from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv
 from stable_baselines3.common.vec_env import SubprocVecEnv
 
 from benchmarks.provenance import write
+from meta_rl.assemble import build
 from meta_rl.families import Family, make_family
 from meta_rl.families.general import GymVec
 from meta_rl.inner.core import expand
-from meta_rl.presets import build, preset
+from meta_rl.presets import preset
 from meta_rl.types import BatchedEnv
 
 Contestant = tuple[int, Callable[[], Any], Callable[[], Any]]

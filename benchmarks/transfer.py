@@ -22,8 +22,9 @@ from stable_baselines3 import PPO
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.monitor import Monitor
 
+import meta_rl
 from benchmarks.provenance import provenance, read, write
-from meta_rl import agents, envs, presets
+from meta_rl import agents, envs
 from meta_rl.config import Config
 from meta_rl.families import make_family, register
 from meta_rl.families.distributions import Choice
@@ -39,7 +40,7 @@ Starts = dict[str, tuple[Any, int]]
 
 def small(name: str, **data: Any) -> Config:
     """A preset with fewer tasks and episodes, and no pictures."""
-    config = presets.preset(name)
+    config = meta_rl.preset(name)
     return dataclasses.replace(config, data=dataclasses.replace(config.data, **data))
 
 
@@ -88,7 +89,7 @@ def experts_of(family_id: str, steps: int, home: Path, imitation: int, **setting
 def navigation(home: Path, imitation: int) -> Starts:
     """MAML on navigation-2d: other starts, goals and horizon."""
     config = small("navigation-2d", tasks=10, episodes=20)
-    source = presets.build(dataclasses.replace(config, seed=100)).learn(30)
+    source = meta_rl.build(dataclasses.replace(config, seed=100)).learn(30)
     return {
         "navigation-2d's theta": (
             agents.transfer.FromRun(source.save(home / "source")),
@@ -108,7 +109,7 @@ STARTS = {
 
 def returns(config: Config, seed: int, iterations: int, start: Any) -> tuple[list[float], int]:
     """The return after adaptation of every iteration, on training tasks, and the steps taken."""
-    learner = presets.build(dataclasses.replace(config, seed=seed), start=start)
+    learner = meta_rl.build(dataclasses.replace(config, seed=seed), start=start)
     curve: list[float] = []
     learner.learn(iterations, [lambda _, metrics: curve.append(metrics["meta/return_post"])])
     return curve, learner.samples

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import agents as agents  # noqa: TID251, since type checkers do not follow __path__
     import envs as envs  # noqa: TID251
+    from meta_rl.algorithms import ALGORITHMS, algorithm
+    from meta_rl.assemble import build
     from meta_rl.config import Config, InnerConfig, OuterConfig
     from meta_rl.errors import InputError
     from meta_rl.families import (
@@ -32,11 +34,13 @@ if TYPE_CHECKING:
     from meta_rl.inner.mixture import Mixture
     from meta_rl.inner.rules import GradientDescent, Rule
     from meta_rl.inner.trial import Trial
+    from meta_rl.loading import load, load_adapted
     from meta_rl.outer.step import OuterStep, StepOnData
-    from meta_rl.presets import build, load, load_adapted, preset
+    from meta_rl.presets import PRESETS, preset
     from meta_rl.problems.adapted import AdaptedNetwork, AdaptedPolicy
     from meta_rl.problems.reinforcement import Reinforcement
     from meta_rl.problems.supervised import Supervised
+    from meta_rl.pruning.smaller import prune
     from meta_rl.runs.callbacks import (
         CheckpointCallback,
         EvalCallback,
@@ -47,6 +51,8 @@ if TYPE_CHECKING:
     from meta_rl.types import Meta
 
 _HOMES = {
+    "algorithms": ("ALGORITHMS", "algorithm"),
+    "assemble": ("build",),
     "config": ("Config", "InnerConfig", "OuterConfig"),
     "errors": ("InputError",),
     "families": (
@@ -57,11 +63,13 @@ _HOMES = {
     "inner.mixture": ("Mixture",),
     "inner.rules": ("GradientDescent", "Rule"),
     "inner.trial": ("Trial",),
+    "loading": ("load", "load_adapted"),
     "outer.step": ("OuterStep", "StepOnData"),
-    "presets": ("build", "load", "load_adapted", "preset"),
+    "presets": ("PRESETS", "preset"),
     "problems.adapted": ("AdaptedNetwork", "AdaptedPolicy"),
     "problems.reinforcement": ("Reinforcement",),
     "problems.supervised": ("Supervised",),
+    "pruning.smaller": ("prune",),
     "runs.callbacks": ("CheckpointCallback", "EvalCallback", "StopTrainingOnRewardThreshold"),
     "runs.learner": ("MetaLearner",),
     "runs.recorder": ("ProgressBar", "RunRecorder", "StopOnSignal"),
@@ -72,6 +80,8 @@ _HOMES = {
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
+    "ALGORITHMS",
+    "PRESETS",
     "AdaptedNetwork",
     "AdaptedPolicy",
     "CheckpointCallback",
@@ -104,11 +114,13 @@ __all__ = [
     "Supervised",
     "Trial",
     "Uniform",
+    "algorithm",
     "build",
     "load",
     "load_adapted",
     "make_family",
     "preset",
+    "prune",
     "register",
 ]
 

@@ -25,7 +25,7 @@ from meta_rl.errors import InputError as InputError
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from meta_rl.plots.film import Animation
+    from meta_rl.animation import Animation
 
 Params = dict[str, Tensor]
 """Named tensors of one network, or with a leading M, of M networks."""
@@ -209,7 +209,7 @@ class Problem(Protocol):
     device: torch.device
     evaluated_at_once: int | None  # tasks that fit into memory when nothing is learned; None: any
     exploration_loss: Callable[[Params, Any, Any], Tensor] | None
-    """``(phi_k, support_k, query)`` of one task, for :class:`meta_rl.inner.core.InnerLoop`; or None."""
+    """``(phi_k, support_k, query)`` of one task, for the inner loop; or None."""
 
     def initial_parameters(self) -> Params:
         """Theta at the start of meta-training."""

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import safetensors.torch
 
-from meta_rl import parallel, presets
+import meta_rl
+from meta_rl import parallel
 from meta_rl.config import EpisodesConfig
 
 BLOCKS = 4
@@ -19,7 +20,7 @@ BLOCKS = 4
 
 def config_of(family, algorithm, tasks=4):
     """A small problem in four blocks."""
-    config = presets.algorithm(algorithm, presets.preset(family))
+    config = meta_rl.algorithm(algorithm, meta_rl.preset(family))
     size = {"episodes": 3} if isinstance(config.data, EpisodesConfig) else {"shots": 5}
     data = dataclasses.replace(config.data, tasks=tasks, **size)
     return dataclasses.replace(config, data=data, blocks=BLOCKS, log_every=1)
@@ -40,7 +41,7 @@ def learned():
     """Every case's tensors after two iterations, and the last metrics that are not times."""
     tensors, metrics = {}, {}
     for name, config in CASES.items():
-        learner = presets.build(config)
+        learner = meta_rl.build(config)
         learner.iterate()
         last = learner.iterate()
         metrics[name] = {k: v for k, v in last.items() if not k.startswith("time/")}

@@ -9,7 +9,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from meta_rl import presets
+import meta_rl
 from meta_rl.runs.recorder import RunRecorder
 from tests.test_resume import tiny
 
@@ -27,7 +27,7 @@ def soak(name, iterations, evaluations, folder):
     """
     config = replace(tiny(name, tasks=1), log_every=10, checkpoint_every=50)
     evaluation = replace(config.eval, every=iterations // evaluations, tasks=2)
-    learner = presets.build(replace(config, eval=evaluation))
+    learner = meta_rl.build(replace(config, eval=evaluation))
     with RunRecorder(folder, learner) as recorder:
         learner.learn(iterations // 2, [recorder])
         memory, files = resident(), len(os.listdir("/proc/self/fd"))

@@ -21,7 +21,7 @@ from meta_rl.envs import FAMILIES, Navigation2D
 from stable_baselines3.common.evaluation import evaluate_policy
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from meta_rl import presets
+import meta_rl
 from meta_rl.cli import adapt, train
 from meta_rl.cli.running import run_command
 from meta_rl.errors import InputError
@@ -88,7 +88,7 @@ def test_resuming_by_command_equals_never_having_stopped(trained, tmp_path):
     train.main([*options, "--eval.every", "2", "--iterations", "2"])
     run_folder = tmp_path / "navigation-2d_1"
     train.main(["--resume", str(run_folder), "--iterations", "4", "--device", "cpu"])
-    resumed, whole = presets.load(run_folder), presets.load(trained)
+    resumed, whole = meta_rl.load(run_folder), meta_rl.load(trained)
     assert resumed.iteration == whole.iteration == 4
     for name, value in whole.meta.theta.items():
         assert torch.equal(value, resumed.meta.theta[name])
@@ -106,7 +106,7 @@ def test_adapt_prints_every_step_and_saves_a_policy_that_predicts(trained, capsy
     assert "after 0 inner steps" in out
     assert "after 2 inner steps" in out
     folder = trained / "adapted" / "goal=0.3,-0.2"
-    policy = presets.load_adapted(folder)
+    policy = meta_rl.load_adapted(folder)
     assert len(policy.scores) == 3
     action, _ = policy.predict(np.zeros(2, np.float32), deterministic=True)
     assert Navigation2D().action_space.contains(action)
@@ -119,7 +119,7 @@ def test_adapt_prints_every_step_and_saves_a_policy_that_predicts(trained, capsy
 
 def test_adapting_is_the_same_through_any_door(trained):
     """By task and by a function: the same episodes. By an environment: others of the same task."""
-    learner = presets.load(trained)
+    learner = meta_rl.load(trained)
     by_task = learner.adapt({"goal": (0.3, -0.2)}, steps=1, episodes=4)
     make = partial(gym.make, "MetaRL/Navigation2D-v0", goal=(0.3, -0.2))
     by_function = learner.adapt(make, steps=1, episodes=4)
@@ -130,14 +130,14 @@ def test_adapting_is_the_same_through_any_door(trained):
 
 
 def test_stable_baselines3_evaluates_an_adapted_policy(trained):
-    policy = presets.load(trained).adapt({"goal": (0.3, -0.2)}, steps=1)
+    policy = meta_rl.load(trained).adapt({"goal": (0.3, -0.2)}, steps=1)
     env = Navigation2D().make_env({"goal": (0.3, -0.2)})
     mean, _ = evaluate_policy(policy, env, n_eval_episodes=2, deterministic=True, warn=False)
     assert -200 < mean < 0
 
 
 def test_deterministic_actions_repeat_and_sampled_ones_stay_in_the_box(trained):
-    policy = presets.load(trained).adapt({"goal": (0.3, -0.2)}, steps=1)
+    policy = meta_rl.load(trained).adapt({"goal": (0.3, -0.2)}, steps=1)
     obs = np.zeros((5, 2), np.float32)
     first, second = (policy.predict(obs, deterministic=True)[0] for _ in range(2))
     np.testing.assert_array_equal(first, second)
@@ -156,7 +156,7 @@ def test_a_cartpole_never_in_the_family_is_adapted_to_by_id(tmp_path, monkeypatc
         GymFamily, "_build", lambda self, *given: made.append(build(self, *given)) or made[-1]
     )
     adapt.main([str(run_folder), "--env-id", "CartPole-v1", *kwargs, "--steps", "1"])
-    policy = presets.load_adapted(run_folder / "adapted" / "CartPole-v1")
+    policy = meta_rl.load_adapted(run_folder / "adapted" / "CartPole-v1")
     carts = [env.unwrapped for env in made]
     assert {(cart.gravity, cart.masscart, cart.total_mass) for cart in carts} == {(40.0, 3.0, 3.1)}
     rollout = run_folder / "adapted" / "CartPole-v1" / "rollout.gif"
@@ -170,7 +170,7 @@ def test_the_supervised_road_is_the_same_road(tmp_path, capsys):
     train.main(["sinusoid", *options, "--log-dir", str(tmp_path)])
     adapt.main([str(tmp_path / "sinusoid_1"), "--task", "amplitude=2,phase=1", "--steps", "5"])
     assert "loss on sinusoid amplitude=2 phase=1" in capsys.readouterr().out
-    network = presets.load_adapted(tmp_path / "sinusoid_1/adapted/amplitude=2_phase=1")
+    network = meta_rl.load_adapted(tmp_path / "sinusoid_1/adapted/amplitude=2_phase=1")
     assert network.predict(np.zeros((7, 1), np.float32)).shape == (7, 1)
 
 
@@ -236,10 +236,16 @@ def test_bad_input_ends_in_one_clear_line(trained, arguments, message, monkeypat
 
 
 @pytest.mark.parametrize(
-    "command", ["train.py --resume", "adapt.py", "-m meta_rl evaluate", "-m meta_rl train --resume"]
+    "command",
+    [
+        ["train.py", "--resume"],
+        ["adapt.py"],
+        ["-m", "meta_rl", "evaluate"],
+        ["-m", "meta_rl", "train", "--resume"],
+    ],
 )
 def test_a_command_refuses_bad_input_with_one_line_and_status_2(command):
-    result = run(*command.split(), "/nowhere")
+    result = run(*command, "/nowhere")
     assert result.returncode == 2
     assert result.stderr.startswith("error: checkpoint: expected a run folder"), result.stderr
     assert result.stderr.count("\n") == 1
@@ -292,11 +298,11 @@ def test_an_environment_that_returns_nan_is_named_and_nothing_is_lost(trained, w
             values = {"observation": obs, "reward": reward, what: np.full_like(obs, np.nan)}
             return values["observation"], np.mean(values["reward"]), True, False, {}
 
-    learner = presets.load(trained)
+    learner = meta_rl.load(trained)
     env = Broken(gym.make("MetaRL/Navigation2D-v0", goal=(0.3, -0.2)))
     with pytest.raises(InputError, match=f"returned a {what} that is NaN or infinite, at step 1"):
         learner.adapt(env)
-    assert presets.load(trained).iteration == 4
+    assert meta_rl.load(trained).iteration == 4
 
 
 def test_a_damaged_checkpoint_is_said_and_written_anew(trained, tmp_path, capsys):
@@ -305,16 +311,16 @@ def test_a_damaged_checkpoint_is_said_and_written_anew(trained, tmp_path, capsys
     newest = run_folder / "checkpoints" / "000000004"
     (newest / "tensors.safetensors").write_bytes(b"cut off")
     with pytest.warns(UserWarning, match="000000004 is damaged"):
-        assert presets.load(run_folder).iteration == 2
+        assert meta_rl.load(run_folder).iteration == 2
     with pytest.warns(UserWarning, match="000000004 is damaged"):
         train.main(["--resume", str(run_folder), "--iterations", "4"])
-    assert presets.load(run_folder).iteration == 4
-    whole, again = presets.load(trained).meta, presets.load(run_folder).meta
+    assert meta_rl.load(run_folder).iteration == 4
+    whole, again = meta_rl.load(trained).meta, meta_rl.load(run_folder).meta
     torch.testing.assert_close(again, whole, rtol=0, atol=0)
 
 
 def test_a_learner_is_never_recorded_into_another_run(trained):
-    learner = presets.build(presets.preset("cartpole"))
+    learner = meta_rl.build(meta_rl.preset("cartpole"))
     learner.iteration = 7  # as if it had learned
     before = (trained / "config.json").read_text()
     with pytest.raises(InputError, match="holds another run"):
@@ -329,15 +335,15 @@ def test_training_that_diverges_stops_and_says_so(tmp_path):
 
 
 def test_adapting_to_parameters_that_are_not_finite_is_refused(trained):
-    learner = presets.load(trained)
+    learner = meta_rl.load(trained)
     learner.meta.rule["step_size"].fill_(80.0)  # exp(80)
     with pytest.raises(InputError, match=r"the parameters after \d inner steps are not finite"):
         learner.adapt({"goal": (0.3, -0.2)}, steps=3, episodes=2)
 
 
 def test_an_adapted_policy_saves_and_loads(trained, tmp_path):
-    policy = presets.load(trained).adapt({"goal": (0.3, -0.2)}, steps=1)
-    again = presets.load_adapted(policy.save(tmp_path / "mine"))
+    policy = meta_rl.load(trained).adapt({"goal": (0.3, -0.2)}, steps=1)
+    again = meta_rl.load_adapted(policy.save(tmp_path / "mine"))
     obs = np.random.default_rng(0).uniform(-1, 1, (9, 2)).astype(np.float32)
     for one, other in zip(
         policy.predict(obs, deterministic=True), again.predict(obs, deterministic=True), strict=True
@@ -352,7 +358,7 @@ ON_SINUSOID = ("fomaml", "anil", "meta-sgd", "lslr", "alfa", "learned-optimizer"
 
 
 @pytest.mark.parametrize("name", ["navigation-2d", "cartpole", "sinusoid"])
-@pytest.mark.parametrize("algorithm", presets.ALGORITHMS)
+@pytest.mark.parametrize("algorithm", meta_rl.ALGORITHMS)
 def test_every_algorithm_trains_resumes_and_adapts(name, algorithm, tmp_path):
     if algorithm in ("promp", "e-maml") if name == "sinusoid" else algorithm == "maml++":
         pytest.skip("refused, with the reason")
@@ -371,7 +377,7 @@ def test_every_algorithm_trains_resumes_and_adapts(name, algorithm, tmp_path):
     train.main([*chosen, *options, "--log-dir", str(tmp_path)])
     run_folder = tmp_path / (f"{name}_1" if algorithm == "maml" else f"{name}-{algorithm}_1")
     train.main(["--resume", str(run_folder), "--iterations", "2"])
-    learner = presets.load(run_folder)
+    learner = meta_rl.load(run_folder)
     model = learner.adapt(learner.held_out_tasks(1)[0], steps=1)
     assert all(np.isfinite(model.scores))
 
@@ -382,7 +388,7 @@ def test_adapting_says_which_optimizer_the_mixture_chose(tmp_path, capsys):
     chosen += ["--inner.no-recorded"]
     train.main([*chosen, *options, "--log-dir", str(tmp_path)])
     run_folder = tmp_path / "sinusoid-learned-optimizer_1"
-    learner = presets.load(run_folder)
+    learner = meta_rl.load(run_folder)
     learner.meta.rule["choice"].copy_(torch.tensor([0.0, 2.0, 0.0, 1.0]))
     other = learner.save(tmp_path / "changed")
     adapt.main([str(other), "--task", "amplitude=2,phase=1", "--device", "cpu"])
@@ -426,4 +432,4 @@ def test_a_terminated_run_saves_its_iteration_and_says_how_to_go_on(tmp_path):
     out, err = process.communicate(timeout=60)
     assert process.returncode == 0, err
     assert f"stopped; continue with: meta-rl train --resume {tmp_path}" in out
-    assert presets.load(run_folder).iteration >= 3
+    assert meta_rl.load(run_folder).iteration >= 3

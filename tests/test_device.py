@@ -13,7 +13,7 @@ from torch.fx.experimental import _config
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from meta_rl import presets
+import meta_rl
 from meta_rl.config import EpisodesConfig
 from meta_rl.errors import InputError
 from tests.extras import needs_batches
@@ -57,7 +57,7 @@ class OnMeta(torch.Generator):
 
 @pytest.fixture(autouse=True)
 def meta_works(monkeypatch):
-    monkeypatch.setattr(presets, "resolve_device", torch.device)
+    monkeypatch.setattr("meta_rl.assemble.resolve_device", torch.device)
     monkeypatch.setattr(torch, "Generator", OnMeta)
     with _config.patch(meta_nonzero_assume_all_nonzero=True):
         yield
@@ -65,19 +65,19 @@ def meta_works(monkeypatch):
 
 def iterate(family, algorithm="maml"):
     """One iteration on few tasks."""
-    config = presets.algorithm(algorithm, presets.preset(family))
+    config = meta_rl.algorithm(algorithm, meta_rl.preset(family))
     data = dataclasses.replace(config.data, tasks=2)
     if isinstance(data, EpisodesConfig):
         data = dataclasses.replace(data, episodes=2)
     inner = dataclasses.replace(config.inner, recorded=False)
-    learner = presets.build(dataclasses.replace(config, data=data, inner=inner), "meta")
+    learner = meta_rl.build(dataclasses.replace(config, data=data, inner=inner), "meta")
     with OneDevice():
         metrics = learner.iterate()
     assert {leaf.device.type for leaf in tree_leaves(learner.meta)} == {"meta"}
     assert metrics
 
 
-@pytest.mark.parametrize("algorithm", presets.ALGORITHMS)
+@pytest.mark.parametrize("algorithm", meta_rl.ALGORITHMS)
 @pytest.mark.parametrize("family", ["navigation-2d", "sinusoid"])
 def test_no_algorithm_mixes_devices(family, algorithm):
     refused = ["maml++"] if family == "navigation-2d" else ["promp", "e-maml"]

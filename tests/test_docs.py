@@ -13,8 +13,9 @@ import pytest
 import torch
 from meta_rl.envs import FAMILIES
 
+import meta_rl
 from benchmarks.provenance import read
-from meta_rl import presets
+from meta_rl.algorithms import ALGORITHMS
 from meta_rl.cli import COMMANDS, adapt, train
 from meta_rl.config import from_dict, to_dict
 from meta_rl.errors import InputError
@@ -64,7 +65,7 @@ def run_blocks(name, tmp_path, monkeypatch):
             needs(*packages)
     scope = {}
     with monkeypatch.context() as patch, mock.patch.dict(FAMILIES):
-        patch.setattr("meta_rl.presets.ALGORITHMS", dict(presets.ALGORITHMS))
+        patch.setattr("meta_rl.algorithms.ALGORITHMS", dict(ALGORITHMS))
         for block in blocks:
             exec(compile(block, name, "exec"), scope)
     return scope
@@ -72,7 +73,7 @@ def run_blocks(name, tmp_path, monkeypatch):
 
 def test_the_commands_know_the_algorithm_of_the_page(tmp_path, monkeypatch, capsys):
     """The page's file, trained with, refused without, resumed to the same bits, and adapted."""
-    monkeypatch.setattr("meta_rl.presets.ALGORITHMS", dict(presets.ALGORITHMS))
+    monkeypatch.setattr("meta_rl.algorithms.ALGORITHMS", dict(ALGORITHMS))
     file = tmp_path / "mine.py"
     file.write_text(python_blocks(ROOT / "docs" / "add-an-algorithm.md")[0])
     given = ["--families", str(file)]
@@ -83,7 +84,7 @@ def test_the_commands_know_the_algorithm_of_the_page(tmp_path, monkeypatch, caps
         train.main(["cartpole", *given, *options, *logs])
     whole, half = (tmp_path / logs / "cartpole-signs_1" for logs in ("whole", "half"))
     train.main([*given, "--resume", str(half), "--iterations", "2"])
-    one, other = (presets.load(run) for run in (whole, half))
+    one, other = (meta_rl.load(run) for run in (whole, half))
     assert type(one.outer).__name__ == "SignDescent"
     assert one.config.outer.learning_rate == 0.004
     assert type(one.inner.rule).__name__ == "Cosine"
@@ -93,7 +94,7 @@ def test_the_commands_know_the_algorithm_of_the_page(tmp_path, monkeypatch, caps
 
 
 def test_a_checkpoint_whose_classes_are_unknown_says_where_to_get_them():
-    values = to_dict(presets.preset("cartpole"))
+    values = to_dict(meta_rl.preset("cartpole"))
     values["outer"]["type"] = "NobodysConfig"
     with pytest.raises(InputError, match=r"got 'NobodysConfig'. A class of your own\? Give --fam"):
         from_dict(values)
@@ -192,9 +193,9 @@ def test_every_algorithm_is_on_its_page_with_a_preset_it_fits():
     rows = re.findall(
         r"`meta-rl train (\S+) --algorithm (\S+)`", (ROOT / "docs/algorithms.md").read_text()
     )
-    assert [name for _, name in rows] == list(presets.ALGORITHMS)
+    assert [name for _, name in rows] == list(ALGORITHMS)
     for preset, name in rows:
-        presets.build(presets.algorithm(name, presets.preset(preset)))
+        meta_rl.build(meta_rl.algorithm(name, meta_rl.preset(preset)))
 
 
 @pytest.mark.slow

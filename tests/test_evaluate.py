@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from meta_rl import presets
+import meta_rl
 from meta_rl.cli import evaluate, train
 from meta_rl.errors import InputError
 from meta_rl.evaluation.adapting import adapted
@@ -198,7 +198,7 @@ def test_random_weights_are_those_before_training(runs):
     """A run before its first iteration is its own baseline."""
     algorithm = load_algorithms([runs / "bandit-5_1"], "cpu")[0]
     learner = algorithm.runs[0].learner
-    fresh = presets.build(learner.config)
+    fresh = meta_rl.build(learner.config)
     learner.meta = learner.meta._replace(theta=fresh.meta.theta)
     tasks = learner.held_out_tasks(2)
     own, random = (
@@ -248,7 +248,7 @@ def test_equal_scores_averaged_over_more_runs_are_reached(score, sign):
 
 
 def test_rivals_learn_on_the_tasks_they_are_given():
-    family = presets.build(presets.preset("bandit-5")).problem.family
+    family = meta_rl.build(meta_rl.preset("bandit-5")).problem.family
     tasks = [{"means": (1.0,) * 5}, {"means": (0.0,) * 5}]
     arena = Arena(
         family=family, split="x", tasks=tasks, budget=[0, 64], episodes=2,

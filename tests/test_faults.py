@@ -17,7 +17,8 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch.utils._pytree import tree_leaves
 
-from meta_rl import envs, presets
+import meta_rl
+from meta_rl import envs
 from meta_rl.cli.train import next_run
 from meta_rl.errors import InputError
 from meta_rl.families import GymFamily, Parameter, Uniform
@@ -30,7 +31,7 @@ from tests.test_resume import ROOT, tiny
 
 def learner(**settings):
     config = replace(tiny("sinusoid"), log_every=1, checkpoint_every=1, **settings)
-    return presets.build(config)
+    return meta_rl.build(config)
 
 
 @contextmanager
@@ -60,7 +61,7 @@ def test_a_full_disk_keeps_old_checkpoints_and_training_goes_on(tmp_path):
         assert one.iteration == 4
         assert checkpoint.newest_iteration(tmp_path / "run") == 2
         assert not list((tmp_path / "run/checkpoints").glob(".*"))
-    assert presets.load(tmp_path / "run").iteration == 4  # there was room again at the end
+    assert meta_rl.load(tmp_path / "run").iteration == 4  # there was room again at the end
 
 
 @posix
@@ -114,7 +115,7 @@ def test_a_fresh_learner_never_goes_on_in_the_folder_of_one_that_has_learned(tmp
         one.learn(2, [recorder])
     with pytest.raises(InputError, match="does not continue"):
         RunRecorder(tmp_path, learner())
-    with RunRecorder(tmp_path, presets.load(tmp_path)):
+    with RunRecorder(tmp_path, meta_rl.load(tmp_path)):
         pass
 
 
@@ -173,7 +174,7 @@ def test_a_second_ctrl_c_stops_at_once_and_the_last_checkpoint_stays(tmp_path):
         StopOnSignal() as stop,
     ):
         one.learn(5, [recorder, stop])
-    resumed = presets.load(tmp_path)
+    resumed = meta_rl.load(tmp_path)
     assert resumed.iteration == 2
     with RunRecorder(tmp_path, resumed) as recorder:  # the folder is free again
         resumed.learn(1, [recorder])
@@ -201,7 +202,7 @@ def test_a_pickle_offered_as_a_checkpoint_is_refused_and_never_runs(file, tmp_pa
         manifest["manifest_sha256"] = checkpoint._digest(manifest)
         (path / checkpoint.MANIFEST).write_text(json.dumps(manifest))
     with pytest.raises(InputError, match=r"damaged|Nothing in it was executed"):
-        presets.load(path)
+        meta_rl.load(path)
     assert not (tmp_path / "ran").exists()
     pickle.loads(bomb)  # it would have
     assert (tmp_path / "ran").exists()
@@ -214,12 +215,12 @@ def test_a_missing_file_falls_back_to_the_checkpoint_before(file, tmp_path):
         one.learn(2, [recorder])
     (tmp_path / "checkpoints/000000002" / file).unlink()
     with pytest.warns(UserWarning, match=f"expected a folder with .*{file}"):
-        assert presets.load(tmp_path).iteration == 1
+        assert meta_rl.load(tmp_path).iteration == 1
 
 
 def test_another_action_space_is_refused():
     with pytest.raises(InputError, match="action space: the policy was trained with"):
-        presets.build(tiny("navigation-2d")).adapt("MountainCar-v0")
+        meta_rl.build(tiny("navigation-2d")).adapt("MountainCar-v0")
 
 
 @pytest.mark.parametrize("field", ["tasks", "episodes"])
@@ -274,7 +275,7 @@ def fragile(monkeypatch):
 def test_an_environment_that_fails_in_training_costs_no_whole_iteration(
     fault, message, fragile, monkeypatch, tmp_path
 ):
-    one = presets.build(tiny("fragile"))
+    one = meta_rl.build(tiny("fragile"))
     where = message + r", at step 3 of task \{'gain': [\d.]+\}, seed \d+"
     with RunRecorder(tmp_path, one) as recorder:
         one.learn(2, [recorder])
@@ -282,7 +283,7 @@ def test_an_environment_that_fails_in_training_costs_no_whole_iteration(
             patch.setattr(Fragile, "fault", fault)
             with pytest.raises(InputError, match=where):
                 one.learn(1, [recorder])
-    mended, never = presets.load(tmp_path).learn(2), presets.build(tiny("fragile")).learn(4)
+    mended, never = meta_rl.load(tmp_path).learn(2), meta_rl.build(tiny("fragile")).learn(4)
     assert mended.iteration == 4
     torch.testing.assert_close(mended.meta, never.meta, rtol=0, atol=0)
 
@@ -293,7 +294,7 @@ def test_one_step_episodes_of_equal_rewards_and_observations_are_learned_from(
 ):
     """All advantages are 0 and the baseline's equations singular."""
     monkeypatch.setattr(Fragile, "last", 1)
-    one = presets.build(tiny("fragile", algorithm)).learn(2)
+    one = meta_rl.build(tiny("fragile", algorithm)).learn(2)
     assert one.iteration == 2
     assert all(bool(torch.isfinite(leaf).all()) for leaf in tree_leaves(one.meta))
     policy = one.adapt({"gain": 1.0}, steps=2, episodes=2)
@@ -304,7 +305,7 @@ def test_a_time_limit_is_learned_from_as_an_end_is(fragile, monkeypatch):
     learned = {}
     for limit in (False, True):
         monkeypatch.setattr(Fragile, "limit", limit)
-        learned[limit] = presets.build(tiny("fragile")).learn(2).meta
+        learned[limit] = meta_rl.build(tiny("fragile")).learn(2).meta
     torch.testing.assert_close(learned[True], learned[False], rtol=0, atol=0)
 
 
@@ -320,7 +321,7 @@ def test_a_step_size_that_was_learned_to_be_negative_is_on_record(tmp_path):
     """Only with ``positive`` none can it be; then steps climb, and TensorBoard shows why."""
     config = tiny("sinusoid")
     free = replace(config, inner=replace(config.inner, positive="none"), log_every=1)
-    one = presets.build(free)
+    one = meta_rl.build(free)
     one.meta.rule["step_size"].data.fill_(-0.5)
     with RunRecorder(tmp_path, one) as recorder:
         metrics = one.iterate()
@@ -328,6 +329,6 @@ def test_a_step_size_that_was_learned_to_be_negative_is_on_record(tmp_path):
     assert metrics["meta/loss_post"] > metrics["meta/loss_pre"]
     events = EventAccumulator(str(tmp_path)).Reload()
     assert events.Scalars("rule/step_size")[-1].value == pytest.approx(-0.5, abs=0.01)
-    usual = presets.build(config)
+    usual = meta_rl.build(config)
     usual.meta.rule["step_size"].data.fill_(-50.0)
     assert usual.step_sizes()["step_size"] > 0

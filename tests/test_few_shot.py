@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from meta_rl import presets
+import meta_rl
 from meta_rl.cli import adapt, train
 from meta_rl.errors import InputError
 from meta_rl.storage import checkpoint
@@ -59,7 +59,7 @@ def test_a_run_resumes_bit_for_bit(few_glyphs, trained, tmp_path):
     train.main(["glyphs-5way-1shot", *TINY, *ways, "--log-dir", str(tmp_path)])
     run = tmp_path / "glyphs-5way-1shot_1"
     train.main(["--resume", str(run), "--iterations", "2"])
-    one, other = (presets.load(folder).meta for folder in (trained, run))
+    one, other = (meta_rl.load(folder).meta for folder in (trained, run))
     for name, value in one.theta.items():
         assert (value == other.theta[name]).all()
         assert (one.rule["step_size"] == other.rule["step_size"]).all()
@@ -79,7 +79,7 @@ def test_a_model_adapts_to_a_persons_own_pictures_and_classifies_the_rest(traine
         shares = [float(value) for value in row[2:]]
         assert sum(shares) == pytest.approx(1, abs=1e-3)
         assert row[1] == rows[0][2 + int(np.argmax(shares))]
-    again = presets.load_adapted(folder)
+    again = meta_rl.load_adapted(folder)
     assert again.predict(np.zeros((2, 1, 28, 28), np.float32)).shape == (2, 3)
     assert json.loads((folder / "manifest.json").read_text())["kind"] == "adapted"
 
@@ -89,13 +89,13 @@ def test_pictures_of_ones_own_need_none_that_the_run_was_trained_on(omniglot_fol
     moved = shutil.copytree(omniglot_folder, tmp_path / "data")
     train.main(["omniglot-5way-1shot", "--data", str(moved), *options])
     run = tmp_path / "omniglot-5way-1shot_1"
-    whole = presets.load(run)
+    whole = meta_rl.load(run)
     shutil.rmtree(moved)
     with pytest.raises(InputError, match="omniglot"):
-        presets.load(run)
+        meta_rl.load(run)
     adapt.main([str(run), "--data", str(own), "--steps", "2"])
     assert (run / "adapted/own-images/predictions.csv").exists()
-    alone = presets.load(run, with_images=False)
+    alone = meta_rl.load(run, with_images=False)
     assert alone.problem.describe() == whole.problem.describe()
     assert alone.problem.family.ink == whole.problem.family.ink
     for name, value in whole.meta.theta.items():
@@ -116,7 +116,7 @@ def test_fewer_classes_than_ways_will_do_and_more_will_not(trained, own):
         adapt.main([str(trained), "--data", str(own)])
 
 
-@pytest.mark.parametrize("algorithm", presets.ALGORITHMS)
+@pytest.mark.parametrize("algorithm", meta_rl.ALGORITHMS)
 def test_every_algorithm_trains_on_images_or_says_why_not(few_glyphs, algorithm, tmp_path):
     refused = {
         "promp": "needs a policy's action distribution",
@@ -136,13 +136,13 @@ def test_every_algorithm_trains_on_images_or_says_why_not(few_glyphs, algorithm,
         return
     train.main(["glyphs-5way-1shot", *options])
     (run,) = tmp_path.iterdir()
-    assert presets.load(run).iteration == 1
+    assert meta_rl.load(run).iteration == 1
 
 
 def test_data_is_short_for_the_folder_of_the_data(omniglot_folder, tmp_path):
     options = [*TINY, "--iterations", "1", "--data.ways", "2", "--log-dir", str(tmp_path)]
     train.main(["omniglot-5way-1shot", "--data", str(omniglot_folder), *options])
-    learner = presets.load(tmp_path / "omniglot-5way-1shot_1")
+    learner = meta_rl.load(tmp_path / "omniglot-5way-1shot_1")
     assert learner.config.data.folder == str(omniglot_folder)
     assert learner.config.data.rotations
 
@@ -166,12 +166,12 @@ def test_an_adapted_model_needs_no_data_to_predict(own, tmp_path):
     run = tmp_path / "folder_1"
     adapt.main([str(run), "--data", str(own), "--no-pictures"])
     data.rename(tmp_path / "gone")
-    model = presets.load_adapted(run / "adapted/own-images")
+    model = meta_rl.load_adapted(run / "adapted/own-images")
     assert model.predict(np.zeros((2, 1, 28, 28), np.float32)).shape == (2, 3)
     manifest, tensors = checkpoint.load(run / "adapted/own-images")
     whole = checkpoint.save(tmp_path / "whole", manifest, {n: v.int() for n, v in tensors.items()})
     with pytest.raises(InputError, match=r"expected \[.*\] of float32 for .*, got .* of int32"):
-        presets.load_adapted(whole)  # whose weights were cut to whole numbers
+        meta_rl.load_adapted(whole)  # whose weights were cut to whole numbers
     with pytest.raises(InputError, match=r"expected inputs \(n, 1, 28, 28\), got \(1, 3, 28, 28\)"):
         model.predict(np.zeros((1, 3, 28, 28), np.float32))
 

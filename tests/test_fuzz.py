@@ -14,7 +14,8 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from meta_rl.envs import FAMILIES
 
-from meta_rl import MetaLearner, presets
+import meta_rl
+from meta_rl import MetaLearner
 from meta_rl.cli import adapt, evaluate, train
 from meta_rl.cli.running import run_command
 from meta_rl.config import from_dict, to_dict
@@ -106,7 +107,7 @@ def test_settings_build_a_learner_that_learns_or_are_refused(data):
     def act():
         config = from_dict(values)
         assert from_dict(json.loads(json.dumps(to_dict(config)))) == config
-        presets.build(config).learn(1)
+        meta_rl.build(config).learn(1)
 
     refused(act)
 
@@ -147,7 +148,7 @@ def test_tasks_of_json_are_read_or_refused(data):
 def saved(tmp_path_factory):
     """A run, with a model adapted from it."""
     folder = tmp_path_factory.mktemp("runs") / "run"
-    learner = presets.build(tiny("sinusoid"))
+    learner = meta_rl.build(tiny("sinusoid"))
     with RunRecorder(folder, learner) as recorder:
         learner.learn(1, [recorder])
     learner.adapt(learner.held_out_tasks(1)[0]).save(folder / "adapted" / "task")
@@ -166,7 +167,7 @@ def parts(folder):
     return manifest, (folder / checkpoint.TENSORS).read_bytes()
 
 
-KINDS = {"checkpoints/000000001": presets.load, "adapted/task": presets.load_adapted}
+KINDS = {"checkpoints/000000001": meta_rl.load, "adapted/task": meta_rl.load_adapted}
 
 
 @pytest.mark.filterwarnings("ignore:checkpoint. written with:UserWarning")

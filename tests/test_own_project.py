@@ -10,7 +10,8 @@ from meta_rl.agents.sb3 import to_ppo
 from meta_rl.envs import FAMILIES
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
-from meta_rl import InputError, presets
+import meta_rl
+from meta_rl import InputError
 from meta_rl.cli import adapt
 from meta_rl.cli import running as commands
 from meta_rl.cli.running import told
@@ -116,7 +117,7 @@ def test_normalization_by_running_statistics_is_refused_at_every_door(wrapper):
     with pytest.raises(InputError, match=told):
         GymFamily("CartPole-v1", wrappers=[gym.wrappers.TransformAction, wrapper][1:])
     inside = gym.wrappers.TimeLimit(wrapper(gym.make("CartPole-v1")), 20)
-    learner = presets.build(tiny("cartpole"))
+    learner = meta_rl.build(tiny("cartpole"))
     for given in (inside, lambda: wrapper(gym.make("CartPole-v1"))):
         with pytest.raises(InputError, match=told):
             learner.adapt(given)
@@ -128,7 +129,7 @@ def test_normalization_by_running_statistics_is_refused_at_every_door(wrapper):
 
 
 def test_normalization_by_stable_baselines3_is_refused_for_a_ppo():
-    learner = presets.build(tiny("cartpole"))
+    learner = meta_rl.build(tiny("cartpole"))
     model = learner.adapt(learner.held_out_tasks(1)[0], steps=0)
     plain = DummyVecEnv([lambda: gym.make("CartPole-v1")])
     with pytest.raises(InputError, match="expected raw observations, got VecNormalize"):

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from stable_baselines3 import PPO
 
-from meta_rl import presets
+import meta_rl
 from meta_rl.cli import adapt, evaluate, prune, train
 from meta_rl.errors import InputError
 from meta_rl.evaluation.algorithms import load_algorithms
+from meta_rl.pruning import smaller
 from meta_rl.pruning.measure import Measured, change, table
 from tests.extras import needs
 
@@ -96,25 +97,25 @@ def test_no_iterations_are_none_even_before_meta_training(trained, tmp_path, cap
     prune.main([str(start), *options])
     pruned = tmp_path / "navigation-2d_1-pruned_1" / "keep-0.5"
     assert f"adapt it: meta-rl adapt {pruned}\n" in capsys.readouterr().out
-    assert presets.load(pruned).iteration == 0
+    assert meta_rl.load(pruned).iteration == 0
 
 
 @pytest.mark.parametrize("how", ["fails", "is stopped"])
 def test_a_share_that_does_not_come_to_its_end_costs_nothing_of_the_others(
     how, trained, tmp_path, monkeypatch
 ):
-    pruned, seen = presets.prune, []
+    pruned, seen = smaller.prune, []
 
     def breaking(learner, keep, *others):
         seen.append(keep)
-        smaller = pruned(learner, keep, *others)
+        cut = pruned(learner, keep, *others)
         if keep == [4, 4]:
             if how == "fails":
                 raise InputError("training: gradients are not finite.")
             signal.raise_signal(signal.SIGINT)
-        return smaller
+        return cut
 
-    monkeypatch.setattr(presets, "prune", breaking)
+    monkeypatch.setattr(smaller, "prune", breaking)
     options = ["--iterations", "2", "--tasks", "2", "--log-dir", str(tmp_path), *CPU]
     with pytest.warns(UserWarning, match=r"keep 0.5 is left out: (training: gradients|it was st)"):
         prune.main([str(trained), "--keep", "0.75", "0.5", "0.25", *options])
@@ -127,11 +128,11 @@ def test_a_share_that_does_not_come_to_its_end_costs_nothing_of_the_others(
 def test_every_command_goes_on_with_a_pruned_run(pruned, tmp_path, capsys):
     run, task = pruned / "keep-0.5", ["--task", "goal=0.3,-0.2", "--steps", "1"]
     train.main(["--resume", str(run), "--iterations", "5", *CPU])
-    learner = presets.load(run)
+    learner = meta_rl.load(run)
     assert (learner.iteration, learner.config.network.hidden) == (5, (4, 4))
     file = tmp_path / "small.zip"
     adapt.main([str(run), *task, "--export-sb3", str(file), "--no-pictures", *CPU])
-    policy = presets.load_adapted(run / "adapted" / "goal=0.3,-0.2")
+    policy = meta_rl.load_adapted(run / "adapted" / "goal=0.3,-0.2")
     ppo, obs = PPO.load(file, device="cpu"), np.array([0.1, -0.2], np.float32)
     assert ppo.policy.state_dict()["mlp_extractor.policy_net.0.weight"].shape == (4, 2)
     np.testing.assert_allclose(
@@ -155,7 +156,7 @@ def test_adapting_writes_an_onnx_file_that_predicts_the_same(kind, pruned, tmp_p
     adapt.main([str(run), *options, "--export-onnx", str(file)])
     assert f"onnxruntime.InferenceSession('{file}')" in capsys.readouterr().out
     (folder, *_) = sorted((run / "adapted").iterdir(), key=lambda p: p.stat().st_mtime)[::-1]
-    model = presets.load_adapted(folder)
+    model = meta_rl.load_adapted(folder)
     inputs = np.random.default_rng(0).normal(size=(9, 2 if kind == "policy" else 1))
     inputs = inputs.astype(np.float32)
     own = (
@@ -173,7 +174,7 @@ def test_channels_are_pruned_before_meta_training_too(few_glyphs, tmp_path, caps
     start = tmp_path / "glyphs-5way-1shot_1" / "checkpoints" / "000000000"
     prune.main([str(start), "--iterations", "1", "--log-dir", str(tmp_path), *CPU])
     run = tmp_path / "glyphs-5way-1shot_1-pruned_1" / "keep-0.5"
-    learner = presets.load(run)
+    learner = meta_rl.load(run)
     assert (learner.iteration, learner.config.network.channels) == (1, (2, 2, 2, 1))
     assert learner.config.iterations == 1
     assert "accuracy after 3" in capsys.readouterr().out

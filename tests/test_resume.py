@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from meta_rl import envs, presets
+import meta_rl
+from meta_rl import envs
 from meta_rl.errors import InputError
 from meta_rl.families import GymFamily, Parameter, Uniform
 from meta_rl.storage import checkpoint
@@ -22,7 +23,7 @@ OLD = Path(__file__).parent / "data" / "schema-1"
 
 def tiny(name, algorithm="maml", **data):
     """A preset of this algorithm, cut to milliseconds."""
-    config = presets.algorithm(algorithm, replace(presets.preset(name), iterations=20))
+    config = meta_rl.algorithm(algorithm, replace(meta_rl.preset(name), iterations=20))
     few = {"tasks": 2, **({"episodes": 2} if hasattr(config.data, "episodes") else {}), **data}
     config = replace(config, data=replace(config.data, **few))
     if config.network.kind == "mlp":
@@ -41,7 +42,7 @@ OWN_STATE = ("maml", "maml++", "reptile", "alfa", "es-maml", "ga-maml")  # each 
 def cases():
     """Every algorithm on episodes, on few-shot regression and on images."""
     for name in ("cartpole", "sinusoid", "glyphs-5way-1shot"):
-        for algorithm in presets.ALGORITHMS:
+        for algorithm in meta_rl.ALGORITHMS:
             alike = name.startswith("glyphs") and algorithm not in OWN_STATE  # as on sinusoids
             yield pytest.param(name, algorithm, marks=[pytest.mark.slow] * alike)
 
@@ -105,11 +106,11 @@ def test_checkpoints_of_schema_1_are_migrated_and_go_on():
     """Adam had not counted its steps then, nor did settings and shapes of today exist."""
     raw = json.loads((OLD / "sinusoid-maml/manifest.json").read_text())
     assert (raw["schema"], "ways" in raw["config"]["data"]) == (1, False)
-    learner = presets.load(OLD / "sinusoid-maml")
+    learner = meta_rl.load(OLD / "sinusoid-maml")
     assert learner.iteration == int(learner.outer.state_dict()["steps"]) == 2
     assert learner.learn(1).iteration == 3
-    later = presets.load(OLD / "cartpole-promp-later")
-    again = presets.load(OLD / "cartpole-promp").learn(2)
+    later = meta_rl.load(OLD / "cartpole-promp-later")
+    again = meta_rl.load(OLD / "cartpole-promp").learn(2)
     torch.testing.assert_close(again.meta, later.meta, rtol=1e-3, atol=1e-4)
 
 
@@ -124,7 +125,7 @@ def test_a_run_of_before_new_settings_existed_is_continued(tmp_path):
     del older["data"]["ways"]
     settings.write_text(json.dumps(older))
     train.main(["--resume", str(settings.parent), "--iterations", "2"])
-    assert presets.load(settings.parent).iteration == 2
+    assert meta_rl.load(settings.parent).iteration == 2
 
 
 def test_other_ranges_of_the_familys_parameters_are_said(monkeypatch, tmp_path):
@@ -132,17 +133,17 @@ def test_other_ranges_of_the_familys_parameters_are_said(monkeypatch, tmp_path):
         return GymFamily("Pendulum-v1", Parameter("g", Uniform(low, 15.0)), horizon=5, id="swing")
 
     monkeypatch.setitem(envs.FAMILIES, "swing", swing(5.0))
-    path = presets.build(tiny("swing")).save(tmp_path / "c")
+    path = meta_rl.build(tiny("swing")).save(tmp_path / "c")
     assert "g" in checkpoint.load(path)[0]["problem"]["parameters"]
     monkeypatch.setitem(envs.FAMILIES, "swing", swing(9.0))
     with pytest.warns(UserWarning, match=r"was trained on tasks with .*5.*have .*9"):
-        presets.load(path)
+        meta_rl.load(path)
 
 
 @pytest.mark.filterwarnings("ignore:checkpoint. written with:UserWarning")
 def test_a_manifest_with_anything_in_it_loads_or_is_refused_in_one_line(tmp_path):
     """Every field is replaced by each kind of value, or removed; checksums are right."""
-    path = presets.build(tiny("sinusoid")).learn(1).save(tmp_path / "c")
+    path = meta_rl.build(tiny("sinusoid")).learn(1).save(tmp_path / "c")
     manifest = json.loads((path / checkpoint.MANIFEST).read_text())
     manifest.pop("manifest_sha256")
     loaded = refused = 0
@@ -153,7 +154,7 @@ def test_a_manifest_with_anything_in_it_loads_or_is_refused_in_one_line(tmp_path
             changed["manifest_sha256"] = checkpoint._digest(changed)
             (path / checkpoint.MANIFEST).write_text(json.dumps(changed))
             try:
-                presets.load(path)
+                meta_rl.load(path)
                 loaded += 1
             except InputError:
                 refused += 1

@@ -10,7 +10,8 @@ import pytest
 import torch
 from meta_rl.envs import FAMILIES
 
-from meta_rl import parallel, presets
+import meta_rl
+from meta_rl import parallel
 from meta_rl.cli import adapt, train
 from meta_rl.cli.running import run_command
 from meta_rl.errors import InputError
@@ -24,7 +25,7 @@ SMALL += ["--inner.no-recorded", "--network.hidden", "8"]
 
 def learner(**settings):
     config = replace(tiny("sinusoid"), log_every=1, **{"checkpoint_every": 1, **settings})
-    return presets.build(config)
+    return meta_rl.build(config)
 
 
 def same_bits(one, other):
@@ -65,7 +66,7 @@ def test_only_what_this_run_saved_is_counted_renamed_or_removed(tmp_path):
     kept = [path.name for path in checkpoint.checkpoints(run) if path.name != "000000001"]
     assert kept == [f"{number:09d}" for number in (8, 9, 10, 11, 12)]
     with pytest.warns(UserWarning, match="000000999 is not what this run saved: passed over"):
-        resumed = presets.load(run)
+        resumed = meta_rl.load(run)
     assert resumed.iteration == 12
     assert same_bits(own / "000000012", one)
 
@@ -77,7 +78,7 @@ def test_an_iteration_whose_name_is_taken_at_the_end_is_saved_all_the_same(tmp_p
     one.learn(3, [recorder])
     with pytest.warns(UserWarning, match="saved beside it under another name"):
         recorder.__exit__(None)
-    assert presets.load(tmp_path).iteration == 3
+    assert meta_rl.load(tmp_path).iteration == 3
 
 
 ERRORS = (MemoryError, RuntimeError, KeyError, SystemExit, KeyboardInterrupt)
@@ -234,7 +235,7 @@ def test_without_a_config_file_everything_works_from_the_checkpoint(damage, tmp_
         other = before.replace('"seed": 0', '"seed": 7')
         content = {"cut off": before[:99], "no object": "[]", "another run's": other}
         settings.write_text(content[damage])
-    assert presets.load(run).iteration == 2
+    assert meta_rl.load(run).iteration == 2
     train.main(["--resume", str(run), "--iterations", "3", "--eval.no-test", "--device", "cpu"])
     adapt.main([str(run), "--task", "amplitude=2,phase=1", "--no-pictures", "--device", "cpu"])
     assert (run / "adapted").is_dir()
@@ -259,14 +260,14 @@ def test_data_and_runs_may_move_and_the_working_folder_change(idx_folder, tmp_pa
     with pytest.raises(InputError, match=r"in .*split, got nothing there.* --data FOLDER"):
         train.main(["--resume", str(run), *again, "3"])
     with pytest.raises(InputError, match="got nothing there"):
-        presets.load(run)
+        meta_rl.load(run)
     train.main(["--resume", str(run), "--data", "moved", *again, "3"])
     (other / "moved").rename(other / "again")
-    assert presets.load(run, data="again").iteration == 3
+    assert meta_rl.load(run, data="again").iteration == 3
     adapt.main([str(run), "--run-data", "again", "--no-pictures", "--device", "cpu"])
     kept = [json.loads((c / "manifest.json").read_text()) for c in checkpoint.checkpoints(run)]
     assert len({content["config"]["data"]["folder"] for content in kept}) == 2
-    assert presets.load(run, data="again").learn(1).iteration == 4
+    assert meta_rl.load(run, data="again").learn(1).iteration == 4
 
 
 def signed(folder, change, tensors=None):
@@ -288,7 +289,7 @@ def test_counters_that_no_training_leaves_are_refused(field, value, tmp_path):
     path = learner().save(tmp_path / "c")
     signed(path, {field: value})
     with pytest.raises(InputError, match=field):
-        presets.load(path)
+        meta_rl.load(path)
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.int64, torch.bool])
@@ -299,7 +300,7 @@ def test_tensors_of_another_type_are_refused(part, dtype, tmp_path):
     name = next(n for n, v in tensors.items() if n.startswith(part) and v.is_floating_point())
     signed(path, {}, tensors | {name: tensors[name].to(dtype)})
     with pytest.raises(InputError, match=rf"expected \[.*\] of float32 for {name[6:]}|for {name}"):
-        presets.load(path)
+        meta_rl.load(path)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
@@ -312,21 +313,21 @@ def test_models_with_numbers_that_are_not_finite_are_refused(value, tmp_path):
         tensors[name][0] = value
         signed(path, {}, tensors)
     with pytest.raises(InputError, match="expected finite numbers in"):
-        presets.load_adapted(tmp_path / "model")
+        meta_rl.load_adapted(tmp_path / "model")
     with pytest.raises(InputError, match="expected finite numbers in theta"):
-        presets.load(tmp_path / "run")
+        meta_rl.load(tmp_path / "run")
 
 
 def test_other_versions_are_said_in_one_line(tmp_path):
     path = learner().save(tmp_path / "c")
-    presets.load(path)
+    meta_rl.load(path)
     signed(path, {"versions": {"torch": "1.0", "numpy": checkpoint.np.__version__}})
     with pytest.warns(UserWarning, match=r"written with torch 1.0 \(now .*equal bits") as said:
-        presets.load(path)
+        meta_rl.load(path)
     assert len(said) == 1
     for nothing in (None, [], "x", {"torch": checkpoint.torch.__version__}):
         signed(path, {"versions": nothing})
-        presets.load(path)
+        meta_rl.load(path)
 
 
 def test_a_restart_finds_the_run_of_a_family_with_any_name(tmp_path, monkeypatch):

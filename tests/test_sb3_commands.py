@@ -7,7 +7,7 @@ from meta_rl.agents.sb3 import load_expert
 from meta_rl.envs import Navigation2D
 from stable_baselines3 import PPO
 
-from meta_rl import presets
+import meta_rl
 from meta_rl.cli import adapt, train
 from meta_rl.errors import InputError
 from meta_rl.families.registry import make_family
@@ -35,7 +35,7 @@ def trained(zipped, tmp_path_factory):
 
 
 def test_meta_training_starts_at_the_saved_actor(zipped, trained):
-    learner = presets.build(presets.preset("navigation-2d"), init_sb3=zipped)
+    learner = meta_rl.build(meta_rl.preset("navigation-2d"), init_sb3=zipped)
     started = learner.problem.deploy(learner.meta.theta, (), {})
     expert = load_expert(zipped, Navigation2D().make_env(TASK))
     obs = np.random.default_rng(0).uniform(-1, 1, (100, 2)).astype(np.float32)
@@ -45,7 +45,7 @@ def test_meta_training_starts_at_the_saved_actor(zipped, trained):
             PPO.load(zipped, device="cpu").predict(obs, deterministic=True)[0],
             atol=1e-7,
         )
-    theta, at_random = presets.load(trained).meta.theta, presets.build(learner.config).meta.theta
+    theta, at_random = meta_rl.load(trained).meta.theta, meta_rl.build(learner.config).meta.theta
     near, far = (
         sum((theta[n] - other[n]).norm() for n in theta)
         for other in (learner.meta.theta, at_random)
@@ -59,7 +59,7 @@ def test_an_adapted_policy_is_exported_for_any_variant(trained, tmp_path, capsys
     options = ["--task", "goal=0.3,-0.2", "--steps", "1", "--device", "cpu"]
     adapt.main([str(trained), *options, "--export-sb3", str(file)])
     assert f"PPO.load('{file}', env=...)" in capsys.readouterr().out
-    policy = presets.load_adapted(trained / "adapted" / "goal=0.3,-0.2")
+    policy = meta_rl.load_adapted(trained / "adapted" / "goal=0.3,-0.2")
     obs = np.random.default_rng(0).uniform(-1, 1, (100, 2)).astype(np.float32)
     ours, theirs = (
         m.predict(obs, deterministic=True)[0] for m in (policy, PPO.load(file, device="cpu"))
@@ -109,6 +109,6 @@ def test_cartpole_crosses_both_ways(tmp_path):
     env = make_family("cartpole").make_env(make_family("cartpole").sample_tasks(1, 0)[0])
     model = PPO("MlpPolicy", env, seed=0, device="cpu")
     model.save(tmp_path / "cartpole.zip")
-    learner = presets.build(presets.preset("cartpole"), init_sb3=tmp_path / "cartpole.zip")
+    learner = meta_rl.build(meta_rl.preset("cartpole"), init_sb3=tmp_path / "cartpole.zip")
     weight = model.policy.state_dict()["action_net.weight"]
     assert torch.equal(learner.meta.theta["logits.4.weight"], weight)

@@ -5,24 +5,24 @@ import dataclasses
 import pytest
 import torch
 
+import meta_rl
 from benchmarks.speed import loops
 from benchmarks.speed.machine import Rates, seconds_at_least
 from benchmarks.speed.tables import growth, phases, seconds
-from meta_rl import presets
 from meta_rl.inner.trial import collect
 from meta_rl.tasks import select
 
 
 def recorded(preset, outer=None, **data):
     """A learner of three tasks with a fixed step size, and its batches task by task."""
-    config = presets.PRESETS[preset]
+    config = meta_rl.PRESETS[preset]
     config = dataclasses.replace(
         config,
         data=dataclasses.replace(config.data, tasks=3, **data),
         inner=dataclasses.replace(config.inner, learn_step_size=False),
         outer=outer or config.outer,
     )
-    learner = presets.build(config)
+    learner = meta_rl.build(config)
     drawn = learner.problem.sample_tasks(3, 0)
     *supports, query = collect(learner.problem, learner.inner, learner.meta, drawn, 1, 0)
     tasks = [([select(s, m) for s in supports], select(query, m)) for m in range(3)]
@@ -42,7 +42,7 @@ def test_the_loop_gives_our_meta_gradient(first_order):
 
 
 def test_the_loop_gives_our_curvature_products():
-    outer = dataclasses.replace(presets.PRESETS["navigation-2d"].outer, damping=0.0)
+    outer = dataclasses.replace(meta_rl.PRESETS["navigation-2d"].outer, damping=0.0)
     learner, supports, query, tasks = recorded("navigation-2d", outer, episodes=4)
     theta, alpha = learner.meta.theta, learner.config.inner.step_size
     loop = loops.PolicyLoop(learner.problem, theta, tasks, alpha, outer.curvature_fraction)

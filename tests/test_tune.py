@@ -15,7 +15,7 @@ import numpy as np
 import optuna
 import pytest
 
-from meta_rl import presets
+import meta_rl
 from meta_rl.cli import train, tune
 from meta_rl.config import from_dict
 from meta_rl.errors import InputError
@@ -121,7 +121,7 @@ def test_the_chosen_settings_go_into_train(tuned, tmp_path, capsys):
     chosen = from_dict(json.loads(file.read_text()))
     train.main(["--config", str(file), "--iterations", "2", "--device", "cpu",
                 "--log-dir", str(tmp_path)])  # fmt: skip
-    trained = presets.load(tmp_path / "sinusoid_1")
+    trained = meta_rl.load(tmp_path / "sinusoid_1")
     assert trained.iteration == 2
     assert trained.config.inner == chosen.inner
     assert trained.config.outer == chosen.outer
@@ -214,7 +214,7 @@ def test_a_trial_that_falls_behind_ends_unless_it_is_the_default(tuned, algorith
     """With several workers the default is not the first to come to a rung."""
     settings = Settings(config=default(tuned), budget=3200)
     planned = protocol.plan("sinusoid", settings, Space(algorithms=("maml",)))
-    config = presets.algorithm(algorithm, planned.default)
+    config = meta_rl.algorithm(algorithm, planned.default)
     trial = SimpleNamespace(set_user_attr=lambda *_: None, report=lambda *_: None,
                             should_prune=lambda: True)  # fmt: skip
     study = SimpleNamespace(rungs=lambda: [0.5, 1.0], settings=settings)
@@ -222,7 +222,7 @@ def test_a_trial_that_falls_behind_ends_unless_it_is_the_default(tuned, algorith
     monkeypatch.setattr(protocol, "_score", lambda *_: 2.0)
     claim = Claim(trial, config, None)
     score, reason = protocol._climbed(
-        planned, study, claim, presets.build(config), SimpleNamespace(update=None)
+        planned, study, claim, meta_rl.build(config), SimpleNamespace(update=None)
     )
     if algorithm == "maml":
         assert (score, reason) == (2.0, "")

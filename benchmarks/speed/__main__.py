@@ -24,8 +24,8 @@ from benchmarks.provenance import write
 from benchmarks.speed import policies, scaling, sinusoid
 from benchmarks.speed.agreement import disagreement
 from benchmarks.speed.machine import load
+from meta_rl.assemble import resolve_device
 from meta_rl.memory import keep_freed_memory
-from meta_rl.presets import resolve_device
 
 WORKLOADS: dict[str, Callable[[int, str], dict[str, Any]]] = {
     "W1": sinusoid.measure,

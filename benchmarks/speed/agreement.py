@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map
 
+from meta_rl.assemble import build
 from meta_rl.inner.trial import collect
-from meta_rl.presets import PRESETS, build
+from meta_rl.presets import PRESETS
 
 TOLERANCE = 1e-3  # relative; float32 sums of some thousand terms
 

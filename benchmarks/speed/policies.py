@@ -12,9 +12,11 @@ import torch
 from benchmarks.speed.loops import PolicyLoop, Sampler
 from benchmarks.speed.machine import Rates, probes, race, seconds_at_least, summary
 from benchmarks.stepping import bare_mj_step
+from meta_rl.algorithms import algorithm
+from meta_rl.assemble import build
 from meta_rl.config import Config, EpisodesConfig, ProMPConfig, TRPOConfig
 from meta_rl.inner.trial import collect
-from meta_rl.presets import PRESETS, algorithm, build
+from meta_rl.presets import PRESETS
 from meta_rl.runs.learner import MetaLearner
 from meta_rl.tasks import num_tasks, select
 

@@ -18,8 +18,9 @@ from typing import Any
 
 import torch
 
+from meta_rl.assemble import build
 from meta_rl.inner.trial import collect
-from meta_rl.presets import PRESETS, build
+from meta_rl.presets import PRESETS
 
 ENOUGH = 2.0  # seconds of repetitions of a point
 # Episodes of navigation-2d from this start, one number at a time; the sinusoid's tasks beside them.

@@ -12,9 +12,10 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 from benchmarks.speed import loops
 from benchmarks.speed.machine import Rates, probes, race, seconds_at_least, summary
+from meta_rl.assemble import build
 from meta_rl.inner.recording import slimmed
 from meta_rl.inner.trial import collect
-from meta_rl.presets import PRESETS, build
+from meta_rl.presets import PRESETS
 from meta_rl.tasks import select
 from meta_rl.threads import one_thread
 

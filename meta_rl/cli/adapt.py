@@ -64,13 +64,13 @@ def main(arguments: list[str]) -> None:
         Adapt, arguments, prog="meta-rl adapt", description="Adapt a meta-policy to one variant."
     )
     _check(command)
-    from meta_rl import presets
+    from meta_rl import assemble, loading
 
     import_families(command.families)
     run = command.run or _newest_run()
-    device = presets.resolve_device(command.device)
+    device = assemble.resolve_device(command.device)
     # Pictures of one's own need none of those that it was trained on, which may not be here.
-    learner = presets.load(run, device, command.data is None, command.run_data)
+    learner = loading.load(run, device, command.data is None, command.run_data)
     labelled = _labelled(command.data, learner) if command.data else None
     variant, label, described = _own(labelled) if labelled else _variant(command, learner)
     exports = _exports(command, learner, variant)
@@ -213,7 +213,8 @@ def _exports(command: Adapt, learner: Any, variant: Any) -> list[tuple[Callable[
 
 def _sb3_export(file: Path, learner: Any, variant: Any) -> Callable[[Any], None]:
     """What writes the model as a zip."""
-    from meta_rl import Reinforcement, agents
+    from meta_rl import agents
+    from meta_rl.problems.reinforcement import Reinforcement
 
     if not isinstance(learner.problem, Reinforcement):
         raise InputError(
@@ -243,7 +244,7 @@ def _draw(learner: Any, model: Any, folder: Path) -> list[Path]:
     """Write pictures and TensorBoard events beside the adapted model; returns the pictures."""
     import torch
 
-    from meta_rl.plots.film import Animation
+    from meta_rl.animation import Animation
     from meta_rl.plots.pictures import encoded
     from meta_rl.runs.tensorboard import events
 

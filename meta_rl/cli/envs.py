@@ -46,7 +46,7 @@ def main(arguments: list[str]) -> None:
     """Describe these families, or all."""
     command = parse(List, arguments, prog="meta-rl envs")
     from meta_rl import envs
-    from meta_rl.families import make_family
+    from meta_rl.families.registry import make_family
 
     import_families(command.families)
     families = [make_family(name) for name in command.names] or envs.FAMILIES.values()

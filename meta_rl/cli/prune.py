@@ -16,8 +16,8 @@ from meta_rl.errors import InputError, require
 from meta_rl.storage import files
 
 if TYPE_CHECKING:
-    from meta_rl import MetaLearner
     from meta_rl.pruning.measure import Measured
+    from meta_rl.runs.learner import MetaLearner
     from meta_rl.runs.recorder import StopOnSignal
 
 
@@ -52,16 +52,17 @@ def main(arguments: list[str]) -> None:
     """Prune, train on, and show sizes, scores and latencies before and after."""
     command = parse(Prune, arguments, prog="meta-rl prune", description=__doc__)
     _check(command)
-    from meta_rl import presets
+    from meta_rl import assemble, loading
     from meta_rl.cli.train import next_run
+    from meta_rl.pruning import smaller
     from meta_rl.pruning.measure import measure
     from meta_rl.runs.recorder import StopOnSignal
     from meta_rl.storage.checkpoint import run_of
 
     import_families(command.families)
-    learner = presets.load(command.run, presets.resolve_device(command.device), data=command.data)
+    learner = loading.load(command.run, assemble.resolve_device(command.device), data=command.data)
     # What the criterion or the network refuses is refused before anything is written.
-    presets.prune(learner, command.keep[0], command.by)
+    smaller.prune(learner, command.keep[0], command.by)
     folder = next_run(command.log_dir, f"{run_of(command.run).name}-pruned")
     ended = learner.config.eval
     tasks = command.tasks or ended.test_tasks or ended.tasks
@@ -114,18 +115,18 @@ def _pruned(
     learner: MetaLearner, keep: float, command: Prune, home: Path, stop: StopOnSignal
 ) -> MetaLearner:
     """A smaller learner, trained on; the last round is kept as a run of its own."""
-    from meta_rl import presets
+    from meta_rl.pruning import smaller
     from meta_rl.runs.recorder import ProgressBar, RunRecorder
     from meta_rl.storage.checkpoint import run_of
 
     prunings = _earlier(run_of(command.run))
-    units, rounds = [layer.units for layer in presets.hidden_layers(learner)], command.rounds
+    units, rounds = [layer.units for layer in smaller.hidden_layers(learner)], command.rounds
     how = {"by": command.by, "keep": keep, "rounds": rounds, "iterations": command.iterations}
     how["after"] = learner.iteration
     for number in range(1, rounds + 1):
         share = keep ** (number / rounds)
         left = [max(1, round(share * count)) for count in units]
-        learner = presets.prune(learner, left, command.by, command.iterations)
+        learner = smaller.prune(learner, left, command.by, command.iterations)
         progress = ProgressBar(learner)
         if number < rounds:
             learner.learn(command.iterations, callbacks=[progress, stop])

@@ -44,7 +44,7 @@ def parse(kind: Any, arguments: list[str], **options: Any) -> Any:
     try:
         with console.styled():
             return tyro.cli(kind, args=arguments, **options)
-    except SystemExit:
+    except SystemExit as end:
         raise Ended(end.code) from None
 
 

@@ -15,19 +15,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
+from meta_rl.algorithms import ALGORITHMS, algorithm
+from meta_rl.assemble import Start, build, check_data, resolve_device
 from meta_rl.cli.running import Ended, given, import_families, parse, told, with_data_folder
 from meta_rl.config import Config, from_dict, to_dict
 from meta_rl.errors import InputError
-from meta_rl.presets import (
-    ALGORITHMS,
-    PRESETS,
-    Start,
-    algorithm,
-    build,
-    check_data,
-    preset,
-    resolve_device,
-)
+from meta_rl.presets import PRESETS, preset
 from meta_rl.storage.reading import read_file, reason
 
 if TYPE_CHECKING:
@@ -52,7 +45,7 @@ class Train:
     """Continue this run folder with its own settings; --iterations may be raised. A run at its last
     iteration is tested (again)."""
     algorithm: str = "maml"
-    """What is done with the preset's family: one of presets.ALGORITHMS; sets the other defaults."""
+    """What is done with the preset's family: one of meta_rl.ALGORITHMS; sets the other defaults."""
     families: Path | None = None
     """A Python file of yours with task families (meta_rl.register) or algorithms."""
     file: Annotated[Path | None, tyro.conf.arg(name="config")] = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from meta_rl.config.checks import require_if_given
 from meta_rl.config.outer import OuterConfig, of_learned_rules, refuse_what_needs_a_gradient
@@ -12,9 +12,6 @@ from meta_rl.errors import require
 if TYPE_CHECKING:
     from meta_rl.config.effects import Conditions, Facts
     from meta_rl.config.run import Config
-    from meta_rl.inner.core import InnerLoop
-    from meta_rl.outer.step import OuterStep
-    from meta_rl.types import Meta
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,12 +46,6 @@ class EvolutionConfig(OuterConfig):
     def conditions(self, run: Config, facts: Facts) -> Conditions:
         """When settings act that do not always; see :mod:`meta_rl.config.effects`."""
         return [of_learned_rules(run)]
-
-    def make(self, inner: InnerLoop, meta: Meta, problem: Any, run: Config) -> OuterStep:
-        """:class:`meta_rl.outer.evolution.EvolutionStrategy`."""
-        from meta_rl.outer.evolution import EvolutionStrategy
-
-        return EvolutionStrategy(self, meta)
 
     def refuse(self, run: Config) -> None:
         """Any inner loop will do, but for one that asks for half of a gradient.
@@ -108,12 +99,6 @@ class GeneticConfig(OuterConfig):
             ("outer.parents", best, "with --outer.selection truncation"),
             ("outer.tournament", not best, "with --outer.selection tournament"),
         ]
-
-    def make(self, inner: InnerLoop, meta: Meta, problem: Any, run: Config) -> OuterStep:
-        """:class:`meta_rl.outer.evolution.GeneticAlgorithm`."""
-        from meta_rl.outer.evolution import GeneticAlgorithm
-
-        return GeneticAlgorithm(self, meta, run.seed)
 
     def refuse(self, run: Config) -> None:
         """Any inner loop will do, but for one that asks for half of a gradient.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 from meta_rl.config.checks import require_if_given, require_types
 from meta_rl.config.data import EpisodesConfig
@@ -12,7 +12,19 @@ from meta_rl.errors import InputError, require
 if TYPE_CHECKING:
     from meta_rl.config.effects import Conditions, Facts
     from meta_rl.config.run import Config
-    from meta_rl.inner.rules import Rule
+
+
+@runtime_checkable
+class MakesRule(Protocol):
+    """Settings of your own, a subclass of :class:`InnerConfig`, which make their own rule."""
+
+    def make_rule(self, seed: int = 0) -> Any:
+        """Return the update rule of these settings, a :class:`meta_rl.inner.rules.Rule`.
+
+        Args:
+            seed: of what the rule draws at its start.
+        """
+        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,9 +109,8 @@ class InnerConfig:
     @property
     def learns(self) -> bool:
         """Whether the rule has numbers of its own that the outer loop learns."""
-        made_here = type(self).make_rule is InnerConfig.make_rule
         learned = self.learn_step_size or self.schedule == "learned" or self.optimizer == "mixture"
-        return learned or not made_here
+        return learned or isinstance(self, MakesRule)
 
     def conditions(self, run: Config, facts: Facts) -> Conditions:
         """When settings act that do not always; see :mod:`meta_rl.config.effects`.
@@ -133,14 +144,3 @@ class InnerConfig:
                 "where a meta-gradient is taken, or a policy samples episodes",
             ),
         ]
-
-    def make_rule(self, seed: int = 0) -> Rule:
-        """The update rule of these settings. A rule of your own is made by a subclass of this.
-
-        Args:
-            seed: of a learned schedule's first weights.
-        """
-        from meta_rl.inner.mixture import Mixture
-        from meta_rl.inner.rules import GradientDescent
-
-        return (Mixture if self.optimizer == "mixture" else GradientDescent)(self, seed)

@@ -1,13 +1,13 @@
-"""Settings of the outer steps, each of which makes its step and says what it does not fit.
+"""Settings of the outer steps, each of which says what it does not fit.
 
-A step of your own has a subclass of :class:`OuterConfig` or of one of the others.
+:mod:`meta_rl.making` makes the step of each. A step of your own has a subclass of
+:class:`OuterConfig`, or of one of the others, with a method ``make`` (:class:`MakesStep`).
 """
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 from meta_rl.config.checks import require_if_given, require_types
 from meta_rl.config.data import EpisodesConfig, ShotsConfig
@@ -16,13 +16,28 @@ from meta_rl.errors import InputError, require
 if TYPE_CHECKING:
     from meta_rl.config.effects import Conditions, Facts
     from meta_rl.config.run import Config
-    from meta_rl.inner.core import InnerLoop
-    from meta_rl.outer.step import OuterStep
-    from meta_rl.types import Meta
+
+
+@runtime_checkable
+class MakesStep(Protocol):
+    """Settings of your own, which make their own outer step."""
+
+    def make(self, inner: Any, meta: Any, problem: Any, run: Config) -> Any:
+        """Return the outer step of these settings, which changes ``meta`` in place.
+
+        Args:
+            inner: the inner loop, a :class:`meta_rl.inner.core.InnerLoop`.
+            meta: leaf tensors, a :class:`meta_rl.types.Meta`.
+            problem: a :class:`meta_rl.types.Problem`; of reinforcement learning where
+                :meth:`OuterConfig.refuse` asks for a policy, which has a ``distribution`` and its
+                ``policy_loss`` too.
+            run: all settings of the run.
+        """
+        ...
 
 
 @dataclass(frozen=True, kw_only=True)
-class OuterConfig(ABC):
+class OuterConfig:
     """Settings of an outer step."""
 
     differentiates = True  # whether it takes a gradient through the inner loop
@@ -37,20 +52,6 @@ class OuterConfig(ABC):
     def conditions(self, run: Config, facts: Facts) -> Conditions:
         """When settings act that do not always; see :mod:`meta_rl.config.effects`."""
         return []
-
-    @abstractmethod
-    def make(self, inner: InnerLoop, meta: Meta, problem: Any, run: Config) -> OuterStep:
-        """The outer step of these settings, which changes ``meta`` in place.
-
-        Args:
-            inner: the inner loop.
-            meta: leaf tensors.
-            problem: a :class:`meta_rl.types.Problem`; of reinforcement learning where
-                :meth:`refuse` asks for a policy, which has a ``distribution`` and its
-                ``policy_loss`` too.
-            run: all settings of the run.
-        """
-        ...
 
     def refuse(self, run: Config) -> None:
         """Refuse what does not fit: unless this is overridden, adapting without a gradient.
@@ -98,12 +99,6 @@ class TRPOConfig(OuterConfig):
         share = self.curvature_fraction
         require(0 < share <= 1, "outer.curvature_fraction", "above 0, at most 1", share)
 
-    def make(self, inner: InnerLoop, meta: Meta, problem: Any, run: Config) -> OuterStep:
-        """:class:`meta_rl.outer.trpo.TRPO`."""
-        from meta_rl.outer.trpo import TRPO
-
-        return TRPO(self, inner, meta, problem.distribution, problem.policy_loss)
-
     def refuse(self, run: Config) -> None:
         """It needs a policy.
 
@@ -134,6 +129,10 @@ class GradientConfig(OuterConfig):
     def conditions(self, run: Config, facts: Facts) -> Conditions:
         """When settings act that do not always; see :mod:`meta_rl.config.effects`."""
         return [of_learned_rules(run)]
+
+
+BASES = (OuterConfig, GradientConfig)
+"""Classes that no outer step has; only their subclasses have one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,12 +167,6 @@ class AdamConfig(GradientConfig):
                 "with --outer.multi-step-fraction < 1",
             ),
         ]
-
-    def make(self, inner: InnerLoop, meta: Meta, problem: Any, run: Config) -> OuterStep:
-        """:class:`meta_rl.outer.adam.Adam`."""
-        from meta_rl.outer.adam import Adam
-
-        return Adam(self, inner, meta, run.iterations)
 
     def refuse(self, run: Config) -> None:
         """The losses after earlier inner steps need query data that fit them.
@@ -213,12 +206,6 @@ class ProMPConfig(GradientConfig):
         expected = "0 or more (above 0 with outer.kl_target: 0 cannot be doubled)"
         require(grows, "outer.kl_coefficient", expected, eta)
 
-    def make(self, inner: InnerLoop, meta: Meta, problem: Any, run: Config) -> OuterStep:
-        """:class:`meta_rl.outer.promp.ProMP`."""
-        from meta_rl.outer.promp import ProMP
-
-        return ProMP(self, inner, meta, problem.distribution, run.inner.steps)
-
     def refuse(self, run: Config) -> None:
         """It needs a policy, inner steps, and the likelihood ratio to the stored policy.
 
@@ -255,12 +242,6 @@ class ReptileConfig(OuterConfig):
     def __post_init__(self):
         super().__post_init__()
         require(self.learning_rate > 0, "outer.learning_rate", "above 0", self.learning_rate)
-
-    def make(self, inner: InnerLoop, meta: Meta, problem: Any, run: Config) -> OuterStep:
-        """:class:`meta_rl.outer.reptile.Reptile`."""
-        from meta_rl.outer.reptile import Reptile
-
-        return Reptile(self, inner, meta, run.iterations)
 
     def refuse(self, run: Config) -> None:
         """It needs inner steps, and a rule that learns nothing.

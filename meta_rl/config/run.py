@@ -13,7 +13,7 @@ from meta_rl.config.checks import require_if_given, require_types
 from meta_rl.config.data import EpisodesConfig, EvalConfig, NetworkConfig, ShotsConfig
 from meta_rl.config.effects import Conditions, Facts
 from meta_rl.config.inner import InnerConfig
-from meta_rl.config.outer import OuterConfig, TRPOConfig
+from meta_rl.config.outer import BASES, OuterConfig, TRPOConfig
 from meta_rl.errors import InputError, hint, require
 
 
@@ -110,6 +110,6 @@ def _has_no_default(field: dataclasses.Field) -> bool:
 
 
 def _kinds(cls: type) -> list[type]:
-    """The class, unless it is abstract, and those derived from it, of other people's too."""
-    own = [] if inspect.isabstract(cls) else [cls]
+    """Return the class, unless it only has subclasses, and those derived from it, of others too."""
+    own = [] if cls in BASES or inspect.isabstract(cls) else [cls]
     return own + [kind for derived in cls.__subclasses__() for kind in _kinds(derived)]

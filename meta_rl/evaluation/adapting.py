@@ -6,13 +6,14 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from meta_rl import Meta, MetaLearner, presets, seeds
+from meta_rl import assemble, seeds
 from meta_rl.evaluation.algorithms import Algorithm
 from meta_rl.evaluation.curves import Curve
 from meta_rl.families import Family
 from meta_rl.inner.search import Probes
 from meta_rl.inner.trial import Lost, collect, met, score
-from meta_rl.types import Task
+from meta_rl.runs.learner import MetaLearner
+from meta_rl.types import Meta, Task
 
 AT_ONCE = 20  # tasks, where the problem does not say
 
@@ -46,7 +47,7 @@ def adapted(
     for number, run in enumerate(algorithm.runs):
         learner, meta = run.learner, run.learner.deployed
         if random:
-            fresh = presets.build(
+            fresh = assemble.build(
                 learner.config, str(learner.problem.device), origin=learner.config
             )
             meta = Meta(fresh.meta.theta, meta.rule)

@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from meta_rl import MetaLearner, presets
+from meta_rl import loading
 from meta_rl.config import to_dict
 from meta_rl.errors import InputError
 from meta_rl.naming import printable
+from meta_rl.runs.learner import MetaLearner
 from meta_rl.storage.checkpoint import run_of
 from meta_rl.storage.reading import read_file, reading
 
@@ -85,7 +86,7 @@ def load_algorithms(
 
 
 def _load(path: Path, device: str, data: Path | None) -> Run:
-    learner = presets.load(path, device, data=data)
+    learner = loading.load(path, device, data=data)
     home = run_of(path)
     settings = {
         name: value

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from meta_rl import Reinforcement, seeds
+from meta_rl import seeds
+from meta_rl.assemble import resolve_device
 from meta_rl.errors import InputError, require
 from meta_rl.evaluation.adapting import adapted, oracle
 from meta_rl.evaluation.algorithms import Algorithm, load_algorithms
@@ -15,7 +16,7 @@ from meta_rl.evaluation.progress import progress
 from meta_rl.evaluation.rivals import Arena, check_rivals, rivals
 from meta_rl.evaluation.settings import SLOW, Settings
 from meta_rl.families import Family
-from meta_rl.presets import resolve_device
+from meta_rl.problems.reinforcement import Reinforcement
 from meta_rl.tasks import check_sampled
 from meta_rl.types import Problem, Task
 

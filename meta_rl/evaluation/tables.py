@@ -8,9 +8,7 @@ from collections.abc import Iterator, Sequence
 from meta_rl.evaluation.curves import Curve, steps_to_reach
 from meta_rl.evaluation.protocol import Plan
 from meta_rl.statistics import Estimate, interquartile_mean, mean
-
-Table = tuple[list[str], list[list[str]]]
-"""Head and rows."""
+from meta_rl.text_tables import Table, aligned
 
 
 def scores(planned: Plan, curves: Sequence[Curve]) -> Table:
@@ -97,17 +95,3 @@ def _steps(estimate: Estimate, last: float) -> str:
     """Budgets; infinite ones were not reached by the last that was tried."""
     texts = [f"{v:,.0f}" if math.isfinite(v) else f"more than {last:,.0f}" for v in estimate]
     return texts[0] if len(set(texts)) == 1 else f"{texts[0]} [{texts[1]}, {texts[2]}]"
-
-
-def aligned(table: Table) -> str:
-    """As text, the first column to the left and the others to the right."""
-    head, rows = table
-    widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
-    lines = [
-        "  ".join(
-            cell.ljust(width) if i == 0 else cell.rjust(width)
-            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-        )
-        for row in [head, *rows]
-    ]
-    return "\n".join(line.rstrip() for line in lines)

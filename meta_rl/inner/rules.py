@@ -73,11 +73,11 @@ class GradientDescent:
     """``phi <- phi - alpha_k * direction`` with fixed or learned alpha.
 
     The direction is the gradient or, with state carried between inner steps, that of momentum,
-    RMSprop or Adam (:mod:`meta_rl.inner.optimizers`). alpha is one scalar (Finn et al. 2017), one per
-    tensor, or one per parameter (Meta-SGD, Li et al. 2017), each either shared by the K inner steps
-    or separate for each (LSLR, Antoniou et al. 2019), times a schedule's factor
-    (:mod:`meta_rl.inner.schedules`). The learned tensor is the logarithm of alpha, its inverse softplus,
-    or alpha itself; with it the optimizer's coefficients are learned, as logits.
+    RMSprop or Adam (:mod:`meta_rl.inner.optimizers`). alpha is one scalar (Finn et al. 2017), one
+    per tensor, or one per parameter (Meta-SGD, Li et al. 2017), each either shared by the K inner
+    steps or separate for each (LSLR, Antoniou et al. 2019), times a schedule's factor
+    (:mod:`meta_rl.inner.schedules`). The learned tensor is the logarithm of alpha, its inverse
+    softplus, or alpha itself; with it the optimizer's coefficients are learned, as logits.
 
     Args:
         config: its settings; ``optimizer`` is not ``mixture``.

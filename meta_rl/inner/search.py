@@ -40,7 +40,10 @@ class Probes(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Search:
-    """Stands where :class:`meta_rl.inner.core.InnerLoop` does, for outer steps that take no gradient."""
+    """Adapt without a gradient, in place of :class:`meta_rl.inner.core.InnerLoop`.
+
+    Only for outer steps that take no gradient.
+    """
 
     rule: Rule
     config: InnerConfig

@@ -173,8 +173,8 @@ def collect(
 ) -> list[Any]:
     """K support batches of every task and the query batch, collected while adapting to them.
 
-    Supports are :class:`meta_rl.inner.search.Probes` where adapting takes no gradients. Tasks that fail
-    are entered in ``lost``, where it is given. ``collected`` is called after each batch.
+    Supports are :class:`meta_rl.inner.search.Probes` where adapting takes no gradients. Tasks that
+    fail are entered in ``lost``, where it is given. ``collected`` is called after each batch.
 
     Raises:
         NotFiniteError: if adapting fails for a task, and there is no ``lost``.

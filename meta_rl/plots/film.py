@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from meta_rl.problems.adapted import AdaptedPolicy
+from meta_rl.animation import Animation
 from meta_rl.types import Task, TaskFamily
 
 FRAMES = 30  # of an animation, about
@@ -18,31 +17,12 @@ CAPTION = 20  # height, pixels
 SECONDS = 5.0  # that the longest animation takes
 
 
-class Animation(NamedTuple):
-    """Frames, each shown for the same time."""
+class Acts(Protocol):
+    """An adapted policy, as :class:`meta_rl.problems.adapted.AdaptedPolicy` is one."""
 
-    frames: np.ndarray  # (n, H, W, 3) uint8
-    seconds: float  # of one frame
-
-    def gif(self) -> bytes:
-        """The animation as a GIF file that repeats forever.
-
-        All frames share the palette of 128 colours that suits the first and the last of them.
-        """
-        frames = [Image.fromarray(frame) for frame in self.frames]
-        ends = Image.fromarray(np.concatenate([self.frames[0], self.frames[-1]]))
-        palette = ends.quantize(128)
-        quantized = [frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames]
-        file = io.BytesIO()
-        quantized[0].save(
-            file,
-            format="GIF",
-            save_all=True,
-            append_images=quantized[1:],
-            duration=round(1000 * self.seconds),
-            loop=0,
-        )
-        return file.getvalue()
+    def predict(self, observation: np.ndarray, /) -> tuple[np.ndarray, Any]:
+        """Return the action for one observation, and a state."""
+        ...
 
 
 class Shot(NamedTuple):
@@ -55,8 +35,8 @@ class Shot(NamedTuple):
 def film(
     family: TaskFamily,
     task: Task,
-    before: AdaptedPolicy,
-    after: AdaptedPolicy,
+    before: Acts,
+    after: Acts,
     seed: int,
     every: int,
 ) -> Animation | None:
@@ -92,7 +72,7 @@ def side_by_side(shots: Sequence[Shot], names: Sequence[str]) -> Animation:
     return Animation(np.concatenate(columns, axis=2), min(SECONDS / count, 0.2))
 
 
-def _shoot(env: Any, policy: AdaptedPolicy, seed: int, every: int) -> Shot:
+def _shoot(env: Any, policy: Acts, seed: int, every: int) -> Shot:
     obs, _ = env.reset(seed=seed)
     frames, total, ended, step = [env.render()], 0.0, False, 0
     while not ended:

@@ -19,7 +19,7 @@ from meta_rl.types import Params, Policy
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from meta_rl.plots.film import Animation
+    from meta_rl.animation import Animation
 
 
 class AdaptedPolicy:
@@ -86,7 +86,7 @@ class AdaptedPolicy:
         return (env_action[0] if single else env_action), state
 
     def save(self, folder: str | Path) -> Path:
-        """Write it as a folder for ``presets.load_adapted``.
+        """Write it as a folder for ``meta_rl.load_adapted``.
 
         Raises:
             InputError: if the folder exists or cannot be written.
@@ -143,7 +143,7 @@ class AdaptedNetwork:
         return (outputs.softmax(-1) if self.classifies else outputs).cpu().numpy()
 
     def save(self, folder: str | Path) -> Path:
-        """Write it as a folder for ``presets.load_adapted``.
+        """Write it as a folder for ``meta_rl.load_adapted``.
 
         Raises:
             InputError: if the folder exists or cannot be written.

@@ -83,6 +83,6 @@ def check_made_of(manifest: Mapping[str, Any], ours: list[str]) -> None:
             raise InputError(
                 f"checkpoint: expected a model made of {', '.join(map(str, known))}, got {got} in "
                 f"place of {expected}. It belongs to another model or configuration. If that was a "
-                "network, policy or loss of your own, pass it: presets.load(run, problem="
+                "network, policy or loss of your own, pass it: meta_rl.load(run, problem="
                 "Supervised(...)) or Reinforcement(...), and the same to load_adapted."
             )

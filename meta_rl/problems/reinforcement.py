@@ -16,11 +16,12 @@ from torch.func import functional_call
 from torch.utils._pytree import tree_map
 
 from meta_rl import seeds
+from meta_rl.animation import Animation
 from meta_rl.config import EpisodesConfig
 from meta_rl.errors import InputError, NotFiniteError
 from meta_rl.inner.adaptable import check_adaptable
 from meta_rl.inner.recording import Recorded
-from meta_rl.plots.film import FRAMES, Animation, film
+from meta_rl.plots.film import FRAMES, film
 from meta_rl.problems import estimators, returns
 from meta_rl.problems.adapted import AdaptedPolicy
 from meta_rl.problems.modules import trainable

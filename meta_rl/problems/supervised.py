@@ -13,10 +13,10 @@ from torch.func import functional_call
 from torch.nn import functional as F
 
 from meta_rl import seeds
+from meta_rl.animation import Animation
 from meta_rl.config import ShotsConfig
 from meta_rl.errors import InputError
 from meta_rl.inner.adaptable import check_adaptable
-from meta_rl.plots.film import Animation
 from meta_rl.plots.pictures import episode_figure, regression_figure
 from meta_rl.problems.adapted import AdaptedNetwork
 from meta_rl.problems.modules import trainable

@@ -13,13 +13,15 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
-from meta_rl import MetaLearner, presets, seeds
-from meta_rl.evaluation.tables import aligned
+from meta_rl import seeds
 from meta_rl.inner.trial import collect
 from meta_rl.plots.pictures import encoded
 from meta_rl.pruning import criteria as pruning
+from meta_rl.pruning.smaller import hidden_layers
+from meta_rl.runs.learner import MetaLearner
 from meta_rl.statistics import margin
 from meta_rl.storage import files
+from meta_rl.text_tables import aligned
 from meta_rl.threads import one_thread
 
 ROUNDS, CALLS = 11, {"predict": 50, "adapt": 3}
@@ -43,7 +45,7 @@ class Measured:
 
 def measure(learner: MetaLearner, name: str, tasks: int) -> Measured:
     """Size, and scores on held-out tasks that are the same for every learner of the same seed."""
-    config, layers = learner.config, presets.hidden_layers(learner)
+    config, layers = learner.config, hidden_layers(learner)
     steps = max(config.eval.steps, config.inner.steps)
     held_out = learner.held_out_tasks(tasks, final=True)
     scores = learner.evaluate(held_out, steps, seeds.derive(config.seed, seeds.EVALUATION, 2))

@@ -34,7 +34,7 @@ class EvalCallback:
         steps: inner steps; as in meta-training when None.
         seed: of the episodes.
         best_model_save_path: folder whose ``best_model`` is replaced by a checkpoint of each new
-            best, for ``presets.load``.
+            best, for ``meta_rl.load``.
         callback_on_new_best: called after a new best.
         callback_after_eval: called after every evaluation.
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from meta_rl import parallel, seeds
+from meta_rl.animation import Animation
 from meta_rl.config import Config, require_effect, to_dict
 from meta_rl.config.outer import GradientConfig, TRPOConfig
 from meta_rl.errors import InputError, require
@@ -22,8 +23,8 @@ from meta_rl.inner.adaptable import check_runs
 from meta_rl.inner.core import InnerLoop
 from meta_rl.inner.search import Search
 from meta_rl.inner.trial import Trial, collect, met, score
+from meta_rl.making import make_outer, make_rule
 from meta_rl.naming import part_of, under
-from meta_rl.plots.film import Animation
 from meta_rl.problems.adapted import AdaptedNetwork, AdaptedPolicy
 from meta_rl.problems.modules import check_made_of, fixed, load_fixed, made_of, module_of
 from meta_rl.storage import checkpoint
@@ -57,7 +58,7 @@ class MetaLearner:
     def __init__(self, problem: Problem, config: Config, origin: Config | None = None):
         require_effect(config, origin, parts=("", "inner", "outer"))
         self.problem, self.config = problem, config
-        rule = config.inner.make_rule(seeds.derive(config.seed, seeds.INITIAL, 1))
+        rule = make_rule(config.inner, seeds.derive(config.seed, seeds.INITIAL, 1))
         differentiable = InnerLoop(
             loss=problem.inner_loss,
             outer_loss=problem.loss,
@@ -71,7 +72,7 @@ class MetaLearner:
         self.inner = differentiable if by_gradient else Search(rule=rule, config=config.inner)
         theta = problem.initial_parameters()
         self.meta = Meta(theta, rule.init(theta))
-        self.outer = config.outer.make(differentiable, self.meta, problem, config)
+        self.outer = make_outer(differentiable, self.meta, problem, config)
         differentiates = isinstance(config.outer, TRPOConfig | GradientConfig)
         # TRPO differentiates the loss of its own line search, whatever the problem's loss is.
         tried = getattr(self.outer, "inner", self.inner) if differentiates else self.inner

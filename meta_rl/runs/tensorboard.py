@@ -15,8 +15,8 @@ from tensorboard.compat.proto.summary_pb2 import (
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
+from meta_rl.animation import Animation
 from meta_rl.config import InnerConfig
-from meta_rl.plots.film import Animation
 from meta_rl.plots.pictures import adaptation_figure
 from meta_rl.plots.rule_pictures import means, rule_figure
 from meta_rl.storage import files

@@ -1,1 +1,1 @@
-"""What ``meta-rl tune`` does: the best strategy of a declared set, and how much better it really is."""
+"""Search a declared set for the best strategy, and test how much better it is: ``meta-rl tune``."""

@@ -8,11 +8,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from meta_rl import MetaLearner, presets, seeds
+from meta_rl import assemble, seeds
 from meta_rl.config import Config, EpisodesConfig
 from meta_rl.evaluation.adapting import adapted
 from meta_rl.evaluation.algorithms import Algorithm, Run
 from meta_rl.evaluation.curves import Curve
+from meta_rl.runs.learner import MetaLearner
 from meta_rl.types import Task
 
 Tick = Callable[[int], object]
@@ -49,15 +50,15 @@ def build(config: Config, conditions: Conditions) -> MetaLearner:
     Raises:
         InputError: if the settings do not fit the family.
     """
-    first = presets.build(replace(config, iterations=1), conditions.device).learn(1)
+    first = assemble.build(replace(config, iterations=1), conditions.device).learn(1)
     first.problem.close()
     iterations = max(1, math.ceil(conditions.budget / max(1, first.samples)))
-    return presets.build(replace(config, iterations=iterations), conditions.device)
+    return assemble.build(replace(config, iterations=iterations), conditions.device)
 
 
 def samples_of_run(config: Config, device: str) -> int:
     """What a preset's iterations take, if all are as long as the first."""
-    learner = presets.build(config, device).learn(1)
+    learner = assemble.build(config, device).learn(1)
     learner.problem.close()
     return config.iterations * max(1, learner.samples)
 

@@ -14,11 +14,13 @@ from filelock import FileLock, Timeout
 from optuna.trial import FrozenTrial
 from tqdm import tqdm
 
-from meta_rl import MetaLearner, presets
+from meta_rl import assemble, loading
+from meta_rl.algorithms import algorithm
 from meta_rl.config import Config, from_dict
 from meta_rl.errors import InputError
 from meta_rl.evaluation.curves import Curve
 from meta_rl.evaluation.progress import progress
+from meta_rl.runs.learner import MetaLearner
 from meta_rl.statistics import Estimate, mean, stratified_bootstrap
 from meta_rl.tuning.candidates import Conditions, build, curve, samples_of_run, train
 from meta_rl.tuning.settings import Settings
@@ -57,9 +59,9 @@ def plan(name: str, settings: Settings, space: Space) -> Plan:
     Raises:
         InputError: if the default cannot be built, or the device is not there.
     """
-    device = presets.resolve_device(settings.device)
-    default = presets.algorithm(space.algorithms[0], settings.config)
-    learner = presets.build(default, device)
+    device = assemble.resolve_device(settings.device)
+    default = algorithm(space.algorithms[0], settings.config)
+    learner = assemble.build(default, device)
     learner.problem.close()
     tasks = default.eval.test_tasks or default.eval.tasks
     return Plan(
@@ -191,7 +193,7 @@ def compare(planned: Plan, study: Search) -> Comparison:
     for arm in arms:
         those = [folder for folder, _ in work if folder.parent.name == arm]
         data = getattr(planned.settings.config.data, "folder", None)
-        learners = [presets.load(f, planned.conditions.device, data=data) for f in those]
+        learners = [loading.load(f, planned.conditions.device, data=data) for f in those]
         curves.append(curve(arm, learners, planned.test, planned.conditions))
     return Comparison(trial, config, tuple(curves))
 

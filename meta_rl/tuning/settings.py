@@ -9,10 +9,10 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
+from meta_rl.algorithms import ALGORITHMS
 from meta_rl.config import Config, to_dict
 from meta_rl.config.checks import require_if_given
 from meta_rl.errors import require, unknown
-from meta_rl.presets import ALGORITHMS
 from meta_rl.tuning.space import SPACES, Space, fitting, usual
 
 SEARCHES = {
@@ -41,11 +41,13 @@ class Settings:
     seeds: int = 3
     """Fresh seeds on which the chosen strategy and the default are trained for the comparison."""
     space: str | None = None
-    """The declared set, of meta_rl.tuning.space.SPACES; the one for the preset's kind of data if none."""
+    """The declared set, of meta_rl.tuning.space.SPACES; the one for the preset's kind of data if
+    none."""
     algorithms: tuple[str, ...] = ()
     """Only these of the set's algorithms; the first one is the default's."""
     families: Path | None = None
-    """A Python file of yours with families, algorithms or an entry of meta_rl.tuning.space.SPACES."""
+    """A Python file of yours with families, algorithms or an entry of
+    meta_rl.tuning.space.SPACES."""
     out: Path | None = None
     """Folder of the study; runs/tune-PRESET when not given. What is there is continued."""
     device: str = "auto"

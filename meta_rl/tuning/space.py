@@ -11,9 +11,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
+from meta_rl.algorithms import ALGORITHMS, algorithm
 from meta_rl.config import Config, EpisodesConfig
 from meta_rl.errors import InputError, require, unknown
-from meta_rl.presets import ALGORITHMS, algorithm
 
 Changes = Mapping[str, Any]
 """Values by the dotted names of settings, as ``{"inner.steps": 3}``."""
@@ -51,7 +51,7 @@ class Space:
     """Strategies: an algorithm, then one option of every choice, then every factor."""
 
     algorithms: tuple[str, ...] = ()
-    """Names of ``presets.ALGORITHMS``, the default's first; all that fit the preset if none."""
+    """Names of ``meta_rl.ALGORITHMS``, the default's first; all that fit the preset if none."""
     choices: Mapping[str, Mapping[str, Changes]] = field(default_factory=dict)
     """Choice -> option -> what it changes; the first option changes nothing."""
     factors: Mapping[str, tuple[float, float]] = field(default_factory=dict)

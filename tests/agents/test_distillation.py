@@ -15,7 +15,8 @@ from meta_rl.agents.sb3 import load_expert
 from meta_rl.envs import Navigation2D
 from stable_baselines3 import PPO
 
-from meta_rl import presets, seeds
+import meta_rl
+from meta_rl import seeds
 from meta_rl.cli import train
 from meta_rl.config import InnerConfig
 from meta_rl.errors import InputError, NotFiniteError
@@ -38,7 +39,7 @@ def zipped(tmp_path_factory):
 
 
 def problem(name):
-    return presets.build(tiny(name)).problem
+    return meta_rl.build(tiny(name)).problem
 
 
 def test_where_experts_disagree_the_policy_covers_what_they_do():
@@ -74,8 +75,8 @@ def test_discrete_experts_are_averaged_over_experts_not_over_steps():
 
 def test_a_context_stays_at_zero_where_adapting_begins():
     """Otherwise theta would lean on a context that no task ever starts with."""
-    config = presets.algorithm("cavia", tiny("navigation-2d"))
-    own = presets.build(config).problem
+    config = meta_rl.algorithm("cavia", tiny("navigation-2d"))
+    own = meta_rl.build(config).problem
     does = DiagonalGaussian(torch.full((7, 2), 0.5), torch.full((7, 2), -1.0))
     theta, _ = distilled(own, [(torch.zeros(7, 2), does)])
     assert (theta["mean.context"] == 0).all()
@@ -89,11 +90,11 @@ def test_one_expert_is_imitated_and_the_run_resumes_without_it(zipped, tmp_path,
     train.main(["navigation-2d", "--init-experts", f"goal=0.3,-0.2@{copy}", *small, *options])
     assert "KL in nats from each" in capsys.readouterr().out
     run = tmp_path / "navigation-2d_1"
-    start = presets.load(run / "checkpoints" / "000000000")
+    start = meta_rl.load(run / "checkpoints" / "000000000")
     env = Navigation2D().make_env(GOAL)
     ours, theirs = start.problem.deploy(start.meta.theta, (), {}), load_expert(copy, env)
     obs = np.random.default_rng(0).uniform(-0.2, 0.2, (100, 2)).astype(np.float32)
-    at_random = presets.build(start.config)
+    at_random = meta_rl.build(start.config)
     other = at_random.problem.deploy(at_random.meta.theta, (), {})
     near, far = (
         np.abs(
@@ -108,13 +109,13 @@ def test_one_expert_is_imitated_and_the_run_resumes_without_it(zipped, tmp_path,
     assert (run / "init_experts" / "0.zip").read_bytes() == copy.read_bytes()
     copy.unlink()
     train.main(["--resume", str(run), "--iterations", "2", *CPU])
-    assert presets.load(run).iteration == 2
+    assert meta_rl.load(run).iteration == 2
 
 
 def test_the_same_seed_distills_the_same_bits(zipped):
     config = tiny("navigation-2d")
     experts = [(GOAL, zipped), ({"goal": (-0.3, 0.1)}, zipped)]
-    one, other = (presets.build(config, start=FromExperts(experts)).meta.theta for _ in range(2))
+    one, other = (meta_rl.build(config, start=FromExperts(experts)).meta.theta for _ in range(2))
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
@@ -126,10 +127,10 @@ def test_a_learned_step_size_starts_where_adapting_the_distilled_policy_ends_bes
     """What adapting with each ends at is measured here once more, from a learner of its own."""
     config = inner(tiny("navigation-2d"), step_size=20.0)
     start = FromExperts([(GOAL, zipped)])
-    learner = presets.build(config, start=start)
+    learner = meta_rl.build(config, start=start)
     ends, seed = {}, seeds.derive(config.seed, seeds.ADAPTATION)
     for step_size in (20.0, 5.0, 1.25, 0.3125):
-        other = presets.build(inner(config, step_size=step_size))
+        other = meta_rl.build(inner(config, step_size=step_size))
         meta = other.meta._replace(theta=learner.meta.theta)
         tasks = other.problem.sample_tasks(config.data.tasks, seed)
         batches = collect(other.problem, other.inner, meta, tasks, config.inner.steps, seed)
@@ -153,8 +154,8 @@ def test_a_population_and_imitation_start_at_that_step_size_too(zipped, monkeypa
 
     monkeypatch.setattr(distillation, "imitated", imitate)
     start = FromExperts([(GOAL, zipped)], imitation=1)
-    config = presets.algorithm("ga-maml", tiny("navigation-2d"))
-    population = presets.build(config, start=start).outer.state_dict()
+    config = meta_rl.algorithm("ga-maml", tiny("navigation-2d"))
+    population = meta_rl.build(config, start=start).outer.state_dict()
     steps = next(value for name, value in population.items() if "step_size" in name)
     torch.testing.assert_close(steps.exp(), torch.full_like(steps, 0.0123), rtol=0.2, atol=0)
     assert seen == [0.0123]
@@ -163,7 +164,7 @@ def test_a_population_and_imitation_start_at_that_step_size_too(zipped, monkeypa
 
 def test_a_step_size_that_is_not_learned_stays_as_it_was_given(zipped):
     start = FromExperts([(GOAL, zipped)])
-    presets.build(inner(tiny("navigation-2d"), learn_step_size=False), start=start)
+    meta_rl.build(inner(tiny("navigation-2d"), learn_step_size=False), start=start)
     assert start.step_size is None
     assert start.samples == 0
 
@@ -176,7 +177,7 @@ def test_step_sizes_that_lead_to_nothing_finite_are_not_taken(zipped, monkeypatc
 
     monkeypatch.setattr(distillation, "collect", broken)
     start = FromExperts([(GOAL, zipped)])
-    presets.build(inner(tiny("navigation-2d"), step_size=2.0), start=start)
+    meta_rl.build(inner(tiny("navigation-2d"), step_size=2.0), start=start)
     assert start.step_size in (0.5, 0.125, 0.03125)
 
 
@@ -205,9 +206,9 @@ def test_what_cannot_be_distilled_is_refused_before_training(zipped, tmp_path):
 
 def test_through_adaptation_each_tasks_own_episodes_lead_to_its_expert():
     """Two arms of a bandit, an expert of each: one policy is torn, two adapted ones are not."""
-    config = presets.preset("bandit-5")
+    config = meta_rl.preset("bandit-5")
     config = dataclasses.replace(config, inner=InnerConfig(step_size=0.05))
-    own = presets.build(config).problem
+    own = meta_rl.build(config).problem
     tasks = [{"means": (0.0, 1.0, 0.0, 0.0, 0.0)}, {"means": (0.0, 0.0, 0.0, 1.0, 0.0)}]
     data = [
         (torch.zeros(50, 1), Categorical((6.0 * torch.eye(5)[arm]).expand(50, 5))) for arm in (1, 3)
@@ -224,10 +225,10 @@ def test_through_adaptation_each_tasks_own_episodes_lead_to_its_expert():
 @pytest.mark.parametrize("steps", [0, 1])
 def test_imitation_moves_theta_alone_and_needs_an_inner_step(steps, monkeypatch):
     """A schedule that is learned in the run would be thrown away here with what it learned."""
-    config = presets.preset("bandit-5")
+    config = meta_rl.preset("bandit-5")
     inner = InnerConfig(step_size=0.05, steps=steps, schedule="learned")
     config = dataclasses.replace(config, inner=inner)
-    own = presets.build(config).problem
+    own = meta_rl.build(config).problem
     data = [(torch.zeros(5, 1), Categorical((6.0 * torch.eye(5)[1]).expand(5, 5)))]
     theta, metas = own.initial_parameters(), []
 
@@ -250,7 +251,7 @@ def test_imitation_moves_theta_alone_and_needs_an_inner_step(steps, monkeypatch)
 
 def adapted(own, config, theta, task):
     """Probabilities of the arms after one inner step in the task."""
-    learner = presets.build(config)
+    learner = meta_rl.build(config)
     for name, value in learner.meta.theta.items():
         value.data.copy_(theta[name])
     phi = learner.adapt(task, steps=1).params
@@ -260,4 +261,4 @@ def adapted(own, config, theta, task):
 def test_supervised_families_take_no_experts(zipped):
     config = dataclasses.replace(tiny("sinusoid"))
     with pytest.raises(InputError, match="sinusoid is supervised"):
-        presets.build(config, start=FromExperts([({"phase": 1.0}, zipped)]))
+        meta_rl.build(config, start=FromExperts([({"phase": 1.0}, zipped)]))

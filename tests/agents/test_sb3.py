@@ -136,9 +136,9 @@ def test_sampled_actions_have_the_same_spread(scale):
 
 
 def test_a_learned_policy_goes_on_with_stable_baselines3(tmp_path):
-    from meta_rl import presets
+    import meta_rl
 
-    learner = presets.build(presets.preset("navigation-2d"))
+    learner = meta_rl.build(meta_rl.preset("navigation-2d"))
     task = {"goal": (0.3, -0.2)}
     policy = learner.adapt(task, steps=1, episodes=4)
     env = Navigation2D().make_env(task)

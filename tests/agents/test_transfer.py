@@ -7,7 +7,7 @@ import pytest
 import torch
 from meta_rl.agents.transfer import FromRun, match
 
-from meta_rl import presets
+import meta_rl
 from meta_rl.cli import train
 from meta_rl.config import NetworkConfig
 from meta_rl.errors import InputError
@@ -68,7 +68,7 @@ def learned(name, folder, **network):
     """A run of one iteration, all of whose parameters are its own."""
     config = tiny(name, **({"queries": 2, "ways": 2} if name.startswith("glyphs") else {}))
     config = dataclasses.replace(config, network=dataclasses.replace(config.network, **network))
-    learner = presets.build(dataclasses.replace(config, seed=7)).learn(1)
+    learner = meta_rl.build(dataclasses.replace(config, seed=7)).learn(1)
     learner.save(folder / name)
     return config, learner, folder / name
 
@@ -76,8 +76,8 @@ def learned(name, folder, **network):
 def test_another_family_with_other_spaces_starts_from_the_hidden_layers(tmp_path):
     _, source, run = learned("cartpole", tmp_path, hidden=(8, 8))
     config = dataclasses.replace(tiny("acrobot"), network=NetworkConfig(hidden=(8, 8)))
-    fresh, start = presets.build(config).meta.theta, FromRun(run)
-    theta = presets.build(config, start=start).meta.theta
+    fresh, start = meta_rl.build(config).meta.theta, FromRun(run)
+    theta = meta_rl.build(config, start=start).meta.theta
     for name, value in theta.items():
         layer = int(name.split(".")[1])
         expected = source.meta.theta[name] if layer == 2 else fresh[name]
@@ -97,7 +97,7 @@ def test_another_family_with_other_spaces_starts_from_the_hidden_layers(tmp_path
 def test_a_backbone_keeps_its_blocks_and_gets_a_head_for_other_ways(few_glyphs, tmp_path):
     config, source, run = learned("glyphs-5way-1shot", tmp_path)
     config = dataclasses.replace(config, data=dataclasses.replace(config.data, ways=3))
-    theta = presets.build(config, start=FromRun(run)).meta.theta
+    theta = meta_rl.build(config, start=FromRun(run)).meta.theta
     (weight, bias) = [n for n in theta if int(n.split(".")[0]) > 3]
     for name, value in theta.items():
         assert (name in (weight, bias)) != (
@@ -110,7 +110,7 @@ def test_a_backbone_keeps_its_blocks_and_gets_a_head_for_other_ways(few_glyphs, 
 def test_an_adapted_policy_is_a_start_too(tmp_path):
     config, source, _ = learned("navigation-2d", tmp_path)
     policy = source.adapt(source.held_out_tasks(1)[0], steps=1)
-    theta = presets.build(config, start=FromRun(policy.save(tmp_path / "one"))).meta.theta
+    theta = meta_rl.build(config, start=FromRun(policy.save(tmp_path / "one"))).meta.theta
     assert all(torch.equal(theta[name], value) for name, value in policy.params.items())
 
 
@@ -118,14 +118,14 @@ def test_what_cannot_be_carried_is_refused(tmp_path):
     config, _, run = learned("cartpole", tmp_path)
 
     def build(network):
-        return presets.build(dataclasses.replace(config, network=network), start=FromRun(run))
+        return meta_rl.build(dataclasses.replace(config, network=network), start=FromRun(run))
 
     with pytest.raises(InputError, match=r"fit, got none: .*Its hidden layers have 8 units"):
         build(NetworkConfig(hidden=(4, 4)))
     with pytest.raises(InputError, match=r"expected activation relu, got tanh.*activation tanh"):
         build(NetworkConfig(hidden=(8,), activation="relu"))
     with pytest.raises(InputError, match="expected a run folder with checkpoints"):
-        presets.build(config, start=FromRun(tmp_path / "nowhere"))
+        meta_rl.build(config, start=FromRun(tmp_path / "nowhere"))
 
 
 def test_by_command_the_table_is_printed_and_kept_and_the_run_resumes(tmp_path, capsys):
@@ -137,11 +137,11 @@ def test_by_command_the_table_is_printed_and_kept_and_the_run_resumes(tmp_path, 
     assert "mean.0.weight  carried: [64, 2] of mean.0.weight" in capsys.readouterr().out
     run = tmp_path / "navigation-pearl_1"
     theta, start = (
-        presets.load(path).meta.theta for path in (source, run / "checkpoints" / "000000000")
+        meta_rl.load(path).meta.theta for path in (source, run / "checkpoints" / "000000000")
     )
     assert all(torch.equal(theta[name], start[name]) for name in theta)
     assert json.loads((run / "init_run.json").read_text())["run"] == str(source)
     train.main(["--resume", str(run), "--iterations", "2", "--device", "cpu"])
-    assert presets.load(run).iteration == 2
+    assert meta_rl.load(run).iteration == 2
     with pytest.raises(InputError, match="a run keeps its own settings"):
         train.main(["--resume", str(run), "--iterations", "3", "--init-run", str(source)])

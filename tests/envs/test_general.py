@@ -9,7 +9,7 @@ import torch
 from meta_rl.agents import LinearFeatureBaseline, make_policy
 from meta_rl.envs import CartPole
 
-from meta_rl import presets
+import meta_rl
 from meta_rl.config import EpisodesConfig, NetworkConfig
 from meta_rl.errors import InputError
 from meta_rl.families import GymFamily
@@ -97,7 +97,7 @@ def test_environments_are_rebuilt_only_when_tasks_change():
 
 
 def learner():
-    return presets.build(dataclasses.replace(PRESETS["cartpole"], data=EpisodesConfig(tasks=2)))
+    return meta_rl.build(dataclasses.replace(PRESETS["cartpole"], data=EpisodesConfig(tasks=2)))
 
 
 def test_an_environment_given_as_it_is_keeps_what_was_changed_by_hand_and_stays_open():

@@ -12,7 +12,7 @@ import pytest
 import torch
 from meta_rl.envs import FAMILIES
 
-from meta_rl import presets
+import meta_rl
 from meta_rl.config import EpisodesConfig
 from meta_rl.errors import InputError
 from meta_rl.families.registry import make_family
@@ -185,8 +185,8 @@ def test_success_of_every_row_is_within_reach_of_an_evaluation(reach):
 
 def test_ml1_trains_and_adapts_to_a_test_goal():
     short = EpisodesConfig(tasks=2, episodes=1)
-    config = dataclasses.replace(presets.preset("metaworld-ml1-reach-v3"), data=short)
-    learner = presets.build(config)
+    config = dataclasses.replace(meta_rl.preset("metaworld-ml1-reach-v3"), data=short)
+    learner = meta_rl.build(config)
     learner.learn(iterations=1)
     policy = learner.adapt({"goal": 73}, steps=1)
     assert learner.samples == 2 * 2 * 500

@@ -7,9 +7,11 @@ import pytest
 import torch
 from torch.utils._pytree import tree_leaves, tree_map
 
-from meta_rl import InputError, presets
+import meta_rl
+from meta_rl import InputError
 from meta_rl.config import AdamConfig, Config, EpisodesConfig, InnerConfig
 from meta_rl.inner.core import InnerLoop
+from meta_rl.making import make_rule
 from meta_rl.outer.adam import Adam
 from meta_rl.tasks import unflatten_like
 from meta_rl.types import Meta
@@ -19,7 +21,7 @@ K = 3  # inner steps
 
 def made(**settings):
     """Two tasks in float64: 0.5 |x - c|^2 from the same x, steps of 0.2."""
-    rule = InnerConfig(steps=K, step_size=0.2, positive="none").make_rule(seed=0)
+    rule = make_rule(InnerConfig(steps=K, step_size=0.2, positive="none"), seed=0)
     theta = {"x": torch.tensor([1.0, -2.0], dtype=torch.float64)}
     meta = tree_map(lambda leaf: leaf.clone(), Meta(theta, rule.init(theta)))
     inner = InnerLoop(loss=lambda p, c: 0.5 * ((p["x"] - c) ** 2).sum(), rule=rule)
@@ -102,14 +104,14 @@ def test_environments_have_no_multi_step_loss():
     with pytest.raises(InputError, match="query episodes are those of the last inner step"):
         Config(family="x", data=EpisodesConfig(), outer=AdamConfig(multi_step_fraction=0.5))
     with pytest.raises(InputError, match=r"maml\+\+ takes the losses of one query set"):
-        presets.algorithm("maml++", presets.PRESETS["navigation-2d"])
+        meta_rl.algorithm("maml++", meta_rl.PRESETS["navigation-2d"])
 
 
 def test_mamlpp_is_the_papers_recipe():
-    config = presets.algorithm("maml++", presets.PRESETS["sinusoid"])
+    config = meta_rl.algorithm("maml++", meta_rl.PRESETS["sinusoid"])
     assert (config.inner.steps, config.inner.form, config.inner.per_step) == (5, "tensor", True)
     assert config.outer == dataclasses.replace(
-        presets.PRESETS["sinusoid"].outer,
+        meta_rl.PRESETS["sinusoid"].outer,
         final_learning_rate=1e-5,
         multi_step_fraction=0.1,
     )

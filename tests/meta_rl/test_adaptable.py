@@ -10,7 +10,8 @@ from meta_rl.envs.sinusoid import Sinusoid
 from torch import nn
 from torch.func import functional_call, grad
 
-from meta_rl import MetaLearner, Supervised, presets
+import meta_rl
+from meta_rl import MetaLearner, Supervised
 from meta_rl.errors import InputError
 from meta_rl.families.registry import register
 from meta_rl.inner.adaptable import check_adaptable
@@ -160,7 +161,7 @@ BAD = {
 @pytest.mark.parametrize("case", BAD)
 def test_every_door_refuses_a_bad_task_alike(case):
     task, message = BAD[case]
-    learner = presets.build(tiny("navigation-2d"))
+    learner = meta_rl.build(tiny("navigation-2d"))
     good = learner.held_out_tasks(1)[0]
     doors = [
         lambda: learner.evaluate([good, task], 1, 0),
@@ -175,7 +176,7 @@ def test_every_door_refuses_a_bad_task_alike(case):
 
 
 def test_numbers_out_of_range_and_no_tasks_are_refused():
-    learner = presets.build(tiny("navigation-2d"))
+    learner = meta_rl.build(tiny("navigation-2d"))
     tasks = learner.held_out_tasks(1)
     for given in ((tasks, -1, 0), (tasks, 1, -1), ([], 1, 0)):
         with pytest.raises(InputError, match=r"^(steps|seed|tasks): expected"):
@@ -192,7 +193,7 @@ def test_what_a_family_of_ones_own_draws_is_checked(drawn):
 
     register(Careless())
     try:
-        learner = presets.build(tiny("careless"))
+        learner = meta_rl.build(tiny("careless"))
         for draw in (learner.iterate, lambda: learner.held_out_tasks(3)):
             with pytest.raises(InputError, match="sample_tasks of careless"):
                 draw()

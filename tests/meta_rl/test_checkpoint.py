@@ -6,7 +6,7 @@ import json
 import pytest
 import torch
 
-from meta_rl import presets
+import meta_rl
 from meta_rl.config import (
     AdamConfig,
     EpisodesConfig,
@@ -23,7 +23,7 @@ TENSORS = {"a": torch.arange(6.0).reshape(2, 3), "b": torch.tensor(1)}
 
 def small(name):
     """A preset cut to milliseconds."""
-    config = presets.PRESETS[name]
+    config = meta_rl.PRESETS[name]
     if name == "sinusoid":
         return dataclasses.replace(config, log_every=1)
     data = dataclasses.replace(config.data, tasks=2, episodes=2)
@@ -70,9 +70,9 @@ def test_training_2n_equals_training_n_then_n_more_bit_for_bit(name, tmp_path):
 
 def assert_resumes_bit_for_bit(config, folder):
     """Four iterations equal two, a stop, and two more; returns the learner after four."""
-    whole = presets.build(config).learn(4)
-    presets.build(config).learn(2).save(folder / "half")
-    resumed = presets.load(folder / "half").learn(2)
+    whole = meta_rl.build(config).learn(4)
+    meta_rl.build(config).learn(2).save(folder / "half")
+    resumed = meta_rl.load(folder / "half").learn(2)
     assert (resumed.iteration, resumed.samples) == (4, whole.samples)
     for part, other in zip(whole.meta, resumed.meta, strict=True):
         assert part.keys() == other.keys()
@@ -86,7 +86,7 @@ def assert_resumes_bit_for_bit(config, folder):
 def test_the_same_seed_gives_the_same_bits_and_another_seed_others():
     config = LEARNERS["navigation, TRPO"]
     one, same, other = (
-        presets.build(dataclasses.replace(config, seed=seed)).learn(1) for seed in (5, 5, 6)
+        meta_rl.build(dataclasses.replace(config, seed=seed)).learn(1) for seed in (5, 5, 6)
     )
     weight = "mean.0.weight"
     assert torch.equal(one.meta.theta[weight], same.meta.theta[weight])
@@ -95,7 +95,7 @@ def test_the_same_seed_gives_the_same_bits_and_another_seed_others():
 
 def test_training_leaves_the_global_generators_alone():
     before = torch.get_rng_state()
-    presets.build(LEARNERS["cartpole, TRPO"]).learn(1)
+    meta_rl.build(LEARNERS["cartpole, TRPO"]).learn(1)
     assert torch.equal(before, torch.get_rng_state())
 
 
@@ -152,7 +152,7 @@ def test_a_newer_schema_is_refused(tmp_path):
 
 def test_a_missing_checkpoint_says_what_to_give(tmp_path):
     with pytest.raises(InputError, match="expected a run folder with checkpoints, got"):
-        presets.load(tmp_path / "nowhere")
+        meta_rl.load(tmp_path / "nowhere")
 
 
 def test_the_newest_whole_checkpoint_is_used_and_the_damaged_one_named(tmp_path):
@@ -165,20 +165,20 @@ def test_the_newest_whole_checkpoint_is_used_and_the_damaged_one_named(tmp_path)
 
 
 def test_a_checkpoint_of_another_family_is_refused(tmp_path):
-    presets.build(small("cartpole")).save(tmp_path / "c")
+    meta_rl.build(small("cartpole")).save(tmp_path / "c")
     manifest, tensors = checkpoint.load(tmp_path / "c")
     with pytest.raises(InputError, match="another family"):
-        presets.build(small("navigation-2d")).restore(manifest, tensors)
+        meta_rl.build(small("navigation-2d")).restore(manifest, tensors)
 
 
 def test_a_checkpoint_of_another_network_is_refused(tmp_path):
     config = small("cartpole")
-    presets.build(config).save(tmp_path / "c")
+    meta_rl.build(config).save(tmp_path / "c")
     manifest, tensors = checkpoint.load(tmp_path / "c")
     wider = dataclasses.replace(config, network=dataclasses.replace(config.network, hidden=(8,)))
     with pytest.raises(InputError, match=r"made of .*Tanh, .*It belongs to another model"):
-        presets.build(wider).restore(manifest, tensors)
+        meta_rl.build(wider).restore(manifest, tensors)
 
 
 def test_episodes_config_is_what_reinforcement_presets_hold():
-    assert isinstance(presets.PRESETS["cartpole"].data, EpisodesConfig)
+    assert isinstance(meta_rl.PRESETS["cartpole"].data, EpisodesConfig)

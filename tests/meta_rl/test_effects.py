@@ -10,8 +10,11 @@ from typing import Literal
 import pytest
 import torch
 
-from meta_rl import MetaLearner, presets
-from meta_rl.config import Facts, ShotsConfig
+import meta_rl
+from meta_rl import MetaLearner
+from meta_rl.algorithms import nearest
+from meta_rl.assemble import facts_of, make_problem
+from meta_rl.config import Facts, ShotsConfig, require_effect
 from meta_rl.errors import InputError
 from meta_rl.runs.recorder import RunRecorder
 from meta_rl.storage import checkpoint
@@ -46,7 +49,7 @@ SHAPES = {
 QUICK = [("bandit-5", "maml"), *(("sinusoid", n) for n in ("reptile", "es-maml", "ga-maml"))]
 COMBINED = [(shape, "maml") for shape in SHAPES] + [
     (shape, name)
-    for name in presets.ALGORITHMS
+    for name in meta_rl.ALGORITHMS
     for shape in ("bandit-5", "sinusoid")
     if name != "maml"
 ]
@@ -106,7 +109,7 @@ def _is_union(hint):
 
 
 def tiny(shape, algorithm):
-    config = presets.algorithm(algorithm, presets.preset(shape))
+    config = meta_rl.algorithm(algorithm, meta_rl.preset(shape))
     sizes = {"tasks": 3}
     if isinstance(config.data, ShotsConfig):
         sizes |= {"shots": 2, "queries": 2}
@@ -126,7 +129,7 @@ def tiny(shape, algorithm):
 
 def trace(config):
     """All that can be seen of a run: its tensors and metrics, and scores of adapting."""
-    learner, seen = presets.build(config), []
+    learner, seen = meta_rl.build(config), []
     with one_thread():
         learner.learn(callbacks=[lambda _, metrics: seen.append(metrics)])
         task = learner.held_out_tasks(1)[0]
@@ -198,36 +201,36 @@ def test_a_setting_that_is_changed_changes_something_or_is_refused(shape, algori
     ],
 )
 def test_what_cannot_act_is_refused_with_what_it_acts_with(shape, algorithm, name, value, needs):
-    config = presets.algorithm(algorithm, presets.preset(shape))
+    config = meta_rl.algorithm(algorithm, meta_rl.preset(shape))
     config = changed(config, "eval.every", 0)
     facts = Facts(classes=shape == "mnist")
     if not isinstance(config.data, ShotsConfig):
-        facts = presets._facts(presets._problem(config, "cpu"))
-    presets.require_effect(config, presets._nearest(config), facts)
+        facts = facts_of(make_problem(config, "cpu"))
+    require_effect(config, nearest(config), facts)
     config = changed(config, name, value)
     with pytest.raises(InputError, match=f"^{name}: expected it to be left out.*{needs}"):
-        presets.require_effect(config, presets._nearest(config), facts)
+        require_effect(config, nearest(config), facts)
 
 
 def test_what_the_preset_chose_is_not_refused_where_a_person_changed_something_else():
-    glyphs = changed(presets.preset("glyphs-5way-1shot"), "network.kind", "mlp")
+    glyphs = changed(meta_rl.preset("glyphs-5way-1shot"), "network.kind", "mlp")
     assert glyphs.network.channels == 32  # not the default, and without effect now
-    bred = presets.algorithm("ga-maml", presets.preset("cartpole"))
+    bred = meta_rl.algorithm("ga-maml", meta_rl.preset("cartpole"))
     for config in (glyphs, changed(bred, "outer.selection", "tournament")):
-        presets.require_effect(config, presets._nearest(config))
+        require_effect(config, nearest(config))
         with pytest.raises(InputError, match="left out"):
-            presets.require_effect(config)
+            require_effect(config)
 
 
 def test_a_learner_made_by_hand_refuses_them_too_and_an_old_checkpoint_loads(tmp_path):
-    learner = presets.build(tiny("bandit-5", "maml"))
+    learner = meta_rl.build(tiny("bandit-5", "maml"))
     config = changed(learner.config, "inner.decay", 0.9)
     with pytest.raises(InputError, match=r"inner\.decay"):
         MetaLearner(learner.problem, config)
     with pytest.raises(InputError, match=r"inner\.decay"):
-        presets.build(config)
+        meta_rl.build(config)
     MetaLearner(learner.problem, config, origin=config).save(tmp_path / "old")
-    assert presets.load(tmp_path / "old").config == config
+    assert meta_rl.load(tmp_path / "old").config == config
 
 
 def test_checkpoints_and_evaluations_come_as_often_as_they_say(tmp_path, monkeypatch):
@@ -246,7 +249,7 @@ def test_checkpoints_and_evaluations_come_as_often_as_they_say(tmp_path, monkeyp
         config = tiny("bandit-5", "maml")
         for name, value in {"eval.every": 2, "checkpoint_every": 2, **changes}.items():
             config = changed(config, name, value)
-        with RunRecorder(tmp_path / str(number), presets.build(config)) as recorder:
+        with RunRecorder(tmp_path / str(number), meta_rl.build(config)) as recorder:
             recorder.learner.learn(callbacks=[recorder])
             recorder.test()
         return len(checkpoint.checkpoints(recorder.folder)), list(seen)
@@ -279,8 +282,8 @@ def test_settings_of_speed_change_how_it_is_computed(algorithm, name, value, wat
     original = getattr(target, method)
     monkeypatch.setattr(target, method, lambda *a, **k: calls.append(1) or original(*a, **k))
     config = tiny("sinusoid", algorithm)
-    presets.build(config).learn(1)
+    meta_rl.build(config).learn(1)
     before = len(calls)
     calls.clear()
-    presets.build(changed(config, name, value)).learn(1)
+    meta_rl.build(changed(config, name, value)).learn(1)
     assert len(calls) > before

@@ -4,7 +4,8 @@ import pytest
 import torch
 from stable_baselines3.common.callbacks import CheckpointCallback as TheirCheckpointCallback
 
-from meta_rl import CheckpointCallback, EvalCallback, StopTrainingOnRewardThreshold, presets
+import meta_rl
+from meta_rl import CheckpointCallback, EvalCallback, StopTrainingOnRewardThreshold
 from meta_rl.config import AdamConfig, Config, EpisodesConfig, InnerConfig, ShotsConfig
 from meta_rl.errors import InputError
 
@@ -12,7 +13,7 @@ from meta_rl.errors import InputError
 @pytest.fixture
 def learner():
     data = EpisodesConfig(tasks=2, episodes=2)
-    return presets.build(Config(family="bandit-5", data=data, inner=InnerConfig(step_size=0.5)))
+    return meta_rl.build(Config(family="bandit-5", data=data, inner=InnerConfig(step_size=0.5)))
 
 
 def test_evaluation_comes_when_it_is_due_and_equals_evaluate(learner):
@@ -41,7 +42,7 @@ def test_the_best_learner_is_kept_and_children_see_the_evaluation(learner, tmp_p
     learner.learn(iterations=6, callbacks=[evaluate])
     assert len(after) == 6
     assert all("meta/return_post" in metrics for metrics in after)
-    best = presets.load(tmp_path / "best_model")
+    best = meta_rl.load(tmp_path / "best_model")
     assert (
         best.iteration
         == bests[-1][0]
@@ -66,7 +67,7 @@ def test_training_stops_on_the_threshold(learner):
 
 def test_a_lower_loss_is_better(tmp_path):
     config = Config(family="sinusoid", outer=AdamConfig(), data=ShotsConfig(tasks=2))
-    learner, seen = presets.build(config), []
+    learner, seen = meta_rl.build(config), []
     evaluate = EvalCallback(
         learner.held_out_tasks(2),
         eval_freq=1,
@@ -80,7 +81,7 @@ def test_checkpoints_are_named_and_load(learner, tmp_path):
     learner.learn(iterations=4, callbacks=[CheckpointCallback(2, tmp_path, name_prefix="bandit")])
     names = sorted(path.name for path in tmp_path.iterdir())
     assert names == ["bandit_2_iterations", "bandit_4_iterations"]
-    again = presets.load(tmp_path / "bandit_4_iterations")
+    again = meta_rl.load(tmp_path / "bandit_4_iterations")
     torch.testing.assert_close(again.meta, learner.meta, rtol=0, atol=0)
 
 

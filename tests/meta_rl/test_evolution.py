@@ -8,7 +8,8 @@ import torch
 from test_checkpoint import assert_resumes_bit_for_bit
 from torch.utils._pytree import tree_leaves
 
-from meta_rl import presets, seeds
+import meta_rl
+from meta_rl import seeds
 from meta_rl.config import AdamConfig, EvolutionConfig, GeneticConfig, InnerConfig
 from meta_rl.errors import InputError
 from meta_rl.inner import trial
@@ -269,7 +270,7 @@ def test_elitism_never_loses_the_best_and_the_best_improves(options):
 
 
 def sinusoid(outer, **inner):
-    config = presets.PRESETS["sinusoid"]
+    config = meta_rl.PRESETS["sinusoid"]
     return dataclasses.replace(
         config,
         outer=outer,
@@ -294,7 +295,7 @@ def test_evolution_resumes_bit_for_bit(name, method, tmp_path):
     tried = {} if method == "gradient" else {"queries": 3}
     config = sinusoid(LEARNERS[name], method=method, **tried)
     whole = assert_resumes_bit_for_bit(config, tmp_path)
-    begun = presets.build(config).meta
+    begun = meta_rl.build(config).meta
     assert any(
         not torch.equal(a, b)
         for a, b in zip(tree_leaves(whole.meta.rule), tree_leaves(begun.rule), strict=True)
@@ -302,16 +303,16 @@ def test_evolution_resumes_bit_for_bit(name, method, tmp_path):
 
 
 def test_a_population_of_another_size_is_refused():
-    one, other = (presets.build(sinusoid(GeneticConfig(population=p, parents=2))) for p in (4, 5))
+    one, other = (meta_rl.build(sinusoid(GeneticConfig(population=p, parents=2))) for p in (4, 5))
     with pytest.raises(InputError, match=r"expected \[5\] for rule.step_size, got \[4\]"):
         other.outer.load_state_dict(one.outer.state_dict())
 
 
 @pytest.mark.parametrize("name", ["strategy", "genetic"])
 def test_reinforcement_learning_needs_no_gradient(name):
-    config = presets.PRESETS["navigation-2d"]
+    config = meta_rl.PRESETS["navigation-2d"]
     data = dataclasses.replace(config.data, tasks=2, episodes=2)
-    learner = presets.build(dataclasses.replace(config, data=data, outer=LEARNERS[name]))
+    learner = meta_rl.build(dataclasses.replace(config, data=data, outer=LEARNERS[name]))
     metrics = learner.iterate()
     members = {"strategy": 2 * 4, "genetic": 6}[name]
     # Every member, and the Meta itself once more for the log: 2 tasks, 2 episodes, 1 step + query.
@@ -323,7 +324,7 @@ def test_reinforcement_learning_needs_no_gradient(name):
 
 
 def navigation(outer, **inner):
-    config = presets.PRESETS["navigation-2d"]
+    config = meta_rl.PRESETS["navigation-2d"]
     return dataclasses.replace(
         config,
         outer=outer,
@@ -345,7 +346,7 @@ def navigation(outer, **inner):
 )
 def test_a_member_that_adapts_to_infinity_is_lost_and_the_others_do_not_notice(make, method):
     tried = {} if method == "gradient" else {"queries": 2}
-    learner = presets.build(make(LEARNERS["genetic"], method=method, steps=2, **tried))
+    learner = meta_rl.build(make(LEARNERS["genetic"], method=method, steps=2, **tried))
     tasks = learner.problem.sample_tasks(2, 0)
 
     def fitness():
@@ -366,7 +367,7 @@ def test_a_member_that_adapts_to_infinity_is_lost_and_the_others_do_not_notice(m
 @pytest.mark.parametrize("make", [navigation, sinusoid])
 def test_a_run_goes_on_where_perturbed_step_sizes_overflow(make):
     """A sigma of 100 makes about half of the step sizes overflow, and many adapt to infinity."""
-    learner = presets.build(make(EvolutionConfig(population=6, sigma=100.0), steps=2))
+    learner = meta_rl.build(make(EvolutionConfig(population=6, sigma=100.0), steps=2))
     lost = [learner.iterate()["train/members_not_finite"] for _ in range(2)]
     assert 0 < max(lost) < 12
     assert learner.iteration == 2
@@ -374,7 +375,7 @@ def test_a_run_goes_on_where_perturbed_step_sizes_overflow(make):
 
 
 def test_a_meta_that_adapts_to_infinity_is_logged_so_and_evolves_on():
-    learner = presets.build(navigation(EvolutionConfig(population=4, sigma=0.01)))
+    learner = meta_rl.build(navigation(EvolutionConfig(population=4, sigma=0.01)))
     learner.meta.rule["step_size"].fill_(200.0)
     metrics = learner.iterate()
     assert math.isfinite(metrics["meta/return_pre"])
@@ -388,7 +389,7 @@ def test_a_meta_that_adapts_to_infinity_is_logged_so_and_evolves_on():
 def test_the_log_changes_nothing():
     often = sinusoid(LEARNERS["strategy"])
     seldom = dataclasses.replace(often, log_every=100)
-    one, other = (presets.build(config).learn(3) for config in (often, seldom))
+    one, other = (meta_rl.build(config).learn(3) for config in (often, seldom))
     assert all(
         torch.equal(a, b)
         for a, b in zip(tree_leaves(one.meta), tree_leaves(other.meta), strict=True)
@@ -403,7 +404,7 @@ def test_the_log_changes_nothing():
     ],
 )
 def test_evolution_lowers_the_loss_after_adaptation_on_sinusoids(outer):
-    learner = presets.build(sinusoid(outer))
+    learner = meta_rl.build(sinusoid(outer))
     tasks = learner.held_out_tasks(100)
     before = learner.evaluate(tasks, 1, 0)[-1].mean()
     learner.learn(60)

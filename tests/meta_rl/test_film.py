@@ -9,10 +9,11 @@ import pytest
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from meta_rl import presets
+import meta_rl
+from meta_rl.animation import Animation
 from meta_rl.config import Config, EpisodesConfig, EvalConfig, InnerConfig
 from meta_rl.families import GymFamily, Parameter, Uniform
-from meta_rl.plots.film import Animation, Shot, side_by_side
+from meta_rl.plots.film import Shot, side_by_side
 from meta_rl.runs.tensorboard import RunWriter
 from tests.extras import needs
 
@@ -25,7 +26,7 @@ def learner_of(family, **changes):
         eval=EvalConfig(tasks=2, steps=1),
         **changes,
     )
-    return presets.build(config)
+    return meta_rl.build(config)
 
 
 def pictures_of(learner):

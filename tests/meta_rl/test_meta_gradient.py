@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.utils._pytree import tree_leaves, tree_map
 
-from meta_rl import presets
+import meta_rl
 from meta_rl.config import InnerConfig, NetworkConfig
 from meta_rl.inner.core import InnerLoop
 from meta_rl.inner.rules import GradientDescent
@@ -20,7 +20,7 @@ FORMS = list(itertools.product(["scalar", "tensor", "parameter"], [False, True])
 
 def recorded(name, steps=2, context=0, data=None, **inner_options):
     """A float64 learner and the batches one meta-iteration of it would record."""
-    config = presets.PRESETS[name]
+    config = meta_rl.PRESETS[name]
     config = dataclasses.replace(
         config,
         inner=InnerConfig(steps=steps, **{"step_size": 0.1, **inner_options}),
@@ -29,7 +29,7 @@ def recorded(name, steps=2, context=0, data=None, **inner_options):
     if name != "sinusoid":
         data = dataclasses.replace(config.data, tasks=3, episodes=2, **(data or {}))
         config = dataclasses.replace(config, data=data)
-    learner = presets.build(config)
+    learner = meta_rl.build(config)
     tasks = learner.problem.sample_tasks(3, 0)
     batches = collect(learner.problem, learner.inner, learner.meta, tasks, steps, 0)
     meta, batches = (tree_map(to_double, value) for value in (learner.meta, batches))

@@ -5,10 +5,11 @@ import dataclasses
 import pytest
 import torch
 
-from meta_rl import presets
+import meta_rl
 from meta_rl.config import AdamConfig, InnerConfig
 from meta_rl.inner.core import InnerLoop
 from meta_rl.inner.optimizers import OPTIMIZERS
+from meta_rl.making import make_rule
 from meta_rl.outer.adam import Adam
 from meta_rl.types import Meta
 
@@ -26,10 +27,10 @@ def one_hot(learned, name):
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_all_weight_on_one_rule_is_exactly_that_rule(name):
     config = InnerConfig(steps=3, optimizer="mixture", gradient_scale=SCALE, schedule="exponential")
-    mixture = config.make_rule()
+    mixture = make_rule(config)
     learned = one_hot(mixture.init(THETA), name)
     own = {k.removeprefix(f"{name}."): v for k, v in learned.items() if k.startswith(name)}
-    single = dataclasses.replace(config, optimizer=name).make_rule()
+    single = make_rule(dataclasses.replace(config, optimizer=name))
     phi, state = THETA, mixture.start(THETA)
     other, other_state = THETA, single.start(THETA)
     generator = torch.Generator().manual_seed(0)
@@ -42,7 +43,7 @@ def test_all_weight_on_one_rule_is_exactly_that_rule(name):
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_the_four_start_with_first_steps_of_equal_length(name):
-    rule = InnerConfig(step_size=0.1, optimizer="mixture", gradient_scale=SCALE).make_rule()
+    rule = make_rule(InnerConfig(step_size=0.1, optimizer="mixture", gradient_scale=SCALE))
     gradient = {n: torch.full_like(v, SCALE) for n, v in THETA.items()}
     learned = one_hot(rule.init(THETA), name)
     phi, _ = rule.step(learned, 0, THETA, gradient, LOSS, rule.start(THETA))
@@ -50,14 +51,14 @@ def test_the_four_start_with_first_steps_of_equal_length(name):
 
 
 def test_a_rule_without_weight_has_no_say_even_at_infinity():
-    rule = InnerConfig(optimizer="mixture").make_rule()
+    rule = make_rule(InnerConfig(optimizer="mixture"))
     learned = one_hot(rule.init(THETA), "adam") | {"sgd.step_size": torch.tensor(1e4).double()}
     phi, _ = rule.step(learned, 0, THETA, THETA, LOSS, rule.start(THETA))
     assert torch.isfinite(phi["w"]).all()
 
 
 def test_hardening_keeps_the_most_likely_rule():
-    rule = InnerConfig(optimizer="mixture").make_rule()
+    rule = make_rule(InnerConfig(optimizer="mixture"))
     learned = rule.init(THETA) | {"choice": torch.tensor([0.1, 0.3, 0.2, 0.25]).double()}
     hard = rule.harden(learned)
     weights = rule.step_sizes(hard, THETA)
@@ -87,7 +88,7 @@ def test_the_outer_loop_finds_the_rule_that_wins(kind, size, gradient_scale, win
     config = InnerConfig(
         steps=3, step_size=size, optimizer="mixture", gradient_scale=gradient_scale
     )
-    rule = config.make_rule()
+    rule = make_rule(config)
 
     def loss(params, batch):
         scale, centre = batch
@@ -119,9 +120,9 @@ def test_the_outer_loop_finds_the_rule_that_wins(kind, size, gradient_scale, win
 
 
 def test_adapting_and_evaluating_use_the_hardened_rule_and_say_which(tmp_path):
-    config = presets.PRESETS["sinusoid"]
+    config = meta_rl.PRESETS["sinusoid"]
     inner = dataclasses.replace(config.inner, optimizer="mixture", steps=2, gradient_scale=0.2)
-    learner = presets.build(dataclasses.replace(config, inner=inner)).learn(1)
+    learner = meta_rl.build(dataclasses.replace(config, inner=inner)).learn(1)
     learner.meta.rule["choice"].copy_(torch.tensor([0.0, 0.0, 0.0, 2.0]))
     weights = learner.step_sizes()
     assert weights["choice.adam"] == pytest.approx(0.711, abs=1e-3)
@@ -132,5 +133,5 @@ def test_adapting_and_evaluating_use_the_hardened_rule_and_say_which(tmp_path):
     learner.meta.rule["choice"].copy_(torch.tensor([-1e9, -1e9, -1e9, 0.0]))
     assert torch.equal(learner.evaluate([task], 2, 0), soft)
     assert learner.adapt(task).scores == adapted.scores
-    saved = presets.load_adapted(adapted.save(tmp_path / "adapted"))
+    saved = meta_rl.load_adapted(adapted.save(tmp_path / "adapted"))
     assert saved.manifest["optimizer"] == "adam"

@@ -1,5 +1,6 @@
 """Modules of one's own: frozen layers stay, and what was saved loads where they are passed."""
 
+import dataclasses
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,8 @@ import torch
 from meta_rl.envs import make_examples
 from torch import nn
 
-from meta_rl import Config, InputError, MetaLearner, Supervised, presets
+import meta_rl
+from meta_rl import Config, InputError, MetaLearner, Supervised
 from meta_rl.config import AdamConfig, ReptileConfig, ShotsConfig
 from meta_rl.inner.adaptable import check_adaptable
 
@@ -39,8 +41,8 @@ def problem():
 @pytest.mark.parametrize("outer", [AdamConfig(), ReptileConfig()])
 def test_frozen_layers_are_neither_learned_nor_adapted(outer):
     learns = isinstance(outer, AdamConfig)
-    inner = presets.replace(CONFIG.inner, learn_step_size=learns)
-    learner = MetaLearner(problem(), presets.replace(CONFIG, outer=outer, inner=inner))
+    inner = dataclasses.replace(CONFIG.inner, learn_step_size=learns)
+    learner = MetaLearner(problem(), dataclasses.replace(CONFIG, outer=outer, inner=inner))
     before = {n: v.clone() for n, v in learner.problem.network.state_dict().items()}
     learner.learn()
     model = learner.adapt(learner.held_out_tasks(1)[0], steps=2)
@@ -56,11 +58,10 @@ def test_a_network_that_is_frozen_as_a_whole_is_refused():
 
 
 LOADED = """
-import sys, numpy as np
-from meta_rl import presets
+import sys, numpy as np, meta_rl
 from tests.meta_rl.test_modules import problem
-learner = presets.load(sys.argv[1], problem=problem())
-model = presets.load_adapted(sys.argv[2], problem=problem())
+learner = meta_rl.load(sys.argv[1], problem=problem())
+model = meta_rl.load_adapted(sys.argv[2], problem=problem())
 task = learner.held_out_tasks(1)[0]
 print(model.predict(np.ones((1, 1))).item(), *learner.adapt(task, steps=2).scores)
 """
@@ -76,6 +77,6 @@ def test_what_modules_of_ones_own_saved_loads_in_another_process(tmp_path):
     done = subprocess.run(words, cwd=home, capture_output=True, text=True, check=True)
     numbers = [model.predict(np.ones((1, 1))).item(), *model.scores]
     assert [float(word) for word in done.stdout.split()] == numbers
-    for load, folder in ((presets.load, "run"), (presets.load_adapted, "adapted")):
+    for load, folder in ((meta_rl.load, "run"), (meta_rl.load_adapted, "adapted")):
         with pytest.raises(InputError, match=r"made of .*Features, .*got Sequential.*problem="):
             load(tmp_path / folder)

@@ -11,6 +11,7 @@ from meta_rl.errors import InputError
 from meta_rl.inner.core import InnerLoop
 from meta_rl.inner.optimizers import Coefficient
 from meta_rl.inner.rules import adapted_names
+from meta_rl.making import make_rule
 from meta_rl.types import Meta
 
 GRADIENTS = torch.tensor([[0.3, -2.0, 1.5], [0.7, 0.1, -4.0]], dtype=torch.float64)
@@ -41,7 +42,7 @@ def walk(rule, gradients, start=START):
 )
 def test_two_steps_equal_those_of_torch(optimizer, make, learn):
     """Up to where eps stands: at most a relative 1e-8 / (2 * 0.1 * 0.1^2) = 5e-6 of a step here."""
-    rule = InnerConfig(step_size=0.1, optimizer=optimizer, learn_step_size=learn).make_rule()
+    rule = make_rule(InnerConfig(step_size=0.1, optimizer=optimizer, learn_step_size=learn))
     parameter = START.clone().requires_grad_()
     theirs = make([parameter])
     for ours, gradient in zip(walk(rule, GRADIENTS), GRADIENTS, strict=True):
@@ -62,7 +63,7 @@ def test_two_steps_have_their_literal_values():
         "adam": (g0 / math.sqrt(g0**2 + eps), m_hat / math.sqrt(v_hat + eps)),
     }
     for optimizer, (first, second) in expected.items():
-        path = walk(InnerConfig(step_size=0.1, optimizer=optimizer).make_rule(), GRADIENTS)
+        path = walk(make_rule(InnerConfig(step_size=0.1, optimizer=optimizer)), GRADIENTS)
         assert path[0][0].item() == pytest.approx(1 - 0.1 * first, rel=1e-12)
         assert path[1][0].item() == pytest.approx(1 - 0.1 * (first + second), rel=1e-12)
 
@@ -70,7 +71,7 @@ def test_two_steps_have_their_literal_values():
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("optimizer", ALL)
 def test_first_and_second_derivatives_are_finite_at_a_zero_gradient(optimizer, dtype):
-    rule = InnerConfig(steps=2, optimizer=optimizer, schedule="learned").make_rule()
+    rule = make_rule(InnerConfig(steps=2, optimizer=optimizer, schedule="learned"))
     gradient = torch.zeros(3, dtype=dtype, requires_grad=True)
     learned = {n: v.requires_grad_() for n, v in rule.init({"w": START.to(dtype)}).items()}
     theta = {"w": torch.zeros(3, dtype=dtype)}
@@ -104,7 +105,7 @@ def test_coefficients_are_learned_with_the_step_size_and_shown(optimizer):
         "adam": {"beta1": 0.9, "beta2": 0.999},
     }
     shown["mixture"] = {f"{o}.{n}": v for o, part in shown.items() for n, v in part.items()}
-    rule = InnerConfig(optimizer=optimizer).make_rule()
+    rule = make_rule(InnerConfig(optimizer=optimizer))
     values = rule.step_sizes(rule.init(theta), theta)
     coefficients = {
         name: value.item()
@@ -125,14 +126,14 @@ def test_coefficients_are_learned_with_the_step_size_and_shown(optimizer):
 )
 def test_schedules_have_their_factors(schedule, factors):
     config = InnerConfig(steps=2, step_size=0.1, schedule=schedule, decay=0.8, extra_step_scale=0.5)
-    path = [START, *walk(config.make_rule(), GRADIENTS[[0, 0, 0]])]
+    path = [START, *walk(make_rule(config), GRADIENTS[[0, 0, 0]])]
     factors[2] *= 0.5  # beyond the trained steps
     for k, factor in enumerate(factors):
         torch.testing.assert_close(path[k + 1] - path[k], -0.1 * factor * GRADIENTS[0])
 
 
 def test_the_learned_schedule_scales_the_step_and_decays_the_value():
-    rule = InnerConfig(steps=2, step_size=0.1, schedule="learned").make_rule(seed=3)
+    rule = make_rule(InnerConfig(steps=2, step_size=0.1, schedule="learned"), seed=3)
     theta = {"w": START, "b": START[:1]}
     learned = rule.init(theta)
     learned["schedule.1.bias"] = torch.tensor([math.log(2), 0.25], dtype=torch.float64)
@@ -155,7 +156,7 @@ def test_the_learned_schedule_scales_the_step_and_decays_the_value():
 def test_the_learned_schedule_starts_from_its_seed_alone():
     config, theta = InnerConfig(schedule="learned"), {"w": START}
     name = "schedule.0.weight"
-    one, same, other = (config.make_rule(seed).init(theta)[name] for seed in (1, 1, 2))
+    one, same, other = (make_rule(config, seed).init(theta)[name] for seed in (1, 1, 2))
     assert torch.equal(one, same)
     assert not torch.equal(one, other)
 
@@ -185,13 +186,13 @@ def test_the_head_is_the_last_layer_and_a_policys_log_std():
     [("head", "layer with a weight.*got parameters w"), ("context", "parameter named 'context'")],
 )
 def test_nothing_of_the_kind_to_adapt_is_refused(adapts, message):
-    rule = InnerConfig(adapts=adapts).make_rule()
+    rule = make_rule(InnerConfig(adapts=adapts))
     with pytest.raises(InputError, match=message):
         rule.init({"w": START})
 
 
 def test_a_context_starts_at_zero_for_every_task_whatever_theta_says():
-    rule = InnerConfig(adapts="context", step_size=0.5, positive="none").make_rule()
+    rule = make_rule(InnerConfig(adapts="context", step_size=0.5, positive="none"))
     theta = {"w": START, "net.context": torch.full((3,), 9.0, dtype=torch.float64)}
     inner = InnerLoop(loss=lambda p, x: ((p["net.context"] + p["w"] - x) ** 2).sum() / 2, rule=rule)
     meta, targets = Meta(theta, rule.init(theta)), torch.stack([START + 1, START - 1])

@@ -15,7 +15,8 @@ import torch
 from safetensors import safe_open
 from torch.utils._pytree import tree_leaves
 
-from meta_rl import MetaLearner, parallel, presets
+import meta_rl
+from meta_rl import MetaLearner, parallel
 from meta_rl.cli import train
 from meta_rl.errors import InputError
 from meta_rl.inner.trial import collect
@@ -86,7 +87,7 @@ def test_processes_hold_equally_many_blocks(monkeypatch):
 def test_more_processes_than_tasks_are_refused(monkeypatch):
     monkeypatch.setattr(parallel, "ranks", lambda: 4)
     with pytest.raises(InputError, match=r"processes: expected at most the 2 tasks, got 4"):
-        presets.build(tiny("bandit-5"))
+        meta_rl.build(tiny("bandit-5"))
 
 
 def test_only_the_first_process_makes_and_writes_a_run_folder(monkeypatch, tmp_path, capsys):
@@ -108,7 +109,7 @@ def test_only_the_first_process_makes_and_writes_a_run_folder(monkeypatch, tmp_p
 
 
 def test_more_blocks_than_tasks_are_refused():
-    config = presets.preset("navigation-2d")
+    config = meta_rl.preset("navigation-2d")
     with pytest.raises(InputError, match=r"blocks: expected at most the 20 tasks, got 21"):
         dataclasses.replace(config, blocks=21)
     with pytest.raises(InputError, match=r"blocks: expected 1 or more, got 0"):
@@ -140,10 +141,10 @@ def float64():
 
 @pytest.mark.parametrize("algorithm", ["maml", "e-maml", "promp", "reptile", "fomaml"])
 def test_a_step_on_blocks_is_the_step_on_the_whole(algorithm, float64):
-    config = presets.algorithm(algorithm, presets.preset("navigation-pearl"))
+    config = meta_rl.algorithm(algorithm, meta_rl.preset("navigation-pearl"))
     data = dataclasses.replace(config.data, tasks=5, episodes=3)
     config = dataclasses.replace(config, data=data)
-    whole, parts = presets.build(config), presets.build(config)
+    whole, parts = meta_rl.build(config), meta_rl.build(config)
     tasks = whole.problem.sample_tasks(5, 0)
     batches = collect(whole.problem, whole.inner, whole.meta, tasks, config.inner.steps, 0)
     cut = [slice(block.start, block.start + len(block.tasks)) for block in parallel.share(tasks, 3)]

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch.utils._pytree import tree_leaves, tree_map
 
-from meta_rl import presets, seeds
+import meta_rl
+from meta_rl import seeds
 from meta_rl.config import InnerConfig, NetworkConfig, ProMPConfig
 from meta_rl.inner.trial import collect
 from meta_rl.outer.promp import RANGE, ProMP, adapt_coefficient, clipped_surrogate
@@ -16,7 +17,7 @@ from meta_rl.types import Episodes
 
 def recorded(steps=1, name="navigation-2d", outer=None, **inner):
     """ProMP in float64, at the parameters that sampled the batches which come with it."""
-    config = presets.PRESETS[name]
+    config = meta_rl.PRESETS[name]
     config = dataclasses.replace(
         config,
         inner=InnerConfig(steps=steps, step_size=0.1, **inner),
@@ -24,7 +25,7 @@ def recorded(steps=1, name="navigation-2d", outer=None, **inner):
         data=dataclasses.replace(config.data, tasks=3, episodes=3),
         network=NetworkConfig(hidden=(5,)),
     )
-    learner = presets.build(config)
+    learner = meta_rl.build(config)
     learner.problem.policy.double()
     learner.problem.dtype = torch.float64
     meta = tree_map(torch.Tensor.double, learner.meta)
@@ -226,13 +227,13 @@ def test_a_larger_coefficient_keeps_the_inner_policies_nearer():
 
 
 def test_navigation_pays_to_adapt_after_a_few_iterations():
-    config = presets.PRESETS["navigation-2d"]
+    config = meta_rl.PRESETS["navigation-2d"]
     config = dataclasses.replace(
         config,
         outer=ProMPConfig(learning_rate=0.01, step_size_learning_rate=0.05),
         data=dataclasses.replace(config.data, tasks=10, episodes=10),
     )
-    learner = presets.build(config)
+    learner = meta_rl.build(config)
     tasks = learner.problem.sample_tasks(20, seeds.derive(99, seeds.EVALUATION))
     before = learner.evaluate(tasks, 1, seed=1).mean(1)
     after = learner.learn(8).evaluate(tasks, 1, seed=1).mean(1)

@@ -5,11 +5,13 @@ import dataclasses
 import pytest
 import torch
 
-from meta_rl import presets, seeds
+import meta_rl
+from meta_rl import seeds
 from meta_rl.config import AdamConfig, InnerConfig, NetworkConfig, TRPOConfig
 from meta_rl.errors import InputError
 from meta_rl.inner.trial import collect
 from meta_rl.pruning.criteria import BATCHES, Layer, Place, choose, magnitudes, saliencies
+from meta_rl.pruning.smaller import hidden_layers
 from tests.test_resume import tiny
 
 DEAD = (1, 4, 5)
@@ -28,7 +30,7 @@ def few(name, algorithm="maml", **changes):
 @torch.no_grad()
 def with_dead_units(learner):
     """The learner, with units 1, 4 and 5 of each layer (1 of few channels) zero in every entry."""
-    for layer in presets.hidden_layers(learner):
+    for layer in hidden_layers(learner):
         for place in layer.places:
             tensor = learner.meta.theta[place.name].movedim(place.dim, 0)
             dead = [unit for unit in DEAD if unit < layer.units]
@@ -58,11 +60,11 @@ LEARNERS = {
 @pytest.mark.parametrize("name", LEARNERS)
 def test_units_that_do_nothing_are_taken_out_and_nothing_else_changes(name, few_glyphs):
     """Scores are those of the larger network; on examples also after more meta-training."""
-    learner = with_dead_units(presets.build(LEARNERS[name])).learn(2)
-    layers = presets.hidden_layers(learner)
+    learner = with_dead_units(meta_rl.build(LEARNERS[name])).learn(2)
+    layers = hidden_layers(learner)
     alive = [layer.units - sum(unit < layer.units for unit in DEAD) for layer in layers]
-    smaller = presets.prune(learner, alive, "magnitude" if "policy" in name else "saliency")
-    assert [layer.units for layer in presets.hidden_layers(smaller)] == alive
+    smaller = meta_rl.prune(learner, alive, "magnitude" if "policy" in name else "saliency")
+    assert [layer.units for layer in hidden_layers(smaller)] == alive
     assert smaller.iteration == learner.iteration == 2
     tasks = learner.held_out_tasks(2)
     # Episodes of two learners part company over time: a rounded action is another action.
@@ -71,30 +73,30 @@ def test_units_that_do_nothing_are_taken_out_and_nothing_else_changes(name, few_
         torch.testing.assert_close(*scores, rtol=1e-3, atol=1e-3)
 
 
-@pytest.mark.parametrize("algorithm", presets.ALGORITHMS)
+@pytest.mark.parametrize("algorithm", meta_rl.ALGORITHMS)
 def test_every_algorithm_trains_on_with_a_smaller_network(algorithm, tmp_path):
     name = "cartpole" if algorithm in ("promp", "e-maml") else "sinusoid"
-    learner = presets.build(few(name, algorithm)).learn(1)
-    smaller = presets.prune(learner, 0.5, "magnitude").learn(1)
+    learner = meta_rl.build(few(name, algorithm)).learn(1)
+    smaller = meta_rl.prune(learner, 0.5, "magnitude").learn(1)
     assert smaller.config.network.hidden == (3, 3)
-    again = presets.load(smaller.save(tmp_path / "c"))
+    again = meta_rl.load(smaller.save(tmp_path / "c"))
     for one, other in zip((*again.meta,), (*smaller.meta,), strict=True):
         assert all(torch.equal(one[key], other[key]) for key in one)
     assert again.learn(1).iteration == 3
 
 
 def test_the_learner_stays_as_it_is_while_the_smaller_one_trains():
-    learner = presets.build(few("sinusoid", "meta-sgd")).learn(2)
+    learner = meta_rl.build(few("sinusoid", "meta-sgd")).learn(2)
     before = {name: value.clone() for name, value in learner.state()[1].items()}
     assert "outer.0.exp_avg" in before
-    presets.prune(learner, 0.5).learn(2)
+    meta_rl.prune(learner, 0.5).learn(2)
     after = learner.state()[1]
     assert all(torch.equal(after[name], value) for name, value in before.items())
 
 
 def test_magnitude_is_the_norm_of_all_of_a_units_entries():
-    learner = presets.build(few("cartpole"))
-    theta, (first, _) = learner.meta.theta, magnitudes(learner, presets.hidden_layers(learner))
+    learner = meta_rl.build(few("cartpole"))
+    theta, (first, _) = learner.meta.theta, magnitudes(learner, hidden_layers(learner))
     entries = [
         theta["logits.0.weight"][2],
         theta["logits.0.bias"][2:3],
@@ -107,8 +109,8 @@ def test_saliency_is_the_first_order_change_of_the_outer_loss():
     """Against the outer loss itself where a unit's entries shrink and grow by a hundredth."""
     config = few("sinusoid", inner=InnerConfig(step_size=0.05, learn_step_size=False))
     config = dataclasses.replace(config, data=dataclasses.replace(config.data, tasks=1))
-    learner = presets.build(config)
-    layers, changes = presets.hidden_layers(learner), []
+    learner = meta_rl.build(config)
+    layers, changes = hidden_layers(learner), []
     for number in range(BATCHES):
         seed = seeds.derive(config.seed, seeds.PRUNING, number)
         tasks = learner.problem.sample_tasks(1, seed)
@@ -155,14 +157,14 @@ def test_the_units_that_stay_are_the_highest_in_their_own_order():
 )
 def test_what_cannot_be_pruned_is_refused(config, keep, by, message):
     with pytest.raises(InputError, match=message):
-        presets.prune(presets.build(config), keep, by)
+        meta_rl.prune(meta_rl.build(config), keep, by)
 
 
 def test_trpo_reaches_saliency_too():
     """Its config differs from Adam's; the meta-gradient is the core's all the same."""
     config = few("cartpole")
     assert isinstance(config.outer, TRPOConfig)
-    learner = presets.build(config)
-    scores = saliencies(learner, presets.hidden_layers(learner))
+    learner = meta_rl.build(config)
+    scores = saliencies(learner, hidden_layers(learner))
     assert [len(s) for s in scores] == [6, 6]
     assert all((s > 0).all() for s in scores)

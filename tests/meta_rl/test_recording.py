@@ -7,18 +7,18 @@ import torch
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils._pytree import tree_leaves
 
-from meta_rl import presets
+import meta_rl
 from meta_rl.errors import InputError
 from meta_rl.inner import recording
 from meta_rl.inner.recording import Recorded
 
 
 def small(preset, recorded, **inner):
-    config = presets.PRESETS[preset]
+    config = meta_rl.PRESETS[preset]
     data = dataclasses.replace(config.data, tasks=3)
     inner = dataclasses.replace(config.inner, recorded=recorded, **inner)
     network = dataclasses.replace(config.network, hidden=(8, 8))
-    return presets.build(
+    return meta_rl.build(
         dataclasses.replace(config, data=data, inner=inner, network=network, log_every=1)
     )
 

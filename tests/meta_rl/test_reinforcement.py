@@ -7,16 +7,16 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map
 
-from meta_rl import presets
+import meta_rl
 from meta_rl.inner.trial import collect
 from meta_rl.problems import reinforcement
 from meta_rl.tasks import expand
 
 
 def cartpole(episodes=5):
-    config = presets.PRESETS["cartpole"]
+    config = meta_rl.PRESETS["cartpole"]
     data = dataclasses.replace(config.data, tasks=3, episodes=episodes)
-    return presets.build(dataclasses.replace(config, data=data))
+    return meta_rl.build(dataclasses.replace(config, data=data))
 
 
 def recorded(learner, steps=1, seed=0):
@@ -109,9 +109,9 @@ class Answers(TorchDispatchMode):
     ["navigation-2d", "navigation-corner", "cartpole", "pendulum", "bandit-5", "tabular-mdp"],
 )
 def test_a_rollout_waits_for_no_answer_at_a_step(family, recorded):
-    config = presets.preset(family)
+    config = meta_rl.preset(family)
     inner = dataclasses.replace(config.inner, recorded=recorded)
-    learner = presets.build(dataclasses.replace(config, inner=inner))
+    learner = meta_rl.build(dataclasses.replace(config, inner=inner))
     problem, tasks = learner.problem, learner.problem.sample_tasks(2, 0)
     phi = expand(learner.meta.theta, 2)
     if recorded:

@@ -6,7 +6,8 @@ import pytest
 import torch
 from test_core import ALPHA, D, quadratic, tasks
 
-from meta_rl import presets, seeds
+import meta_rl
+from meta_rl import seeds
 from meta_rl.config import InnerConfig, ReptileConfig
 from meta_rl.inner.core import InnerLoop
 from meta_rl.inner.rules import GradientDescent
@@ -79,11 +80,11 @@ def test_a_step_that_is_not_finite_is_skipped_and_said(optimizer):
 
 def test_sinusoid_regression_adapts_after_some_hundred_iterations():
     config = dataclasses.replace(
-        presets.PRESETS["sinusoid"],
+        meta_rl.PRESETS["sinusoid"],
         inner=InnerConfig(steps=5, step_size=0.02, learn_step_size=False),
         outer=ReptileConfig(learning_rate=0.5),
     )
-    learner = presets.build(config)
+    learner = meta_rl.build(config)
     drawn = learner.problem.sample_tasks(100, seeds.derive(99, seeds.EVALUATION))
     fresh = learner.evaluate(drawn, 5, seed=1).mean(1)
     scores = learner.learn(300).evaluate(drawn, 5, seed=1).mean(1)
@@ -92,14 +93,14 @@ def test_sinusoid_regression_adapts_after_some_hundred_iterations():
 
 
 def test_navigation_improves_after_adapting():
-    config = presets.PRESETS["navigation-2d"]
+    config = meta_rl.PRESETS["navigation-2d"]
     config = dataclasses.replace(
         config,
         inner=InnerConfig(steps=2, step_size=0.3, learn_step_size=False),
         outer=ReptileConfig(learning_rate=0.01, optimizer="adam"),
         data=dataclasses.replace(config.data, tasks=10, episodes=8),
     )
-    learner = presets.build(config)
+    learner = meta_rl.build(config)
     drawn = learner.problem.sample_tasks(20, seeds.derive(99, seeds.EVALUATION))
     before = learner.evaluate(drawn, 2, seed=1).mean(1)
     after = learner.learn(8).evaluate(drawn, 2, seed=1).mean(1)

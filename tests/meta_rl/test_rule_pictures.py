@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from meta_rl import presets
+import meta_rl
 from meta_rl.config import AdamConfig, Config, InnerConfig, ShotsConfig
+from meta_rl.making import make_rule
 from meta_rl.plots.rule_pictures import means, rule_figure
 
 
@@ -16,7 +17,7 @@ def pictured(**inner):
         data=ShotsConfig(tasks=2),
         inner=InnerConfig(steps=2, **inner),
     )
-    learner = presets.build(config)
+    learner = meta_rl.build(config)
     history = []
     for iteration in (1, 2, 3):
         learner.learn(iterations=1)
@@ -54,7 +55,7 @@ def test_a_known_schedule_is_in_the_table():
 
 def test_a_learned_schedule_that_has_learned_nothing_is_flat():
     config = InnerConfig(steps=2, schedule="learned")
-    rule = config.make_rule(0)
+    rule = make_rule(config, 0)
     learned = rule.init({"weight": torch.ones(3, 2)})
     shown = means(rule.step_sizes(learned, {}), config)
     lines = lines_of(rule_figure([(0, shown)], config, learned).axes[1])

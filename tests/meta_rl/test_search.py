@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.utils._pytree import tree_leaves
 
-from meta_rl import presets
+import meta_rl
 from meta_rl.config import EvolutionConfig, InnerConfig
 from meta_rl.inner.rules import GradientDescent
 from meta_rl.inner.search import Search, ascent, climb
@@ -115,14 +115,14 @@ def test_the_step_size_scales_how_far_a_task_moves(method):
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("preset", ["navigation-2d", "cartpole"])
 def test_environments_are_adapted_to_without_gradients(method, preset):
-    config = presets.PRESETS[preset]
+    config = meta_rl.PRESETS[preset]
     config = dataclasses.replace(
         config,
         outer=EvolutionConfig(population=2),
         inner=InnerConfig(method=method, queries=3, steps=2),
         data=dataclasses.replace(config.data, tasks=2, episodes=2),
     )
-    learner = presets.build(config).learn(1)
+    learner = meta_rl.build(config).learn(1)
     horizon, rows = learner.problem.family.horizon, {"es": 7, "hill-climbing": 4}[method]
     # 4 members and the Meta itself; 2 tasks, 2 episodes; two steps of probes and the query.
     assert learner.samples <= 5 * 4 * (2 * rows + 1) * horizon
@@ -134,11 +134,11 @@ def test_environments_are_adapted_to_without_gradients(method, preset):
 
 def test_an_environment_object_takes_its_candidates_in_turns():
     config = dataclasses.replace(
-        presets.PRESETS["cartpole"],
+        meta_rl.PRESETS["cartpole"],
         outer=EvolutionConfig(population=2),
         inner=InnerConfig(method="hill-climbing", queries=2),
     )
-    learner = presets.build(config)
+    learner = meta_rl.build(config)
     env = learner.problem.family.make_env(learner.held_out_tasks(1)[0])
     model = learner.adapt(env, episodes=2)
     assert len(model.scores) == 2
@@ -147,9 +147,9 @@ def test_an_environment_object_takes_its_candidates_in_turns():
 
 @pytest.mark.parametrize("method", METHODS)
 def test_a_supervised_task_is_adapted_on_its_one_support_set(method):
-    config = presets.PRESETS["sinusoid"]
+    config = meta_rl.PRESETS["sinusoid"]
     inner = InnerConfig(method=method, step_size=0.02, queries=20)
-    learner = presets.build(dataclasses.replace(config, outer=EvolutionConfig(), inner=inner))
+    learner = meta_rl.build(dataclasses.replace(config, outer=EvolutionConfig(), inner=inner))
     tasks = learner.problem.sample_tasks(20, 0)
     batches = collect(learner.problem, learner.inner, learner.meta, tasks, 20, 0)
     assert all(batch.batch is batches[0].batch for batch in batches[:-1])

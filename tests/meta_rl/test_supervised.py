@@ -8,7 +8,8 @@ import pytest
 import torch
 from meta_rl.agents import make_network
 
-from meta_rl import InputError, MetaLearner, Supervised, presets, seeds
+import meta_rl
+from meta_rl import InputError, MetaLearner, Supervised, seeds
 from meta_rl.config import AdamConfig, Config, EvalConfig, InnerConfig, NetworkConfig, ShotsConfig
 from meta_rl.families.examples import ImageClasses
 from meta_rl.inner.core import InnerLoop
@@ -111,9 +112,9 @@ def test_both_kinds_of_data_run_through_the_same_inner_loop_and_outer_step(
     if name == "patterns":
         made = learner(family)
     else:
-        config = presets.PRESETS[name]
+        config = meta_rl.PRESETS[name]
         data = dataclasses.replace(config.data, tasks=2, episodes=2)
-        made = presets.build(dataclasses.replace(config, data=data, outer=AdamConfig()))
+        made = meta_rl.build(dataclasses.replace(config, data=data, outer=AdamConfig()))
     called = []
     for owner, method in ((InnerLoop, "adapt"), (InnerLoop, "meta_gradient"), (Adam, "step")):
         original = getattr(owner, method)
@@ -158,7 +159,7 @@ def test_an_episode_has_a_picture_and_a_regression_its_curves(family):
     figure = made.pictures(made.held_out_tasks(1)[0], 1, 0)["task"]
     assert "accuracy" in figure.get_suptitle()
     assert len(figure.axes) == 3 * (1 + 5)
-    sinusoid = presets.build(presets.PRESETS["sinusoid"])
+    sinusoid = meta_rl.build(meta_rl.PRESETS["sinusoid"])
     figure = sinusoid.pictures(sinusoid.held_out_tasks(1)[0], 1, 0)["task"]
     lines = {line.get_label(): line.get_xydata() for line in figure.axes[0].get_lines()}
     assert len(lines["support"]) == len(lines["query"]) == 10

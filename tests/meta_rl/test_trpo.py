@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.utils._pytree import tree_leaves, tree_map
 
-from meta_rl import presets
+import meta_rl
 from meta_rl.config import AdamConfig, ProMPConfig, TRPOConfig
 from meta_rl.inner.trial import collect
 from meta_rl.outer.trpo import conjugate_gradient
@@ -16,13 +16,13 @@ from meta_rl.tasks import over_tasks, unflatten_like
 
 def step_of(outer=None, episodes=4, **data):
     """A small navigation learner, its recorded batches, and its parameters before any step."""
-    config = presets.PRESETS["navigation-2d"]
+    config = meta_rl.PRESETS["navigation-2d"]
     config = dataclasses.replace(
         config,
         outer=outer or config.outer,
         data=dataclasses.replace(config.data, tasks=3, episodes=episodes, **data),
     )
-    learner = presets.build(config)
+    learner = meta_rl.build(config)
     tasks = learner.problem.sample_tasks(3, 0)
     *supports, query = collect(learner.problem, learner.inner, learner.meta, tasks, 1, 0)
     before = [leaf.clone() for leaf in tree_leaves(learner.meta)]

@@ -4,11 +4,11 @@ from dataclasses import replace
 
 import pytest
 
-from meta_rl import presets
+import meta_rl
 from meta_rl.errors import InputError
 from meta_rl.tuning.space import SPACES, Given, Space, changed, fitting, one_of, strategy, usual
 
-CARTPOLE, SINUSOID = presets.preset("cartpole"), presets.preset("sinusoid")
+CARTPOLE, SINUSOID = meta_rl.preset("cartpole"), meta_rl.preset("sinusoid")
 MULTIPLIED = ("inner.step_size", "outer.learning_rate", "outer.max_kl", "data.tasks")
 ONES = {f"× {name}": 1.0 for space in SPACES.values() for name in space.factors}
 
@@ -22,10 +22,10 @@ ONES = {f"× {name}": 1.0 for space in SPACES.values() for name in space.factors
     ],
 )
 def test_a_preset_has_a_space_with_the_algorithms_that_fit_it(name, space, unfit):
-    config = presets.preset(name)
+    config = meta_rl.preset(name)
     assert usual(config) == space
     fits = fitting(SPACES[space], config)
-    assert set(fits.algorithms) == set(presets.ALGORITHMS) - unfit
+    assert set(fits.algorithms) == set(meta_rl.ALGORITHMS) - unfit
     assert fits.algorithms[0] == "maml"
     assert strategy(fits, config, Given(fits.default | ONES)) == config
 

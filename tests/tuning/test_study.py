@@ -4,14 +4,14 @@ import threading
 
 import pytest
 
-from meta_rl import presets
+import meta_rl
 from meta_rl.errors import InputError
 from meta_rl.tuning import study as study_module
 from meta_rl.tuning.settings import Settings
 from meta_rl.tuning.space import Space, fitting, one_of
 from meta_rl.tuning.study import Search
 
-BANDIT = presets.preset("bandit-5")
+BANDIT = meta_rl.preset("bandit-5")
 STEPS = Space(algorithms=("maml", "fomaml"), factors={"inner.step_size": (0.1, 10.0)})
 FORMS = one_of("inner.form", "scalar", "tensor", "parameter")
 

@@ -9,10 +9,9 @@ from typing import Any
 
 from torch import nn
 
+from meta_rl import agents
 from meta_rl.config import NetworkConfig
 from meta_rl.pruning.criteria import Layer, Place
-
-from .convolution import Block
 
 
 def hidden_layers(network: nn.Module) -> list[Layer]:
@@ -24,7 +23,7 @@ def hidden_layers(network: nn.Module) -> list[Layer]:
     named: list[tuple[str, Any]] = [
         (name, layer)
         for name, layer in network.named_modules()
-        if isinstance(layer, nn.Linear | Block)
+        if isinstance(layer, nn.Linear | agents.Block)
     ]
     layers = []
     for (name, layer), (after, following) in pairwise(named):

@@ -1,0 +1,83 @@
+"""Make what settings describe: the rule of the inner loop, and the outer step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from meta_rl.config import (
+    AdamConfig,
+    Config,
+    EvolutionConfig,
+    GeneticConfig,
+    InnerConfig,
+    OuterConfig,
+    ProMPConfig,
+    ReptileConfig,
+    TRPOConfig,
+)
+from meta_rl.config.inner import MakesRule
+from meta_rl.config.outer import MakesStep
+from meta_rl.errors import InputError
+from meta_rl.inner.core import InnerLoop
+from meta_rl.inner.mixture import Mixture
+from meta_rl.inner.rules import GradientDescent, Rule
+from meta_rl.outer.adam import Adam
+from meta_rl.outer.evolution import EvolutionStrategy, GeneticAlgorithm
+from meta_rl.outer.promp import ProMP
+from meta_rl.outer.reptile import Reptile
+from meta_rl.outer.step import OuterStep
+from meta_rl.outer.trpo import TRPO
+from meta_rl.types import Meta
+
+Maker = Callable[[Any, InnerLoop, Meta, Any, Config], OuterStep]
+
+OUTER_STEPS: dict[type[OuterConfig], Maker] = {
+    TRPOConfig: lambda own, inner, meta, problem, run: TRPO(
+        own, inner, meta, problem.distribution, problem.policy_loss
+    ),
+    AdamConfig: lambda own, inner, meta, problem, run: Adam(own, inner, meta, run.iterations),
+    ProMPConfig: lambda own, inner, meta, problem, run: ProMP(
+        own, inner, meta, problem.distribution, run.inner.steps
+    ),
+    ReptileConfig: lambda own, inner, meta, problem, run: Reptile(own, inner, meta, run.iterations),
+    EvolutionConfig: lambda own, inner, meta, problem, run: EvolutionStrategy(own, meta),
+    GeneticConfig: lambda own, inner, meta, problem, run: GeneticAlgorithm(own, meta, run.seed),
+}
+"""What makes the outer step of settings, by their class; a subclass has its parent's."""
+
+
+def make_rule(config: InnerConfig, seed: int = 0) -> Rule:
+    """Return the update rule of these settings, or the one that settings of your own make.
+
+    Args:
+        config: of the inner loop.
+        seed: of a learned schedule's first weights.
+    """
+    if isinstance(config, MakesRule):
+        return config.make_rule(seed)
+    return (Mixture if config.optimizer == "mixture" else GradientDescent)(config, seed)
+
+
+def make_outer(inner: InnerLoop, meta: Meta, problem: Any, run: Config) -> OuterStep:
+    """Return the outer step of a run, or the one that outer settings of your own make.
+
+    Args:
+        inner: the inner loop.
+        meta: leaf tensors, which the step changes in place.
+        problem: a :class:`meta_rl.types.Problem`; of reinforcement learning for TRPO and ProMP.
+        run: all settings.
+
+    Raises:
+        InputError: if the outer settings are of your own and make none.
+    """
+    own = run.outer
+    if isinstance(own, MakesStep):
+        return own.make(inner, meta, problem, run)
+    for known in type(own).__mro__:
+        if known in OUTER_STEPS:
+            return OUTER_STEPS[known](own, inner, meta, problem, run)
+    raise InputError(
+        f"outer: expected settings that make an outer step, got {type(own).__name__}, which "
+        "make none. Give the class a method make(self, inner, meta, problem, run)."
+    )

@@ -1,0 +1,50 @@
+"""Make a learner whose network has fewer hidden units."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from meta_rl.assemble import build
+from meta_rl.problems.modules import module_of
+from meta_rl.pruning import criteria, units
+from meta_rl.runs.learner import MetaLearner
+
+
+def prune(
+    learner: MetaLearner,
+    keep: float | Sequence[int],
+    by: str = "saliency",
+    iterations: int | None = None,
+) -> MetaLearner:
+    """A learner whose network has fewer hidden units, at the same iteration; see docs/pruning.md.
+
+    Step sizes, the outer optimizer's moments and populations are cut alike, so that it trains on
+    and adapts as before; the given learner stays as it is.
+
+    Args:
+        learner: of ``meta_rl.build`` or ``meta_rl.load``.
+        keep: the share of each layer's units (channels, of a convolutional network) that stays, at
+            least one; or how many in each layer.
+        by: ``saliency``, what the meta-gradient says that the outer loss owes to a unit, or
+            ``magnitude``, the norm of a unit's weights.
+        iterations: how many more there are to be; up to the config's number when None.
+
+    Raises:
+        InputError: if the criterion does not fit the learner, or nothing can be taken away.
+    """
+    layers = hidden_layers(learner)
+    kept = criteria.choose(learner, layers, keep, by)
+    network = units.resized(learner.config.network, [len(some) for some in kept])
+    last = learner.config.iterations if iterations is None else learner.iteration + iterations
+    config = replace(learner.config, network=network, iterations=max(1, last))
+    smaller = build(config, str(learner.problem.device), origin=config)
+    manifest, tensors = learner.state()
+    return smaller.restore(manifest, criteria.cut(learner, tensors, layers, kept))
+
+
+def hidden_layers(learner: MetaLearner) -> list[criteria.Layer]:
+    """Return the hidden layers of a learner's policy or network, as :func:`prune` counts them."""
+    module: Any = module_of(learner.problem)
+    return units.hidden_layers(module)
