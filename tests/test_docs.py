@@ -126,6 +126,9 @@ def test_the_page_gives_the_kills_that_were_measured():
     assert f"{training['runs']} runs, {training['resumed']} resumes" in text
     assert f"| {training['killed']} | 0; all {training['runs']} runs" in text
     assert f"| {saving['killed']} | 0 |" in text
+    tests = kills["testing"]
+    assert tests["different"] == tests["not resumed"] == 0
+    assert f"the final test of trained runs, {tests['runs']} runs | {tests['killed']} | 0;" in text
     assert f"{ranks['launches']} launches | {ranks['recovered']} | 0;" in text
     assert ranks["recovered"] == ranks["killed"]
 

@@ -20,7 +20,7 @@ KNOWN = {
     "meta_rl/storage/files.py: os.open": "the writer itself",
     "meta_rl/storage/files.py: temporary.replace": "the writer itself",
     "meta_rl/plots/pictures.py: figure.savefig": "into memory",
-    "meta_rl/plots/film.py: quantized[0].save": "into memory",
+    "meta_rl/animation.py: quantized[0].save": "into memory",
     "envs/cache.py: np.savez_compressed": "into memory",
     "agents/sb3.py: ppo.save": "into memory",
     "benchmarks/kills.py: os.open": "a killed process's output",
