@@ -140,7 +140,7 @@ def with_data(config: Config, folder: str | Path | None) -> Config:
     return replace(config, data=replace(data, folder=str(path)))
 
 
-def check_data(config: Config, option: str = "--data") -> None:
+def check_data(config: Config) -> None:
     """Refuse a run whose data are not where they were, saying how to tell where they are.
 
     Raises:
@@ -149,8 +149,9 @@ def check_data(config: Config, option: str = "--data") -> None:
     folder = getattr(config.data, "folder", None)
     if folder is not None and not Path(folder).expanduser().exists():
         raise InputError(
-            f"data: expected {config.family}, of the run, in {folder}, got nothing "
-            f"there. Say where it is now: {option} FOLDER."
+            f"data: expected the data that the run was trained on ({config.family}) in {folder}, "
+            "got nothing there. Say where it is now: --data FOLDER; to adapt, --run-data FOLDER; "
+            "in Python, load(run, data=FOLDER)."
         )
 
 

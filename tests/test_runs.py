@@ -6,6 +6,7 @@ import shutil
 import signal
 from dataclasses import replace
 
+import gymnasium as gym
 import pytest
 import torch
 from meta_rl.envs import FAMILIES
@@ -15,6 +16,7 @@ from meta_rl import parallel
 from meta_rl.cli import adapt, train
 from meta_rl.cli.running import run_command
 from meta_rl.errors import InputError
+from meta_rl.families import GymFamily
 from meta_rl.runs.recorder import RunRecorder, StopOnSignal, Stopped
 from meta_rl.storage import checkpoint
 from tests.test_resume import tiny
@@ -200,6 +202,26 @@ def test_a_stopped_final_test_ends_with_the_signals_status_and_a_hint(tmp_path, 
     assert end.value.code == 130
     err = capsys.readouterr().err
     assert f"final test was not finished; test it with: train.py --resume {tmp_path}" in err
+
+
+class Wanderer(gym.Wrapper):
+    """An environment that changes the working directory."""
+
+    def step(self, action):
+        os.chdir("/")
+        return super().step(action)
+
+
+def test_an_environment_that_changes_the_working_directory_takes_no_run_along(
+    tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    family = GymFamily("CartPole-v1", wrappers=[Wanderer], horizon=5, id="wanderer")
+    monkeypatch.setitem(FAMILIES, "wanderer", family)
+    words = "wanderer --iterations 2 --data.tasks 2 --data.episodes 2 --eval.no-test --device cpu"
+    train.main([*words.split(), "--log-dir", "own"])
+    assert checkpoint.newest_iteration(tmp_path / "own" / "wanderer_1") == 2
+    assert "adapt it: meta-rl adapt own/wanderer_1" in capsys.readouterr().out
 
 
 def test_a_signal_before_work_that_may_stop_at_once_stops_it():

@@ -74,6 +74,7 @@ def main(arguments: list[str]) -> None:
 
 
 def _main(arguments: list[str]) -> None:
+    home = Path.cwd()  # which code of others may leave for another folder
     arguments = with_data_folder(arguments)
     import_families(given(arguments, "--families"))
     chosen = str(given(arguments, "--algorithm") or "maml")
@@ -107,7 +108,7 @@ def _main(arguments: list[str]) -> None:
         _check_resumed(command, resumed)
     # What a file says was chosen, setting by setting; what a preset or a run has was not.
     origin = None if read else default.config
-    _train(name or (command.config.family if file else DEFAULT), command, origin)
+    _train(name or (command.config.family if file else DEFAULT), command, origin, home)
 
 
 def _check_resumed(command: Train, resumed: Train) -> None:
@@ -213,20 +214,21 @@ def _restarted(log_dir: Path) -> Path | None:
     return parallel.first(find)
 
 
-def _train(name: str, command: Train, origin: Config | None) -> None:
+def _train(name: str, command: Train, origin: Config | None, home: Path) -> None:
     from meta_rl import parallel
     from meta_rl.runs.recorder import ProgressBar, RunRecorder, StopOnSignal
     from meta_rl.storage import checkpoint, files
 
-    again = None if command.resume else _restarted(command.log_dir)
-    config, folder = command.config, command.resume or again
+    again = None if command.resume else _restarted(home / command.log_dir)
+    config, folder = command.config, home / command.resume if command.resume else again
     newest = parallel.first(partial(checkpoint.load_newest, folder)) if folder else None
     if newest:  # whatever the number of processes now
         config = replace(config, blocks=newest[1]["config"].get("blocks") or 1)
         check_data(config)
     start = _start(command)
     device = resolve_device(command.device)
-    learner = build(config, device, command.init_sb3, start, origin)
+    zipped = command.init_sb3 and home / command.init_sb3
+    learner = build(config, device, zipped, start, origin)
     config = learner.config
     if folder and newest:
         _, manifest, tensors, damaged = newest
@@ -243,21 +245,22 @@ def _train(name: str, command: Train, origin: Config | None) -> None:
             learner.learn(callbacks=[stop])
         learner.problem.close()
         return
-    folder = folder or _new_run(command.log_dir, _run_name(name, command))
+    folder = folder or _new_run(home / command.log_dir, _run_name(name, command))
+    shown = command.resume or command.log_dir / folder.name  # as the person writes it
     processes = f" in {parallel.ranks()} processes" if parallel.ranks() > 1 else ""
     print(
         f"{config.family} on {learner.problem.device}{processes}: {config.iterations} iterations "
-        f"-> {folder}"
+        f"-> {shown}"
     )
     if learner.iteration == config.iterations:
         left = "its final test is left" if config.eval.test else "--eval.no-test: nothing is left"
         print(f"all iterations are done; {left}")
     for line in start.told if start else ():
         print(line)
-    resume = told("train", "--resume", folder, families=command.families)
+    resume = told("train", "--resume", shown, families=command.families)
     with StopOnSignal() as stop, RunRecorder(folder, learner) as recorder:
-        if command.init_sb3:
-            files.copy(command.init_sb3, folder / "init_sb3.zip")
+        if zipped:
+            files.copy(zipped, folder / "init_sb3.zip")
         if start and not again:
             start.keep(folder)
         progress = ProgressBar(learner)
@@ -273,8 +276,8 @@ def _train(name: str, command: Train, origin: Config | None) -> None:
         print("not tested: --eval.no-test")
     else:
         _tell(scores, learner.problem.score_name)
-    adapt = told("adapt", folder, families=command.families)
-    print(f"adapt it: {adapt}    curves: tensorboard --logdir {shlex.quote(str(folder.parent))}")
+    adapt = told("adapt", shown, families=command.families)
+    print(f"adapt it: {adapt}    curves: tensorboard --logdir {shlex.quote(str(shown.parent))}")
 
 
 def _tested(recorder: RunRecorder, stop: StopOnSignal, resume: str) -> Tensor:

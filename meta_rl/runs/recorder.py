@@ -50,7 +50,8 @@ class RunRecorder:
     """
 
     def __init__(self, folder: str | Path, learner: MetaLearner):
-        self.folder, self.learner, self._logs = Path(folder), learner, True
+        # Absolute: an environment may change the working directory.
+        self.folder, self.learner, self._logs = Path(folder).absolute(), learner, True
         self._continues()  # before anything is written into what may be another's
         self._lock = lock(self.folder)
         resumed = self._continues()
