@@ -56,7 +56,8 @@ def require_whole(what: str, got: Any, least: int) -> None:
     Raises:
         InputError: naming the setting, what it expects and what it got.
     """
-    require(is_whole(got) and got >= least, what, f"a whole number of {least} or more", got)
+    require(is_whole(got), what, f"a whole number of {least} or more", got)
+    require(got >= least, what, f"{least} or more", got)
 
 
 def unknown(what: str, known: Iterable[str], got: str, otherwise: str = "") -> InputError:

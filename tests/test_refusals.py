@@ -181,7 +181,7 @@ def learner():
         (lambda it: it.evaluate(it.held_out_tasks(1), 1.5, 0), "steps: expected a whole number"),
         (lambda it: it.evaluate(it.held_out_tasks(1), 1, "1"), "seed: expected a whole number"),
         (lambda it: it.held_out_tasks("1"), "n: expected a whole number"),
-        (lambda it: it.held_out_tasks(-1), "n: expected a whole number of 1 or more, got -1"),
+        (lambda it: it.held_out_tasks(-1), "n: expected 1 or more, got -1"),
         (lambda it: EvalCallback(None), "tasks: expected a list"),
         (lambda it: EvalCallback([{}], steps=1.5), "steps: expected a whole number"),
         (lambda it: EvalCallback([{}], seed="1"), "seed: expected a whole number"),

@@ -54,8 +54,9 @@ class EvalCallback:
         callback_on_new_best: Callback | None = None,
         callback_after_eval: Callback | None = None,
     ):
-        listed = isinstance(tasks, Sequence) and not isinstance(tasks, str) and len(tasks) > 0
-        require(listed, "tasks", "a list of 1 or more", tasks)
+        listed = isinstance(tasks, Sequence) and not isinstance(tasks, str)
+        require(listed, "tasks", "a list of tasks", tasks)
+        require(len(tasks) > 0, "tasks", "1 or more", list(tasks))
         require_whole("eval_freq", eval_freq, 1)
         require_whole("seed", seed, 0)
         if steps is not None:
