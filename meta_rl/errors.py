@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import numbers
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -44,6 +45,21 @@ def require(condition: bool, what: str, expected: str, got: Any) -> None:
         raise InputError(f"{what}: expected {expected}, got {got!r}.")
 
 
+def is_whole(value: object) -> bool:
+    """Whether it is a whole number, numpy's too; True and False are none."""
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool)
+
+
+def require_whole(what: str, got: Any, least: int) -> None:
+    """Refuse an input unless it is a whole number, and not below the least.
+
+    Raises:
+        InputError: naming the setting, what it expects and what it got.
+    """
+    require(is_whole(got), what, f"a whole number of {least} or more", got)
+    require(got >= least, what, f"{least} or more", got)
+
+
 def unknown(what: str, known: Iterable[str], got: str, otherwise: str = "") -> InputError:
     """The error of a name that is none of the known ones, to be raised.
 
@@ -78,7 +94,7 @@ def refuse_running_statistics(env: Any) -> None:
     layer = env
     while layer is not None:
         held = getattr(layer, "__dict__", {})
-        if any("RunningMeanStd" in type(value).__name__ for value in held.values()):
+        if any("RunningMeanStd" in type(value).__name__ for value in _with_items(held.values())):
             raise InputError(
                 f"environment: expected observations and rewards as they are, got "
                 f"{type(layer).__name__}: each row would keep running statistics of its own, which "
@@ -87,3 +103,14 @@ def refuse_running_statistics(env: Any) -> None:
             )
         inner = held.get("envs") or [held.get("env", held.get("venv"))]
         layer = inner[0]
+
+
+def _with_items(values: Iterable[Any]) -> list[Any]:
+    """The values, and those one level down in dictionaries, lists and tuples."""
+    found = list(values)
+    for value in list(found):
+        if isinstance(value, dict):
+            found += value.values()
+        elif isinstance(value, list | tuple):
+            found += value
+    return found

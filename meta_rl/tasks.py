@@ -32,6 +32,11 @@ def check_tasks(family: TaskChecker, tasks: Iterable[Any]) -> list[Task]:
     Raises:
         InputError: if there are none, or one is no task of the family.
     """
+    if isinstance(tasks, str | Mapping) or not isinstance(tasks, Iterable):
+        raise InputError(
+            f"tasks: expected a list of tasks of {family.id}, as sample_tasks returns, got "
+            f"{tasks!r}."
+        )
     given = list(tasks)
     require(len(given) > 0, "tasks", f"one or more of {family.id}", given)
     for task in given:

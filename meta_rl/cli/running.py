@@ -19,6 +19,7 @@ import tyro
 
 from meta_rl import console
 from meta_rl.errors import FOREIGN, InputError, ProcessLostError
+from meta_rl.storage.reading import named
 
 SMALLER = "Ask for fewer tasks, episodes or units, or give --inner.tasks-at-once 1."
 NO_MEMORY = (
@@ -64,7 +65,7 @@ def import_families(file: Path | None) -> None:
     except InputError:
         raise
     except FOREIGN as error:
-        raise InputError(f"families: {file} raised {type(error).__name__}: {error}") from error
+        raise InputError(f"families: {file} raised {named(error)}") from error
 
 
 def told(*words: object, families: Path | None = None) -> str:

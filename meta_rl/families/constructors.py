@@ -26,18 +26,23 @@ def arguments_of(creator: Any) -> Arguments:
         function = owner.__dict__.get("__init__") if inspect.isclass(creator) else owner
         if function is None:
             continue
-        parameters = list(inspect.signature(function).parameters.values())
+        parameters = _parameters(function)
         named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
         names.append([p.name for p in parameters if p.kind in named and p.name != "self"])
         if all(p.kind != inspect.Parameter.VAR_KEYWORD for p in parameters):
             break
     own, *others = names or [[]]
-    any_name = any(
-        p.kind == inspect.Parameter.VAR_KEYWORD
-        for p in inspect.signature(creator).parameters.values()
-    )
+    any_name = any(p.kind == inspect.Parameter.VAR_KEYWORD for p in _parameters(creator))
     inherited = dict.fromkeys(name for other in others for name in other if name not in own)
     return Arguments(tuple(own), tuple(inherited), any_name)
+
+
+def _parameters(function: Any) -> list[inspect.Parameter]:
+    """What its signature says; nothing of those built in, of which some have none."""
+    try:
+        return list(inspect.signature(function).parameters.values())
+    except (TypeError, ValueError):
+        return []
 
 
 def time_limit(env: gym.Env) -> int | None:

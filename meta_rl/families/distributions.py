@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from enum import Enum
 from statistics import NormalDist
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -197,6 +197,11 @@ def check_distribution(what: str, distribution: ValueDistribution) -> None:
     Raises:
         InputError: naming the first value that does not.
     """
+    if not all(callable(getattr(distribution, name, None)) for name in ("at", "find")):
+        raise InputError(
+            f"{what}: expected a distribution, such as Uniform(0, 1) or Choice(1, 2), got "
+            f"{distribution!r}."
+        )
     for quantile in (0.0, 0.25, 0.5, 0.75, 1.0 - 2.0**-53):
         value = distribution.at(quantile)
         plain = type(value) in (bool, int, float, str, type(None))
@@ -215,7 +220,7 @@ def _plain(value: object) -> float | int | str | None:
         InputError: if it is none, or could not be written in a task.
     """
     if isinstance(value, np.generic):
-        value = value.item()
+        value = _item(value)
     if value is None:
         return None
     what = "words, finite numbers, True and False, or None"
@@ -240,6 +245,11 @@ def _plain(value: object) -> float | int | str | None:
         f"Choice: expected {what}, one by one, got {value!r}. Give each a word, as Choice('near', "
         "'far'), and a function as the environment that turns the word into what is meant."
     )
+
+
+def _item(value: np.generic) -> Any:
+    """Python's own value; of a fraction the shortest that its type prints, as 0.1 of 32 bits."""
+    return float(str(value)) if isinstance(value, np.floating) else value.item()
 
 
 def _shown(value: object) -> str:
@@ -284,7 +294,7 @@ def _means(value: object, own: float | int | str | None) -> bool:
     if value is None:
         return False
     if isinstance(value, np.generic):
-        value = value.item()
+        value = _item(value)
     if isinstance(own, str):
         return str(value) == own
     if isinstance(own, bool) and isinstance(value, str):

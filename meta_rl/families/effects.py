@@ -15,6 +15,7 @@ from meta_rl.errors import FOREIGN, InputError
 from meta_rl.families.distributions import values_to_try
 from meta_rl.families.family import Family
 from meta_rl.families.parameters import Parameter
+from meta_rl.storage.reading import named
 from meta_rl.types import Task, Value
 
 ENTRIES_TRIED = 32  # of a vector, one by one
@@ -192,7 +193,7 @@ def _episode(family: Family, env: gym.Env, seed: int, steps: int) -> Iterator[by
         raise
     except FOREIGN as error:
         raise InputError(
-            f"environment: {family.id} raised {type(error).__name__}: {error} while its "
+            f"environment: {family.id} raised {named(error)} while its "
             "parameters were tried with random actions. Mend the environment, or leave out the "
             "values it cannot have."
         ) from error

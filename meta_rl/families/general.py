@@ -22,6 +22,7 @@ from meta_rl import console
 from meta_rl.errors import FOREIGN, InputError, refuse_running_statistics, require
 from meta_rl.families.main_module import require_guard
 from meta_rl.families.row import Row
+from meta_rl.storage.reading import named, shortened
 from meta_rl.types import Step, Task
 
 WORKER_TIMEOUT = 600.0
@@ -213,7 +214,7 @@ def _made(make_env: Callable[[Task], gym.Env], task: Task) -> gym.Env:
         raise
     except FOREIGN as error:
         raise InputError(
-            f"environment: cannot make one of task {dict(task)}: {type(error).__name__}: {error}"
+            f"environment: cannot make one of task {dict(task)}: {named(error)}"
         ) from error
 
 
@@ -251,7 +252,7 @@ def _worker_fault(error: BaseException, method: str, died: list[int], timeout: f
     elif isinstance(error, EOFError | OSError):
         what = f"a worker died in {method}, with exit codes {died}"
     else:
-        what = f"a worker failed: {type(error).__name__}: {error}"
+        what = f"a worker failed: {named(error)}"
     return InputError(f"environment: {what}.")
 
 
@@ -311,7 +312,8 @@ class _Block(gym.Env):
         if len({id(row.unwrapped) for row in self.rows}) < len(self.rows):
             raise InputError(
                 f"environment: expected a new environment for each of {len(tasks)} rows, got "
-                f"{self.rows[0].unwrapped} more than once. Return a new one from every call."
+                f"{shortened(self.rows[0].unwrapped)} more than once. Return a new one "
+                "from every call."
             )
 
     def _answer(self, rows: list[tuple]) -> dict[str, np.ndarray]:

@@ -13,7 +13,14 @@ from typing import Any
 import gymnasium as gym
 from gymnasium.envs.registration import load_env_creator
 
-from meta_rl.errors import FOREIGN, InputError, hint, refuse_running_statistics, require
+from meta_rl.errors import (
+    FOREIGN,
+    InputError,
+    hint,
+    refuse_running_statistics,
+    require,
+    require_whole,
+)
 from meta_rl.families.constructors import arguments_of, time_limit
 from meta_rl.families.effects import Tried, differ, middle_task, value_at
 from meta_rl.families.effects import try_parameters as try_values
@@ -23,7 +30,8 @@ from meta_rl.families.physics import Change, change_model, load_mujoco
 from meta_rl.families.pinned import pinned_class
 from meta_rl.families.reading_back import read, require_kept, require_unchanged
 from meta_rl.families.rendering import prepare_rendering
-from meta_rl.families.targets import bare, is_own, kind_of, require_known_key
+from meta_rl.families.targets import bare, is_own, keys_in, kind_of, require_known_key, without
+from meta_rl.storage.reading import named, shortened
 from meta_rl.types import Task
 
 
@@ -86,7 +94,11 @@ class GymFamily(Family):
         source: str = "",
         try_parameters: bool = True,
     ):
-        require(horizon is None or horizon >= 1, "horizon", "1 or more", horizon)
+        if horizon is not None:
+            require_whole("horizon", horizon, 1)
+            horizon = int(horizon)  # Gymnasium takes no whole numbers of numpy
+        _check_settings(settings)
+        _check_wrappers(wrappers)
         self.space, self.source = ParameterSpace(*parameters), source
         self.episodes_at_once = 1 if isinstance(env, gym.Env) else None
         self._env, self._wrappers = env, tuple(wrappers)
@@ -195,17 +207,33 @@ class GymFamily(Family):
             prepare_rendering()
             changes.append(Change("render_mode", str(render_mode)))
         env = _Borrowed(self._env) if isinstance(self._env, gym.Env) else self._make(changes)
-        if not isinstance(env, gym.Env):
-            raise InputError(
-                f"environment: expected a gymnasium.Env from {self._env}, got {env!r}."
-            )
         if fields := self._of_kind("model", changes):
             _set_model(env, fields)
         for wrapper in self._wrappers:
-            env = wrapper(env)
+            env = self._wrapped(wrapper, env)
+        for name in ("observation_space", "action_space"):
+            if not isinstance(space := getattr(env, name, None), gym.Space):
+                raise InputError(
+                    f"environment: expected a gymnasium.spaces.Space as the {name} of "
+                    f"{self._name()}, got {shortened(space)}. Set it in its constructor."
+                )
         if self._limit and not self._spec:
             env = gym.wrappers.TimeLimit(env, self._limit)
         return env
+
+    def _wrapped(self, wrapper: Callable[[gym.Env], gym.Env], env: gym.Env) -> gym.Env:
+        try:
+            outer = wrapper(env)
+        except InputError:
+            raise
+        except FOREIGN as error:
+            raise InputError(
+                f"wrappers: {shortened(wrapper)} raised {named(error)}, when it was called with "
+                "the environment alone. Give its other arguments by functools.partial."
+            ) from error
+        expected = "functions that return a gymnasium.Env"
+        require(isinstance(outer, gym.Env), "wrappers", expected, outer)
+        return outer
 
     def _of_kind(self, kind: str, changes: Sequence[Change]) -> list[Change]:
         """The changes of one kind, with bare targets."""
@@ -226,7 +254,7 @@ class GymFamily(Family):
             creator = pinned_class(creator, attributes, self._own & attributes.keys())
         try:
             if self._spec is None:
-                return creator(**kwargs)
+                return self._checked(creator(**kwargs))
             # Without its own arguments, because those given replace them one by one.
             spec = replace(self._spec, entry_point=creator, kwargs={})
             if self._limit:
@@ -235,7 +263,17 @@ class GymFamily(Family):
         except InputError:
             raise
         except FOREIGN as error:
-            raise self._cannot_make(error, f" with {kwargs}" if kwargs else "") from error
+            raise self._cannot_make(
+                error, f" with {shortened(kwargs, 400)}" if kwargs else ""
+            ) from error
+
+    def _checked(self, env: Any) -> gym.Env:
+        if not isinstance(env, gym.Env):
+            raise InputError(
+                f"environment: expected a gymnasium.Env from {shortened(self._env)}, got "
+                f"{shortened(env)}."
+            )
+        return env
 
     def _arguments(self, changes: Sequence[Change]) -> dict[str, Any]:
         """The constructor's arguments: those it is registered with, then what changes."""
@@ -266,14 +304,16 @@ class GymFamily(Family):
             if not callable(self._env):
                 raise InputError(
                     "environment: expected a Gymnasium id, a gymnasium.Env or a function, "
-                    f"got {self._env!r}."
+                    f"got {shortened(self._env)}."
                 )
             return self._env
         try:
             self._spec = gym.make(self._env, disable_env_checker=True).spec
         except (gym.error.Error, SystemExit) as error:
             near = hint(self._env, gym.registry)
-            raise InputError(f"environment: cannot make {self._env!r}: {error}{near}") from error
+            raise InputError(
+                f"environment: cannot make {self._env!r}: {shortened(error, 400)}{near}"
+            ) from error
         except Exception as error:  # it needs arguments, perhaps, and is registered by now
             self._spec = gym.registry.get(self._env.rpartition(":")[2])
             if self._spec is None:
@@ -286,9 +326,7 @@ class GymFamily(Family):
             raise self._cannot_make(error) from error
 
     def _cannot_make(self, error: BaseException, given: str = "") -> InputError:
-        return InputError(
-            f"environment: cannot make {self._name()!r}{given}: {type(error).__name__}: {error}"
-        )
+        return InputError(f"environment: cannot make {self._name()!r}{given}: {named(error)}")
 
     def _find_kinds(self) -> None:
         """Find out what every target is, and whether settings have keys that are mistyped.
@@ -312,11 +350,16 @@ class GymFamily(Family):
         look = partial(self._look, tried) if inspect.isclass(self._creator) else None
         # What the constructor takes first: without it there may be no environment to look at.
         for target in sorted(tried, key=lambda t: bare(t).split(".")[0] not in known):
-            kind = kind_of(target, tried[target], arguments, look, self._name())
-            if look and kind == "argument" and "." in bare(target):
+            what = "setting" if target in self._settings else "parameter"
+            kind = kind_of(target, tried[target], arguments, look, self._name(), what)
+            if look and kind == "argument":
+                dotted = [target] if "." in bare(target) else []
+                dotted += keys_in(target, self._settings.get(target))
+                made = look({}) if dotted else None
                 given = self._arguments(self._known(tried))
-                seen = require_known_key(target, look({}), given)
-                self._unseen += [target] if target in self._settings and not seen else []
+                for key in dotted:
+                    seen = require_known_key(what, key, made, given)
+                    self._unseen += [key] if what == "setting" and not seen else []
             if look and kind == "attribute" and is_own(look({}), bare(target)):
                 self._own.add(bare(target))
             self._kinds[target] = kind
@@ -336,7 +379,7 @@ class GymFamily(Family):
                 raise
             except FOREIGN as error:
                 raise InputError(
-                    f"environment: {self._name()} raised {type(error).__name__}: {error}, at its "
+                    f"environment: {self._name()} raised {named(error)}, at its "
                     f"first reset, with {self._arguments(self._known(tried))}. Mend the "
                     "environment, or leave out the values it cannot have."
                 ) from error
@@ -366,13 +409,32 @@ class GymFamily(Family):
 
     def _require_effect_of_setting(self, target: str) -> None:
         """Refuse a key inside a dictionary that nothing shows the environment to know."""
-        without = copy.copy(self)
-        without._settings = {t: v for t, v in self._settings.items() if t != target}
-        if not differ(self, without, middle_task(self)):
+        other = copy.copy(self)
+        other._settings = without(self._settings, target)
+        try:
+            known = differ(self, other, middle_task(self))
+        except InputError:  # one that cannot do without it
+            known = True
+        if not known:
             raise InputError(
                 f"settings: {target} changes neither observations nor rewards of {self.id}. "
                 "Check its name; if it acts only rarely, give try_parameters=False."
             )
+
+
+def _check_settings(settings: Any) -> None:
+    """Refuse settings that are not a dictionary by name."""
+    expected = "a dictionary of values by name"
+    require(isinstance(settings, Mapping | None), "settings", expected, settings)
+    for name in settings or {}:
+        require(isinstance(name, str), "settings", expected, settings)
+
+
+def _check_wrappers(wrappers: Any) -> None:
+    """Refuse wrappers that are not a list of what can be called."""
+    expected = "a list of functions from an environment to an environment"
+    require(isinstance(wrappers, list | tuple), "wrappers", expected, wrappers)
+    require(all(map(callable, wrappers)), "wrappers", expected, wrappers)
 
 
 def _set_model(env: gym.Env, changes: Sequence[Change]) -> None:
@@ -380,7 +442,9 @@ def _set_model(env: gym.Env, changes: Sequence[Change]) -> None:
     model: Any = getattr(env.unwrapped, "model", None)
     if model is None or not isinstance(model, load_mujoco().MjModel):
         target = changes[0].target
-        raise InputError(f"environment: {env.unwrapped} has no MuJoCo model for {target}.")
+        raise InputError(
+            f"environment: {shortened(env.unwrapped)} has no MuJoCo model for {target}."
+        )
     change_model(model, changes)
 
 

@@ -6,6 +6,7 @@ import ast
 import sys
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 from meta_rl.errors import InputError
 
@@ -52,12 +53,29 @@ def _running_line(names: dict) -> int | None:
 def _guarded(file: Path, line: int) -> bool:
     """Whether the statement at a line runs only in the main module, as far as can be read."""
     try:
-        statements = ast.parse(file.read_text()).body
+        tree = ast.parse(file.read_text())
     except (OSError, ValueError, SyntaxError):
         return True  # no Python source: whoever started it knows
-    return any(
-        isinstance(one, ast.If)
-        and one.lineno <= line <= (one.end_lineno or line)
-        and "__name__" in ast.unparse(one.test)
-        for one in statements
-    )
+    return any(_spans(one, line) for node in ast.walk(tree) for one in _only_in_main(node))
+
+
+def _only_in_main(node: ast.AST) -> list[Any]:
+    """What follows a test of ``__name__``: a side of an if, or the rest of an and.
+
+    A test of inequality holds for the other side.
+    """
+    if isinstance(node, ast.If | ast.IfExp) and "__name__" in ast.unparse(node.test):
+        side = node.orelse if _is_unequal(node.test) else node.body
+        return side if isinstance(side, list) else [side]
+    if isinstance(node, ast.BoolOp) and "__name__" in ast.unparse(node.values[0]):
+        holds = isinstance(node.op, ast.Or) == _is_unequal(node.values[0])
+        return node.values[1:] if holds else []
+    return []
+
+
+def _is_unequal(test: ast.expr) -> bool:
+    return isinstance(test, ast.Compare) and isinstance(test.ops[0], ast.NotEq)
+
+
+def _spans(node: Any, line: int) -> bool:
+    return node.lineno <= line <= (node.end_lineno or line)

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from meta_rl.errors import InputError, hint, require
+from meta_rl.errors import InputError, hint, require, require_whole
 from meta_rl.families.distributions import ValueDistribution, check_distribution, lookup
 from meta_rl.types import Task, Value
 
@@ -41,8 +41,11 @@ class Parameter:
 
     def __post_init__(self) -> None:
         what = f"parameter {self.name}"
-        require(self.name.isidentifier(), what, "an identifier as its name", self.name)
-        require(self.size is None or self.size >= 1, what, "a size of 1 or more", self.size)
+        identifier = isinstance(self.name, str) and self.name.isidentifier()
+        require(identifier, what, "an identifier as its name", self.name)
+        if self.size is not None:
+            require_whole(f"{what}, its size", self.size, 1)
+        require(isinstance(self.target, str), what, "text as its target", self.target)
         check_distribution(what, self.distribution)
         if self.extrapolation is not None:
             check_distribution(what, self.extrapolation)
@@ -87,6 +90,8 @@ class ParameterSpace:
     """The parameters of a family, in the order they are sampled and shown."""
 
     def __init__(self, *parameters: Parameter):
+        for given in parameters:
+            require(isinstance(given, Parameter), "parameters", "meta_rl.families.Parameter", given)
         self.parameters = parameters
         names = [parameter.name for parameter in parameters]
         require(len(set(names)) == len(names), "parameters", "different names", names)

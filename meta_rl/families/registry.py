@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from importlib import import_module
 from typing import Any
 
 from meta_rl.errors import InputError, unknown
 from meta_rl.families.family import Family
+from meta_rl.storage.reading import shortened
 
 FAMILIES: dict[str, Family] = {}
 """Every registered family. Importing the catalogue, :mod:`meta_rl.envs`, registers its own."""
@@ -42,12 +44,15 @@ def register(family: Family, replace: bool = False) -> Family:
             notebook runs again.
 
     Raises:
-        InputError: if another family has this id and is not to be replaced, or this is a class.
+        InputError: if another family has this id and is not to be replaced, the id cannot be said
+            on a command line or means few-shot data, or this is a class or no family.
     """
     if isinstance(family, type):
         name = family.__name__
         raise InputError(f"family: expected a family, got the class; write register({name}()).")
-    catalogue()
+    if not isinstance(family, Family):
+        raise InputError(f"family: expected a family, got {shortened(family)}.")
+    _check_id(getattr(family, "id", None))
     if family.id in FAMILIES and not replace:
         raise InputError(
             f"family: there is a {family.id!r} already; give yours another id, or take its place "
@@ -55,3 +60,19 @@ def register(family: Family, replace: bool = False) -> Family:
         )
     FAMILIES[family.id] = family
     return family
+
+
+def _check_id(name: Any) -> None:
+    """Refuse an id that commands cannot say, or that means few-shot data."""
+    said = isinstance(name, str) and name.isprintable() and name == name.strip()
+    if not said or name in ("", ".", "..") or name.startswith("-"):
+        raise InputError(
+            f"family: expected an id that --preset can say, got {name!r}. Give it letters, digits "
+            "and dashes, a letter first."
+        )
+    data, of_shots = re.sub(r"-\d+way-\d+shot$", "", name), catalogue().EXAMPLES
+    if data in of_shots:
+        raise InputError(
+            f"family: expected an id of its own, got {name!r}, which means few-shot data. "
+            "Give it another."
+        )

@@ -9,11 +9,14 @@ import gymnasium as gym
 import numpy as np
 
 from meta_rl.errors import FOREIGN, InputError
-from meta_rl.storage.reading import reason, shortened
+from meta_rl.storage.reading import named, reason, shortened
 from meta_rl.types import Task
 
 NUMBERS = "biuf"
 """Kinds of numpy's types that are real numbers."""
+EXPECTED = {"observation": "numbers", "reward": "a number", "end": "True or False"}
+LARGEST = float(np.finfo(np.float32).max)
+"""Of a reward: what learns from it may hold it in 32 bits."""
 
 
 class Row(gym.Wrapper):
@@ -74,7 +77,7 @@ class Row(gym.Wrapper):
         except InputError:
             raise
         except FOREIGN as error:
-            raise self._fault(f"raised {type(error).__name__}: {error}", when) from error
+            raise self._fault(f"raised {named(error)}", when) from error
         if not isinstance(answer, tuple | list) or len(answer) != count:
             several = isinstance(answer, tuple | list)
             got = f"{len(answer)} values" if several else f"a {type(answer).__name__}"
@@ -91,6 +94,9 @@ class Row(gym.Wrapper):
         number = self._array(reward, "reward", when)
         if number.size != 1:
             got = f"returned the reward {shortened(reward)}, expected a number"
+            raise self._fault(got, when)
+        if abs(float(number.reshape(()))) > LARGEST:
+            got = f"returned the reward {shortened(reward)}, expected at most {LARGEST:.2g}"
             raise self._fault(got, when)
         return float(number.reshape(()))
 
@@ -119,7 +125,7 @@ class Row(gym.Wrapper):
 
     def _array(self, value: Any, what: str, when: str) -> np.ndarray:
         """A value as an array of real, finite numbers."""
-        expected = "numbers" if what == "observation" else "a number"
+        expected = EXPECTED[what]
         try:
             array = np.asarray(value)
             if array.dtype == object:  # as a list of arrays of one number may be
@@ -136,6 +142,7 @@ class Row(gym.Wrapper):
 
     def _fault(self, what: str, when: str) -> InputError:
         return InputError(
-            f"environment: {self.env.unwrapped} {what}, at {when} of task {dict(self._task)}, "
-            f"seed {self._seed}. Mend the environment or narrow its parameter ranges."
+            f"environment: {shortened(self.env.unwrapped)} {what}, at {when} of task "
+            f"{dict(self._task)}, seed {self._seed}. Mend the environment or narrow "
+            "its parameter ranges."
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import inspect
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from meta_rl.errors import InputError
@@ -26,7 +26,12 @@ def bare(target: str) -> str:
 
 
 def kind_of(
-    target: str, values: Sequence[Any], arguments: Arguments, look: Look | None, environment: str
+    target: str,
+    values: Sequence[Any],
+    arguments: Arguments,
+    look: Look | None,
+    environment: str,
+    what: str = "parameter",
 ) -> str:
     """``argument``, ``attribute`` or ``model``.
 
@@ -40,6 +45,7 @@ def kind_of(
         arguments: of what makes the environment.
         look: at an environment; None where a function makes it, which has arguments only.
         environment: its name, for messages.
+        what: the target is of, for messages: a parameter or a setting.
 
     Raises:
         InputError: if the environment has nothing of this name, or it cannot be told which is
@@ -56,21 +62,22 @@ def kind_of(
     if said == "argument" or look is None:
         if passed_on:
             return "argument"
-        raise _nothing(target, environment, arguments, [])
+        raise _nothing(what, target, environment, arguments, [])
     attributes = dir(look({}))
     if name not in attributes or (name.startswith("__") and name.endswith("__")):
         if passed_on:
             return "argument"
-        raise _nothing(target, environment, arguments, attributes)
+        raise _nothing(what, target, environment, arguments, attributes)
     if passed_on:
-        return _follows(name, values, look, environment)
+        return _follows(what, name, values, look, environment)
     return "attribute"
 
 
-def require_known_key(target: str, environment: Any, given: Mapping[str, Any]) -> bool:
+def require_known_key(what: str, target: str, environment: Any, given: Mapping[str, Any]) -> bool:
     """Refuse a key that looks mistyped inside a dictionary that the environment keeps.
 
     Args:
+        what: the key is of, for messages: a parameter or a setting.
         target: ``ARGUMENT.KEY``.
         environment: unwrapped, made without this target.
         given: the arguments that it was made with.
@@ -91,13 +98,12 @@ def require_known_key(target: str, environment: Any, given: Mapping[str, Any]) -
     near = difflib.get_close_matches(last, [str(key) for key in held], 1)
     if last not in held and near:
         raise InputError(
-            f"parameter {target}: {head} of the environment has no {last!r}. "
-            f"Did you mean {near[0]!r}?"
+            f"{what} {target}: {head} of the environment has no {last!r}. Did you mean {near[0]!r}?"
         )
     return last in held
 
 
-def _follows(name: str, values: Sequence[Any], look: Look, environment: str) -> str:
+def _follows(what: str, name: str, values: Sequence[Any], look: Look, environment: str) -> str:
     """Whether an argument that ``**kwargs`` takes is what sets the attribute of the same name."""
     before = getattr(look({}), name)
     for value in values:
@@ -109,7 +115,7 @@ def _follows(name: str, values: Sequence[Any], look: Look, environment: str) -> 
             return "argument"
         if is_plain(before) and is_plain(value) and not is_kept(before, value):
             raise InputError(
-                f"parameter {name}: {environment} takes an argument {name} through **kwargs, and "
+                f"{what} {name}: {environment} takes an argument {name} through **kwargs, and "
                 f"its attribute {name} does not follow it. Say which is meant: "
                 f"target='argument:{name}' or target='attribute:{name}'."
             )
@@ -117,11 +123,11 @@ def _follows(name: str, values: Sequence[Any], look: Look, environment: str) -> 
 
 
 def _nothing(
-    target: str, environment: str, arguments: Arguments, attributes: Sequence[str]
+    what: str, target: str, environment: str, arguments: Arguments, attributes: Sequence[str]
 ) -> InputError:
     name = bare(target)
     shown = [attribute for attribute in attributes if not attribute.startswith("_")]
-    known = [*arguments.named, *arguments.passed_on, *shown]
+    known = list(dict.fromkeys([*arguments.named, *arguments.passed_on, *shown]))
     near = ", ".join(difflib.get_close_matches(name, known, 3)) or ", ".join(arguments.named)
     more = ""
     if f"_{name}" in attributes:
@@ -129,7 +135,7 @@ def _nothing(
     elif arguments.any_name:
         more = f" It takes **kwargs: target='argument:{name}' passes it on."
     return InputError(
-        f"parameter {target}: {environment} has no argument, attribute or model field of this "
+        f"{what} {target}: {environment} has no argument, attribute or model field of this "
         f"name. The nearest it has: {near or 'none'}.{more}"
     )
 
@@ -139,3 +145,22 @@ def is_own(environment: Any, name: str) -> bool:
     # A property passes through its setter.
     descriptor = inspect.getattr_static(type(environment), name, None)
     return name in vars(environment) or hasattr(type(descriptor), "__set__")
+
+
+def keys_in(target: str, value: Any) -> Iterator[str]:
+    """``ARGUMENT.KEY`` of every key of a dictionary given as a whole, at every depth."""
+    for key, inside in value.items() if isinstance(value, Mapping) else ():
+        if isinstance(key, str) and "." not in key:
+            yield f"{target}.{key}"
+            yield from keys_in(f"{target}.{key}", inside)
+
+
+def without(settings: Mapping[str, Any], target: str) -> dict[str, Any]:
+    """The settings but for one, or for a key of a dictionary among them."""
+    if target in settings:
+        return {name: value for name, value in settings.items() if name != target}
+    rest = dict(settings)
+    for name, value in settings.items():
+        if isinstance(value, Mapping) and target.startswith(f"{name}."):
+            rest[name] = without(value, target.removeprefix(f"{name}."))
+    return rest

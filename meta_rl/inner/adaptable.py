@@ -20,6 +20,8 @@ from meta_rl.tasks import over_tasks
 from meta_rl.types import Meta, Problem
 
 LOOP = "tasks_at_once=1 (--inner.tasks-at-once 1)"
+NO_MEMORY = (MemoryError, torch.OutOfMemoryError)
+"""Errors that say nothing about a network."""
 REPLACE = "replace the layer by one of plain tensor operations, or see docs/gotchas.md"
 
 
@@ -85,13 +87,13 @@ def check_runs(
 
     try:
         run(inner)
-    except InputError:
+    except (InputError, *NO_MEMORY):
         raise
     except Exception as error:  # whatever a person's module raises
         raise _refused(
             "network",
             "a module that runs and differentiates for two tasks as the settings say",
-            f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}",
+            _first_line(error),
             _remedy(inner, run),
         ) from error
 
@@ -164,13 +166,15 @@ def _try(network: nn.Module, inputs: Tensor, tasks_at_once: int | None) -> None:
         ]
         if not changed:
             run(tasks_at_once)
-    except RuntimeError as error:
+    except (InputError, *NO_MEMORY):
+        raise
+    except Exception as error:  # whatever a person's module raises
         vmap = "" if tasks_at_once == 1 else " under vmap"
         looped = tasks_at_once != 1 and _works(lambda: run(1))
         raise _refused(
             "network",
             f"a module that runs and differentiates on inputs {tuple(inputs.shape)}{vmap}",
-            f"{type(error).__name__}: {str(error).splitlines()[0]}",
+            _first_line(error),
             f"set {LOOP}, with which it runs" if looped else REPLACE,
         ) from error
     if changed:
@@ -183,6 +187,15 @@ def _try(network: nn.Module, inputs: Tensor, tasks_at_once: int | None) -> None:
             "one that it changes",
             "leave that layer out, or call .eval() on it",
         )
+
+
+def _first_line(error: Exception) -> str:
+    """An error's type, and the first line of what it says."""
+    try:
+        said = str(error).splitlines()[:1]
+    except Exception:  # errors of others need not have a text
+        said = []
+    return ": ".join([type(error).__name__, *said])
 
 
 def _refused(what: str, expected: str, got: str, do: str) -> InputError:

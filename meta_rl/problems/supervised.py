@@ -122,7 +122,14 @@ class Supervised:
         parameter = next(network.parameters())
         inputs = parameter.new_zeros(2, *family.input_shape)
         check_adaptable(network, inputs, tasks_at_once=tasks_at_once)
-        self.device = parameter.device
+        self.device, self._dtype = parameter.device, parameter.dtype
+        with torch.no_grad():
+            shape, wanted = tuple(network(inputs).shape), (2, family.output_size)
+        if shape != wanted:
+            raise InputError(
+                f"network: expected outputs {wanted} for two examples of {family.id}, got {shape}. "
+                f"Give its last layer {family.output_size} outputs."
+            )
         self.maximizes = family.kind == "classification"
         self.score_name = "accuracy" if self.maximizes else "loss"
 
@@ -178,7 +185,9 @@ class Supervised:
         shots, queries = self.config.shots, self.config.queries
         first, count = (shots, queries) if query else (0, shots)
         stream = seeds.derive(seed, seeds.DATA)
-        return Examples(*self.family.draw(tasks, first, count, stream, self.device))
+        x, y = self.family.draw(tasks, first, count, stream, self.device)
+        numbers = y.is_floating_point()
+        return Examples(x.to(self._dtype), y.to(self._dtype) if numbers else y)
 
     @torch.no_grad()
     def probe(

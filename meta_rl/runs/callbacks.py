@@ -14,7 +14,7 @@ from typing import Any
 
 from torch import Tensor
 
-from meta_rl.errors import InputError, require
+from meta_rl.errors import InputError, require, require_whole
 from meta_rl.runs.learner import MetaLearner, Metrics
 from meta_rl.types import Task
 
@@ -54,10 +54,13 @@ class EvalCallback:
         callback_on_new_best: Callback | None = None,
         callback_after_eval: Callback | None = None,
     ):
+        listed = isinstance(tasks, Sequence) and not isinstance(tasks, str)
+        require(listed, "tasks", "a list of tasks", tasks)
         require(len(tasks) > 0, "tasks", "1 or more", list(tasks))
-        require(eval_freq >= 1, "eval_freq", "1 or more", eval_freq)
-        require(steps is None or steps >= 0, "steps", "0 or more", steps)
-        require(seed >= 0, "seed", "0 or more", seed)
+        require_whole("eval_freq", eval_freq, 1)
+        require_whole("seed", seed, 0)
+        if steps is not None:
+            require_whole("steps", steps, 0)
         self.tasks, self.eval_freq, self.steps, self.seed = list(tasks), eval_freq, steps, seed
         self._unchecked = True  # which tasks a family has, its learner knows
         self._path = Path(best_model_save_path) if best_model_save_path is not None else None
@@ -103,7 +106,7 @@ class CheckpointCallback:
     """
 
     def __init__(self, save_freq: int, save_path: str | Path, name_prefix: str = "meta"):
-        require(save_freq >= 1, "save_freq", "1 or more", save_freq)
+        require_whole("save_freq", save_freq, 1)
         self.save_freq, self.save_path, self.name_prefix = save_freq, Path(save_path), name_prefix
 
     def __call__(self, learner: MetaLearner, metrics: Metrics) -> None:

@@ -18,7 +18,7 @@ from meta_rl import parallel, seeds
 from meta_rl.animation import Animation
 from meta_rl.config import Config, require_effect, to_dict
 from meta_rl.config.outer import GradientConfig, TRPOConfig
-from meta_rl.errors import InputError, require
+from meta_rl.errors import InputError, require_whole
 from meta_rl.inner.adaptable import check_runs
 from meta_rl.inner.core import InnerLoop
 from meta_rl.inner.search import Search
@@ -233,7 +233,8 @@ class MetaLearner:
         """
         steps = self.config.inner.steps if steps is None else steps
         _require_numbers(steps, seed)
-        require(episodes is None or episodes >= 1, "episodes", "1 or more", episodes)
+        if episodes is not None:
+            require_whole("episodes", episodes, 1)
         problem, task = self.problem.variant(variant, episodes)
         meta = self.deployed
         try:
@@ -256,7 +257,12 @@ class MetaLearner:
         return model
 
     def held_out_tasks(self, n: int, final: bool = False) -> list[Task]:
-        """N tasks from a stream that meta-training never draws from; final: for the last test."""
+        """N tasks from a stream that meta-training never draws from; final: for the last test.
+
+        Raises:
+            InputError: unless n is a whole number of 1 or more.
+        """
+        require_whole("n", n, 1)
         seed = seeds.derive(self.config.seed, seeds.EVALUATION, *([1] if final else []))
         return self.problem.held_out_tasks(n, seed, final)
 
@@ -382,5 +388,5 @@ class MetaLearner:
 
 
 def _require_numbers(steps: int, seed: int) -> None:
-    require(steps >= 0, "steps", "0 or more", steps)
-    require(seed >= 0, "seed", "0 or more", seed)
+    for name, number in (("steps", steps), ("seed", seed)):
+        require_whole(name, number, 0)

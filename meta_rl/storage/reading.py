@@ -47,6 +47,11 @@ def reason(error: Exception, longest: int = 200) -> str:
     return said if plain else ": ".join(filter(None, (type(error).__name__, said)))
 
 
+def named(error: BaseException, longest: int = 400) -> str:
+    """Return an error's type and what it says, in one line of limited length."""
+    return f"{type(error).__name__}: {shortened(error, longest)}"
+
+
 def shortened(value: Any, longest: int = 200) -> str:
     """Return a value's text in one line of limited length, for an error message."""
     try:

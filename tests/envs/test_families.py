@@ -116,7 +116,7 @@ def test_tasks_that_do_not_fit_are_refused(text, message):
         (lambda: Normal(0.0, 0.0), "std > 0"),
         (lambda: Choice(1.0, math.inf), "different words or finite numbers"),
         (lambda: Choice(), "different words or finite numbers"),
-        (lambda: Parameter("wind", Uniform(0, 1), size=0), "a size of 1 or more"),
+        (lambda: Parameter("wind", Uniform(0, 1), size=0), "its size: expected 1 or more"),
         (lambda: Parameter("wind speed", Uniform(0, 1)), "an identifier"),
         (lambda: ParameterSpace(*[Parameter("a", Uniform(0, 1))] * 2), "different names"),
     ],
