@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from meta_rl.errors import InputError
@@ -21,8 +22,14 @@ def check_new_file(file: Path, ending: str, what: str) -> None:
     """
     if file.suffix != ending:
         raise InputError(f"{what}: expected a name ending in {ending}, got {file}.")
-    if file.exists():
-        raise InputError(f"{what}: {file} exists already; nothing was overwritten.")
-    if not file.parent.is_dir():
+    if not os.path.isdir(file.parent):
         raise InputError(f"{what}: expected a folder to write to, got {file.parent}.")
+    try:
+        file.stat()
+    except FileNotFoundError:
+        pass
+    except OSError as error:  # a name that is too long
+        raise files.unwritable(file, error) from error
+    else:
+        raise InputError(f"{what}: {file} exists already; nothing was overwritten.")
     files.check_folder(file.parent)

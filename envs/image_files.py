@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 from pathlib import Path
 
 import numpy as np
@@ -146,7 +147,7 @@ def _one_split(root: Path, split: str) -> dict[str, list[Path]]:
         if classes := class_folders(root / name):
             return classes
     table = root / f"{short}.csv"
-    return _read_split_csv(table, root / "images") if table.is_file() else {}
+    return _read_split_csv(table, root / "images") if os.path.isfile(table) else {}
 
 
 def _read_split_csv(table: Path, images: Path) -> dict[str, list[Path]]:

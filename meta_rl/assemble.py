@@ -5,6 +5,7 @@ This module imports nothing heavy at the top, so that commands answer ``--help``
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -147,7 +148,7 @@ def check_data(config: Config) -> None:
         InputError: if their folder is not there.
     """
     folder = getattr(config.data, "folder", None)
-    if folder is not None and not Path(folder).expanduser().exists():
+    if folder is not None and not os.path.exists(Path(folder).expanduser()):
         raise InputError(
             f"data: expected the data that the run was trained on ({config.family}) in {folder}, "
             "got nothing there. Say where it is now: --data FOLDER; to adapt, --run-data FOLDER; "

@@ -61,8 +61,19 @@ class Console(io.TextIOWrapper):
         self.flush()
         return self._lasting.error
 
+    def close(self) -> None:
+        """Write what is held back, and stay open: who closes it is not the only one to print."""
+        self.flush()
+
+    def flush(self) -> None:
+        """Write what is held back."""
+        if not self.closed:
+            super().flush()
+
     def write(self, text: str, /) -> int:
         """Write text."""
+        if self.closed:  # as its buffer may be, by other code
+            return len(text)
         if self.styled:
             parts = STYLE.split(text)
             shown = "".join(p if STYLE.fullmatch(p) else visible(p) for p in parts)
@@ -98,6 +109,8 @@ class _Lasting(io.RawIOBase):
                 rest = rest[written or 0 :]
         except OSError as error:
             self.error = self.error or error
+        except ValueError:  # other code has closed it
+            pass
         return size
 
 

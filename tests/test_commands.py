@@ -366,7 +366,7 @@ def test_every_algorithm_trains_resumes_and_adapts(name, algorithm, tmp_path):
         pytest.skip("its parts are covered by the other two")
     if name == "navigation-2d" and algorithm in ON_SINUSOID:
         pytest.skip("the command is covered by sinusoid, resuming by test_resume")
-    options = ["--iterations", "1", "--eval.tasks", "2", "--eval.steps", "1", "--device", "cpu"]
+    options = ["--iterations", "1", "--eval.tasks", "2", "--device", "cpu"]
     options += ["--data.tasks", "2", "--network.hidden", "8", "--inner.no-recorded"]
     options += ["--eval.test-tasks", "2"] if name == "sinusoid" else ["--data.episodes", "2"]
     if algorithm == "ga-maml":

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -14,13 +15,14 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import meta_rl
-from meta_rl.cli import evaluate, train
+from meta_rl.cli import adapt, evaluate, train
 from meta_rl.errors import InputError
 from meta_rl.evaluation.adapting import adapted
 from meta_rl.evaluation.algorithms import load_algorithms
 from meta_rl.evaluation.curves import Curve, steps_to_reach
 from meta_rl.evaluation.rivals import Arena, rivals
 from meta_rl.statistics import mean
+from meta_rl.storage import checkpoint
 
 ROOT = Path(__file__).parent.parent
 SMALL = ["--data.tasks", "2", "--eval.tasks", "2", "--device", "cpu", "--iterations", "1"]
@@ -270,6 +272,13 @@ def test_rivals_learn_on_the_tasks_they_are_given():
         (["sinusoid_1", "--baselines", "ppo"], "baselines: ppo learn by reinforcement"),
         (["bandit-5_1", "--splits", "extrapolation"], "splits: expected some of in-distribution"),
         (["bandit-5_1", "--baselines", "rl2", "--training-steps", "9"], "50 or more for rl2"),
+        (["bandit-5_1", "--training-steps", "99"], "training_steps: expected it to be left out"),
+        (
+            ["bandit-5_1", "--baselines", "pretrained", "--rl2-episodes", "2"],
+            "only with --baselines rl2",
+        ),
+        (["bandit-5_1", "--baseline-tasks", "2"], "baseline_tasks: expected it to be left out"),
+        (["bandit-5_1", "--baseline-seeds", "2"], "baseline_seeds: expected it to be left out"),
         (["bandit-5_1", "--tasks", "0"], "tasks: expected 1 or more, got 0"),
         (["bandit-5_1", "--out", "."], "out: expected a folder to make"),
     ],
@@ -283,6 +292,23 @@ def test_what_cannot_be_compared_is_refused_before_any_work(runs, arguments, mes
     with pytest.raises(InputError, match=re.escape(message)):
         evaluate.main([*arguments, "--device", "cpu"])
     assert sorted(runs.rglob("*")) == before
+
+
+def test_a_folder_whose_name_is_not_utf8_has_all_but_curves(runs, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    name = os.fsdecode(b"r\xff")
+    shutil.copytree(runs / "bandit-5_1", name, ignore=shutil.ignore_patterns("evaluation_*"))
+    with pytest.warns(UserWarning, match="expected a folder with a name in UTF-8") as told:
+        evaluate.main([name, "--tasks", "2", "--device", "cpu"])
+    assert len(told) == 1
+    assert (tmp_path / name / "evaluation_1" / "report.html").stat().st_size
+    with pytest.warns(UserWarning, match="in UTF-8"):
+        adapt.main([name, "--device", "cpu"])
+    with pytest.warns(UserWarning, match="in UTF-8"):
+        train.main(["bandit-5", *SMALL, "--log-dir", name])
+    with pytest.warns(UserWarning, match="in UTF-8"):
+        train.main(["--resume", name, "--iterations", "3"])
+    assert checkpoint.load_newest(Path(name))[1]["iteration"] == 3
 
 
 def test_a_run_may_have_a_name_that_figures_and_spreadsheets_read_otherwise(runs, tmp_path):

@@ -10,12 +10,12 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import meta_rl
-from meta_rl.cli import adapt, train
+from meta_rl.cli import adapt, evaluate, train
 from meta_rl.errors import InputError
 from meta_rl.storage import checkpoint
 
 TINY = ["--data.tasks", "2", "--data.queries", "2", "--network.channels", "4", "--device", "cpu"]
-TINY += ["--eval.tasks", "2", "--eval.test-tasks", "3", "--eval.steps", "2"]
+TINY += ["--eval.tasks", "2", "--eval.test-tasks", "3", "--eval.steps", "3"]
 
 
 @pytest.fixture(scope="module")
@@ -174,6 +174,23 @@ def test_an_adapted_model_needs_no_data_to_predict(own, tmp_path):
         meta_rl.load_adapted(whole)  # whose weights were cut to whole numbers
     with pytest.raises(InputError, match=r"expected inputs \(n, 1, 28, 28\), got \(1, 3, 28, 28\)"):
         model.predict(np.zeros((1, 3, 28, 28), np.float32))
+
+
+def test_names_that_are_too_long_end_in_one_line(trained, few_glyphs, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    long, run = "x" * 300, str(trained)
+    for command, arguments in (
+        (train, ["folder", "--data", long]),
+        (train, ["mini-imagenet-5way-1shot", "--data", long]),
+        (train, ["--resume", run, "--data", long]),
+        (adapt, [run, "--run-data", long]),
+        (evaluate, [run, "--data", long]),
+        (adapt, [run, "--export-onnx", f"{long}.onnx"]),
+    ):
+        with pytest.raises(InputError) as error:
+            command.main(arguments)
+        assert "\n" not in str(error.value)
+    assert not [*tmp_path.iterdir()]
 
 
 def test_a_class_in_two_splits_is_refused(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -232,9 +233,9 @@ def _save(run: Path, model: Any, label: str, described: str) -> Path:
     from meta_rl.storage.checkpoint import run_of
 
     run = run_of(run)
-    home = run / "adapted" if (run / "checkpoints").is_dir() else Path(f"{run}_adapted")
+    home = run / "adapted" if os.path.isdir(run / "checkpoints") else Path(f"{run}_adapted")
     number = 1
-    while (folder := home / (label if number == 1 else f"{label}_{number}")).exists():
+    while os.path.exists(folder := home / (label if number == 1 else f"{label}_{number}")):
         number += 1
     model.manifest["variant"] = described
     return model.save(folder)

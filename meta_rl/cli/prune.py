@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -146,7 +147,7 @@ def _earlier(run: Path) -> list[Any]:
     from meta_rl.storage.reading import read_file, reading
 
     before = run / "pruned.json"
-    if not before.exists():
+    if not os.path.exists(before):
         return []
     with reading(f"prune: {before}", "Give the run as it was written."):
         return [*json.loads(read_file(before))]

@@ -65,7 +65,7 @@ class EpisodesConfig:
         completed = self.exploration > 0  # which needs its own estimator
         return [
             ("data.gamma", valued, rewards),
-            ("data.gae_lambda", valued, rewards),
+            ("data.gae_lambda", valued and self.gamma > 0, f"{rewards}, with --data.gamma above 0"),
             (
                 "data.estimator",
                 completed or (twice and product),
@@ -199,6 +199,11 @@ class EvalConfig:
         return [
             ("eval.tasks", held_out, f"{when} and without --eval.test-tasks"),
             ("eval.steps", ever, when),
+            (
+                "eval.steps",
+                self.steps >= run.inner.steps,
+                "from --inner.steps on: evaluations take as many as are trained with, or more",
+            ),
             ("eval.pictures", ever, when),
             ("eval.test_tasks", self.test, "with --eval.test"),
         ]

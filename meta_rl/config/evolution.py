@@ -98,6 +98,11 @@ class GeneticConfig(OuterConfig):
         return [
             ("outer.parents", best, "with --outer.selection truncation"),
             ("outer.tournament", not best, "with --outer.selection tournament"),
+            (
+                "outer.crossover",
+                not best or self.parents > 1,
+                "with several parents (--outer.parents 2 or more)",
+            ),
         ]
 
     def refuse(self, run: Config) -> None:

@@ -137,6 +137,11 @@ class InnerConfig:
                 "with --inner.method es or hill-climbing",
             ),
             ("inner.sigma", self.method == "es", "with --inner.method es"),
+            (
+                "inner.per_step",
+                self.steps > 1,
+                "with several inner steps (--inner.steps 2 or more)",
+            ),
             ("inner.first_order", self.steps > 0, "with inner steps (--inner.steps 1 or more)"),
             (
                 "inner.recorded",

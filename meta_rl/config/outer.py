@@ -99,6 +99,21 @@ class TRPOConfig(OuterConfig):
         share = self.curvature_fraction
         require(0 < share <= 1, "outer.curvature_fraction", "above 0, at most 1", share)
 
+    def conditions(self, run: Config, facts: Facts) -> Conditions:
+        """When settings act that do not always; see :mod:`meta_rl.config.effects`."""
+        return [
+            (
+                "outer.cg_progress",
+                self.cg_iterations > 1,
+                "with several iterations (--outer.cg-iterations 2 or more)",
+            ),
+            (
+                "outer.backtrack_ratio",
+                self.backtracks > 1,
+                "with several trials (--outer.backtracks 2 or more)",
+            ),
+        ]
+
     def refuse(self, run: Config) -> None:
         """It needs a policy.
 
@@ -205,6 +220,15 @@ class ProMPConfig(GradientConfig):
         grows = eta > 0 or (eta == 0 and target is None)
         expected = "0 or more (above 0 with outer.kl_target: 0 cannot be doubled)"
         require(grows, "outer.kl_coefficient", expected, eta)
+
+    def conditions(self, run: Config, facts: Facts) -> Conditions:
+        """When settings act that do not always; in the first epoch nothing has moved yet."""
+        names = ("outer.clip", "outer.kl_coefficient", "outer.kl_target")
+        several = "with several epochs (--outer.epochs 2 or more)"
+        return [
+            *super().conditions(run, facts),
+            *((name, self.epochs > 1, several) for name in names),
+        ]
 
     def refuse(self, run: Config) -> None:
         """It needs a policy, inner steps, and the likelihood ratio to the stored policy.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -95,7 +96,7 @@ def _load(path: Path, device: str, data: Path | None) -> Run:
     }
     settings["iterations"] = learner.iteration
     for name in ORIGINS:
-        if (file := home / name).exists():
+        if os.path.exists(file := home / name):
             settings[file.stem] = hashlib.sha256(_origin(file)).hexdigest()[:12]
     return Run(home, learner, settings)
 

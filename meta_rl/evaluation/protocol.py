@@ -78,7 +78,8 @@ def plan(settings: Settings) -> Plan:
         for number, split in enumerate(known)
         if split in (settings.splits or known)
     }
-    return Plan(settings, algorithms, tasks, settings.steps or learner.config.eval.steps)
+    own = max(learner.config.eval.steps, learner.config.inner.steps)
+    return Plan(settings, algorithms, tasks, settings.steps or own)
 
 
 def contest(planned: Plan) -> list[Curve]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import os
 import platform
 from collections.abc import Sequence
 from datetime import date
@@ -39,7 +40,7 @@ def open_folder(out: Path | None, planned: Plan) -> Path:
         InputError: if it holds something else, cannot be made or cannot be written to.
     """
     home, number = planned.algorithms[0].runs[0].path, 1
-    while not out and (home / f"evaluation_{number}").exists():
+    while not out and os.path.exists(home / f"evaluation_{number}"):
         number += 1
     folder = out or home / f"evaluation_{number}"
     try:

@@ -24,6 +24,14 @@ BASELINES = {
 SLOW = ("ppo", "ppo-10x", "ppo-100x", "pretrained", "rl2")
 """Those that stable-baselines3 trains: on few tasks, and for families of environments only."""
 
+USERS = {
+    "baseline_tasks": SLOW,
+    "baseline_seeds": SLOW,
+    "training_steps": ("pretrained", "rl2"),
+    "rl2_episodes": ("rl2",),
+}
+"""Settings that only some baselines use, and those that do."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
@@ -77,3 +85,10 @@ class Settings:
             if name not in BASELINES:
                 known, near = ", ".join(BASELINES), hint(name, BASELINES)
                 raise InputError(f"baselines: expected some of {known}, got {name!r}.{near}")
+        for name, users in USERS.items():
+            value = getattr(self, name)
+            if value != getattr(Settings, name) and not set(users) & set(self.baselines):
+                raise InputError(
+                    f"{name}: expected it to be left out, since it acts only with --baselines "
+                    f"{', '.join(users)}; got {value}, which would have no effect."
+                )

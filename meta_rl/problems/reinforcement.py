@@ -18,7 +18,7 @@ from torch.utils._pytree import tree_map
 from meta_rl import seeds
 from meta_rl.animation import Animation
 from meta_rl.config import EpisodesConfig
-from meta_rl.errors import InputError, NotFiniteError
+from meta_rl.errors import FOREIGN, InputError, NotFiniteError
 from meta_rl.inner.adaptable import check_adaptable
 from meta_rl.inner.recording import Recorded
 from meta_rl.plots.film import FRAMES, film
@@ -307,7 +307,7 @@ class Reinforcement:
         policies = [self.deploy(select(phi, 0), (), {}) for phi in (path[0], path[-1])]
         try:
             return film(self.family, task, *policies, seed=0, every=every)
-        except Exception as error:  # whatever a graphics library raises: a run is not to end of it
+        except FOREIGN as error:  # whatever a graphics library raises: a run is not to end of it
             self._renders = False
             warnings.warn(
                 f"pictures: no roll-outs of {self.family.id}, it cannot be rendered here: "

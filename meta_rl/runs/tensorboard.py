@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -49,6 +51,13 @@ def events(folder: Path, score_name: str) -> Iterator[RunWriter]:
         raise
 
 
+class _Silent:
+    """In place of a writer that cannot be: whatever it is told, it writes nothing."""
+
+    def __getattr__(self, name: str) -> Callable[..., _Silent]:
+        return lambda *args, **kwargs: self
+
+
 class RunWriter:
     """Writes one run's events; ``rollout/``, ``train/`` and ``time/`` as stable-baselines3 does.
 
@@ -59,7 +68,15 @@ class RunWriter:
     """
 
     def __init__(self, folder: Path, score_name: str, resumed_at: int | None = None):
-        self._writer = SummaryWriter(str(folder), purge_step=resumed_at)
+        self._writer: Any = _Silent()
+        try:
+            self._writer = SummaryWriter(str(folder), purge_step=resumed_at)
+        except UnicodeError:
+            warnings.warn(
+                f"tensorboard: expected a folder with a name in UTF-8, got {folder}. There are no "
+                "curves; all else is written. Rename the folder to have them.",
+                stacklevel=3,
+            )
         self._score_name = score_name
         self._history: list[tuple[int, dict[str, np.ndarray]]] = []  # of the rule
         self._tags: set[str] = set()

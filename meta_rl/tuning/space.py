@@ -188,7 +188,9 @@ def strategy(space: Space, preset: Config, chooser: Chooser) -> Config:
         if has(config, name) and (value := _value(config, name)):
             multiple = value * chooser.suggest_float(factor(name), low, high, log=True)
             multiples[name] = max(1, round(multiple)) if isinstance(value, int) else multiple
-    return changed(config, multiples)
+    config = changed(config, multiples)
+    # Evaluations take as many steps as are trained with, or more: so nobody chose fewer here.
+    return changed(config, {"eval.steps": max(config.eval.steps, config.inner.steps)})
 
 
 def fitting(space: Space, preset: Config) -> Space:

@@ -9,6 +9,7 @@ no part in it, but evolution counts it and greedy puts it last.
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 import sys
 import warnings
@@ -282,6 +283,10 @@ class Search:
 
 
 def _open(file: Path) -> optuna.storages.RDBStorage:
+    if os.path.exists(file) and not os.path.isfile(file):  # opening a named pipe waits for writers
+        raise InputError(
+            f"out: expected a study in {file}, got no regular file. Give another --out."
+        )
     try:
         # Not by its path: in a URL, characters such as ? and % have a meaning. Without a pool no
         # connection outlives its use, also where a file turns out to be no database.

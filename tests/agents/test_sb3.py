@@ -202,8 +202,11 @@ def test_files_are_never_overwritten_or_renamed(tmp_path):
     ppo = to_ppo(adapted(OFFSET), Still(OFFSET))
     (tmp_path / "there.zip").write_text("mine")
     for name, message in (
-        ("there.zip", "exists already"), ("ppo.model", "ending in .zip"), ("no/ppo.zip", "a folder")
-    ):  # fmt: skip
+        ("there.zip", "exists already"),
+        ("ppo.model", "ending in .zip"),
+        ("no/ppo.zip", "a folder"),
+        ("x" * 300 + ".zip", "File name too long"),
+    ):
         with pytest.raises(InputError, match=message):
             save_ppo(ppo, tmp_path / name)
     assert [path.name for path in tmp_path.iterdir()] == ["there.zip"]

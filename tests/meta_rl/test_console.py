@@ -52,6 +52,20 @@ def test_what_cannot_be_written_is_lost_and_remembered(opened, expected, buffere
         assert stream.lost.errno == expected
 
 
+@pytest.mark.parametrize("buffered", [True, False])
+def test_a_stream_that_other_code_closes_goes_on_or_drops_what_it_is_told(buffered):
+    reader, writer = os.pipe()
+    with to(writer, buffered=buffered) as stream:
+        print("before", file=stream)
+        stream.close()
+        print("after", file=stream)
+        assert os.read(reader, 99) == b"before\nafter\n"
+        stream.buffer.close()
+        print("dropped", file=stream, flush=True)
+        assert stream.lost is None
+    os.close(reader)
+
+
 def test_a_log_goes_on_once_its_disk_has_room_again(tmp_path):
     path = tmp_path / "log"
     with to(os.open(path, os.O_WRONLY | os.O_CREAT)) as stream:

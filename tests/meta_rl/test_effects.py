@@ -12,10 +12,11 @@ import torch
 
 import meta_rl
 from meta_rl import MetaLearner
-from meta_rl.algorithms import nearest
+from meta_rl.algorithms import ALGORITHMS, nearest
 from meta_rl.assemble import facts_of, make_problem
 from meta_rl.config import Facts, ShotsConfig, require_effect
 from meta_rl.errors import InputError
+from meta_rl.presets import PRESETS
 from meta_rl.runs.recorder import RunRecorder
 from meta_rl.storage import checkpoint
 from meta_rl.threads import one_thread
@@ -198,6 +199,8 @@ def test_a_setting_that_is_changed_changes_something_or_is_refused(shape, algori
         ("mnist", "maml", "network.hidden", (8,), "with --network.kind mlp"),
         ("mnist", "maml", "network.activation", "tanh", "a convolutional network's is relu"),
         ("sinusoid", "maml", "eval.tasks", 7, "with --eval.every above 0"),
+        ("sinusoid", "maml++", "eval.steps", 2, "from --inner.steps on"),
+        ("sinusoid", "maml", "inner.per_step", True, "with several inner steps"),
     ],
 )
 def test_what_cannot_act_is_refused_with_what_it_acts_with(shape, algorithm, name, value, needs):
@@ -210,6 +213,37 @@ def test_what_cannot_act_is_refused_with_what_it_acts_with(shape, algorithm, nam
     config = changed(config, name, value)
     with pytest.raises(InputError, match=f"^{name}: expected it to be left out.*{needs}"):
         require_effect(config, nearest(config), facts)
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "one", "name", "value"),
+    [
+        ("promp", "outer.epochs", "outer.clip", 0.2),
+        ("promp", "outer.epochs", "outer.kl_coefficient", 0.1),
+        ("promp", "outer.epochs", "outer.kl_target", 0.1),
+        ("maml", "outer.backtracks", "outer.backtrack_ratio", 0.5),
+        ("maml", "outer.cg_iterations", "outer.cg_progress", 0.1),
+        ("ga-maml", "outer.parents", "outer.crossover", 0.5),
+        ("maml", "data.gamma", "data.gae_lambda", 0.5),
+    ],
+)
+def test_what_needs_several_of_something_is_refused_with_one(algorithm, one, name, value):
+    config = meta_rl.algorithm(algorithm, meta_rl.preset("cartpole"))
+    require_effect(changed(config, name, value), nearest(config))
+    config = changed(config, one, 0.0 if one == "data.gamma" else 1)
+    require_effect(config, nearest(config))
+    with pytest.raises(InputError, match=f"^{name}: expected it to be left out"):
+        require_effect(changed(config, name, value), nearest(config))
+
+
+def test_no_preset_by_any_algorithm_has_a_setting_that_is_refused():
+    for preset in PRESETS.values():
+        for change in ALGORITHMS.values():
+            try:
+                config = change(preset)
+            except InputError:  # one that does not fit
+                continue
+            require_effect(config, nearest(config))
 
 
 def test_what_the_preset_chose_is_not_refused_where_a_person_changed_something_else():

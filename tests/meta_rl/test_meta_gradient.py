@@ -98,7 +98,7 @@ def test_every_positivity_choice_gets_its_true_gradient(positive):
 
 
 def test_first_order_differs_from_the_true_gradient_in_theta_but_not_in_the_last_step_size():
-    learner, meta, (*supports, query) = recorded("navigation-2d", steps=1, per_step=True)
+    learner, meta, (*supports, query) = recorded("navigation-2d", steps=1)
     first = dataclasses.replace(learner.inner, first_order=True)
     _, exact = learner.inner.meta_gradient(meta, supports, query)
     _, approximate = first.meta_gradient(meta, supports, query)

@@ -1,5 +1,6 @@
 """The study's file: what costs a trial, what survives a death, and what several processes share."""
 
+import os
 import threading
 
 import pytest
@@ -230,6 +231,13 @@ def test_a_file_that_is_no_study_is_refused(opened, tmp_path):
     (tmp_path / "study").mkdir()
     (tmp_path / "study" / "study.db").write_text("not a database, " * 100)
     with pytest.raises(InputError, match=r"expected a study in .*study\.db, got"):
+        opened()
+
+
+def test_a_named_pipe_in_place_of_a_study_is_refused_at_once(opened, tmp_path):
+    (tmp_path / "study").mkdir()
+    os.mkfifo(tmp_path / "study" / "study.db")
+    with pytest.raises(InputError, match="got no regular file"):
         opened()
 
 
