@@ -20,6 +20,7 @@ from meta_rl.presets import PRESETS
 from meta_rl.runs.recorder import RunRecorder
 from meta_rl.storage import checkpoint
 from meta_rl.threads import one_thread
+from tests import extras
 
 PARTS = ("", "inner", "outer", "data", "network", "eval")
 ELSEWHERE = {
@@ -204,6 +205,8 @@ def test_a_setting_that_is_changed_changes_something_or_is_refused(shape, algori
     ],
 )
 def test_what_cannot_act_is_refused_with_what_it_acts_with(shape, algorithm, name, value, needs):
+    if shape.startswith("half-cheetah"):
+        extras.needs("mujoco")
     config = meta_rl.algorithm(algorithm, meta_rl.preset(shape))
     config = changed(config, "eval.every", 0)
     facts = Facts(classes=shape == "mnist")
