@@ -120,14 +120,15 @@ def test_whatever_is_raised_the_whole_iterations_are_saved(error, where, tmp_pat
 def test_a_lost_terminal_and_a_warning_of_slurm_end_the_iteration_and_save_it(name, tmp_path):
     one, number = learner(checkpoint_every=100), getattr(signal, name)
     sent = [lambda *_: os.kill(os.getpid(), number) if one.iteration == 2 else None]
-    closed = os.dup(2)
-    with RunRecorder(tmp_path, one) as recorder, StopOnSignal() as stop:
-        os.close(2)  # the message goes nowhere
-        try:
+    closed, before = os.dup(2), signal.signal(number, signal.SIG_DFL)  # as without nohup
+    try:
+        with RunRecorder(tmp_path, one) as recorder, StopOnSignal() as stop:
+            os.close(2)  # the message goes nowhere
             one.learn(9, [*sent, recorder, stop])
-        finally:
-            os.dup2(closed, 2)
-            os.close(closed)
+    finally:
+        os.dup2(closed, 2)
+        os.close(closed)
+        signal.signal(number, before)
     assert stop.number == number
     assert checkpoint.newest_iteration(tmp_path) == one.iteration == 2
 
