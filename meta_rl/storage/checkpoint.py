@@ -337,7 +337,7 @@ def _wrote(manifest: Mapping[str, Any], folder: Path) -> bool:
 def _settings(run: Path) -> Any:
     """What ``config.json`` of a run holds; None if it is not there or is damaged."""
     try:
-        return json.loads((run / "config.json").read_bytes())
+        return json.loads(read_file(run / "config.json"))
     except (OSError, ValueError, RecursionError):
         return None
 
