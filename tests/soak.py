@@ -22,7 +22,7 @@ def used():
 
 
 def soak(name, iterations, evaluations, folder):
-    """Return the growth of memory in bytes, and of open files, between two halves of a recorded run.
+    """Return how much memory (bytes) and open files grow between two halves of a recorded run.
 
     Compare the least that each half uses at forty moments of its second part. One moment would not
     do: after an evaluation the allocator keeps some 11 MiB for a while, here or there. The first
