@@ -17,11 +17,12 @@ from torch.utils._pytree import tree_map
 from meta_rl import seeds
 from meta_rl.config import Config, EpisodesConfig
 from meta_rl.errors import InputError, NotFiniteError, require
-from meta_rl.inner.trial import collect
-from meta_rl.problems.reinforcement import Reinforcement
+from meta_rl.inner.adaptation import adapt_to_tasks
+from meta_rl.problem import Problem
+from meta_rl.problems.reinforcement import Reinforcement, require_reinforcement
 from meta_rl.runs.learner import MetaLearner
 from meta_rl.storage import files
-from meta_rl.types import Distribution, Params, Problem, Task
+from meta_rl.types import Distribution, Params, Task
 
 from .imitation import imitated
 from .sb3 import load_expert
@@ -69,33 +70,30 @@ class FromExperts:
             InputError: if the family is supervised, a task is none of its own, or a zip is none
                 that :func:`agents.sb3.load_expert` reads.
         """
-        if not isinstance(problem, Reinforcement) or not isinstance(config.data, EpisodesConfig):
-            raise InputError(f"init_experts: {config.family} is supervised; experts have rewards.")
+        ours = require_reinforcement(problem, "init_experts", "experts have rewards")
         actors = []
         for task, file in self.experts:  # all are read before the first one plays
-            checked = problem.family.check_task(task)
-            env = problem.family.make_env(checked)
-            actors.append((checked, load_expert(file, env, config.data.action_scale)))
+            checked = ours.family.check_task(task)
+            env = ours.family.make_env(checked)
+            actors.append((checked, load_expert(file, env, ours.config.action_scale)))
             env.close()
         self.experts = [
             (task, file) for (task, _), (_, file) in zip(actors, self.experts, strict=True)
         ]
         data = [
-            _played(
-                problem, task, actor, config.data, seeds.derive(config.seed, seeds.DATA, number)
-            )
+            _played(ours, task, actor, ours.config, seeds.derive(config.seed, seeds.DATA, number))
             for number, (task, actor) in enumerate(actors)
         ]
-        theta, divergences = distilled(problem, data)
+        theta, divergences = distilled(ours, data)
         self.divergences, self.samples, self.step_size = divergences.tolist(), 0, None
         inner = config.inner
         if inner.method == "gradient" and inner.learn_step_size and inner.steps:
-            self.step_size, self.samples = fitted_step_size(problem, config, theta)
+            self.step_size, self.samples = fitted_step_size(ours, config, theta)
         if self.step_size:
             config = replace(config, inner=replace(inner, step_size=self.step_size))
         if self.imitation:
             tasks = [task for task, _ in self.experts]
-            theta, spent = imitated(problem, config, theta, tasks, data, self.imitation)
+            theta, spent = imitated(ours, config, theta, tasks, data, self.imitation)
             self.samples += spent
         return theta
 
@@ -136,7 +134,7 @@ def _played(
     params = {name: value.to(problem.device)[None] for name, value in actor.params.items()}
     actor.policy.to(problem.device)
     try:
-        rollout = own.rollout([task], params, config.episodes, seed)
+        rollout = own.sampler.rollout([task], params, config.episodes, seed)
     finally:
         own.close()
     real = rollout.mask > 0
@@ -182,19 +180,18 @@ def fitted_step_size(
     same seed each.
     """
     found, taken = {}, 0
-    given: Any = problem
     seed = seeds.derive(config.seed, seeds.ADAPTATION)
     tasks, steps = problem.sample_tasks(config.data.tasks, seed), config.inner.steps
     for share in TRIED:
         inner = replace(config.inner, step_size=share * config.inner.step_size)
-        learner = MetaLearner(given, replace(config, inner=inner), origin=config)
+        learner = MetaLearner(problem, replace(config, inner=inner), origin=config)
         meta = learner.meta._replace(theta=theta)
         try:
-            batches = collect(given, learner.inner, meta, tasks, steps, seed)
+            adaptation = adapt_to_tasks(problem, learner.inner, meta, tasks, steps, seed)
         except NotFiniteError:
             continue
-        found[inner.step_size] = float(batches[-1].reward.sum(-1).mean())
-        taken += problem.samples(batches)
+        found[inner.step_size] = float(adaptation.query.reward.sum(-1).mean())
+        taken += adaptation.samples
     return max(found, key=found.__getitem__, default=None), taken
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -18,8 +18,8 @@ from torch.utils._pytree import tree_map
 from meta_rl import seeds
 from meta_rl.config import AdamConfig, Config
 from meta_rl.errors import InputError, require
+from meta_rl.inner.adaptation import adapt_to_tasks
 from meta_rl.inner.core import InnerLoop
-from meta_rl.inner.trial import collect
 from meta_rl.making import make_rule
 from meta_rl.outer.adam import Adam
 from meta_rl.problems.reinforcement import Reinforcement
@@ -87,13 +87,12 @@ def imitated(
     theta = {name: value.clone() for name, value in theta.items()}
     meta = Meta(theta, rule.init(theta))
     adam, spent = Adam(AdamConfig(learning_rate=LEARNING_RATE), inner, meta), 0
-    given: Any = problem
     for number in range(iterations):
         seed = seeds.derive(config.seed, seeds.SEARCH, number)
         # K batches: what would be the query of one step fewer is the last support.
-        supports = collect(given, inner, meta, tasks, config.inner.steps - 1, seed)
-        spent += problem.samples(supports)
-        _, gradient = inner.meta_gradient(meta, supports, _drawn(data, seed))
+        adaptation = adapt_to_tasks(problem, inner, meta, tasks, config.inner.steps - 1, seed)
+        spent += adaptation.samples
+        _, gradient = inner.meta_gradient(meta, adaptation.batches, _drawn(data, seed))
         still = {name: torch.zeros_like(value) for name, value in gradient.rule.items()}
         adam.descend(gradient._replace(rule=still))
     return theta, spent

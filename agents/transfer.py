@@ -10,8 +10,9 @@ from torch import Tensor
 from meta_rl.config import Config
 from meta_rl.errors import InputError
 from meta_rl.naming import part_of
+from meta_rl.problem import Problem
 from meta_rl.storage import checkpoint, files
-from meta_rl.types import Params, Problem
+from meta_rl.types import Params
 
 
 class Match(NamedTuple):

@@ -50,15 +50,14 @@ def measure(config: Config, args: argparse.Namespace, seed: int, trained: bool) 
     if trained:
         learner.learn(callbacks=[keep])
     seconds = time.process_time() - start
-    if args.episodes:
-        learner.problem = learner.problem.variant(learner.held_out_tasks(1)[0], args.episodes)[0]
     seed_of_tasks = seeds.derive(HELD_OUT, seeds.EVALUATION)
     # The test classes of few-shot families; of environments, tasks like those trained on.
     if isinstance(config.data, ShotsConfig):
         tasks = learner.problem.held_out_tasks(args.tasks, seed_of_tasks, final=True)
     else:
         tasks = learner.problem.sample_tasks(args.tasks, seed_of_tasks)
-    scores = learner.evaluate(tasks, args.steps, seeds.derive(seed, seeds.EVALUATION, 1))
+    stream = seeds.derive(seed, seeds.EVALUATION, 1)
+    scores = learner.evaluate(tasks, args.steps, stream, episodes=args.episodes or None)
     return {
         "seed": seed,
         "iterations": learner.iteration,

@@ -19,7 +19,7 @@ from benchmarks.reproduce_list import Protocol, Run
 from meta_rl import seeds
 from meta_rl.config import Config, ShotsConfig
 from meta_rl.errors import InputError
-from meta_rl.inner.trial import collect, met, score
+from meta_rl.inner.adaptation import adapt_to_tasks
 from meta_rl.runs.learner import MetaLearner, Metrics
 from meta_rl.storage import files
 from meta_rl.types import Task
@@ -45,18 +45,18 @@ def evaluate(learner: MetaLearner, protocol: Protocol, seed: int) -> dict[str, A
         return {**result, "scores": rounded(learner.evaluate(tasks, protocol.steps, stream))}
     if protocol.success_episodes:
         return {**result, **evaluate_success(learner, tasks, protocol, stream)}
-    problem, _ = learner.problem.variant(tasks[0], protocol.episodes)
-    batches = collect(problem, learner.inner, learner.deployed, tasks, protocol.steps, stream)
-    scores = score(problem, learner.inner, learner.deployed, batches)
-    lengths = torch.stack([batch.mask.sum(-1).mean(-1) for batch in met(batches)])
-    return {**result, "scores": rounded(scores), "lengths": rounded(lengths)}
+    problem = learner.problem.resized(protocol.episodes)
+    given = problem, learner.inner, learner.deployed, tasks, protocol.steps, stream
+    adaptation = adapt_to_tasks(*given, scored=True)
+    lengths = torch.stack([batch.mask.sum(-1).mean(-1) for batch in adaptation.batches])
+    return {**result, "scores": rounded(adaptation.scores), "lengths": rounded(lengths)}
 
 
 def evaluate_success(
     learner: MetaLearner, tasks: Sequence[Task], protocol: Protocol, seed: int
 ) -> dict[str, Any]:
     """Adapt to one task after the other; scores, and the share of further episodes that succeed."""
-    family: Any = getattr(learner.problem, "family")  # noqa: B009
+    family: Any = learner.problem.environments
     scores, successes = [], []
     for number, task in enumerate(tasks):
         stream = seeds.derive(seed, number)

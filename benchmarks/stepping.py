@@ -144,7 +144,7 @@ def rollout(family: str, episodes: int) -> Contestant:
     problem: Any = learner.problem
     tasks, phi = problem.sample_tasks(20, 0), expand(learner.meta.theta, 20)
     steps = 20 * episodes * problem.family.horizon
-    return steps, lambda: problem.rollout(tasks, phi, episodes, 0), problem.close
+    return steps, lambda: problem.sampler.rollout(tasks, phi, episodes, 0), problem.close
 
 
 def locomotion(name: str, env_id: str) -> dict[str, Callable[[], Contestant]]:

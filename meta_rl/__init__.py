@@ -31,12 +31,13 @@ if TYPE_CHECKING:
         register,
     )
     from meta_rl.inner.core import InnerLoop
+    from meta_rl.inner.meta_batch import MetaBatch
     from meta_rl.inner.mixture import Mixture
     from meta_rl.inner.rules import GradientDescent, Rule
-    from meta_rl.inner.trial import Trial
     from meta_rl.loading import load, load_adapted
-    from meta_rl.outer.step import OuterStep, StepOnData
+    from meta_rl.outer.step import Outcome, OuterStep, StepOnData
     from meta_rl.presets import PRESETS, preset
+    from meta_rl.problem import Problem
     from meta_rl.problems.adapted import AdaptedNetwork, AdaptedPolicy
     from meta_rl.problems.reinforcement import Reinforcement
     from meta_rl.problems.supervised import Supervised
@@ -60,12 +61,13 @@ _HOMES = {
         *("ParameterSpace", "Uniform", "make_family", "register"),
     ),
     "inner.core": ("InnerLoop",),
+    "inner.meta_batch": ("MetaBatch",),
     "inner.mixture": ("Mixture",),
     "inner.rules": ("GradientDescent", "Rule"),
-    "inner.trial": ("Trial",),
     "loading": ("load", "load_adapted"),
-    "outer.step": ("OuterStep", "StepOnData"),
+    "outer.step": ("Outcome", "OuterStep", "StepOnData"),
     "presets": ("PRESETS", "preset"),
+    "problem": ("Problem",),
     "problems.adapted": ("AdaptedNetwork", "AdaptedPolicy"),
     "problems.reinforcement": ("Reinforcement",),
     "problems.supervised": ("Supervised",),
@@ -97,13 +99,16 @@ __all__ = [
     "InputError",
     "LogUniform",
     "Meta",
+    "MetaBatch",
     "MetaLearner",
     "Mixture",
     "Normal",
+    "Outcome",
     "OuterConfig",
     "OuterStep",
     "Parameter",
     "ParameterSpace",
+    "Problem",
     "ProgressBar",
     "Reinforcement",
     "Rule",
@@ -112,7 +117,6 @@ __all__ = [
     "StopOnSignal",
     "StopTrainingOnRewardThreshold",
     "Supervised",
-    "Trial",
     "Uniform",
     "algorithm",
     "build",

@@ -22,6 +22,7 @@ from meta_rl.errors import InputError, require
 from meta_rl.presets import preset
 
 if TYPE_CHECKING:
+    from meta_rl.problem import Problem
     from meta_rl.runs.learner import MetaLearner
 
 
@@ -33,7 +34,7 @@ class Start(Protocol):
         """What learned step sizes start at, once :meth:`theta` was asked; the config's if None."""
         ...
 
-    def theta(self, problem: Any, config: Config) -> dict[str, Any]:
+    def theta(self, problem: Problem, config: Config) -> dict[str, Any]:
         """Parameters like the problem's initial ones."""
         ...
 
@@ -102,17 +103,16 @@ def build(
     return learner
 
 
-def facts_of(problem: Any) -> Facts:
+def facts_of(problem: Problem) -> Facts:
     """Return what settings depend on of a problem that was made here."""
     import gymnasium as gym
     import numpy as np
 
     from meta_rl.families import Family
-    from meta_rl.problems.reinforcement import Reinforcement
 
-    family = problem.family
-    if not isinstance(problem, Reinforcement):
-        return Facts(classes=family.kind == "classification")
+    family = problem.environments
+    if family is None:
+        return Facts(classes=problem.kind == "classification")
     space = family.action_space
     box = isinstance(space, gym.spaces.Box)
     return Facts(

@@ -18,9 +18,9 @@ from meta_rl.config import Config, ShotsConfig, from_dict
 from meta_rl.errors import InputError
 
 if TYPE_CHECKING:
+    from meta_rl.problem import Problem
     from meta_rl.problems.adapted import AdaptedNetwork, AdaptedPolicy
     from meta_rl.runs.learner import MetaLearner
-    from meta_rl.types import Problem
 
 
 def load(

@@ -23,7 +23,8 @@ from meta_rl.inner.core import InnerLoop
 from meta_rl.inner.mixture import Mixture
 from meta_rl.inner.rules import GradientDescent, Rule
 from meta_rl.outer.adam import Adam
-from meta_rl.outer.evolution import EvolutionStrategy, GeneticAlgorithm
+from meta_rl.outer.evolution import EvolutionStrategy
+from meta_rl.outer.genetic import GeneticAlgorithm
 from meta_rl.outer.promp import ProMP
 from meta_rl.outer.reptile import Reptile
 from meta_rl.outer.step import OuterStep

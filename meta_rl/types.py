@@ -12,7 +12,7 @@ leading M. ``support`` is data adapted on, ``query`` the data the outer loss is 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import gymnasium as gym
@@ -25,7 +25,6 @@ from meta_rl.errors import InputError as InputError
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from meta_rl.animation import Animation
 
 Params = dict[str, Tensor]
 """Named tensors of one network, or with a leading M, of M networks."""
@@ -148,11 +147,20 @@ class TaskFamily(Protocol):
     action_space: gym.Space
     horizon: int  # steps after which an episode is truncated
     episodes_at_once: int | None  # B that a batched environment can have; None: any number
-    held_out_split: str  # which tasks evaluation draws
+    held_out_split: str  # which tasks evaluation draws while training
+
+    @property
+    def held_out_splits(self) -> tuple[str, ...]:
+        """The splits that the final test draws from."""
+        ...
 
     @property
     def parameters(self) -> Mapping[str, str]:
         """What tasks differ in: name to range and unit, for people and for checkpoints."""
+        ...
+
+    def optimal_return(self, task: Task) -> float | None:
+        """Return the best policy's expected return on a task; None where it is not known."""
         ...
 
     def sample_tasks(self, n: int, seed: int, split: str = "in-distribution") -> list[Task]:
@@ -198,131 +206,4 @@ class TaskFamily(Protocol):
             workers: processes that step single environments; 0 for this process. Backends that
                 need none ignore it.
         """
-        ...
-
-
-class Problem(Protocol):
-    """Where a task's data come from and what is a loss on them."""
-
-    maximizes: bool  # whether a higher score is better
-    score_name: str
-    device: torch.device
-    evaluated_at_once: int | None  # tasks that fit into memory when nothing is learned; None: any
-    exploration_loss: Callable[[Params, Any, Any], Tensor] | None
-    """``(phi_k, support_k, query)`` of one task, for the inner loop; or None."""
-
-    def initial_parameters(self) -> Params:
-        """Theta at the start of meta-training."""
-        ...
-
-    def sample_tasks(self, n: int, seed: int) -> list[Task]:
-        """Draw n tasks to train on."""
-        ...
-
-    def held_out_tasks(self, n: int, seed: int, final: bool = False) -> list[Task]:
-        """Draw n tasks to evaluate on while training, or for the test at its end."""
-        ...
-
-    def check_tasks(self, tasks: Iterable[Task]) -> list[Task]:
-        """The tasks as the family takes them; InputError if one does not fit."""
-        ...
-
-    def made_up_batch(self, params: Params) -> Any:
-        """A small batch of two tasks, of zeros, to try a network on; leaves ``(2, ...)``.
-
-        Args:
-            params: two tasks' parameters, tensors ``(2, ...)``.
-        """
-        ...
-
-    def inner_loss(self, params: Params, batch: Any) -> Tensor:
-        """The loss of one task's parameters on the task's support batch: what adapting descends."""
-        ...
-
-    def loss(self, params: Params, batch: Any) -> Tensor:
-        """The loss of one task's parameters on the task's query batch: what the outer loop sees."""
-        ...
-
-    def collect(
-        self,
-        tasks: Sequence[Task],
-        batches: Sequence[Any],
-        adapted: Callable[[], Params],
-        seed: int,
-        query: bool,
-    ) -> Any:
-        """The next batch of every task, leaves ``(M, ...)``.
-
-        Args:
-            tasks: M tasks.
-            batches: those collected before in this meta-batch, one per inner step.
-            adapted: gives phi after ``len(batches)`` steps; called only if the data depend on it.
-            seed: of this meta-batch.
-            query: whether this is the batch for the outer loss.
-        """
-        ...
-
-    def probe(
-        self, tasks: Sequence[Task], batches: Sequence[Any], candidates: Params, seed: int
-    ) -> tuple[Tensor, Any, int]:
-        """Try R parameters on every task, for adapting without gradients.
-
-        Args:
-            tasks: M tasks.
-            batches: those returned before in this meta-batch, one per inner step.
-            candidates: tensors ``(M, R, ...)``.
-            seed: of this meta-batch.
-
-        Returns:
-            Fitness ``(M, R)``, higher is better; the support batch of each task's first candidate,
-            leaves ``(M, ...)``; and how many samples were spent beyond that batch.
-        """
-        ...
-
-    def score(self, batches: Sequence[Any], k: int, adapted: Callable[[], Params]) -> Tensor:
-        """How good each task is after k inner steps: ``(M,)``. ``adapted`` gives phi after k."""
-        ...
-
-    def statistics(self, batch: Any) -> dict[str, Tensor | float]:
-        """Numbers worth watching about the query batch."""
-        ...
-
-    def pictures(
-        self, task: Task, batches: Sequence[Any], path: Sequence[Params]
-    ) -> dict[str, Figure | Animation]:
-        """What adapting does to one task, to look at; by name, and empty if there is nothing.
-
-        Args:
-            task: the one.
-            batches: its K supports and its query, leaves ``(1, ...)``.
-            path: its phi after 0..K inner steps, tensors ``(1, ...)``.
-        """
-        ...
-
-    def samples(self, batches: Sequence[Any]) -> int:
-        """Environment steps or examples that these batches cost."""
-        ...
-
-    def variant(self, variant: Any, episodes: int | None) -> tuple[Problem, Task]:
-        """The same problem on another environment, or as it is, and the task meant there.
-
-        Args:
-            variant: a task of the family, or an environment or family with the same spaces.
-            episodes: per inner step (or shots); as in meta-training when None.
-
-        Raises:
-            InputError: if the variant does not fit.
-        """
-        ...
-
-    def deploy(self, params: Params, scores: tuple[float, ...], manifest: dict[str, Any]) -> Any:
-        """A model with ``predict`` and ``save`` for one task's adapted parameters."""
-        ...
-
-    def describe(self) -> dict[str, Any]:
-        """What a policy depends on, as JSON values: family and spaces."""
-        ...
-
-    def close(self) -> None:
-        """Free what is held."""
         ...

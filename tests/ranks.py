@@ -46,7 +46,7 @@ def learned():
         last = learner.iterate()
         metrics[name] = {k: v for k, v in last.items() if not k.startswith("time/")}
         metrics[name]["samples"] = learner.samples
-        tensors |= {f"{name}.{key}": value for key, value in learner._tensors().items()}
+        tensors |= {f"{name}.{key}": value for key, value in learner._state._tensors().items()}
     return tensors, metrics
 
 

@@ -321,7 +321,7 @@ def test_a_damaged_checkpoint_is_said_and_written_anew(trained, tmp_path, capsys
 
 def test_a_learner_is_never_recorded_into_another_run(trained):
     learner = meta_rl.build(meta_rl.preset("cartpole"))
-    learner.iteration = 7  # as if it had learned
+    learner._state.iteration = 7  # as if it had learned
     before = (trained / "config.json").read_text()
     with pytest.raises(InputError, match="holds another run"):
         RunRecorder(trained, learner)

@@ -31,8 +31,8 @@ def learner(**settings):
 
 
 def same_bits(one, other):
-    return checkpoint.load_newest(one)[2].keys() == other._tensors().keys() and all(
-        torch.equal(value, other._tensors()[name])
+    return checkpoint.load_newest(one)[2].keys() == other._state._tensors().keys() and all(
+        torch.equal(value, other._state._tensors()[name])
         for name, value in checkpoint.load_newest(one)[2].items()
     )
 

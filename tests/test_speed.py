@@ -9,7 +9,7 @@ import meta_rl
 from benchmarks.speed import loops
 from benchmarks.speed.machine import Rates, seconds_at_least
 from benchmarks.speed.tables import growth, phases, seconds
-from meta_rl.inner.trial import collect
+from meta_rl.inner.adaptation import adapt_to_tasks
 from meta_rl.tasks import select
 
 
@@ -24,7 +24,9 @@ def recorded(preset, outer=None, **data):
     )
     learner = meta_rl.build(config)
     drawn = learner.problem.sample_tasks(3, 0)
-    *supports, query = collect(learner.problem, learner.inner, learner.meta, drawn, 1, 0)
+    *supports, query = adapt_to_tasks(
+        learner.problem, learner.inner, learner.meta, drawn, 1, 0
+    ).batches
     tasks = [([select(s, m) for s in supports], select(query, m)) for m in range(3)]
     return learner, supports, query, tasks
 

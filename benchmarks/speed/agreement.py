@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map
 
 from meta_rl.assemble import build
-from meta_rl.inner.trial import collect
+from meta_rl.inner.adaptation import adapt_to_tasks
 from meta_rl.presets import PRESETS
 
 TOLERANCE = 1e-3  # relative; float32 sums of some thousand terms
@@ -31,7 +31,7 @@ def disagreement(device: str) -> dict[str, float]:
 def _error(preset: str, device: str) -> float:
     learner = build(PRESETS[preset])
     tasks = learner.problem.sample_tasks(learner.config.data.tasks, 0)
-    batches = collect(learner.problem, learner.inner, learner.meta, tasks, 1, 0)
+    batches = adapt_to_tasks(learner.problem, learner.inner, learner.meta, tasks, 1, 0).batches
     exact = _gradient(learner.inner, *moved((learner.meta, batches), "cpu", torch.float64))
     found = _gradient(
         build(PRESETS[preset], device).inner, *moved((learner.meta, batches), device, torch.float32)

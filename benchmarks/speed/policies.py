@@ -15,7 +15,7 @@ from benchmarks.stepping import bare_mj_step
 from meta_rl.algorithms import algorithm
 from meta_rl.assemble import build
 from meta_rl.config import Config, EpisodesConfig, ProMPConfig, TRPOConfig
-from meta_rl.inner.trial import collect
+from meta_rl.inner.adaptation import adapt_to_tasks
 from meta_rl.presets import PRESETS
 from meta_rl.runs.learner import MetaLearner
 from meta_rl.tasks import num_tasks, select
@@ -158,11 +158,11 @@ def ours(learner: MetaLearner) -> dict[str, Callable[[], Any]]:
     parts: Any = learner.problem, learner.outer, learner.inner
     (problem, outer, inner), config, meta = parts, learner.config, learner.meta
     tasks = problem.sample_tasks(config.data.tasks, 0)
-    *supports, query = collect(problem, inner, meta, tasks, config.inner.steps, 0)
+    *supports, query = adapt_to_tasks(problem, inner, meta, tasks, config.inner.steps, 0).batches
     adapt = torch.no_grad()(lambda: inner.adapt(meta, supports, len(tasks)))
     phi, episodes = adapt(), query.mask.shape[1]
     calls: dict[str, Callable[[], Any]] = {
-        "rollout": lambda: problem.rollout(tasks, phi, episodes, 0),
+        "rollout": lambda: problem.sampler.rollout(tasks, phi, episodes, 0),
         "inner step": adapt,
     }
     if isinstance(config.outer, ProMPConfig):
@@ -184,7 +184,7 @@ class Looped:
         config, problem = learner.config, learner.problem
         known: Any = problem
         tasks = problem.sample_tasks(config.data.tasks, 0)
-        *supports, query = collect(problem, learner.inner, learner.meta, tasks, 1, 0)
+        *supports, query = adapt_to_tasks(problem, learner.inner, learner.meta, tasks, 1, 0).batches
         few = [
             ([select(support, m) for support in supports], select(query, m)) for m in range(LOOPED)
         ]

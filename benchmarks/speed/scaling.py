@@ -19,7 +19,7 @@ from typing import Any
 import torch
 
 from meta_rl.assemble import build
-from meta_rl.inner.trial import collect
+from meta_rl.inner.adaptation import adapt_to_tasks
 from meta_rl.presets import PRESETS
 
 ENOUGH = 2.0  # seconds of repetitions of a point
@@ -81,7 +81,7 @@ def point(
     before = memory(device)
 
     def sample() -> list[Any]:
-        return collect(problem, learner.inner, learner.meta, drawn, 1, 0)
+        return adapt_to_tasks(problem, learner.inner, learner.meta, drawn, 1, 0).batches
 
     loop: Any = learner.inner
     *supports, query = sample()

@@ -13,8 +13,8 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from benchmarks.speed import loops
 from benchmarks.speed.machine import Rates, probes, race, seconds_at_least, summary
 from meta_rl.assemble import build
+from meta_rl.inner.adaptation import adapt_to_tasks
 from meta_rl.inner.recording import slimmed
-from meta_rl.inner.trial import collect
 from meta_rl.presets import PRESETS
 from meta_rl.tasks import select
 from meta_rl.threads import one_thread
@@ -47,7 +47,7 @@ def work(steps: int, first_order: bool, rounds: int, device: str) -> dict[str, A
     loop: Any = learner.inner
     plain = dataclasses.replace(loop, recorded=False)
     tasks = problem.sample_tasks(config.data.tasks, 0)
-    *supports, query = collect(problem, learner.inner, meta, tasks, steps, 0)
+    *supports, query = adapt_to_tasks(problem, learner.inner, meta, tasks, steps, 0).batches
     calls: dict[str, Callable[[], Any]] = {
         "iteration": learner.iterate,
         "iteration, looped": looped(problem, meta.theta, steps, first_order),

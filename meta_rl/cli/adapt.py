@@ -215,13 +215,10 @@ def _exports(command: Adapt, learner: Any, variant: Any) -> list[tuple[Callable[
 def _sb3_export(file: Path, learner: Any, variant: Any) -> Callable[[Any], None]:
     """What writes the model as a zip."""
     from meta_rl import agents
-    from meta_rl.problems.reinforcement import Reinforcement
+    from meta_rl.problems.reinforcement import require_reinforcement
 
-    if not isinstance(learner.problem, Reinforcement):
-        raise InputError(
-            f"export_sb3: {learner.config.family} is supervised; only policies become a PPO."
-        )
-    problem, task = learner.problem.variant(variant, None)
+    ours = require_reinforcement(learner.problem, "export_sb3", "only policies become a PPO")
+    problem, task = ours.variant(variant)
     env = problem.family.make_env(task)
     agents.files.check_new_file(file, ".zip", "stable-baselines3")
     agents.sb3.check_exportable(problem.policy, env)

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
 from meta_rl import assemble, seeds
-from meta_rl.evaluation.algorithms import Algorithm
+from meta_rl.evaluation.algorithms import Algorithm, Run
 from meta_rl.evaluation.curves import Curve
-from meta_rl.families import Family
-from meta_rl.inner.search import Probes
-from meta_rl.inner.trial import Lost, collect, met, score
-from meta_rl.runs.learner import MetaLearner
-from meta_rl.types import Meta, Task
+from meta_rl.inner.adaptation import adapt_to_tasks, samples_of
+from meta_rl.types import Meta, Task, TaskFamily
 
 AT_ONCE = 20  # tasks, where the problem does not say
 
@@ -42,16 +40,15 @@ def adapted(
         tick: progress.
         random: start from weights as the run had them before training, with the rule it learned.
     """
-    tasks = algorithm.runs[0].learner.problem.check_tasks(tasks)
+    tasks = algorithm.runs[0].problem.check_tasks(tasks)
     scores, budgets = [], []
     for number, run in enumerate(algorithm.runs):
         learner, meta = run.learner, run.learner.deployed
         if random:
-            fresh = assemble.build(
-                learner.config, str(learner.problem.device), origin=learner.config
-            )
+            device = str(run.problem.device)
+            fresh = assemble.build(learner.config, device, origin=learner.config)
             meta = Meta(fresh.meta.theta, meta.rule)
-        found = _adapt(learner, meta, tasks, steps, seeds.derive(seed, number), tick)
+        found = _adapt(run, meta, tasks, steps, seeds.derive(seed, number), tick)
         scores.append(found[0])
         budgets.append(found[1])
     name = f"random weights, rule of {algorithm.name}" if random else algorithm.name
@@ -66,7 +63,7 @@ def adapted(
     )
 
 
-def oracle(family: Family, tasks: Sequence[Task], split: str) -> Curve | None:
+def oracle(family: TaskFamily, tasks: Sequence[Task], split: str) -> Curve | None:
     """The best policy's expected return on every task; None where the family does not know it."""
     returns = [family.optimal_return(task) for task in tasks]
     known = [value for value in returns if value is not None]
@@ -85,21 +82,21 @@ def oracle(family: Family, tasks: Sequence[Task], split: str) -> Curve | None:
 
 
 def _adapt(
-    learner: MetaLearner, meta: Meta, tasks: Sequence[Task], steps: int, seed: int, tick: Tick
+    run: Run, meta: Meta, tasks: Sequence[Task], steps: int, seed: int, tick: Tick
 ) -> tuple[np.ndarray, np.ndarray]:
     """Scores ``(K + 1, m)``, and what adapting cost a task until each of them ``(K + 1,)``."""
-    problem = learner.problem
+    problem = run.problem
     size, scores, spent = problem.evaluated_at_once or AT_ONCE, [], np.zeros(steps + 1)
     for start in range(0, len(tasks), size):
         group, stream = tasks[start : start + size], seeds.derive(seed, start)
-        lost = Lost(steps, len(group), problem.device)
-        batches = collect(problem, learner.inner, meta, group, steps, stream, lost=lost)
-        found = score(problem, learner.inner, meta, batches, lost=lost).cpu().double().numpy()
+        given = problem, run.learner.inner, meta, group, steps, stream
+        adaptation = adapt_to_tasks(*given, scored=True, tolerant=True)
+        scored: Any = adaptation.scores  # they were asked for
+        found = scored.cpu().double().numpy()
         worst = -np.inf if problem.maximizes else np.inf
         scores.append(np.where(np.isfinite(found), found, worst))
         for k in range(1, steps + 1):
-            spent[k] += problem.samples(met(batches[:k]))
-            spent[k] += sum(b.extra_samples for b in batches[:k] if isinstance(b, Probes))
+            spent[k] += samples_of(problem, adaptation.supports[:k])
         tick(len(group))
     problem.close()
     return np.concatenate(scores, 1), spent / len(tasks)

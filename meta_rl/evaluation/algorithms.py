@@ -15,6 +15,7 @@ from meta_rl import loading
 from meta_rl.config import to_dict
 from meta_rl.errors import InputError
 from meta_rl.naming import printable
+from meta_rl.problem import Problem
 from meta_rl.runs.learner import MetaLearner
 from meta_rl.storage.checkpoint import run_of
 from meta_rl.storage.reading import read_file, reading
@@ -35,6 +36,8 @@ class Run:
     path: Path
     """Its run folder, also where one checkpoint of it was given."""
     learner: MetaLearner
+    problem: Problem
+    """The learner's, with the number of episodes (or shots) of the evaluation."""
     settings: dict[str, Any]
     """What makes its algorithm: every setting that changes results, by its dotted name, and a hash
     of what theta started from or was pruned by."""
@@ -65,7 +68,7 @@ def load_algorithms(
     Raises:
         InputError: if there is no checkpoint, families differ, or a run is given twice.
     """
-    runs = [_load(path, device, data) for path in paths]
+    runs = [_load(path, device, episodes, data) for path in paths]
     _check(runs)
     groups: dict[str, list[Run]] = {}
     for run in runs:
@@ -80,14 +83,12 @@ def load_algorithms(
                 f"two; got seeds {numbers}. Give each run once, or train with another --seed."
             )
         algorithms.append(Algorithm(name, tuple(group)))
-    for run in runs if episodes else []:
-        task = run.learner.held_out_tasks(1)[0]
-        run.learner.problem = run.learner.problem.variant(task, episodes)[0]
     return algorithms
 
 
-def _load(path: Path, device: str, data: Path | None) -> Run:
+def _load(path: Path, device: str, episodes: int | None, data: Path | None) -> Run:
     learner = loading.load(path, device, data=data)
+    problem = learner.problem if episodes is None else learner.problem.resized(episodes)
     home = run_of(path)
     settings = {
         name: value
@@ -98,7 +99,7 @@ def _load(path: Path, device: str, data: Path | None) -> Run:
     for name in ORIGINS:
         if os.path.exists(file := home / name):
             settings[file.stem] = hashlib.sha256(_origin(file)).hexdigest()[:12]
-    return Run(home, learner, settings)
+    return Run(home, learner, problem, settings)
 
 
 def _origin(file: Path) -> bytes:
@@ -115,7 +116,7 @@ def _origin(file: Path) -> bytes:
 
 
 def _check(runs: Sequence[Run]) -> None:
-    problems = [run.learner.problem.describe() for run in runs]
+    problems = [run.problem.describe() for run in runs]
     for run, problem in zip(runs, problems, strict=True):
         if problem != problems[0]:
             raise InputError(

@@ -64,11 +64,12 @@ def notes(planned: Plan, curves: Sequence[Curve]) -> list[str]:
 
 def _score(planned: Plan) -> str:
     kind = {
-        "return": "the undiscounted return, mean of fresh episodes with sampled actions; higher is "
+        "episodes": "the undiscounted return, mean of fresh episodes with sampled actions; higher "
+        "is better",
+        "classification": "the fraction of a task's query examples classified rightly; higher is "
         "better",
-        "accuracy": "the share of a task's query examples classified rightly; higher is better",
-        "loss": "the mean squared error on a task's query examples; lower is better",
-    }[planned.problem.score_name]
+        "regression": "the mean squared error on a task's query examples; lower is better",
+    }[planned.problem.kind]
     return f"The score is {kind}."
 
 

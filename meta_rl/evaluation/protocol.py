@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from meta_rl import seeds
 from meta_rl.assemble import resolve_device
@@ -15,10 +14,9 @@ from meta_rl.evaluation.curves import Curve
 from meta_rl.evaluation.progress import progress
 from meta_rl.evaluation.rivals import Arena, check_rivals, rivals
 from meta_rl.evaluation.settings import SLOW, Settings
-from meta_rl.families import Family
-from meta_rl.problems.reinforcement import Reinforcement
-from meta_rl.tasks import check_sampled
-from meta_rl.types import Problem, Task
+from meta_rl.problem import Problem
+from meta_rl.problems.reinforcement import require_reinforcement
+from meta_rl.types import Task, TaskFamily
 
 
 @dataclass(frozen=True)
@@ -34,12 +32,12 @@ class Plan:
     @property
     def problem(self) -> Problem:
         """The first run's."""
-        return self.algorithms[0].runs[0].learner.problem
+        return self.algorithms[0].runs[0].problem
 
     @property
-    def environments(self) -> Family | None:
+    def environments(self) -> TaskFamily | None:
         """The family of environments; None for a supervised one."""
-        return _family(self.problem)
+        return self.problem.environments
 
     @property
     def unit(self) -> str:
@@ -60,8 +58,8 @@ def plan(settings: Settings) -> Plan:
     """
     device = resolve_device(settings.device)
     algorithms = load_algorithms(settings.runs, device, settings.episodes, settings.data)
-    learner = algorithms[0].runs[0].learner
-    family = _family(learner.problem)
+    learner, problem = algorithms[0].runs[0].learner, algorithms[0].runs[0].problem
+    family = problem.environments
     slow = [name for name in settings.baselines if name in SLOW]
     if slow and family is None:
         raise InputError(
@@ -70,11 +68,11 @@ def plan(settings: Settings) -> Plan:
         )
     if family is not None:
         check_rivals(family, slow, settings.training_steps, settings.rl2_episodes)
-    known = family.held_out_splits if family else learner.problem.family.splits[2:]  # type: ignore[attr-defined]
+    known = problem.held_out_splits
     for split in settings.splits:
         require(split in known, "splits", f"some of {', '.join(known)}", split)
     tasks = {
-        split: _tasks(learner.problem, settings, split, number)
+        split: _tasks(problem, settings, split, number)
         for number, split in enumerate(known)
         if split in (settings.splits or known)
     }
@@ -97,7 +95,7 @@ def _quick(planned: Plan, split: str) -> list[Curve]:
     random = (False, True) if "random" in settings.baselines else (False,)
     runs = sum(len(algorithm.runs) for algorithm in planned.algorithms)
     bar = progress(runs * len(random) * len(tasks), f"adapting, {split}", "task")
-    given: Any = (tasks, split, planned.steps, settings.seed, bar.update)
+    given = tasks, split, planned.steps, settings.seed, bar.update
     curves = [
         adapted(algorithm, *given, random=kind)
         for kind in random
@@ -111,12 +109,13 @@ def _quick(planned: Plan, split: str) -> list[Curve]:
 
 
 def _slow(planned: Plan, split: str, first: Curve) -> list[Curve]:
-    settings, problem = planned.settings, planned.problem
+    settings, family = planned.settings, planned.environments
     names = [name for name in settings.baselines if name in SLOW]
-    if not names or not isinstance(problem, Reinforcement) or not planned.environments:
+    if not names or family is None:
         return []
+    problem = require_reinforcement(planned.problem, "baselines", "they learn by reinforcement")
     arena = Arena(
-        family=planned.environments,
+        family=family,
         split=split,
         tasks=planned.tasks[split][: settings.baseline_tasks],
         budget=[round(steps) for steps in first.budget],
@@ -128,12 +127,6 @@ def _slow(planned: Plan, split: str, first: Curve) -> list[Curve]:
     return rivals(arena, names)
 
 
-def _family(problem: Problem) -> Family | None:
-    family: Any = problem.family if isinstance(problem, Reinforcement) else None
-    return family
-
-
-def _tasks(problem: Any, settings: Settings, split: str, number: int) -> Sequence[Task]:
+def _tasks(problem: Problem, settings: Settings, split: str, number: int) -> Sequence[Task]:
     seed = seeds.derive(settings.seed, seeds.EVALUATION, 2, number)
-    drawn = problem.family.sample_tasks(settings.tasks, seed, split)
-    return check_sampled(problem.family, drawn, settings.tasks)
+    return problem.sample_tasks(settings.tasks, seed, split)

@@ -13,10 +13,9 @@ from meta_rl import agents, seeds
 from meta_rl.errors import require
 from meta_rl.evaluation.curves import Curve
 from meta_rl.evaluation.progress import progress
-from meta_rl.families import Family
 from meta_rl.families.row import Row
 from meta_rl.tasks import check_sampled
-from meta_rl.types import Task
+from meta_rl.types import Task, TaskFamily
 
 MULTIPLES = {"ppo": (1,), "ppo-10x": (1, 2, 5, 10), "ppo-100x": (1, 2, 5, 10, 20, 50, 100)}
 TRIALS = 10  # of rl2 on each task
@@ -26,7 +25,7 @@ TRIALS = 10  # of rl2 on each task
 class Arena:
     """Where rivals meet."""
 
-    family: Family
+    family: TaskFamily
     split: str
     tasks: Sequence[Task]
     budget: Sequence[int]
@@ -39,7 +38,7 @@ class Arena:
     seeds: Sequence[int]
 
 
-def check_rivals(family: Family, names: Iterable[str], training_steps: int, trial: int) -> None:
+def check_rivals(family: TaskFamily, names: Iterable[str], training_steps: int, trial: int) -> None:
     """Refuse, before anything is computed, what cannot be trained.
 
     Raises:

@@ -16,8 +16,9 @@ from torch.nn.parameter import is_lazy
 from meta_rl.errors import InputError
 from meta_rl.inner.core import InnerLoop
 from meta_rl.inner.search import Search
+from meta_rl.problem import Problem
 from meta_rl.tasks import over_tasks
-from meta_rl.types import Meta, Problem
+from meta_rl.types import Meta
 
 LOOP = "tasks_at_once=1 (--inner.tasks-at-once 1)"
 NO_MEMORY = (MemoryError, torch.OutOfMemoryError)

@@ -25,8 +25,9 @@ from torch import Tensor
 from meta_rl import seeds
 from meta_rl.config import InnerConfig
 from meta_rl.inner.rules import Rule
+from meta_rl.problem import Problem
 from meta_rl.tasks import expand, over_tasks
-from meta_rl.types import Meta, Params, Problem, Task
+from meta_rl.types import Meta, Params, Task
 
 
 class Probes(NamedTuple):

@@ -1,27 +1,36 @@
-"""What an outer step is asked, and what several of them share."""
+"""The protocol of outer steps, and what several of them share."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
-from meta_rl.inner.trial import Trial
+from meta_rl.inner.adaptation import Adaptation
+from meta_rl.inner.meta_batch import MetaBatch
 from meta_rl.storage import checkpoint
 from meta_rl.types import Meta
+
+
+class Outcome(NamedTuple):
+    """What an outer step returns."""
+
+    metrics: dict[str, Any]
+    """Numbers by their name in TensorBoard. ``train/skipped`` says that the step changed nothing,
+    because some numbers were not finite."""
+    adaptation: Adaptation | None
+    """The adaptation from the Meta before the step; a step that needs none returns it where the
+    meta-batch is ``scored``."""
 
 
 class OuterStep(Protocol):
     """Changes the Meta it was made with, in place, once per iteration."""
 
-    def iterate(self, trial: Trial) -> dict[str, Any]:
-        """Try the Meta (or others) on the trial's tasks, and step; returns metrics.
-
-        ``train/skipped`` among them says that nothing was changed, for want of finite numbers.
-        """
+    def iterate(self, batch: MetaBatch) -> Outcome:
+        """Adapt to the tasks of a meta-batch, from the Meta or others like it, and step."""
         ...
 
     def state_dict(self) -> dict[str, Tensor]:
@@ -42,10 +51,10 @@ class StepOnData(ABC):
 
     meta: Meta
 
-    def iterate(self, trial: Trial) -> dict[str, Any]:
-        """Run the trial with the current Meta and step on what it collected."""
-        *supports, query = trial.run(self.meta)
-        return self.step(supports, query)
+    def iterate(self, batch: MetaBatch) -> Outcome:
+        """Adapt to the tasks from the current Meta, and step on the data collected."""
+        adaptation = batch.adapt(self.meta)
+        return Outcome(self.step(adaptation.supports, adaptation.query), adaptation)
 
     @abstractmethod
     def step(self, supports: Sequence[Any], query: Any) -> dict[str, Any]:

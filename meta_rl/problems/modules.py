@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from itertools import zip_longest
 from typing import Any
@@ -10,6 +11,7 @@ import torch
 from torch import nn
 
 from meta_rl.errors import InputError
+from meta_rl.problem import Problem
 from meta_rl.storage import checkpoint
 from meta_rl.types import Params
 
@@ -86,3 +88,28 @@ def check_made_of(manifest: Mapping[str, Any], ours: list[str]) -> None:
                 "network, policy or loss of your own, pass it: meta_rl.load(run, problem="
                 "Supervised(...)) or Reinforcement(...), and the same to load_adapted."
             )
+
+
+def check_problem(problem: Problem, trained: dict[str, Any]) -> None:
+    """Refuse a checkpoint of another family or other spaces; warn where tasks' ranges changed.
+
+    Args:
+        problem: what is learned here.
+        trained: what the checkpoint's problem said in ``describe()``.
+
+    Raises:
+        InputError: if it was trained on another family or other spaces.
+    """
+    ours = problem.describe()
+    differ = [n for n in ours.keys() | trained.keys() if ours.get(n) != trained.get(n)]
+    if set(differ) - {"parameters"}:
+        raise InputError(
+            f"checkpoint: expected {ours}, got {trained}. "
+            "It was trained on another family or other spaces."
+        )
+    if differ and "parameters" in trained:
+        warnings.warn(
+            f"checkpoint: it was trained on tasks with {trained['parameters']}; those of "
+            f"{ours['family']} have {ours['parameters']} now.",
+            stacklevel=4,
+        )

@@ -1,12 +1,10 @@
-"""Reinforcement learning as a source of tasks: roll out all M tasks in lockstep."""
+"""Reinforcement learning as a problem: episodes of a family's tasks, and policy gradients."""
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import replace
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import gymnasium as gym
 import torch
@@ -18,30 +16,17 @@ from torch.utils._pytree import tree_map
 from meta_rl import seeds
 from meta_rl.animation import Animation
 from meta_rl.config import EpisodesConfig
-from meta_rl.errors import FOREIGN, InputError, NotFiniteError
+from meta_rl.errors import InputError, NotFiniteError
 from meta_rl.inner.adaptable import check_adaptable
-from meta_rl.inner.recording import Recorded
-from meta_rl.plots.film import FRAMES, film
+from meta_rl.problem import Kind, Problem
 from meta_rl.problems import estimators, returns
 from meta_rl.problems.adapted import AdaptedPolicy
 from meta_rl.problems.modules import trainable
+from meta_rl.problems.policy_pictures import PolicyPictures
+from meta_rl.problems.rollouts import Rollout, Sampler, check_parameters
 from meta_rl.storage.checkpoint import describe_space
-from meta_rl.tasks import check_sampled, check_tasks, select
-from meta_rl.threads import one_thread
-from meta_rl.types import (
-    BatchedEnv,
-    Distribution,
-    Episodes,
-    Params,
-    Policy,
-    Task,
-    TaskFamily,
-    Trajectory,
-)
-
-ONE_THREAD = 2**26
-"""Weights times rows, about a millisecond's work, below which a policy acts on one thread beside an
-environment that has the cores."""
+from meta_rl.tasks import check_sampled, check_tasks
+from meta_rl.types import Distribution, Episodes, Params, Policy, Task, TaskFamily
 
 
 class Baseline(Protocol):
@@ -50,16 +35,6 @@ class Baseline(Protocol):
     def fit_predict(self, obs: Tensor, returns: Tensor, mask: Tensor) -> Tensor:
         """Values ``(M, B, T)``."""
         ...
-
-
-class Rollout(NamedTuple):
-    """What stepping gives; leaves ``(M, B, T, ...)``. Padding has mask 0 and reward 0."""
-
-    obs: Tensor
-    action: Tensor
-    reward: Tensor
-    mask: Tensor
-    behaviour: Any
 
 
 class Reinforcement:
@@ -81,9 +56,10 @@ class Reinforcement:
         recorded: whether the policy's operations are recorded once and run from then on.
     """
 
-    maximizes = True
+    kind: Kind = "episodes"
     score_name = "return"
-    evaluated_at_once = None
+    maximizes = True
+    evaluated_at_once: int | None = None
 
     def __init__(
         self,
@@ -97,33 +73,40 @@ class Reinforcement:
         self.family, self.policy, self.baseline, self.config = family, policy, baseline, config
         self.family_of_env = family_of_env
         check_adaptable(policy)
-        parameter = next(policy.parameters())
-        self.device, self.dtype = parameter.device, parameter.dtype
+        self.device = next(policy.parameters()).device
         self.exploration_loss = self._explored if config.exploration else None
-        act = torch.vmap(lambda phi, obs: functional_call(self.policy, phi, (obs,)))
-        self._act = Recorded(act) if recorded else act
-        self._envs: dict[tuple[int, int], BatchedEnv] = {}
-        self._renders = True  # until it has failed
+        self.sampler = Sampler(family, policy, config.workers, recorded)
+        self._pictures = PolicyPictures(family, policy)
+
+    @property
+    def environments(self) -> TaskFamily:
+        """The tasks' family."""
+        return self.family
+
+    @property
+    def held_out_splits(self) -> tuple[str, ...]:
+        """The family's own."""
+        return self.family.held_out_splits
 
     def initial_parameters(self) -> Params:
         """The policy's own parameters, but for frozen ones (``requires_grad=False``)."""
         return trainable(self.policy)
 
-    def sample_tasks(self, n: int, seed: int) -> list[Task]:
-        """Draw n tasks of the family."""
-        return check_sampled(self.family, self.family.sample_tasks(n, seed), n)
+    def sample_tasks(self, n: int, seed: int, split: str | None = None) -> list[Task]:
+        """Draw n tasks of the family, to train on unless a split is given."""
+        chosen = [] if split is None else [split]
+        return check_sampled(self.family, self.family.sample_tasks(n, seed, *chosen), n)
 
     def held_out_tasks(self, n: int, seed: int, final: bool = False) -> list[Task]:
         """Draw n tasks of the split that the family evaluates on."""
-        drawn = self.family.sample_tasks(n, seed, self.family.held_out_split)
-        return check_sampled(self.family, drawn, n)
+        return self.sample_tasks(n, seed, self.family.held_out_split)
 
     def check_tasks(self, tasks: Iterable[Task]) -> list[Task]:
-        """The tasks as the family takes them; see ``Problem``."""
+        """The tasks as the family takes them; see ``TaskSource``."""
         return check_tasks(self.family, tasks)
 
     def made_up_batch(self, params: Params) -> Episodes:
-        """Two episodes of two steps of each of two tasks; see ``Problem``.
+        """Two episodes of two steps of each of two tasks; see ``Losses``.
 
         The policy acts on them as it does in a roll-out.
         """
@@ -141,21 +124,21 @@ class Reinforcement:
         """One task's policy on its episodes' observations."""
         return functional_call(self.policy, params, (episodes.obs,))
 
-    def loss(self, params: Params, episodes: Episodes) -> Tensor:
+    def loss(self, params: Params, batch: Episodes) -> Tensor:
         """The outer loop's loss of one task; see the class.
 
         For another one override :meth:`policy_loss`, which is all that TRPO knows.
         """
-        return self.policy_loss(self.distribution(params, episodes), episodes)
+        return self.policy_loss(self.distribution(params, batch), batch)
 
     def policy_loss(self, policy: Distribution, episodes: Episodes) -> Tensor:
         """The same, of what the task's policy is on the episodes' observations."""
         return _surrogate(estimators.likelihood_ratio, policy, episodes)
 
-    def inner_loss(self, params: Params, episodes: Episodes) -> Tensor:
+    def inner_loss(self, params: Params, batch: Episodes) -> Tensor:
         """What one task adapts on, by the configured estimator."""
         estimator = estimators.ESTIMATORS[self.config.estimator]
-        return _surrogate(estimator, self.distribution(params, episodes), episodes)
+        return _surrogate(estimator, self.distribution(params, batch), batch)
 
     def collect(
         self,
@@ -167,25 +150,25 @@ class Reinforcement:
     ) -> Episodes:
         """B fresh episodes of every task with the adapted policies, with advantages.
 
-        See :class:`meta_rl.types.Problem`. Support and query episodes are sampled alike.
+        See :class:`meta_rl.problem.TaskSource`. Support and query episodes are sampled alike.
 
         Raises:
             NotFiniteError: if adapting gave parameters, or the environment rewards or observations,
                 that are not finite.
         """
         stream, phi = seeds.derive(seed, len(batches)), adapted()
-        _check_parameters(phi, len(batches))
-        return self._valued(self.rollout(tasks, phi, self.config.episodes, stream))
+        check_parameters(phi, len(batches))
+        return self._valued(self.sampler.rollout(tasks, phi, self.config.episodes, stream))
 
     @torch.no_grad()
     def probe(
         self, tasks: Sequence[Task], batches: Sequence[Rollout], candidates: Params, seed: int
     ) -> tuple[Tensor, Rollout, int]:
-        """Mean undiscounted return of B fresh episodes of every candidate; see ``Problem``.
+        """Mean undiscounted return of B fresh episodes of every candidate; see ``TaskSource``.
 
         Candidates are rows like tasks; only an environment object of the user's takes turns.
         """
-        _check_parameters(candidates, len(batches))
+        check_parameters(candidates, len(batches))
         stream = seeds.derive(seed, len(batches))
         count = next(iter(candidates.values())).shape[1]
         size = 1 if self.family.episodes_at_once else count
@@ -195,7 +178,7 @@ class Reinforcement:
             rows = [task for task in tasks for _ in range(size)]
             flat = {name: v.flatten(0, 1) for name, v in phi.items()}
             try:
-                rollout = self.rollout(
+                rollout = self.sampler.rollout(
                     rows, flat, self.config.episodes, seeds.derive(stream, start)
                 )
             except NotFiniteError as error:
@@ -212,15 +195,15 @@ class Reinforcement:
         """Mean undiscounted return of each task's episodes after k inner steps: ``(M,)``."""
         return batches[k].reward.sum(-1).mean(-1)
 
-    def statistics(self, episodes: Episodes) -> dict[str, Tensor | float]:
+    def statistics(self, batch: Episodes) -> dict[str, Tensor | float]:
         """Episode length, policy entropy (nats) and how well the baseline explains the returns."""
-        mask, real = episodes.mask, episodes.mask.sum()
-        target = returns.discounted_returns(episodes.reward, mask, self.config.gamma)
-        error = (target - self.baseline.fit_predict(episodes.obs, target, mask)) * mask
+        mask, real = batch.mask, batch.mask.sum()
+        target = returns.discounted_returns(batch.reward, mask, self.config.gamma)
+        error = (target - self.baseline.fit_predict(batch.obs, target, mask)) * mask
         centred = (target - (target * mask).sum() / real) * mask
         return {
             "rollout/ep_len_mean": mask.sum(-1).mean(),
-            "train/entropy": (episodes.behaviour.entropy() * mask).sum() / real,
+            "train/entropy": (batch.behaviour.entropy() * mask).sum() / real,
             "train/explained_variance": 1 - (error**2).sum() / (centred**2).sum().clamp(min=1e-8),
         }
 
@@ -228,31 +211,21 @@ class Reinforcement:
         """Environment steps taken for these batches."""
         return int(sum(batch.mask.sum() for batch in batches))
 
-    def rollout(self, tasks: Sequence[Task], phi: Params, episodes: int, seed: int) -> Rollout:
-        """``episodes`` whole episodes of every task, as many in lockstep as the family can have.
-
-        Raises:
-            NotFiniteError: when the environment returns a reward or observation that is not finite.
-        """
-        size = self.family.episodes_at_once or episodes
-        return _join(
-            [
-                self._lockstep(tasks, phi, min(size, episodes - start), seeds.derive(seed, start))
-                for start in range(0, episodes, size)
-            ]
-        )
-
-    def variant(self, variant: Any, episodes: int | None) -> tuple[Reinforcement, Task]:
-        """This problem for a task of the family or a ``gymnasium.Env``; see ``Problem``."""
+    def resized(self, episodes: int | None) -> Reinforcement:
+        """Return the same problem with so many episodes per inner step; see ``TaskSource``."""
         config = self.config if episodes is None else replace(self.config, episodes=episodes)
+        return self._of(self.family, config)
+
+    def variant(self, variant: Any) -> tuple[Reinforcement, Task]:
+        """This problem for a task of the family or a ``gymnasium.Env``; see ``Deployment``."""
         if isinstance(variant, Mapping):
-            family, (task,) = self.family, self.check_tasks([variant])
-        else:
-            own = hasattr(variant, "make_vec")
-            family = variant if own else self.family_of_env(variant)
-            task = family.check_task({})
-            self._check_spaces(family)
-        return Reinforcement(family, self.policy, self.baseline, config, self.family_of_env), task
+            (task,) = self.check_tasks([variant])
+            return self._of(self.family, self.config), task
+        own = hasattr(variant, "make_vec")
+        family = variant if own else self.family_of_env(variant)
+        task = family.check_task({})
+        self._check_spaces(family)
+        return self._of(family, self.config), task
 
     def deploy(
         self, params: Params, scores: tuple[float, ...], manifest: dict[str, Any]
@@ -264,19 +237,8 @@ class Reinforcement:
     def pictures(
         self, task: Task, batches: Sequence[Episodes], path: Sequence[Params]
     ) -> dict[str, Figure | Animation]:
-        """``trajectories``, where the family draws them, and ``rollout``, where it can be rendered.
-
-        The trajectories are those that were adapted on, and the query's; the roll-out is one
-        further episode of each policy. A machine that cannot render is told once, in a warning.
-        """
-        found: dict[str, Figure | Animation] = {}
-        episodes = [self._trajectories(batch) for batch in (batches[0], batches[-1])]
-        if (figure := self.family.picture(task, *episodes)) is not None:
-            found["trajectories"] = figure
-        longest = max(len(episode.obs) for group in episodes for episode in group)
-        if (animation := self._film(task, path, max(1, -(-longest // FRAMES)))) is not None:
-            found["rollout"] = animation
-        return found
+        """``trajectories`` and ``rollout``; see :class:`PolicyPictures`."""
+        return self._pictures.draw(task, batches, path)
 
     def describe(self) -> dict[str, Any]:
         """Family, what its tasks differ in, and spaces."""
@@ -289,32 +251,10 @@ class Reinforcement:
 
     def close(self) -> None:
         """Close the environments that were made."""
-        for env in self._envs.values():
-            env.close()
-        self._envs.clear()
+        self.sampler.close()
 
-    def _trajectories(self, episodes: Episodes) -> list[Trajectory]:
-        """The first task's episodes, without padding."""
-        actions = self.policy.env_action(episodes.action[0])
-        return [
-            Trajectory(obs[mask > 0].cpu().numpy(), action[mask > 0].cpu().numpy())
-            for obs, action, mask in zip(episodes.obs[0], actions, episodes.mask[0], strict=True)
-        ]
-
-    def _film(self, task: Task, path: Sequence[Params], every: int) -> Animation | None:
-        if not self._renders:
-            return None
-        policies = [self.deploy(select(phi, 0), (), {}) for phi in (path[0], path[-1])]
-        try:
-            return film(self.family, task, *policies, seed=0, every=every)
-        except FOREIGN as error:  # whatever a graphics library raises: a run is not to end of it
-            self._renders = False
-            warnings.warn(
-                f"pictures: no roll-outs of {self.family.id}, it cannot be rendered here: "
-                f"{type(error).__name__}: {error}",
-                stacklevel=2,
-            )
-            return None
+    def _of(self, family: TaskFamily, config: EpisodesConfig) -> Reinforcement:
+        return Reinforcement(family, self.policy, self.baseline, config, self.family_of_env)
 
     def _explored(self, params: Params, support: Episodes, query: Episodes) -> Tensor:
         """E-MAML's term of one inner step; ``params`` sampled the support data."""
@@ -334,41 +274,6 @@ class Reinforcement:
                     f"{what}: the policy was trained with {ours}, {family.id} has {theirs}. "
                     "Adapt to an environment with the same spaces, or wrap it to have them."
                 )
-
-    def _env(self, num_tasks: int, episodes: int) -> BatchedEnv:
-        key = (num_tasks, episodes)
-        if key not in self._envs:
-            self._envs[key] = self.family.make_vec(
-                *key, device=self.device, dtype=self.dtype, workers=self.config.workers
-            )
-        return self._envs[key]
-
-    @torch.no_grad()
-    def _lockstep(self, tasks: Sequence[Task], phi: Params, episodes: int, seed: int) -> Rollout:
-        """Run one episode in each of M x ``episodes`` rows, until all ended."""
-        env = self._env(len(tasks), episodes)
-        noise = seeds.generator(seeds.derive(seed, seeds.ADAPTATION), self.device)
-        obs = env.reset(tasks, seeds.derive(seed, seeds.DATA))
-        running = torch.ones(obs.shape[:2], dtype=torch.bool, device=self.device)
-        steps: list[Rollout] = []
-        weights = sum(value[0].numel() for value in phi.values())
-        small = weights * running.numel() < ONE_THREAD
-        with one_thread() if env.occupies_cores and small else nullcontext():
-            for t in range(self.family.horizon):
-                policy = self._act(phi, obs)
-                action = policy.sample(noise)
-                result = env.step(self.policy.env_action(action))
-                steps.append(Rollout(obs, action, result.reward, running, policy))
-                running = running & ~(result.terminated | result.truncated)
-                # What a finished row shows next is padding: it must stay finite.
-                obs = torch.where(running.unsqueeze(-1), result.obs, obs)
-                # Asking for the answer costs a GPU a synchronization, hence not at every step.
-                if t % 8 == 7 and not running.any():
-                    break
-        stacked = tree_map(lambda *each: torch.stack(each, 2), *steps)
-        rollout = stacked._replace(mask=stacked.mask.to(self.dtype))
-        _check_finite(tasks, rollout)
-        return rollout._replace(reward=rollout.reward * rollout.mask)
 
     def _valued(self, rollout: Rollout) -> Episodes:
         config, mask = self.config, rollout.mask
@@ -392,42 +297,17 @@ def _surrogate(estimator: Callable, policy: Distribution, episodes: Episodes) ->
     return estimator(log_prob, episodes.log_prob, episodes.advantage, episodes.mask)
 
 
-def _join(parts: Sequence[Rollout]) -> Rollout:
-    """Rollouts of the same tasks, side by side along B, padded to the longest."""
-    longest = max(part.mask.shape[2] for part in parts)
+def require_reinforcement(problem: Problem, what: str, why: str) -> Reinforcement:
+    """Return the problem as reinforcement learning.
 
-    def pad(part: Rollout) -> Rollout:
-        missing = longest - part.mask.shape[2]
-        # Repeating the last entry keeps the padding of the behaviour a valid distribution.
-        last = tree_map(lambda v: v[:, :, -1:].expand(-1, -1, missing, *v.shape[3:]), part)
-        last = last._replace(mask=torch.zeros_like(last.mask), reward=torch.zeros_like(last.reward))
-        return tree_map(lambda *both: torch.cat(both, 2), part, last)
+    Args:
+        problem: any.
+        what: the option or argument that needs it.
+        why: what it needs it for.
 
-    return tree_map(lambda *each: torch.cat(each, 1), *map(pad, parts))
-
-
-def _check_parameters(params: Params, steps: int) -> None:
-    finite = [torch.isfinite(v).reshape(len(v), -1).all(1) for v in params.values()]
-    bad = ~torch.stack(finite).all(0)
-    if bad.any():
-        raise NotFiniteError(
-            f"policy: the parameters after {steps} inner steps are not finite. Take "
-            "fewer inner steps, a smaller step size or more episodes.",
-            bad.nonzero()[:, 0].tolist(),
-        )
-
-
-def _check_finite(tasks: Sequence[Task], rollout: Rollout) -> None:
-    """Refuse rewards and observations that are not finite on steps that count."""
-    real = rollout.mask > 0
-    for what, bad in (
-        ("reward", ~torch.isfinite(rollout.reward) & real),
-        ("observation", ~torch.isfinite(rollout.obs).all(-1) & real),
-    ):
-        if bad.any():
-            m, _, t = (int(i) for i in bad.nonzero()[0])
-            raise NotFiniteError(
-                f"environment: expected a finite {what}, got NaN or infinity at step {t} of task "
-                f"{dict(tasks[m])}. Mend the environment or narrow its parameter ranges.",
-                bad.flatten(1).any(1).nonzero()[:, 0].tolist(),
-            )
+    Raises:
+        InputError: if the problem is another.
+    """
+    if isinstance(problem, Reinforcement):
+        return problem
+    raise InputError(f"{what}: {problem.describe()['family']} is supervised; {why}.")

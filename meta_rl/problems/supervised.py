@@ -1,10 +1,10 @@
-"""Supervised few-shot learning as a source of tasks: a support and a query set for each."""
+"""Supervised few-shot learning as a problem: a support and a query set for each task."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any
 
 import torch
 from matplotlib.figure import Figure
@@ -18,70 +18,12 @@ from meta_rl.config import ShotsConfig
 from meta_rl.errors import InputError
 from meta_rl.inner.adaptable import check_adaptable
 from meta_rl.plots.pictures import episode_figure, regression_figure
+from meta_rl.problem import Kind
 from meta_rl.problems.adapted import AdaptedNetwork
+from meta_rl.problems.examples import ExampleFamily, Examples, OwnExamples
 from meta_rl.problems.modules import trainable
 from meta_rl.tasks import check_sampled, check_tasks, over_tasks, select
 from meta_rl.types import Params, Task
-
-
-class Examples(NamedTuple):
-    """Labelled examples of each of M tasks; without the leading M, of one task."""
-
-    x: Tensor  # (M, S, *input_shape)
-    y: Tensor  # (M, S, outputs), or int64 classes (M, S)
-
-
-class ExampleFamily(Protocol):
-    """A distribution over supervised tasks."""
-
-    @property
-    def id(self) -> str:
-        """Its name."""
-        ...
-
-    @property
-    def output_size(self) -> int:
-        """Numbers to predict, or N classes of a task."""
-        ...
-
-    @property
-    def kind(self) -> Literal["regression", "classification"]:
-        """What a label is: numbers, or a class."""
-        ...
-
-    @property
-    def input_shape(self) -> tuple[int, ...]:
-        """Of one example."""
-        ...
-
-    @property
-    def splits(self) -> tuple[str, ...]:
-        """What is trained on, evaluated on while training, and tested on at the end."""
-        ...
-
-    @property
-    def fewest(self) -> int | None:
-        """Examples that every task (or class) has at least; None where they never end."""
-        ...
-
-    def sample_tasks(self, n: int, seed: int, split: str) -> list[Task]:
-        """Draw n tasks; the same seed gives the same tasks on every machine."""
-        ...
-
-    def check_task(self, task: Task) -> Task:
-        """The task with its numbers normalized; InputError on an unknown or out-of-range one."""
-        ...
-
-    def draw(
-        self, tasks: Sequence[Task], first: int, count: int, seed: int, device: torch.device
-    ) -> tuple[Tensor, Tensor]:
-        """Examples number first .. first + count of every task, in the order that seed gives.
-
-        Returns:
-            Regression: ``(M, count, *input_shape)`` and ``(M, count, outputs)``. Classification:
-            so many of every class, ``(M, N * count, *input_shape)`` and int64 ``(M, N * count)``.
-        """
-        ...
 
 
 class Supervised:
@@ -100,6 +42,7 @@ class Supervised:
     """
 
     exploration_loss: Callable[..., Tensor] | None = None  # examples depend on no parameters
+    environments = None
     evaluated_at_once: int | None = 25  # whatever the size of a meta-batch
 
     def __init__(
@@ -130,39 +73,44 @@ class Supervised:
                 f"network: expected outputs {wanted} for two examples of {family.id}, got {shape}. "
                 f"Give its last layer {family.output_size} outputs."
             )
-        self.maximizes = family.kind == "classification"
-        self.score_name = "accuracy" if self.maximizes else "loss"
+        self.kind: Kind = family.kind
+        self.maximizes = self._classifies = family.kind == "classification"
+        self.score_name = "accuracy" if self._classifies else "loss"
+
+    @property
+    def held_out_splits(self) -> tuple[str, ...]:
+        """The last of the family's splits."""
+        return self.family.splits[2:]
 
     def initial_parameters(self) -> Params:
         """The network's own parameters, but for frozen ones (``requires_grad=False``)."""
         return trainable(self.network)
 
-    def sample_tasks(self, n: int, seed: int) -> list[Task]:
-        """Draw n tasks of the family's first split."""
-        drawn = self.family.sample_tasks(n, seed, self.family.splits[0])
+    def sample_tasks(self, n: int, seed: int, split: str | None = None) -> list[Task]:
+        """Draw n tasks of the family's first split, or of another."""
+        drawn = self.family.sample_tasks(n, seed, split or self.family.splits[0])
         return check_sampled(self.family, drawn, n)
 
     def held_out_tasks(self, n: int, seed: int, final: bool = False) -> list[Task]:
         """Draw n tasks of the split for evaluation while training, or for the test at its end."""
-        drawn = self.family.sample_tasks(n, seed, self.family.splits[2 if final else 1])
-        return check_sampled(self.family, drawn, n)
+        return self.sample_tasks(n, seed, self.family.splits[2 if final else 1])
 
     def check_tasks(self, tasks: Iterable[Task]) -> list[Task]:
-        """The tasks as the family takes them; see ``Problem``."""
+        """The tasks as the family takes them; see ``TaskSource``."""
         return check_tasks(self.family, tasks)
 
     def made_up_batch(self, params: Params) -> Examples:
-        """Two examples of each of two tasks; see ``Problem``."""
+        """Two examples of each of two tasks; see ``Losses``."""
         parameter = next(iter(params.values()))
         x = parameter.new_zeros(2, 2, *self.family.input_shape)
-        kind = torch.int64 if self.maximizes else parameter.dtype
-        shape = (2, 2) if self.maximizes else (2, 2, self.family.output_size)
+        kind = torch.int64 if self._classifies else parameter.dtype
+        shape = (2, 2) if self._classifies else (2, 2, self.family.output_size)
         return Examples(x, torch.zeros(shape, dtype=kind, device=x.device))
 
     def loss(self, params: Params, batch: Examples) -> Tensor:
         """Mean squared error, or cross-entropy in nats, of one task."""
         output = functional_call(self.network, params, (batch.x,))
-        if self.maximizes:
+        if self._classifies:
             return F.cross_entropy(output, batch.y)
         return F.mse_loss(output, batch.y)
 
@@ -178,7 +126,7 @@ class Supervised:
     ) -> Examples:
         """The tasks' support set, the same at every inner step, or their query set.
 
-        See :class:`meta_rl.types.Problem`.
+        See :class:`meta_rl.problem.TaskSource`.
         """
         if batches and not query:
             return batches[0]
@@ -193,7 +141,7 @@ class Supervised:
     def probe(
         self, tasks: Sequence[Task], batches: Sequence[Examples], candidates: Params, seed: int
     ) -> tuple[Tensor, Examples, int]:
-        """Minus the loss of every candidate on its task's one support set; see ``Problem``."""
+        """Minus the loss of every candidate on its task's one support set; see ``TaskSource``."""
         support = self.collect(tasks, batches, lambda: candidates, seed, False)
         count = next(iter(candidates.values())).shape[1]
         rows = {name: value.flatten(0, 1) for name, value in candidates.items()}
@@ -207,7 +155,7 @@ class Supervised:
         return over_tasks(self._score, (0, 0), self.tasks_at_once)(adapted(), batches[-1])
 
     def _score(self, params: Params, examples: Examples) -> Tensor:
-        if not self.maximizes:
+        if not self._classifies:
             return self.loss(params, examples)
         output = functional_call(self.network, params, (examples.x,))
         return (output.argmax(-1) == examples.y).float().mean()
@@ -230,7 +178,7 @@ class Supervised:
         Of classes of images, and of regression from one number to one; see ``Problem``.
         """
         support, query = (select(batch, 0) for batch in (batches[0], batches[-1]))
-        if not self.maximizes:
+        if not self._classifies:
             if self.family.input_shape != (1,) or self.family.output_size != 1:
                 return {}
             return {"task": self._regression(support, query, path)}
@@ -250,35 +198,37 @@ class Supervised:
         ]
         return regression_figure(support, query, x, *curves)
 
-    def variant(self, variant: Any, episodes: int | None) -> tuple[Supervised, Task]:
-        """This problem for a task of the family, or for labelled examples of a person's own.
+    def resized(self, episodes: int | None) -> Supervised:
+        """Return the same problem with so many shots; see ``TaskSource``."""
+        config = self.config if episodes is None else replace(self.config, shots=episodes)
+        return Supervised(self.family, self.network, config, self.tasks_at_once)
+
+    def variant(self, variant: Any) -> tuple[Supervised, Task]:
+        """Return this problem for a task of the family, or for labelled examples of a user's own.
 
         Args:
             variant: a task, or :class:`Examples` of one task, without a leading M: all of them are
                 the support set, and scores are taken on them too.
-            episodes: shots; as in meta-training when None.
 
         Raises:
             InputError: if it is neither, or the examples' shapes or classes do not fit.
         """
-        config = self.config if episodes is None else replace(self.config, shots=episodes)
         if isinstance(variant, Examples):
-            family = Labelled(self.family, variant)
-            return Supervised(family, self.network, config, self.tasks_at_once), {}
+            family = OwnExamples(self.family, variant)
+            return Supervised(family, self.network, self.config, self.tasks_at_once), {}
         if not isinstance(variant, Mapping):
             raise InputError(
                 f"variant: {self.family.id} is a supervised family: expected one of its tasks, as "
                 f"{dict(self.held_out_tasks(1, 0)[0])}, or Examples, got {type(variant).__name__}."
             )
-        problem = Supervised(self.family, self.network, config, self.tasks_at_once)
-        return problem, self.check_tasks([variant])[0]
+        return self, self.check_tasks([variant])[0]
 
     def deploy(
         self, params: Params, scores: tuple[float, ...], manifest: dict[str, Any]
     ) -> AdaptedNetwork:
         """A network with ``predict``."""
         shape = self.family.input_shape
-        return AdaptedNetwork(self.network, params, scores, manifest, shape, self.maximizes)
+        return AdaptedNetwork(self.network, params, scores, manifest, shape, self._classifies)
 
     def describe(self) -> dict[str, Any]:
         """Family and shapes."""
@@ -292,55 +242,3 @@ class Supervised:
 
     def close(self) -> None:
         """Nothing is held."""
-
-
-class Labelled:
-    """A person's own labelled examples as a family of one task, ``{}``.
-
-    Args:
-        family: whose shapes and classes they must have; they may be of fewer classes.
-        examples: of one task, without a leading M.
-
-    Raises:
-        InputError: if they do not fit.
-    """
-
-    def __init__(self, family: ExampleFamily, examples: Examples):
-        self.id = family.id
-        self.kind: Literal["regression", "classification"] = family.kind
-        self.input_shape, self.output_size = family.input_shape, family.output_size
-        self.splits, self.fewest = family.splits, None
-        x, y = examples
-        if tuple(x.shape[1:]) != self.input_shape or len(x) != len(y) or not len(x):
-            raise InputError(
-                f"examples: expected x (n, {', '.join(map(str, self.input_shape))}) and n labels, "
-                f"got {tuple(x.shape)} and {tuple(y.shape)}."
-            )
-        if self.kind == "regression":
-            expected, fits = f"({len(x)}, {self.output_size})", y.shape[1:] == (self.output_size,)
-        else:
-            expected = f"classes from 0 to {self.output_size - 1}, as int64"
-            fits = y.dtype == torch.int64 and y.ndim == 1 and 0 <= int(y.min()) <= int(y.max())
-            fits = fits and int(y.max()) < self.output_size
-        if not fits:
-            raise InputError(
-                f"examples: expected labels {expected}, got {y.dtype} {tuple(y.shape)} from "
-                f"{y.min().item():g} to {y.max().item():g}. For more classes, meta-train with "
-                "more --data.ways."
-            )
-        self.examples = examples
-
-    def sample_tasks(self, n: int, seed: int, split: str) -> list[Task]:
-        """The one task, n times."""
-        return [{} for _ in range(n)]
-
-    def check_task(self, task: Task) -> Task:
-        """The one task."""
-        return task
-
-    def draw(
-        self, tasks: Sequence[Task], first: int, count: int, seed: int, device: torch.device
-    ) -> tuple[Tensor, Tensor]:
-        """All examples, for each task."""
-        x, y = (value.to(device).expand(len(tasks), *value.shape) for value in self.examples)
-        return x, y

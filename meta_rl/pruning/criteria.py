@@ -16,8 +16,8 @@ from torch import Tensor
 
 from meta_rl import seeds
 from meta_rl.errors import InputError, require, unknown
+from meta_rl.inner.adaptation import adapt_to_tasks
 from meta_rl.inner.core import InnerLoop
-from meta_rl.inner.trial import collect
 from meta_rl.tasks import num_tasks, select
 from meta_rl.types import Params
 
@@ -74,7 +74,9 @@ def saliencies(learner: Any, layers: Sequence[Layer]) -> list[Tensor]:
     for number in range(BATCHES):
         seed = seeds.derive(config.seed, seeds.PRUNING, number)
         tasks = problem.sample_tasks(config.data.tasks, seed)
-        *supports, query = collect(problem, inner, learner.meta, tasks, config.inner.steps, seed)
+        given = problem, inner, learner.meta, tasks, config.inner.steps, seed
+        adaptation = adapt_to_tasks(*given)
+        supports, query = adaptation.supports, adaptation.query
         for m in range(num_tasks(query)):
             one = slice(m, m + 1)
             _, gradient = inner.meta_gradient(

@@ -14,8 +14,9 @@ import torch
 from matplotlib.figure import Figure
 
 from meta_rl import seeds
-from meta_rl.inner.trial import collect
+from meta_rl.inner.adaptation import adapt_to_tasks
 from meta_rl.plots.pictures import encoded
+from meta_rl.problems.adapted import AdaptedPolicy
 from meta_rl.pruning import criteria as pruning
 from meta_rl.pruning.smaller import hidden_layers
 from meta_rl.runs.learner import MetaLearner
@@ -79,22 +80,21 @@ def time_in_turns(learners: Sequence[MetaLearner], measured: Sequence[Measured])
 
 
 def _predict(learner: MetaLearner) -> Callable[[], Any]:
-    problem: Any = learner.problem
-    model = problem.deploy(learner.meta.theta, (), {})
-    if learner.problem.score_name == "return":
-        obs = np.zeros(problem.family.observation_space.shape, np.float32)
+    model = learner.problem.deploy(learner.meta.theta, (), {})
+    if isinstance(model, AdaptedPolicy):
+        obs = np.zeros(model.obs_shape, np.float32)
         return lambda: model.predict(obs, deterministic=True)
-    inputs = np.zeros((1, *problem.family.input_shape), np.float32)
+    inputs = np.zeros((1, *model.input_shape), np.float32)
     return lambda: model.predict(inputs)
 
 
 def _inner_step(learner: MetaLearner) -> Callable[[], Any]:
     given = (learner.problem, learner.inner, learner.deployed, learner.held_out_tasks(1))
-    support, _ = collect(*given, 1, seed=0)
+    supports = adapt_to_tasks(*given, 1, seed=0).supports
 
     @torch.no_grad()
     def step() -> Any:
-        return learner.inner.adapt(learner.deployed, [support], 1)
+        return learner.inner.adapt(learner.deployed, supports, 1)
 
     return step
 

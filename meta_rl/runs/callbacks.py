@@ -87,7 +87,7 @@ class EvalCallback:
             children = [self._on_new_best, self._after_eval]
             if self._path:
                 _replace(self._path / "best_model", learner)
-        name = "reward" if learner.problem.maximizes else "loss"
+        name = "reward" if learner.problem.maximizes else "loss"  # as stable-baselines3 names it
         found = {f"eval/mean_{name}": last, f"eval/best_mean_{name}": self.best_mean_reward}
         answers = [child(learner, {**metrics, **found}) for child in children if child]
         return not any(answer is False for answer in answers)

@@ -91,15 +91,15 @@ def curve(
     Returns:
         Scores ``(K + 1, S, m)``, infinitely bad where adapting came to no finite end.
     """
-    owns = [learner.problem for learner in learners]
-    runs = tuple(Run(Path(f"seed-{learner.config.seed}"), learner, {}) for learner in learners)
-    seed = seeds.derive(conditions.config.seed, seeds.EVALUATION, 3)
-    try:
-        for learner in learners:
-            learner.problem = learner.problem.variant(tasks[0], conditions.episodes)[0]
-        return adapted(
-            Algorithm(name, runs), tasks, "held-out", conditions.steps, seed, lambda _: None
+    runs = tuple(
+        Run(
+            path=Path(f"seed-{learner.config.seed}"),
+            learner=learner,
+            problem=learner.problem.resized(conditions.episodes),
+            settings={},
         )
-    finally:
-        for learner, own in zip(learners, owns, strict=True):
-            learner.problem = own
+        for learner in learners
+    )
+    seed = seeds.derive(conditions.config.seed, seeds.EVALUATION, 3)
+    algorithm = Algorithm(name, runs)
+    return adapted(algorithm, tasks, "held-out", conditions.steps, seed, lambda _: None)

@@ -21,7 +21,7 @@ from meta_rl.cli import train
 from meta_rl.config import InnerConfig
 from meta_rl.errors import InputError, NotFiniteError
 from meta_rl.families import parse_task
-from meta_rl.inner.trial import collect
+from meta_rl.inner.adaptation import adapt_to_tasks
 from meta_rl.outer.adam import Adam
 from tests.test_resume import tiny
 
@@ -133,7 +133,9 @@ def test_a_learned_step_size_starts_where_adapting_the_distilled_policy_ends_bes
         other = meta_rl.build(inner(config, step_size=step_size))
         meta = other.meta._replace(theta=learner.meta.theta)
         tasks = other.problem.sample_tasks(config.data.tasks, seed)
-        batches = collect(other.problem, other.inner, meta, tasks, config.inner.steps, seed)
+        batches = adapt_to_tasks(
+            other.problem, other.inner, meta, tasks, config.inner.steps, seed
+        ).batches
         ends[step_size] = batches[-1].reward.sum(-1).mean().item()
     best = max(ends, key=ends.get)
     assert start.step_size == best < 20
@@ -173,7 +175,7 @@ def test_step_sizes_that_lead_to_nothing_finite_are_not_taken(zipped, monkeypatc
     def broken(problem, loop, meta, *rest):
         if loop.rule.config.step_size > 1:
             raise NotFiniteError("not finite", [0])
-        return collect(problem, loop, meta, *rest)
+        return adapt_to_tasks(problem, loop, meta, *rest).batches
 
     monkeypatch.setattr(distillation, "collect", broken)
     start = FromExperts([(GOAL, zipped)])

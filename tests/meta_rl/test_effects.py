@@ -310,7 +310,7 @@ def test_checkpoints_and_evaluations_come_as_often_as_they_say(tmp_path, monkeyp
     [
         ("maml", "inner.tasks_at_once", 1, "meta_rl.inner.core.InnerLoop.share"),
         ("maml", "inner.recorded", True, "meta_rl.inner.recording.Recorded.__call__"),
-        ("es-maml", "outer.members_at_once", 2, "meta_rl.inner.trial.Trial.fitness"),
+        ("es-maml", "outer.members_at_once", 2, "meta_rl.inner.meta_batch.MetaBatch.fitness"),
     ],
 )
 def test_settings_of_speed_change_how_it_is_computed(algorithm, name, value, watched, monkeypatch):

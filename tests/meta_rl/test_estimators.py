@@ -464,7 +464,7 @@ def standard_errors(samples, expected):
 @pytest.mark.parametrize("name", NAMES)
 def test_sampled_hessians_have_the_expected_mean(name):
     theta = {key: value.expand(GROUPS, *value.shape) for key, value in named(THETA).items()}
-    episodes = sampled(PROBLEM.rollout(tasks(GROUPS), theta, 400, seed=1))
+    episodes = sampled(PROBLEM.sampler.rollout(tasks(GROUPS), theta, 400, seed=1))
     loss = problem_with(name).inner_loss
     samples = vmap(lambda e: -hessian(lambda v: loss(named(v), e))(THETA))(episodes)
     away = standard_errors(samples, expected_hessian(name, THETA, REWARDS[0]))
@@ -479,11 +479,11 @@ def test_sampled_meta_gradients_with_exploration_have_the_expected_mean():
     inner = inner_loop("log-likelihood", 1.0, steps=1, positive="none")
     meta = Meta(named(THETA), inner.rule.init(named(THETA)))
     phi = inner.adapt(meta, [], count)
-    support = sampled(PROBLEM.rollout(tasks(count), phi, 1, seed=100))
+    support = sampled(PROBLEM.sampler.rollout(tasks(count), phi, 1, seed=100))
     plain = returns.discounted_returns(support.reward, support.mask, 1.0)
     support = support._replace(advantage=plain)
     phi = inner.adapt(meta, [support], count)
-    query = sampled(PROBLEM.rollout(tasks(count), phi, 2, seed=101))
+    query = sampled(PROBLEM.sampler.rollout(tasks(count), phi, 2, seed=101))
     stored = over_tasks(PROBLEM.distribution, (0, 0), None)(phi, query).log_prob(query.action)
     close(stored, query.log_prob)
 

@@ -12,9 +12,10 @@ import meta_rl
 from meta_rl import seeds
 from meta_rl.config import AdamConfig, EvolutionConfig, GeneticConfig, InnerConfig
 from meta_rl.errors import InputError
-from meta_rl.inner import trial
-from meta_rl.outer import evolution
-from meta_rl.outer.evolution import EvolutionStrategy, GeneticAlgorithm
+from meta_rl.inner.meta_batch import MetaBatch
+from meta_rl.outer import evolution, genetic, population
+from meta_rl.outer.evolution import EvolutionStrategy
+from meta_rl.outer.genetic import GeneticAlgorithm
 from meta_rl.types import Meta
 
 D, TASKS = 4, 3
@@ -25,14 +26,13 @@ def start():
     return Meta(theta, {"step_size": torch.tensor(0.5, dtype=torch.float64)})
 
 
-class Trial:
-    """Stands in for a trial: a fitness of (x, step_size) in closed form, on TASKS tasks."""
+class Batch:
+    """Stands in for a meta-batch: a fitness of (x, step_size) in closed form, on TASKS tasks."""
 
     def __init__(self, fitness, seed=0):
         self.of, self.seed, self.calls = fitness, seed, []
 
-    def watch(self, meta):
-        """Nothing is logged."""
+    scored = False
 
     def fitness(self, population, members):
         self.calls.append(members)
@@ -52,7 +52,7 @@ def estimates(fitness, repeats, **options):
     for seed in range(repeats):
         meta = start()
         config = EvolutionConfig(optimizer="sgd", learning_rate=1.0, shaping="none", **options)
-        EvolutionStrategy(config, meta).iterate(Trial(fitness, seed))
+        EvolutionStrategy(config, meta).iterate(Batch(fitness, seed))
         moved = [a - b for a, b in zip(tree_leaves(meta), tree_leaves(start()), strict=True)]
         rows.append(torch.cat([leaf.flatten() for leaf in moved]))
     return torch.stack(rows)
@@ -90,7 +90,7 @@ def test_orthogonal_noise_gives_the_exact_gradient_of_a_linear_fitness():
 def test_pairs_cancel_a_constant_fitness_exactly(shaping):
     meta = start()
     config = EvolutionConfig(shaping=shaping, optimizer="sgd", population=3)
-    EvolutionStrategy(config, meta).iterate(Trial(lambda x, alpha: torch.full_like(alpha, 0.1)))
+    EvolutionStrategy(config, meta).iterate(Batch(lambda x, alpha: torch.full_like(alpha, 0.1)))
     assert unchanged(meta)
 
 
@@ -120,15 +120,15 @@ def test_standardized_fitness_has_mean_zero_and_unit_deviation():
 def test_members_in_chunks_equal_all_at_once(outer):
     results = []
     for size, calls in ((None, {7}), (3, {3, 1})):
-        meta, trial = start(), Trial(quadratic)
+        meta, batch = start(), Batch(quadratic)
         chunked = dataclasses.replace(outer, members_at_once=size)
         make = (
             EvolutionStrategy(chunked, meta)
             if isinstance(chunked, EvolutionConfig)
             else GeneticAlgorithm(chunked, meta, 0)
         )
-        make.iterate(trial)
-        assert set(trial.calls) == calls
+        make.iterate(batch)
+        assert set(batch.calls) == calls
         results.append(meta)
     assert all(torch.equal(a, b) for a, b in zip(*map(tree_leaves, results), strict=True))
 
@@ -140,7 +140,7 @@ def test_the_strategy_climbs_a_quadratic_step_size_included(optimizer):
     config = EvolutionConfig(optimizer=optimizer, learning_rate=rate, population=20, shaping="none")
     strategy = EvolutionStrategy(config, meta)
     for seed in range(100):
-        strategy.iterate(Trial(quadratic, seed))
+        strategy.iterate(Batch(quadratic, seed))
     torch.testing.assert_close(meta.theta["x"], meta.theta["x"] * 0 + 2, atol=0.1, rtol=0)
     torch.testing.assert_close(
         meta.rule["step_size"], meta.rule["step_size"] * 0 - 1, atol=0.1, rtol=0
@@ -161,7 +161,7 @@ def test_a_member_whose_fitness_is_not_finite_counts_as_the_worst_and_is_counted
 
     meta = start()
     config = EvolutionConfig(shaping=shaping, optimizer="sgd", population=30)
-    metrics = EvolutionStrategy(config, meta).iterate(Trial(broken))
+    metrics = EvolutionStrategy(config, meta).iterate(Batch(broken))
     assert "train/skipped" not in metrics
     assert 0 < metrics["train/members_not_finite"] < 60
     assert metrics["train/fitness_best"] < 0
@@ -188,7 +188,7 @@ def test_a_generation_without_a_finite_fitness_is_skipped_and_said(name):
     }
     outer = make[name]()
     before = {key: value.clone() for key, value in outer.state_dict().items()}
-    metrics = outer.iterate(Trial(lambda x, alpha: torch.full_like(alpha, torch.nan)))
+    metrics = outer.iterate(Batch(lambda x, alpha: torch.full_like(alpha, torch.nan))).metrics
     assert metrics["train/skipped"] == 1
     assert metrics["train/members_not_finite"] == 6
     assert unchanged(meta)
@@ -201,37 +201,37 @@ def literal(*values):
 
 def test_truncation_draws_from_the_best_alone_and_from_all_of_them():
     fitness = torch.tensor([0.0, 5.0, -1.0, 3.0, 4.0])
-    drawn = evolution.truncation(fitness, 3, 200, seeds.generator(0))
+    drawn = genetic.truncation(fitness, 3, 200, seeds.generator(0))
     assert set(drawn.tolist()) == {1, 3, 4}
 
 
 def test_a_tournament_of_two_picks_the_best_member_with_its_known_probability():
     """Of P members the best wins unless neither entrant is it: 1 - ((P - 1) / P)^2."""
     fitness = torch.tensor([0.0, 5.0, -1.0, 3.0])
-    drawn = evolution.tournament(fitness, 2, 20_000, seeds.generator(0))
+    drawn = genetic.tournament(fitness, 2, 20_000, seeds.generator(0))
     share = torch.bincount(drawn, minlength=4) / 20_000
     expected = torch.tensor([3.0, 7.0, 1.0, 5.0]) / 16
     torch.testing.assert_close(share, expected, atol=4 * (0.25 / 20_000) ** 0.5, rtol=0)
 
 
 def test_a_tournament_of_one_takes_anybody():
-    drawn = evolution.tournament(torch.tensor([0.0, 5.0]), 1, 50, seeds.generator(0))
+    drawn = genetic.tournament(torch.tensor([0.0, 5.0]), 1, 50, seeds.generator(0))
     assert set(drawn.tolist()) == {0, 1}
 
 
 def test_crossover_takes_every_number_from_one_of_the_parents():
     one, other = Meta({"x": torch.zeros(500, 8)}, {}), Meta({"x": torch.ones(500, 8)}, {})
-    child = evolution.crossover(one, other, 1.0, seeds.generator(0)).theta["x"]
+    child = genetic.crossover(one, other, 1.0, seeds.generator(0)).theta["x"]
     assert set(child.flatten().tolist()) == {0.0, 1.0}
     assert child.mean() == pytest.approx(0.5, abs=0.03)
-    copied = evolution.crossover(one, other, 0.0, seeds.generator(0)).theta["x"]
+    copied = genetic.crossover(one, other, 0.0, seeds.generator(0)).theta["x"]
     assert torch.equal(copied, one.theta["x"])
-    half = evolution.crossover(one, other, 0.5, seeds.generator(0)).theta["x"]
+    half = genetic.crossover(one, other, 0.5, seeds.generator(0)).theta["x"]
     assert half.any(1).float().mean() == pytest.approx(0.5, abs=0.1)
 
 
 def test_a_mutation_is_gaussian_noise_of_the_size_asked_for():
-    born = evolution.mutate(Meta({"x": torch.full((2000, 2), 3.0)}, {}), 0.5, seeds.generator(0))
+    born = genetic.mutate(Meta({"x": torch.full((2000, 2), 3.0)}, {}), 0.5, seeds.generator(0))
     assert born.theta["x"].mean() == pytest.approx(3.0, abs=0.05)
     assert born.theta["x"].std() == pytest.approx(0.5, rel=0.05)
 
@@ -239,15 +239,15 @@ def test_a_mutation_is_gaussian_noise_of_the_size_asked_for():
 def test_a_new_generation_keeps_the_elites_first_and_unchanged():
     config = GeneticConfig(population=4, elites=2, parents=1, sigma=1e-3)
     population, fitness = literal(1.0, 2.0, 3.0, 4.0), torch.tensor([0.0, 9.0, float("nan"), 5.0])
-    new = evolution.breed(population, fitness, config, seeds.generator(0)).theta["x"]
+    new = genetic.breed(population, fitness, config, seeds.generator(0)).theta["x"]
     assert new[:2].tolist() == [[2.0, 2.0], [4.0, 4.0]]
     torch.testing.assert_close(new[2:], torch.full((2, 2), 2.0), atol=0.01, rtol=0)
     assert not torch.equal(new[2], new[3])
 
 
 def test_diversity_is_the_distance_from_the_mean():
-    assert evolution.diversity(literal(1.0, 3.0)) == pytest.approx(1.0)
-    assert evolution.diversity(literal(2.0, 2.0)) == 0
+    assert genetic.diversity(literal(1.0, 3.0)) == pytest.approx(1.0)
+    assert genetic.diversity(literal(2.0, 2.0)) == 0
 
 
 @pytest.mark.parametrize(
@@ -260,7 +260,7 @@ def test_elitism_never_loses_the_best_and_the_best_improves(options):
     assert torch.equal(genetic.population.theta["x"][0], start().theta["x"])
     best = []
     for seed in range(60):
-        metrics = genetic.iterate(Trial(quadratic, seed))
+        metrics = genetic.iterate(Batch(quadratic, seed)).metrics
         best.append(metrics["train/fitness_best"])
         at_meta = quadratic(meta.theta["x"], meta.rule["step_size"])
         assert float(at_meta) == pytest.approx(best[-1])
@@ -313,7 +313,7 @@ def test_reinforcement_learning_needs_no_gradient(name):
     config = meta_rl.PRESETS["navigation-2d"]
     data = dataclasses.replace(config.data, tasks=2, episodes=2)
     learner = meta_rl.build(dataclasses.replace(config, data=data, outer=LEARNERS[name]))
-    metrics = learner.iterate()
+    metrics = learner.iterate().metrics
     members = {"strategy": 2 * 4, "genetic": 6}[name]
     # Every member, and the Meta itself once more for the log: 2 tasks, 2 episodes, 1 step + query.
     rows = (members + 1) * 2 * 2 * 2
@@ -350,7 +350,7 @@ def test_a_member_that_adapts_to_infinity_is_lost_and_the_others_do_not_notice(m
     tasks = learner.problem.sample_tasks(2, 0)
 
     def fitness():
-        tried = trial.Trial(learner.problem, learner.inner, tasks, 2, 0, False)
+        tried = MetaBatch(learner.problem, learner.inner, tasks, 2, 0, False)
         return tried.fitness(learner.outer.population, 6)
 
     before = fitness()
@@ -377,7 +377,7 @@ def test_a_run_goes_on_where_perturbed_step_sizes_overflow(make):
 def test_a_meta_that_adapts_to_infinity_is_logged_so_and_evolves_on():
     learner = meta_rl.build(navigation(EvolutionConfig(population=4, sigma=0.01)))
     learner.meta.rule["step_size"].fill_(200.0)
-    metrics = learner.iterate()
+    metrics = learner.iterate().metrics
     assert math.isfinite(metrics["meta/return_pre"])
     assert math.isnan(metrics["meta/return_post"])
     assert metrics["train/skipped"] == 1
@@ -431,7 +431,7 @@ def test_settings_that_make_no_sense_are_refused_with_the_reason(make, message):
 
 def test_noise_is_new_each_iteration_and_the_same_for_the_same_seed():
     one, same, other = (
-        evolution.gaussian(start(), 3, seeds.generator(seed)).theta["x"] for seed in (0, 0, 1)
+        population.gaussian(start(), 3, seeds.generator(seed)).theta["x"] for seed in (0, 0, 1)
     )
     assert torch.equal(one, same)
     assert not torch.equal(one, other)

@@ -9,9 +9,9 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 import meta_rl
 from meta_rl.config import InnerConfig, NetworkConfig
+from meta_rl.inner.adaptation import adapt_to_tasks
 from meta_rl.inner.core import InnerLoop
 from meta_rl.inner.rules import GradientDescent
-from meta_rl.inner.trial import collect
 from meta_rl.outer.curvature import KLCurvature
 from meta_rl.tasks import num_tasks, over_tasks, unflatten_like
 
@@ -31,7 +31,7 @@ def recorded(name, steps=2, context=0, data=None, **inner_options):
         config = dataclasses.replace(config, data=data)
     learner = meta_rl.build(config)
     tasks = learner.problem.sample_tasks(3, 0)
-    batches = collect(learner.problem, learner.inner, learner.meta, tasks, steps, 0)
+    batches = adapt_to_tasks(learner.problem, learner.inner, learner.meta, tasks, steps, 0).batches
     meta, batches = (tree_map(to_double, value) for value in (learner.meta, batches))
     return learner, meta, batches
 
@@ -174,7 +174,7 @@ def assert_the_curvature_equals_double_backward(learner, meta, batches):
 def test_sampling_parameters_equal_those_replayed_from_the_recorded_data():
     learner, _, _ = recorded("navigation-2d", steps=3)
     tasks = learner.problem.sample_tasks(3, 7)
-    batches = collect(learner.problem, learner.inner, learner.meta, tasks, 3, 7)
+    batches = adapt_to_tasks(learner.problem, learner.inner, learner.meta, tasks, 3, 7).batches
     for k, batch in enumerate(batches):
         phi = learner.inner.adapt(learner.meta, batches[:k], 3)
         policy = over_tasks(learner.problem.distribution, (0, 0), None)(phi, batch)

@@ -19,7 +19,7 @@ import meta_rl
 from meta_rl import MetaLearner, parallel
 from meta_rl.cli import train
 from meta_rl.errors import InputError
-from meta_rl.inner.trial import collect
+from meta_rl.inner.adaptation import adapt_to_tasks
 from meta_rl.parallel import Blocks
 from meta_rl.storage import checkpoint
 from meta_rl.tasks import select
@@ -146,7 +146,9 @@ def test_a_step_on_blocks_is_the_step_on_the_whole(algorithm, float64):
     config = dataclasses.replace(config, data=data)
     whole, parts = meta_rl.build(config), meta_rl.build(config)
     tasks = whole.problem.sample_tasks(5, 0)
-    batches = collect(whole.problem, whole.inner, whole.meta, tasks, config.inner.steps, 0)
+    batches = adapt_to_tasks(
+        whole.problem, whole.inner, whole.meta, tasks, config.inner.steps, 0
+    ).batches
     cut = [slice(block.start, block.start + len(block.tasks)) for block in parallel.share(tasks, 3)]
     blocks = [Blocks(tuple(select(batch, own) for own in cut), 5) for batch in batches]
     before = [leaf.clone() for leaf in tree_leaves(whole.meta)]

@@ -9,7 +9,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 import meta_rl
 from meta_rl import seeds
 from meta_rl.config import InnerConfig, NetworkConfig, ProMPConfig
-from meta_rl.inner.trial import collect
+from meta_rl.inner.adaptation import adapt_to_tasks
 from meta_rl.outer.promp import RANGE, ProMP, adapt_coefficient, clipped_surrogate
 from meta_rl.tasks import select, unflatten_like
 from meta_rl.types import Episodes
@@ -31,7 +31,7 @@ def recorded(steps=1, name="navigation-2d", outer=None, **inner):
     meta = tree_map(torch.Tensor.double, learner.meta)
     promp = ProMP(config.outer, learner.inner, meta, learner.problem.distribution, steps)
     tasks = learner.problem.sample_tasks(3, 0)
-    *supports, query = collect(learner.problem, learner.inner, meta, tasks, steps, 0)
+    *supports, query = adapt_to_tasks(learner.problem, learner.inner, meta, tasks, steps, 0).batches
     return promp, supports, query
 
 

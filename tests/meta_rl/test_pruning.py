@@ -9,7 +9,7 @@ import meta_rl
 from meta_rl import seeds
 from meta_rl.config import AdamConfig, InnerConfig, NetworkConfig, TRPOConfig
 from meta_rl.errors import InputError
-from meta_rl.inner.trial import collect
+from meta_rl.inner.adaptation import adapt_to_tasks
 from meta_rl.pruning.criteria import BATCHES, Layer, Place, choose, magnitudes, saliencies
 from meta_rl.pruning.smaller import hidden_layers
 from tests.test_resume import tiny
@@ -114,7 +114,9 @@ def test_saliency_is_the_first_order_change_of_the_outer_loss():
     for number in range(BATCHES):
         seed = seeds.derive(config.seed, seeds.PRUNING, number)
         tasks = learner.problem.sample_tasks(1, seed)
-        support, query = collect(learner.problem, learner.inner, learner.meta, tasks, 1, seed)
+        support, query = adapt_to_tasks(
+            learner.problem, learner.inner, learner.meta, tasks, 1, seed
+        ).batches
         losses = []
         for scale in (0.99, 1.01):
             theta = {name: value.clone() for name, value in learner.meta.theta.items()}

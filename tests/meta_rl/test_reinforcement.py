@@ -8,7 +8,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map
 
 import meta_rl
-from meta_rl.inner.trial import collect
+from meta_rl.inner.adaptation import adapt_to_tasks
 from meta_rl.problems import reinforcement
 from meta_rl.tasks import expand
 
@@ -21,7 +21,7 @@ def cartpole(episodes=5):
 
 def recorded(learner, steps=1, seed=0):
     tasks = learner.problem.sample_tasks(3, seed)
-    return collect(learner.problem, learner.inner, learner.meta, tasks, steps, seed)
+    return adapt_to_tasks(learner.problem, learner.inner, learner.meta, tasks, steps, seed).batches
 
 
 def test_episodes_end_where_the_environment_says_and_are_masked_after():
@@ -115,9 +115,9 @@ def test_a_rollout_waits_for_no_answer_at_a_step(family, recorded):
     problem, tasks = learner.problem, learner.problem.sample_tasks(2, 0)
     phi = expand(learner.meta.theta, 2)
     if recorded:
-        problem.rollout(tasks, phi, 3, 0)  # recording asks more often
+        problem.sampler.rollout(tasks, phi, 3, 0)  # recording asks more often
     with Answers() as answers:
-        problem.rollout(tasks, phi, 3, 0)
+        problem.sampler.rollout(tasks, phi, 3, 0)
     assert answers.count <= problem.family.horizon // 8 + 2, "one of eight steps, and at the end"
 
 

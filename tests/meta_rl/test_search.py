@@ -8,9 +8,9 @@ from torch.utils._pytree import tree_leaves
 
 import meta_rl
 from meta_rl.config import EvolutionConfig, InnerConfig
+from meta_rl.inner.adaptation import adapt_to_tasks
 from meta_rl.inner.rules import GradientDescent
 from meta_rl.inner.search import Search, ascent, climb
-from meta_rl.inner.trial import collect, score
 from meta_rl.types import Meta
 
 M, D, METHODS = 5, 4, ["es", "hill-climbing"]
@@ -50,8 +50,9 @@ def make(method, step_size=0.2, queries=8, **options):
 def adapted(method, steps, seed=0, **options):
     search, meta = make(method, **options)
     problem = Quadratics()
-    batches = collect(problem, search, meta, range(M), steps, seed)
-    return search, meta, batches, score(problem, search, meta, batches)
+    adaptation = adapt_to_tasks(problem, search, meta, range(M), steps, seed, scored=True)
+    batches = [*adaptation.supports, adaptation.query]
+    return search, meta, batches, adaptation.scores
 
 
 def test_hill_climbing_never_accepts_worse():
@@ -151,8 +152,9 @@ def test_a_supervised_task_is_adapted_on_its_one_support_set(method):
     inner = InnerConfig(method=method, step_size=0.02, queries=20)
     learner = meta_rl.build(dataclasses.replace(config, outer=EvolutionConfig(), inner=inner))
     tasks = learner.problem.sample_tasks(20, 0)
-    batches = collect(learner.problem, learner.inner, learner.meta, tasks, 20, 0)
-    assert all(batch.batch is batches[0].batch for batch in batches[:-1])
-    losses = -batches[-2].fitness[:, 0], -batches[0].fitness[:, 0]
+    given = learner.problem, learner.inner, learner.meta, tasks, 20, 0
+    probes = adapt_to_tasks(*given).supports
+    assert all(tried.batch is probes[0].batch for tried in probes)
+    losses = -probes[-1].fitness[:, 0], -probes[0].fitness[:, 0]
     assert losses[0].mean() < 0.9 * losses[1].mean()
     assert all(torch.isfinite(leaf).all() for leaf in tree_leaves(learner.meta))

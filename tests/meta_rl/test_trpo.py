@@ -8,7 +8,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 import meta_rl
 from meta_rl.config import AdamConfig, ProMPConfig, TRPOConfig
-from meta_rl.inner.trial import collect
+from meta_rl.inner.adaptation import adapt_to_tasks
 from meta_rl.outer.trpo import conjugate_gradient
 from meta_rl.problems.reinforcement import Reinforcement
 from meta_rl.tasks import over_tasks, unflatten_like
@@ -24,7 +24,9 @@ def step_of(outer=None, episodes=4, **data):
     )
     learner = meta_rl.build(config)
     tasks = learner.problem.sample_tasks(3, 0)
-    *supports, query = collect(learner.problem, learner.inner, learner.meta, tasks, 1, 0)
+    *supports, query = adapt_to_tasks(
+        learner.problem, learner.inner, learner.meta, tasks, 1, 0
+    ).batches
     before = [leaf.clone() for leaf in tree_leaves(learner.meta)]
     return learner, supports, query, before
 

@@ -1,0 +1,175 @@
+"""Adapting to tasks while their data are collected: the one place where both happen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache, partial
+from typing import Any
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from meta_rl.errors import NotFiniteError
+from meta_rl.inner.core import InnerLoop
+from meta_rl.inner.search import Probes, Search
+from meta_rl.problem import Problem
+from meta_rl.tasks import num_tasks
+from meta_rl.types import Meta, Params, Task
+
+
+@dataclass(frozen=True, kw_only=True)
+class Adaptation:
+    """What adapting to the M tasks of a meta-batch gave."""
+
+    supports: Sequence[Any]
+    """K batches as the inner loop takes them, leaves ``(M, ...)``: ``Probes`` where adapting takes
+    no gradients."""
+    query: Any
+    """The batch collected after adapting, leaves ``(M, ...)``."""
+    scores: Tensor | None = None
+    """Each task's score after 0..K inner steps, ``(K + 1, M)``; NaN after it failed. None unless
+    asked for."""
+    path: Sequence[Params] = ()
+    """Every task's phi after 0..K inner steps, tensors ``(M, ...)``; empty unless asked for."""
+    samples: int = 0
+    """Environment steps or examples collected by this process."""
+    failures: Tensor | None = None
+    """Tasks that adapting failed for, after 0..K inner steps, bool ``(K + 1, M)``; None where a
+    failure is an error."""
+
+    @property
+    def batches(self) -> list[Any]:
+        """The batches that phi itself met: K supports and the query."""
+        return [*_met(self.supports), self.query]
+
+
+class Failures:
+    """Tasks whose parameters or data stopped being finite, while the others go on.
+
+    Zeros stand in for their parameters, and their scores are not numbers from there on.
+
+    Args:
+        steps: K.
+        tasks: M, or P x M of a population.
+        device: the scores' device.
+    """
+
+    def __init__(self, steps: int, tasks: int, device: torch.device):
+        self.after = torch.zeros(steps + 1, tasks, dtype=torch.bool, device=device)
+
+    def attempt(self, k: int, do: Callable[[], Any]) -> Any:
+        """Return what ``do`` returns, once the tasks it fails for after k steps are entered.
+
+        Raises:
+            NotFiniteError: if it fails for tasks that have failed already: zeros are no better.
+        """
+        while True:
+            try:
+                return do()
+            except NotFiniteError as error:
+                if self.after[k, error.rows].all():
+                    raise
+                self.after[k:, error.rows] = True
+
+    def stand_in(self, k: int, params: Params) -> Params:
+        """Return parameters ``(M, ...)`` with zeros for the tasks that failed by step k."""
+        failed = self.after[k]
+        if not failed.any():
+            return params
+        return {
+            n: v.masked_fill(failed.view(-1, *(1,) * (v.ndim - 1)), 0) for n, v in params.items()
+        }
+
+
+@torch.no_grad()
+def adapt_to_tasks(
+    problem: Problem,
+    inner: InnerLoop | Search,
+    meta: Meta,
+    tasks: Sequence[Task],
+    steps: int,
+    seed: int,
+    *,
+    scored: bool = False,
+    path: bool = False,
+    own_meta: bool = False,
+    tolerant: bool = False,
+    collected: Callable[[], None] | None = None,
+) -> Adaptation:
+    """Collect K support batches of every task and its query batch, adapting after each support.
+
+    Args:
+        problem: where data come from.
+        inner: the inner loop.
+        meta: where adapting begins.
+        tasks: M of them.
+        steps: K.
+        seed: for everything collected.
+        scored: whether to return scores.
+        path: whether to return the path of phi.
+        own_meta: whether every task has a Meta of its own, tensors ``(M, ...)``.
+        tolerant: whether tasks that adapting fails for are left behind.
+        collected: called after each batch.
+
+    Raises:
+        NotFiniteError: if adapting fails for a task, unless ``tolerant``.
+    """
+    failures = Failures(steps, len(tasks), problem.device) if tolerant else None
+    batches: list[Any] = []
+
+    def next_batch() -> Any:
+        k = len(batches)
+        stand_in = partial(failures.stand_in, k) if failures else _unchanged
+        if isinstance(inner, Search) and k < steps:
+            return inner.probe(problem, meta, tasks, batches, seed, stand_in, own_meta=own_meta)
+        adapt = partial(inner.adapt, meta, list(batches), len(tasks), own_meta=own_meta)
+        return problem.collect(tasks, _met(batches), lambda: stand_in(adapt()), seed, k == steps)
+
+    shown = tqdm(range(steps + 1), desc="inner steps", delay=5, leave=False, disable=None)
+    for k in shown:
+        batches.append(failures.attempt(k, next_batch) if failures else next_batch())
+        if collected:
+            collected()
+
+    *supports, query = batches
+
+    @cache
+    def walked() -> list[Params]:
+        return inner.path(meta, supports, num_tasks(query), own_meta=own_meta)
+
+    return Adaptation(
+        supports=supports,
+        query=query,
+        scores=_scores(problem, _met(batches), walked, failures) if scored else None,
+        path=walked() if path else (),
+        samples=samples_of(problem, batches),
+        failures=failures.after if failures else None,
+    )
+
+
+def samples_of(problem: Problem, batches: Sequence[Any]) -> int:
+    """Count the environment steps or examples of batches, with all that probes tried."""
+    extra = sum(batch.extra_samples for batch in batches if isinstance(batch, Probes))
+    return problem.samples(_met(batches)) + extra
+
+
+def _met(batches: Sequence[Any]) -> list[Any]:
+    """The batches that phi itself met; probes hold other attempts as well."""
+    return [batch.batch if isinstance(batch, Probes) else batch for batch in batches]
+
+
+def _scores(
+    problem: Problem,
+    batches: Sequence[Any],
+    walked: Callable[[], list[Params]],
+    failures: Failures | None,
+) -> Tensor:
+    each = [problem.score(batches, k, lambda k=k: walked()[k]) for k in range(len(batches))]
+    scores = torch.stack(each)
+    return scores.masked_fill(failures.after, torch.nan) if failures else scores
+
+
+def _unchanged(params: Params) -> Params:
+    return params

@@ -1,0 +1,115 @@
+"""One iteration's tasks, for an outer step to adapt to."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from torch import Tensor
+
+from meta_rl import parallel, seeds
+from meta_rl.inner.adaptation import Adaptation, adapt_to_tasks
+from meta_rl.inner.core import InnerLoop
+from meta_rl.inner.search import Search
+from meta_rl.problem import Problem
+from meta_rl.types import Meta, Task
+
+
+class MetaBatch:
+    """The M tasks of one iteration. An outer step adapts to them from its Meta, or a population.
+
+    It counts what that takes: ``samples`` (environment steps or examples) and ``seconds`` of this
+    process. Unless stated otherwise, return values cover the tasks of all processes.
+
+    Args:
+        problem: where data come from.
+        inner: the inner loop.
+        tasks: M of them.
+        steps: K.
+        seed: for everything collected.
+        scored: whether this iteration is logged, so that adaptations have scores.
+        blocks: parts of the meta-batch, each with random numbers of its own. This process holds
+            its part of them.
+    """
+
+    def __init__(
+        self,
+        problem: Problem,
+        inner: InnerLoop | Search,
+        tasks: Sequence[Task],
+        steps: int,
+        seed: int,
+        scored: bool,
+        blocks: int = 1,
+    ):
+        self.problem, self.inner, self.tasks = problem, inner, tasks
+        self.steps, self.seed, self.scored = steps, seed, scored
+        self._blocks, self._whole = parallel.share(tasks, blocks), blocks == 1
+        self.samples, self.seconds = 0, 0.0
+
+    def adapt(self, meta: Meta, tolerant: bool = False) -> Adaptation:
+        """Adapt to the tasks while collecting their data.
+
+        With several blocks, the batches are :class:`meta_rl.parallel.Blocks`, one part for each
+        block of this process; scores cover all tasks.
+
+        Args:
+            meta: where adapting begins.
+            tolerant: whether tasks that adapting fails for are left behind.
+
+        Raises:
+            NotFiniteError: if adapting fails for a task, unless ``tolerant``.
+        """
+        held = [
+            self._adapt(meta, block, block.tasks, scored=self.scored, tolerant=tolerant)
+            for block in self._blocks
+        ]
+        scores = [one.scores for one in held if one.scores is not None]
+        placed = parallel.place(scores, self._blocks, len(self.tasks)) if self.scored else None
+        if self._whole:
+            return replace(held[0], scores=placed)
+        *supports, query = [
+            parallel.Blocks(each, len(self.tasks))
+            for each in zip(*([*one.supports, one.query] for one in held), strict=True)
+        ]
+        samples = sum(one.samples for one in held)
+        return Adaptation(supports=supports, query=query, scores=placed, samples=samples)
+
+    def fitness(self, population: Meta, members: int) -> Tensor:
+        """Return how good every member of a population is on every task after K inner steps.
+
+        Args:
+            population: tensors with a leading ``members``.
+            members: P; P x M tasks are walked as one dimension.
+
+        Returns:
+            ``(P, M)``, higher is better; not a number where adapting came to no finite end.
+        """
+        own = [self._fitness(population, members, block) for block in self._blocks]
+        return parallel.place(own, self._blocks, len(self.tasks))
+
+    def _fitness(self, population: Meta, members: int, block: parallel.Block) -> Tensor:
+        count = len(block.tasks)
+        own = Meta(
+            *(
+                {name: value.repeat_interleave(count, 0) for name, value in part.items()}
+                for part in population
+            )
+        )
+        tasks, options = [*block.tasks] * members, {"own_meta": True, "tolerant": True}
+        found = self._adapt(own, block, tasks, scored=True, **options)
+        scores: Any = found.scores  # they were asked for
+        return scores[-1].view(members, count) * (1 if self.problem.maximizes else -1)
+
+    def _adapt(
+        self, meta: Meta, block: parallel.Block, tasks: Sequence[Task], **options: Any
+    ) -> Adaptation:
+        start = time.perf_counter()
+        given = self.problem, self.inner, meta, tasks, self.steps
+        seed = self.seed if self._whole else seeds.derive(self.seed, seeds.BLOCK, block.number)
+        found = adapt_to_tasks(*given, seed, **options)
+        self.samples += found.samples
+        self.seconds += time.perf_counter() - start
+        return found

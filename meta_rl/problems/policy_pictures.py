@@ -1,0 +1,71 @@
+"""Pictures of policies before and after adapting."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+
+from matplotlib.figure import Figure
+
+from meta_rl.animation import Animation
+from meta_rl.errors import FOREIGN
+from meta_rl.plots.film import FRAMES, film
+from meta_rl.problems.adapted import AdaptedPolicy
+from meta_rl.tasks import select
+from meta_rl.types import Episodes, Params, Policy, Task, TaskFamily, Trajectory
+
+
+class PolicyPictures:
+    """Draws what adapting does to a policy on one task.
+
+    Args:
+        family: the task's family.
+        policy: the module.
+    """
+
+    def __init__(self, family: TaskFamily, policy: Policy):
+        self.family, self.policy = family, policy
+        self._renders = True  # until it has failed
+
+    def draw(
+        self, task: Task, batches: Sequence[Episodes], path: Sequence[Params]
+    ) -> dict[str, Figure | Animation]:
+        """``trajectories``, where the family draws them, and ``rollout``, where it can be rendered.
+
+        The trajectories are those that were adapted on, and the query's; the roll-out is one
+        further episode of each policy. A machine that cannot render is told once, in a warning.
+        """
+        found: dict[str, Figure | Animation] = {}
+        episodes = [self._trajectories(batch) for batch in (batches[0], batches[-1])]
+        if (figure := self.family.picture(task, *episodes)) is not None:
+            found["trajectories"] = figure
+        longest = max(len(episode.obs) for group in episodes for episode in group)
+        if (animation := self._film(task, path, max(1, -(-longest // FRAMES)))) is not None:
+            found["rollout"] = animation
+        return found
+
+    def _trajectories(self, episodes: Episodes) -> list[Trajectory]:
+        """The first task's episodes, without padding."""
+        actions = self.policy.env_action(episodes.action[0])
+        return [
+            Trajectory(obs[mask > 0].cpu().numpy(), action[mask > 0].cpu().numpy())
+            for obs, action, mask in zip(episodes.obs[0], actions, episodes.mask[0], strict=True)
+        ]
+
+    def _film(self, task: Task, path: Sequence[Params], every: int) -> Animation | None:
+        if not self._renders:
+            return None
+        shape = self.family.observation_space.shape or ()
+        policies = [
+            AdaptedPolicy(self.policy, select(phi, 0), shape, (), {}) for phi in (path[0], path[-1])
+        ]
+        try:
+            return film(self.family, task, *policies, seed=0, every=every)
+        except FOREIGN as error:  # whatever a graphics library raises: a run is not to end of it
+            self._renders = False
+            warnings.warn(
+                f"pictures: no roll-outs of {self.family.id}, it cannot be rendered here: "
+                f"{type(error).__name__}: {error}",
+                stacklevel=2,
+            )
+            return None

@@ -1,0 +1,160 @@
+"""Sampling episodes: all M tasks x B episodes step in lockstep."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+from typing import Any, NamedTuple
+
+import torch
+from torch.func import functional_call
+from torch.utils._pytree import tree_map
+
+from meta_rl import seeds
+from meta_rl.errors import NotFiniteError
+from meta_rl.inner.recording import Recorded
+from meta_rl.threads import one_thread
+from meta_rl.types import BatchedEnv, Params, Policy, Task, TaskFamily
+
+ONE_THREAD = 2**26
+"""Weights times rows, about a millisecond's work, below which a policy acts on one thread beside an
+environment that has the cores."""
+
+
+class Rollout(NamedTuple):
+    """Sampled episodes; leaves ``(M, B, T, ...)``. Padding has mask 0 and reward 0."""
+
+    obs: torch.Tensor
+    action: torch.Tensor
+    reward: torch.Tensor
+    mask: torch.Tensor
+    behaviour: Any
+
+
+class Sampler:
+    """Samples episodes of a family's tasks with their policies.
+
+    It keeps the batched environments that it made until it is closed.
+
+    Args:
+        family: the tasks' family.
+        policy: the module; parameters come with each call.
+        workers: processes that step single environments.
+        recorded: whether the policy's operations are recorded once and run from then on.
+    """
+
+    def __init__(self, family: TaskFamily, policy: Policy, workers: int, recorded: bool = False):
+        self.family, self.policy, self.workers = family, policy, workers
+        act = torch.vmap(lambda phi, obs: functional_call(self.policy, phi, (obs,)))
+        self._act = Recorded(act) if recorded else act
+        self._envs: dict[tuple[int, int], BatchedEnv] = {}
+
+    def rollout(self, tasks: Sequence[Task], phi: Params, episodes: int, seed: int) -> Rollout:
+        """Sample ``episodes`` whole episodes of every task, as many in lockstep as can be.
+
+        Args:
+            tasks: M tasks.
+            phi: each task's parameters, tensors ``(M, ...)``.
+            episodes: B.
+            seed: for actions, starts and the environments' own randomness.
+
+        Raises:
+            NotFiniteError: if an environment returns a reward or observation that is not finite.
+        """
+        size = self.family.episodes_at_once or episodes
+        return _join(
+            [
+                self._lockstep(tasks, phi, min(size, episodes - start), seeds.derive(seed, start))
+                for start in range(0, episodes, size)
+            ]
+        )
+
+    def env(self, num_tasks: int, episodes: int, device: Any, dtype: torch.dtype) -> BatchedEnv:
+        """Return the batched environment of this size, made once."""
+        key = (num_tasks, episodes)
+        if key not in self._envs:
+            self._envs[key] = self.family.make_vec(
+                *key, device=device, dtype=dtype, workers=self.workers
+            )
+        return self._envs[key]
+
+    def close(self) -> None:
+        """Close the environments."""
+        for env in self._envs.values():
+            env.close()
+        self._envs.clear()
+
+    @torch.no_grad()
+    def _lockstep(self, tasks: Sequence[Task], phi: Params, episodes: int, seed: int) -> Rollout:
+        """Run one episode in each of M x ``episodes`` rows, until all ended."""
+        parameter = next(self.policy.parameters())
+        device, dtype = parameter.device, parameter.dtype
+        env = self.env(len(tasks), episodes, device, dtype)
+        noise = seeds.generator(seeds.derive(seed, seeds.ADAPTATION), device)
+        obs = env.reset(tasks, seeds.derive(seed, seeds.DATA))
+        running = torch.ones(obs.shape[:2], dtype=torch.bool, device=device)
+        steps: list[Rollout] = []
+        weights = sum(value[0].numel() for value in phi.values())
+        small = weights * running.numel() < ONE_THREAD
+        with one_thread() if env.occupies_cores and small else nullcontext():
+            for t in range(self.family.horizon):
+                policy = self._act(phi, obs)
+                action = policy.sample(noise)
+                result = env.step(self.policy.env_action(action))
+                steps.append(Rollout(obs, action, result.reward, running, policy))
+                running = running & ~(result.terminated | result.truncated)
+                # What a finished row shows next is padding: it must stay finite.
+                obs = torch.where(running.unsqueeze(-1), result.obs, obs)
+                # Asking for the answer costs a GPU a synchronization, hence not at every step.
+                if t % 8 == 7 and not running.any():
+                    break
+        stacked = tree_map(lambda *each: torch.stack(each, 2), *steps)
+        rollout = stacked._replace(mask=stacked.mask.to(dtype))
+        _check_finite(tasks, rollout)
+        return rollout._replace(reward=rollout.reward * rollout.mask)
+
+
+def check_parameters(params: Params, steps: int) -> None:
+    """Refuse parameters ``(M, ...)`` that are not finite after so many inner steps.
+
+    Raises:
+        NotFiniteError: with the tasks that have them.
+    """
+    finite = [torch.isfinite(v).reshape(len(v), -1).all(1) for v in params.values()]
+    bad = ~torch.stack(finite).all(0)
+    if bad.any():
+        raise NotFiniteError(
+            f"policy: the parameters after {steps} inner steps are not finite. Take "
+            "fewer inner steps, a smaller step size or more episodes.",
+            bad.nonzero()[:, 0].tolist(),
+        )
+
+
+def _join(parts: Sequence[Rollout]) -> Rollout:
+    """Rollouts of the same tasks, side by side along B, padded to the longest."""
+    longest = max(part.mask.shape[2] for part in parts)
+
+    def pad(part: Rollout) -> Rollout:
+        missing = longest - part.mask.shape[2]
+        # Repeating the last entry keeps the padding of the behaviour a valid distribution.
+        last = tree_map(lambda v: v[:, :, -1:].expand(-1, -1, missing, *v.shape[3:]), part)
+        last = last._replace(mask=torch.zeros_like(last.mask), reward=torch.zeros_like(last.reward))
+        return tree_map(lambda *both: torch.cat(both, 2), part, last)
+
+    return tree_map(lambda *each: torch.cat(each, 1), *map(pad, parts))
+
+
+def _check_finite(tasks: Sequence[Task], rollout: Rollout) -> None:
+    """Refuse rewards and observations that are not finite on steps that count."""
+    real = rollout.mask > 0
+    for what, bad in (
+        ("reward", ~torch.isfinite(rollout.reward) & real),
+        ("observation", ~torch.isfinite(rollout.obs).all(-1) & real),
+    ):
+        if bad.any():
+            m, _, t = (int(i) for i in bad.nonzero()[0])
+            raise NotFiniteError(
+                f"environment: expected a finite {what}, got NaN or infinity at step {t} of task "
+                f"{dict(tasks[m])}. Mend the environment or narrow its parameter ranges.",
+                bad.flatten(1).any(1).nonzero()[:, 0].tolist(),
+            )

@@ -1,0 +1,89 @@
+"""Adapting without learning from it: for evaluation, for pictures, and to be used."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import count
+from typing import Any
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from meta_rl import seeds
+from meta_rl.inner.adaptation import adapt_to_tasks
+from meta_rl.inner.core import InnerLoop
+from meta_rl.inner.search import Search
+from meta_rl.problem import Problem
+from meta_rl.types import Meta, Task
+
+
+def scores_of(
+    problem: Problem,
+    inner: InnerLoop | Search,
+    meta: Meta,
+    tasks: Sequence[Task],
+    steps: int,
+    seed: int,
+    tick: Callable[[int, int], None] | None = None,
+) -> Tensor:
+    """Return each task's score after 0..K inner steps, ``(K + 1, M)``, on the CPU.
+
+    Walks as many tasks at once as the problem says.
+
+    Args:
+        problem: where data come from.
+        inner: the inner loop.
+        meta: where adapting begins.
+        tasks: M of them.
+        steps: K.
+        seed: for everything collected.
+        tick: called with the number of batches collected, and how many there will be.
+    """
+    size, scores = problem.evaluated_at_once or len(tasks), []
+    parts = range(0, len(tasks), size)
+    ticks, total = count(1), len(parts) * (steps + 1)
+
+    def collected() -> None:
+        if tick:
+            tick(next(ticks), total)
+
+    for start in tqdm(parts, desc="evaluating", delay=2, leave=False, disable=None):
+        stream = seeds.derive(seed, start) if start else seed
+        given = problem, inner, meta, tasks[start : start + size], steps, stream
+        scores.append(adapt_to_tasks(*given, scored=True, collected=collected).scores)
+    return torch.cat(scores, 1).cpu()
+
+
+@torch.no_grad()
+def adapted_model(
+    problem: Problem,
+    inner: InnerLoop | Search,
+    meta: Meta,
+    task: Task,
+    steps: int,
+    seed: int,
+    manifest: dict[str, Any],
+    pictures: bool,
+) -> Any:
+    """Adapt to one task and return the model, with its ``scores`` and ``pictures``.
+
+    Args:
+        problem: the task's problem.
+        inner: the inner loop.
+        meta: where adapting begins.
+        task: the task.
+        steps: K.
+        seed: for everything collected.
+        manifest: what the model is saved with.
+        pictures: whether to draw any.
+    """
+    given = problem, inner, meta, [task], steps, seed
+    adaptation = adapt_to_tasks(*given, scored=True, path=True)
+    drawn = task, adaptation.batches, adaptation.path
+    shown = problem.pictures(*drawn) if pictures else {}
+    params = {name: value[0].detach().clone() for name, value in adaptation.path[-1].items()}
+    scores: Any = adaptation.scores  # they were asked for
+    model = problem.deploy(params, tuple(scores[:, 0].tolist()), manifest)
+    model.pictures = shown
+    return model

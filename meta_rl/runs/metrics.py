@@ -1,0 +1,61 @@
+"""The metrics of one iteration, by their name in TensorBoard."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from meta_rl import parallel
+from meta_rl.inner.meta_batch import MetaBatch
+from meta_rl.outer.step import Outcome
+from meta_rl.problem import Problem
+
+Metrics = dict[str, float]
+
+
+def iteration_metrics(
+    problem: Problem, batch: MetaBatch, outcome: Outcome, samples: int, seconds: float
+) -> Metrics:
+    """Return what TensorBoard shows of one iteration.
+
+    Args:
+        problem: what is learned.
+        batch: the iteration's meta-batch.
+        outcome: the outer step's, with an adaptation that has scores.
+        samples: environment steps or examples of all processes.
+        seconds: the whole iteration's.
+    """
+    adaptation: Any = outcome.adaptation
+    return {
+        **{key: float(value) for key, value in outcome.metrics.items()},
+        **_statistics(problem, adaptation.query),
+        **_summary(problem, adaptation.scores.mean(1)),
+        "time/seconds_collect": batch.seconds,
+        "time/seconds_outer": seconds - batch.seconds,
+        "time/seconds_iteration": seconds,
+        "time/fps": samples / seconds,
+        "time/fps_collect": samples / max(batch.seconds, 1e-9),
+    }
+
+
+def _statistics(problem: Problem, query: Any) -> Metrics:
+    """The problem's statistics of the query batch, or their mean over blocks."""
+    blocks = [problem.statistics(block) for _, block in parallel.blocks_of([], query)]
+    if len(blocks) == parallel.ranks() == 1 or not blocks[0]:
+        return {name: float(value) for name, value in blocks[0].items()}
+    held = [[torch.tensor([float(v) for v in block.values()])] for block in blocks]
+    mean = parallel.add(held)[0] / (len(blocks) * parallel.ranks())
+    return dict(zip(blocks[0], mean.tolist(), strict=True))
+
+
+def _summary(problem: Problem, scores: Tensor) -> Metrics:
+    steps = [float(score) for score in scores]
+    name, sign = problem.score_name, 1 if problem.maximizes else -1
+    summary = {f"meta/{name}_step_{k}": value for k, value in enumerate(steps)}
+    summary |= {f"meta/{name}_pre": steps[0], f"meta/{name}_post": steps[-1]}
+    summary["meta/gain"] = sign * (steps[-1] - steps[0])
+    if problem.kind == "episodes":
+        summary["rollout/ep_rew_mean"] = steps[-1]
+    return summary

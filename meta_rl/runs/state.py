@@ -1,0 +1,123 @@
+"""The state of a run: what it has learned and counted after its last whole iteration."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+
+from meta_rl.config import Config, to_dict
+from meta_rl.errors import InputError
+from meta_rl.naming import part_of, under
+from meta_rl.outer.step import OuterStep
+from meta_rl.problem import Problem
+from meta_rl.problems.modules import (
+    check_made_of,
+    check_problem,
+    fixed,
+    load_fixed,
+    made_of,
+    module_of,
+)
+from meta_rl.storage import checkpoint
+from meta_rl.types import Meta
+
+SKIPS_ALLOWED = 10
+COUNTERS = ("iteration", "samples", "skipped")
+
+
+class TrainingState:
+    """Counters and tensors of a run, which change by whole iterations.
+
+    An iteration that is cut off in its middle, by Ctrl-C for one, is taken back.
+
+    Args:
+        problem: what is learned.
+        config: the run's settings.
+        meta: what the outer loop learns.
+        outer: the outer step, which changes ``meta`` in place.
+    """
+
+    def __init__(self, problem: Problem, config: Config, meta: Meta, outer: OuterStep):
+        self.problem, self.config, self.meta, self.outer = problem, config, meta, outer
+        self.iteration = 0
+        self.samples = 0
+        self.skipped = 0  # outer steps in a row
+        # The state while an iteration is under way, or after one was cut off.
+        self._last_whole: tuple[dict[str, int], dict[str, Tensor]] | None = None
+
+    def begin(self) -> None:
+        """Begin an iteration: keep the state as it is."""
+        self.undo()
+        copies = {name: value.clone() for name, value in self._tensors().items()}
+        self._last_whole = self._counters(), copies
+
+    def end(self, samples: int, skipped: bool) -> None:
+        """Count an iteration that is whole.
+
+        Args:
+            samples: environment steps or examples that it took.
+            skipped: whether its outer step changed nothing.
+
+        Raises:
+            InputError: after too many skipped outer steps in a row.
+        """
+        self.skipped = self.skipped + 1 if skipped else 0
+        self.iteration, self.samples = self.iteration + 1, self.samples + samples
+        self._last_whole = None
+        if self.skipped >= SKIPS_ALLOWED:
+            raise InputError(
+                f"training: {SKIPS_ALLOWED} outer steps in a row had gradients, or members, that "
+                f"are not finite and were skipped, up to iteration {self.iteration}. Lower the "
+                "outer learning rate or the inner step size."
+            )
+
+    def undo(self) -> None:
+        """Take back what an iteration that was cut off may have changed."""
+        if self._last_whole:
+            self.restore(*self.saved())
+
+    def saved(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        """Return the manifest and the tensors of a checkpoint."""
+        counters, tensors = self._last_whole or (self._counters(), self._tensors())
+        manifest = {
+            "kind": "meta",
+            "config": to_dict(self.config),
+            "problem": self.problem.describe(),
+            **counters,
+            "made_of": made_of(self.problem),
+        }
+        return manifest, {**tensors, **under("fixed", fixed(module_of(self.problem)))}
+
+    def restore(self, manifest: dict[str, Any], tensors: dict[str, Tensor]) -> None:
+        """Continue from a checkpoint's manifest and tensors.
+
+        Raises:
+            InputError: if it is of another kind, family, spaces or network, or holds numbers that
+                no training leaves.
+        """
+        fields = {"config": dict, "problem": dict, "iteration": int, "samples": int}
+        checkpoint.require_fields(manifest, "meta", **fields)
+        iteration, samples, skipped = (checkpoint.counter(manifest, name) for name in COUNTERS)
+        check_problem(self.problem, manifest["problem"])
+        check_made_of(manifest, made_of(self.problem))
+        own = {n: value for n, value in self._tensors().items() if not n.startswith("outer.")}
+        kept = {n: value for n, value in tensors.items() if not n.startswith(("outer.", "fixed."))}
+        checkpoint.match_tensors(own, kept)
+        checkpoint.require_finite(kept)
+        checkpoint.warn_of_versions(manifest)
+        load_fixed(module_of(self.problem), part_of("fixed", tensors))
+        self.outer.load_state_dict(part_of("outer", tensors))
+        for name, value in own.items():
+            value.copy_(tensors[name])
+        self.iteration, self.samples, self.skipped = iteration, samples, skipped
+        self._last_whole = None
+
+    def _counters(self) -> dict[str, int]:
+        values = self.iteration, self.samples, self.skipped
+        return dict(zip(COUNTERS, values, strict=True))
+
+    def _tensors(self) -> dict[str, Tensor]:
+        parts = {"theta": self.meta.theta, "rule": self.meta.rule, "outer": self.outer.state_dict()}
+        named = [under(part, tensors) for part, tensors in parts.items()]
+        return {name: value.detach() for part in named for name, value in part.items()}
