@@ -161,7 +161,7 @@ def test_a_member_whose_fitness_is_not_finite_counts_as_the_worst_and_is_counted
 
     meta = start()
     config = EvolutionConfig(shaping=shaping, optimizer="sgd", population=30)
-    metrics = EvolutionStrategy(config, meta).iterate(Batch(broken))
+    metrics = EvolutionStrategy(config, meta).iterate(Batch(broken)).metrics
     assert "train/skipped" not in metrics
     assert 0 < metrics["train/members_not_finite"] < 60
     assert metrics["train/fitness_best"] < 0
@@ -313,7 +313,7 @@ def test_reinforcement_learning_needs_no_gradient(name):
     config = meta_rl.PRESETS["navigation-2d"]
     data = dataclasses.replace(config.data, tasks=2, episodes=2)
     learner = meta_rl.build(dataclasses.replace(config, data=data, outer=LEARNERS[name]))
-    metrics = learner.iterate().metrics
+    metrics = learner.iterate()
     members = {"strategy": 2 * 4, "genetic": 6}[name]
     # Every member, and the Meta itself once more for the log: 2 tasks, 2 episodes, 1 step + query.
     rows = (members + 1) * 2 * 2 * 2
@@ -377,7 +377,7 @@ def test_a_run_goes_on_where_perturbed_step_sizes_overflow(make):
 def test_a_meta_that_adapts_to_infinity_is_logged_so_and_evolves_on():
     learner = meta_rl.build(navigation(EvolutionConfig(population=4, sigma=0.01)))
     learner.meta.rule["step_size"].fill_(200.0)
-    metrics = learner.iterate().metrics
+    metrics = learner.iterate()
     assert math.isfinite(metrics["meta/return_pre"])
     assert math.isnan(metrics["meta/return_post"])
     assert metrics["train/skipped"] == 1
