@@ -11,7 +11,7 @@ ROOT = Path(__file__).parent.parent
 CATALOGUE = ("envs", "agents")  # folders at the top, which are meta_rl.envs and meta_rl.agents
 ROOMS = (
     *("errors", "seeds", "threads", "statistics", "text_tables", "memory", "animation"),
-    *("types", "naming", "tasks", "parallel", "console"),
+    *("types", "problem", "naming", "tasks", "parallel", "console"),
     *("config", "storage", "inner", "plots", "problems", "outer", "making", "runs"),
     *("families", "agents", "envs"),
     *("presets", "algorithms", "assemble", "loading"),
