@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import errno
 import math
 import numbers
 from collections.abc import Iterable, Sequence
@@ -16,6 +17,13 @@ class InputError(ValueError):
 FOREIGN = (Exception, SystemExit)
 """What a person's own code may raise, to be told as an :class:`InputError`. Ctrl-C is none of it:
 it is meant for the whole run; ``sys.exit`` in an environment is not."""
+
+
+NO_MEMORY = (
+    *("can't allocate memory", "you tried to allocate", "out of memory", "bad_alloc"),
+    *("calculation overflowed", "array is too big"),
+)
+"""What is said by errors that have no class of their own for it: torch's, C++'s and numpy's."""
 
 
 class NotFiniteError(InputError):
@@ -43,6 +51,19 @@ def require(condition: bool, what: str, expected: str, got: Any) -> None:
     """
     if not condition or (isinstance(got, float) and not math.isfinite(got)):
         raise InputError(f"{what}: expected {expected}, got {got!r}.")
+
+
+def lacks_memory(error: BaseException) -> bool:
+    """Return whether an error says that there is not as much memory as was asked for."""
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # torch's
+        return True
+    try:
+        said = str(error).lower()
+    except Exception:  # errors of others need not have a text
+        return False
+    return any(text in said for text in NO_MEMORY)
 
 
 def is_whole(value: object) -> bool:

@@ -270,6 +270,10 @@ def test_memory_that_is_not_there_is_told_in_one_line(monkeypatch, tmp_path, cap
         (MemoryError(), "There is none left."),
         (MemoryError("std::bad_alloc"), "std::bad_alloc"),
         (RuntimeError("CUDA out of memory. Tried to allocate"), "CUDA out of memory."),
+        (
+            RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried"),
+            "[enforce fail] DefaultCPUAllocator: can't allocate memory",
+        ),
         (OSError(errno.ENOMEM, "Cannot allocate memory"), "[Errno 12] Cannot allocate memory"),
         (ValueError("array is too big; as it says"), "array is too big;"),
         (RuntimeError("The tensor's data is not allocated yet"), None),

@@ -5,13 +5,14 @@ import sys
 from pathlib import Path
 
 import gymnasium as gym
+import numpy as np
 import pytest
 from meta_rl.agents.sb3 import to_ppo
 from meta_rl.envs import FAMILIES
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 import meta_rl
-from meta_rl import InputError
+from meta_rl import InputError, Parameter, Uniform
 from meta_rl.cli import adapt
 from meta_rl.cli import running as commands
 from meta_rl.cli.running import told
@@ -183,3 +184,41 @@ def test_adapting_to_an_id_uses_the_familys_wrappers(monkeypatch):
     learner = type("Learner", (), {"problem": type("Problem", (), {"family": family})})
     variant, label, _ = adapt._variant(adapt.Adapt(env_id="CartPole-v0"), learner)
     assert (variant.horizon, label) == (9, "CartPole-v0")
+
+
+class OwnStatistics(gym.Wrapper):
+    """Normalizes by a mean of its own, under names of its own."""
+
+    def __init__(self, env):
+        super().__init__(env)
+        self.met, self.total = 0, 0.0
+
+    def centred(self, obs):
+        self.met, self.total = self.met + 1, self.total + obs
+        return (obs - self.total / self.met).astype("float32")
+
+    def reset(self, **options):
+        obs, info = self.env.reset(**options)
+        return self.centred(obs), info
+
+    def step(self, action):
+        obs, *rest = self.env.step(action)
+        return self.centred(obs), *rest
+
+
+class OwnRandomness(gym.Wrapper):
+    """Draws from no seed at all."""
+
+    def reset(self, **options):
+        obs, info = self.env.reset(**options)
+        return obs + np.float32(np.random.default_rng().uniform(0, 0.01)), info
+
+
+def test_what_an_environment_keeps_over_a_reset_is_said():
+    with pytest.warns(UserWarning, match="keeps something over reset.* running statistics"):
+        GymFamily("CartPole-v1", wrappers=[OwnStatistics])
+    length = Parameter("length", Uniform(0.3, 0.9))
+    with pytest.warns(UserWarning, match="keeps something over reset"):
+        GymFamily("CartPole-v1", length, wrappers=[OwnStatistics])
+    GymFamily("CartPole-v1", wrappers=[OwnRandomness])  # whose new episodes differ anyway
+    GymFamily("CartPole-v1", wrappers=[OwnStatistics], try_parameters=False)

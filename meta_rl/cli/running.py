@@ -18,15 +18,10 @@ from typing import Any, NoReturn
 import tyro
 
 from meta_rl import console
-from meta_rl.errors import FOREIGN, InputError, ProcessLostError
-from meta_rl.storage.reading import named
+from meta_rl.errors import FOREIGN, InputError, ProcessLostError, lacks_memory
+from meta_rl.storage.reading import named, shortened
 
 SMALLER = "Ask for fewer tasks, episodes or units, or give --inner.tasks-at-once 1."
-NO_MEMORY = (
-    *("can't allocate memory", "you tried to allocate", "out of memory", "bad_alloc"),
-    *("calculation overflowed", "array is too big"),
-)
-"""What is said by errors that have no class of their own for it: torch's, C++'s and numpy's."""
 UNREAD = (errno.EPIPE, errno.EIO)
 """Errors of output that nobody is there to read: of ``| head``, and of a closed terminal."""
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
@@ -132,11 +127,11 @@ def run_command(
     except KeyboardInterrupt:
         raise SystemExit(130) from None
     except Exception as error:
-        said = [*str(error).splitlines(), "There is none left."][0]
-        if _is_memory(error):
+        if lacks_memory(error):
+            said = [*str(error).splitlines(), "There is none left."][0]
             _end(f"memory: {said} {SMALLER}")
         if _is_full_disk(error):
-            _end(f"disk: {said}. Make room, then give the same command again.")
+            _end(f"disk: {shortened(error)}. Make room, then give the same command again.")
         raise
     _tell_if_lost(prints)
 
@@ -173,19 +168,11 @@ def _showwarning(message: Warning | str, *_: object, **__: object) -> None:
     print(f"warning: {console.STYLE.sub('', str(message))}", file=sys.stderr)
 
 
-def _is_memory(error: Exception) -> bool:
-    """Whether it says that there is not as much memory as was asked for."""
-    if isinstance(error, OSError):
-        return error.errno == errno.ENOMEM
-    said = str(error).lower()
-    return isinstance(error, MemoryError) or any(text in said for text in NO_MEMORY)
-
-
 def _is_full_disk(error: Exception) -> bool:
     """Whether it says that a disk is full; SQLite's says so in words, to what optuna raises."""
     if isinstance(error, OSError):
         return error.errno in FULL
-    return "disk is full" in f"{error} {error.__cause__}"
+    return "disk is full" in shortened(error) + shortened(error.__cause__)
 
 
 def _excepthook(failed: threading.ExceptHookArgs) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing
 from hashlib import blake2b
 from itertools import zip_longest
 from typing import Any, NamedTuple
@@ -15,11 +14,13 @@ from meta_rl.errors import FOREIGN, InputError
 from meta_rl.families.distributions import values_to_try
 from meta_rl.families.family import Family
 from meta_rl.families.parameters import Parameter
+from meta_rl.families.row import closing
 from meta_rl.storage.reading import named
 from meta_rl.types import Task, Value
 
 ENTRIES_TRIED = 32  # of a vector, one by one
 STEPS = 300  # of an episode, at most
+REPEATED = 20  # of an episode that is begun a second time, at most
 
 Found = Mapping[str, Any]
 """What an environment keeps for each parameter, by its name."""
@@ -81,6 +82,19 @@ def try_parameters(
         if effects and not (acts and parameter.size is None):
             _require_effect(family, parameter, middle, base.trace)
     return base
+
+
+def keeps_state(family: Family, task: Task) -> bool:
+    """Return whether a second episode differs from the first after equal seeds and actions.
+
+    False where that of a new environment differs too: its randomness is not the seed's.
+    """
+    with closing(family.make_env(task)) as env:
+        first, second = ([*_episode(family, env, 0, REPEATED)] for _ in range(2))
+    if first == second:
+        return False
+    with closing(family.make_env(task)) as env:
+        return [*_episode(family, env, 0, REPEATED)] == first
 
 
 def differ(one: Family, other: Family, task: Task) -> bool:

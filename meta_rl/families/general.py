@@ -21,7 +21,7 @@ from torch import Tensor
 from meta_rl import console
 from meta_rl.errors import FOREIGN, InputError, refuse_running_statistics, require
 from meta_rl.families.main_module import require_guard
-from meta_rl.families.row import Row
+from meta_rl.families.row import Row, close
 from meta_rl.storage.reading import named, shortened
 from meta_rl.types import Step, Task
 
@@ -69,7 +69,7 @@ class GymVec:
         self._workers = min(workers, num_tasks * episodes)
         self._timeout, self._space = timeout, gym.Space()
         self._tasks: list[Task] = []
-        self._warned = False  # that an observation was outside its space
+        self._warned: set[str] = set()  # what was wrong with an observation
         self._vector: gym.vector.VectorEnv | None = None
 
     @property
@@ -134,7 +134,7 @@ class GymVec:
         sample = _made(self._make_env, task)
         refuse_running_statistics(sample)
         spaces = self._space, _ = (sample.observation_space, sample.action_space)
-        sample.close()
+        close(sample)
         count = self.rows[0] * self.rows[1]
         # Shares are equal: of these rows, as many workers as divide them.
         self._workers = max((n for n in range(1, self._workers + 1) if count % n == 0), default=0)
@@ -177,9 +177,11 @@ class GymVec:
             values = torch.tensor(answer[key], dtype=dtype, device=self._device)
             return values.reshape(*self.rows, *answer[key].shape[2:])
 
+        obs = tensor("obs", self._dtype)
         self._warn_if_outside(answer["obs"])
+        self._warn_if_rounded(answer["obs"], obs)
         return Step(
-            tensor("obs", self._dtype).reshape(*self.rows, -1),
+            obs.reshape(*self.rows, -1),
             tensor("reward", self._dtype),
             tensor("terminated", torch.bool),
             tensor("truncated", torch.bool),
@@ -188,18 +190,32 @@ class GymVec:
     def _warn_if_outside(self, obs: np.ndarray) -> None:
         """Say once that an observation was outside its space, which happens in much-used ones."""
         space = self._space
-        if self._warned or not isinstance(space, gym.spaces.Box):
+        if isinstance(space, gym.spaces.Box) and "outside" not in self._warned:
+            outside = (obs < space.low) | (obs > space.high)
+            self._warn("outside", obs, outside, f"outside its space {space}")
+
+    def _warn_if_rounded(self, obs: np.ndarray, held: Tensor) -> None:
+        """Say once that whole numbers are too large to be told apart by what learns from them."""
+        if obs.dtype.kind not in "iu" or obs.dtype.itemsize < 4 or "rounded" in self._warned:
             return
-        outside = (obs < space.low) | (obs > space.high)
-        if outside.any():
-            self._warned = True
-            worker, row, *entry = (int(i) for i in np.argwhere(outside)[0])
-            task = self._tasks[(worker * obs.shape[1] + row) // self.rows[1]]
-            warnings.warn(
-                f"environment: an observation of task {dict(task)} has {obs[worker, row, *entry]:g}"
-                f" as entry {entry}, outside its space {space}. Training goes on.",
-                stacklevel=2,
-            )
+        kept = held.cpu().numpy().reshape(obs.shape).astype(np.float64)
+        told = f"which {self._dtype} rounds, so that neighbours are one. Wrap it to be smaller"
+        self._warn("rounded", obs, kept != obs, told)
+
+    def _warn(self, what: str, obs: np.ndarray, where: np.ndarray, told: str) -> None:
+        """Tell of the first entry of all observations for which something is so, if any."""
+        if not where.any():
+            return
+        self._warned.add(what)
+        worker, row, *entry = (int(i) for i in np.argwhere(where)[0])
+        task = self._tasks[(worker * obs.shape[1] + row) // self.rows[1]]
+        value = obs[worker, row, *entry]
+        shown = value if obs.dtype.kind in "iu" else f"{value:g}"
+        warnings.warn(
+            f"environment: an observation of task {dict(task)} has {shown} as entry {entry}, "
+            f"{told}. Training goes on.",
+            stacklevel=3,
+        )
 
 
 def _made(make_env: Callable[[Task], gym.Env], task: Task) -> gym.Env:

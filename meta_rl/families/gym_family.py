@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import copy
 import inspect
+import warnings
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -22,7 +22,7 @@ from meta_rl.errors import (
     require_whole,
 )
 from meta_rl.families.constructors import arguments_of, time_limit
-from meta_rl.families.effects import Tried, differ, middle_task, value_at
+from meta_rl.families.effects import Tried, differ, keeps_state, middle_task, value_at
 from meta_rl.families.effects import try_parameters as try_values
 from meta_rl.families.family import Family
 from meta_rl.families.parameters import Parameter, ParameterSpace
@@ -30,6 +30,7 @@ from meta_rl.families.physics import Change, change_model, load_mujoco
 from meta_rl.families.pinned import pinned_class
 from meta_rl.families.reading_back import read, require_kept, require_unchanged
 from meta_rl.families.rendering import prepare_rendering
+from meta_rl.families.row import close, closing
 from meta_rl.families.targets import bare, is_own, keys_in, kind_of, require_known_key, without
 from meta_rl.storage.reading import named, shortened
 from meta_rl.types import Task
@@ -126,7 +127,7 @@ class GymFamily(Family):
         self.horizon = int(limit)
         self.observation_space, self.action_space = sample.observation_space, sample.action_space
         self._render_modes = sample.metadata.get("render_modes") or ()
-        sample.close()
+        close(sample)
         if not isinstance(self.observation_space, gym.spaces.Box):
             raise InputError(
                 f"environment: expected Box observations, {self.id} has {self.observation_space}. "
@@ -136,6 +137,8 @@ class GymFamily(Family):
             self._try(effects=try_parameters and bool(parameters))
         for target in self._unseen if try_parameters else ():
             self._require_effect_of_setting(target)
+        if try_parameters and (parameters or wrappers) and self._creator is not None:
+            self._warn_if_it_keeps_state()
 
     def around(self, env: str, settings: Mapping[str, Any] | None = None) -> GymFamily:
         """A family of one task over another environment, treated as this one's are.
@@ -406,6 +409,17 @@ class GymFamily(Family):
         middle = try_values(self, read_all, judge, effects=effects)
         for target, value in self._settings.items():
             judge(target, [(value, middle)])
+
+    def _warn_if_it_keeps_state(self) -> None:
+        """Say what resumes, and is deployed, otherwise than it was trained."""
+        if keeps_state(self, middle_task(self)):
+            warnings.warn(
+                f"environment: {self.id} keeps something over reset(seed), which gave another "
+                "episode the second time: random numbers of its own, or running statistics as of a "
+                "normalization. They are not saved: a resumed run differs, and an adapted policy "
+                "meets other numbers. Use self.np_random, and scale by fixed numbers.",
+                stacklevel=3,
+            )
 
     def _require_effect_of_setting(self, target: str) -> None:
         """Refuse a key inside a dictionary that nothing shows the environment to know."""

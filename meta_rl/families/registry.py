@@ -44,8 +44,9 @@ def register(family: Family, replace: bool = False) -> Family:
             notebook runs again.
 
     Raises:
-        InputError: if another family has this id and is not to be replaced, the id cannot be said
-            on a command line or means few-shot data, or this is a class or no family.
+        InputError: if another family has this id (those made on demand too) and is not to be
+            replaced, the id cannot be said on a command line or means few-shot data, or this is a
+            class or no family.
     """
     if isinstance(family, type):
         name = family.__name__
@@ -53,10 +54,11 @@ def register(family: Family, replace: bool = False) -> Family:
     if not isinstance(family, Family):
         raise InputError(f"family: expected a family, got {shortened(family)}.")
     _check_id(getattr(family, "id", None))
-    if family.id in FAMILIES and not replace:
+    made_on_demand = family.id.startswith(tuple(catalogue().ON_DEMAND))
+    if (family.id in FAMILIES or made_on_demand) and not replace:
         raise InputError(
-            f"family: there is a {family.id!r} already; give yours another id, or take its place "
-            "by register(..., replace=True)."
+            f"family: there is a {family.id!r} already{', made on demand' * made_on_demand}; give "
+            "yours another id, or take its place by register(..., replace=True)."
         )
     FAMILIES[family.id] = family
     return family

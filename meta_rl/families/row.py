@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import gymnasium as gym
@@ -16,7 +17,40 @@ NUMBERS = "biuf"
 """Kinds of numpy's types that are real numbers."""
 EXPECTED = {"observation": "numbers", "reward": "a number", "end": "True or False"}
 LARGEST = float(np.finfo(np.float32).max)
-"""Of a reward: what learns from it may hold it in 32 bits."""
+"""Of a reward or an entry of an observation: what learns from it may hold it in 32 bits."""
+
+
+def close(env: gym.Env) -> None:
+    """Close an environment.
+
+    Raises:
+        InputError: if that raises.
+    """
+    try:
+        env.close()
+    except InputError:
+        raise
+    except FOREIGN as error:
+        raise InputError(
+            f"environment: {shortened(env.unwrapped)} raised {named(error)}, when it was closed. "
+            "Mend its close()."
+        ) from error
+
+
+@contextmanager
+def closing(env: gym.Env) -> Iterator[gym.Env]:
+    """Close an environment in the end; what was raised before comes first.
+
+    Raises:
+        InputError: if closing raises, and nothing else did.
+    """
+    try:
+        yield env
+    except BaseException:
+        with suppress(InputError):
+            close(env)
+        raise
+    close(env)
 
 
 class Row(gym.Wrapper):
@@ -71,6 +105,14 @@ class Row(gym.Wrapper):
         """Step, as Gymnasium's environments do; raises as :meth:`start`."""
         return *self.advance(action), self.info
 
+    def close(self) -> None:
+        """Close the environment.
+
+        Raises:
+            InputError: if that raises.
+        """
+        close(self.env)
+
     def _try(self, call: Callable[[], Any], when: str, count: int) -> tuple:
         try:
             answer = call()
@@ -114,6 +156,9 @@ class Row(gym.Wrapper):
         if given.shape != space.shape:
             got = f"returned an observation {given.shape}, expected {space.shape}"
             raise self._fault(got, when)
+        if given.dtype.itemsize > 4 and (np.abs(given) > LARGEST).any():
+            got = f"returned an observation with {np.abs(given).max():.2g}"
+            raise self._fault(f"{got}, expected at most {LARGEST:.2g}", when)
         if given.dtype == space.dtype:
             return given.copy()  # the environment may write into it again
         with np.errstate(over="ignore", invalid="ignore"):

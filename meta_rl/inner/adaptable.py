@@ -13,7 +13,7 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.dropout import _DropoutNd
 from torch.nn.parameter import is_lazy
 
-from meta_rl.errors import InputError
+from meta_rl.errors import InputError, lacks_memory
 from meta_rl.inner.core import InnerLoop
 from meta_rl.inner.search import Search
 from meta_rl.problem import Problem
@@ -21,8 +21,6 @@ from meta_rl.tasks import over_tasks
 from meta_rl.types import Meta
 
 LOOP = "tasks_at_once=1 (--inner.tasks-at-once 1)"
-NO_MEMORY = (MemoryError, torch.OutOfMemoryError)
-"""Errors that say nothing about a network."""
 REPLACE = "replace the layer by one of plain tensor operations, or see docs/gotchas.md"
 
 
@@ -88,9 +86,11 @@ def check_runs(
 
     try:
         run(inner)
-    except (InputError, *NO_MEMORY):
+    except InputError:
         raise
     except Exception as error:  # whatever a person's module raises
+        if lacks_memory(error):  # which says nothing about the network
+            raise
         raise _refused(
             "network",
             "a module that runs and differentiates for two tasks as the settings say",
@@ -167,9 +167,11 @@ def _try(network: nn.Module, inputs: Tensor, tasks_at_once: int | None) -> None:
         ]
         if not changed:
             run(tasks_at_once)
-    except (InputError, *NO_MEMORY):
+    except InputError:
         raise
     except Exception as error:  # whatever a person's module raises
+        if lacks_memory(error):  # which says nothing about the network
+            raise
         vmap = "" if tasks_at_once == 1 else " under vmap"
         looped = tasks_at_once != 1 and _works(lambda: run(1))
         raise _refused(

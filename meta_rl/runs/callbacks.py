@@ -7,15 +7,19 @@ one that returns False stops the run.
 
 from __future__ import annotations
 
-import shutil
+import os
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
 from meta_rl.errors import InputError, require, require_whole
+from meta_rl.naming import LONGEST
 from meta_rl.runs.learner import MetaLearner, Metrics
+from meta_rl.storage import checkpoint
+from meta_rl.storage.files import make_folder, unwritable
 from meta_rl.types import Task
 
 Callback = Callable[[MetaLearner, Metrics], Any]
@@ -39,8 +43,8 @@ class EvalCallback:
         callback_after_eval: called after every evaluation.
 
     Raises:
-        InputError: if a number is out of range; after the first iteration, if a task is none of
-            the learner's family.
+        InputError: if a number is out of range, or nothing can be saved in the folder; after the
+            first iteration, if a task is none of the learner's family.
     """
 
     def __init__(
@@ -63,7 +67,7 @@ class EvalCallback:
             require_whole("steps", steps, 0)
         self.tasks, self.eval_freq, self.steps, self.seed = list(tasks), eval_freq, steps, seed
         self._unchecked = True  # which tasks a family has, its learner knows
-        self._path = Path(best_model_save_path) if best_model_save_path is not None else None
+        self._path = None if best_model_save_path is None else _places(best_model_save_path)
         self._on_new_best, self._after_eval = callback_on_new_best, callback_after_eval
         self.best_mean_reward: float | None = None
         self.last_mean_reward: float | None = None
@@ -86,7 +90,7 @@ class EvalCallback:
             self.best_mean_reward = last
             children = [self._on_new_best, self._after_eval]
             if self._path:
-                _replace(self._path / "best_model", learner)
+                _replace(self._path, learner)
         name = "reward" if learner.problem.maximizes else "loss"  # as stable-baselines3 names it
         found = {f"eval/mean_{name}": last, f"eval/best_mean_{name}": self.best_mean_reward}
         answers = [child(learner, {**metrics, **found}) for child in children if child]
@@ -102,12 +106,17 @@ class CheckpointCallback:
         name_prefix: of theirs.
 
     Raises:
-        InputError: if save_freq is below 1; later, if there is such a checkpoint already.
+        InputError: if save_freq is below 1, the prefix cannot begin a file name, or nothing can be
+            saved in the folder; later, if there is such a checkpoint already.
     """
 
     def __init__(self, save_freq: int, save_path: str | Path, name_prefix: str = "meta"):
         require_whole("save_freq", save_freq, 1)
-        self.save_freq, self.save_path, self.name_prefix = save_freq, Path(save_path), name_prefix
+        plain = isinstance(name_prefix, str) and not {"/", "\\", "\0"} & {*name_prefix}
+        require(plain, "name_prefix", "the beginning of a file name", name_prefix)
+        require(len(name_prefix) <= LONGEST, "name_prefix", f"{LONGEST} characters", name_prefix)
+        self.save_freq, self.name_prefix = save_freq, name_prefix
+        self.save_path = make_folder(save_path)
 
     def __call__(self, learner: MetaLearner, metrics: Metrics) -> None:
         """Save if it is time."""
@@ -140,13 +149,35 @@ class StopTrainingOnRewardThreshold:
         return metrics["eval/best_mean_reward"] < self.reward_threshold
 
 
-def _replace(folder: Path, learner: MetaLearner) -> None:
+def _places(path: str | Path) -> tuple[Path, Path, Path]:
+    """Return where a best model is, where it is while it is new, and where while it is old.
+
+    Raises:
+        InputError: if something else is there, or the folder cannot be written.
+    """
+    home = make_folder(path)
+    places = home / "best_model", home / "best_model.new", home / "best_model.old"
+    for place in places:
+        with suppress(OSError):  # where it is not empty, as what a kill left is
+            place.rmdir()
+        if os.path.lexists(place) and not checkpoint.holds_a_save_alone(place):
+            raise InputError(
+                f"best_model_save_path: expected {place} to be free or a checkpoint alone, got "
+                "something else, which would be lost. Move it, or give another folder."
+            )
+    return places
+
+
+def _replace(places: tuple[Path, Path, Path], learner: MetaLearner) -> None:
     """Save a checkpoint where there may be one; at every moment one of the two is there whole."""
-    new, old = (folder.with_name(f"{folder.name}.{state}") for state in ("new", "old"))
-    shutil.rmtree(new, ignore_errors=True)
+    folder, new, old = places
+    checkpoint.discard(new)
     learner.save(new)
-    shutil.rmtree(old, ignore_errors=True)
-    if folder.exists():
-        folder.rename(old)
-    new.rename(folder)
-    shutil.rmtree(old, ignore_errors=True)
+    try:
+        checkpoint.discard(old)
+        if folder.exists():
+            folder.rename(old)
+        new.rename(folder)
+        checkpoint.discard(old)
+    except OSError as error:
+        raise unwritable(folder, error) from error

@@ -77,7 +77,7 @@ def save(folder: Path, manifest: Mapping[str, Any], tensors: Mapping[str, Tensor
     content["manifest_sha256"] = _digest(content)
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}{TEMPORARY}")
     try:
-        _discard(temporary)
+        discard(temporary)
         temporary.mkdir(parents=True)
         files.create(temporary / TENSORS, data)
         files.create(temporary / MANIFEST, (json.dumps(content, indent=1) + "\n").encode())
@@ -85,7 +85,7 @@ def save(folder: Path, manifest: Mapping[str, Any], tensors: Mapping[str, Tensor
         temporary.rename(folder)
         files.sync_folder(folder.parent)
     except OSError as error:
-        _discard(temporary)
+        discard(temporary)
         raise InputError(
             f"checkpoint: cannot write {folder}: {error}. Earlier checkpoints are untouched."
         ) from error
@@ -236,24 +236,24 @@ def remove(folder: Path) -> None:
 
     One in which something else was put stays as it is.
     """
-    if not _holds_a_save_alone(folder):
+    if not holds_a_save_alone(folder):
         return
     gone = folder.with_name(f".{folder.name}{TEMPORARY}")
     folder.rename(gone)
-    _discard(gone)
+    discard(gone)
 
 
 def discard_temporary(run: Path) -> None:
     """Remove what a run killed in the middle of a save left; only while no other process saves."""
     for path in (run / "checkpoints").glob(f".*{TEMPORARY}"):
         if UNFINISHED.fullmatch(path.name):
-            _discard(path)
+            discard(path)
     for path in run.glob(files.TEMPORARY):
         if path.is_file() and not path.is_symlink():
             path.unlink()
 
 
-def _discard(folder: Path) -> None:
+def discard(folder: Path) -> None:
     """Remove the two files of a save and their folder, unless something else is in it."""
     if folder.is_symlink():
         return
@@ -342,8 +342,8 @@ def _settings(run: Path) -> Any:
         return None
 
 
-def _holds_a_save_alone(folder: Path) -> bool:
-    """Whether nothing but the files of a save is in a folder."""
+def holds_a_save_alone(folder: Path) -> bool:
+    """Return whether nothing but the files of a save is in a folder."""
     if folder.is_symlink() or not folder.is_dir():
         return False
     there = [*folder.iterdir()]
@@ -353,7 +353,7 @@ def _holds_a_save_alone(folder: Path) -> bool:
 
 def _is_damaged_save(folder: Path) -> bool:
     """Whether a folder holds the files of a save, with a manifest that tells nothing any more."""
-    if not _holds_a_save_alone(folder):
+    if not holds_a_save_alone(folder):
         return False
     try:
         read_manifest(folder)

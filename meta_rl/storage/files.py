@@ -18,7 +18,7 @@ from typing import Any
 
 from meta_rl.errors import InputError
 from meta_rl.naming import csv_cell
-from meta_rl.storage.reading import read_file
+from meta_rl.storage.reading import read_file, shortened
 
 TEMPORARY = "." + 16 * "[0-9a-f]" + ".tmp"
 """What files are called until they are whole. A kill can leave one."""
@@ -120,6 +120,22 @@ def sync_folder(folder: Path) -> None:
     except OSError as error:
         if error.errno not in NO_FOLDER_SYNC:
             raise
+
+
+def make_folder(path: str | Path) -> Path:
+    """Return a folder that files can be written to, which is made where it is missing.
+
+    Raises:
+        InputError: if it cannot be.
+    """
+    try:
+        folder = Path(path)
+        folder.mkdir(parents=True, exist_ok=True)
+    except (OSError, TypeError, ValueError) as error:  # the last two of what is no path
+        said = error.strerror if isinstance(error, OSError) else error
+        raise InputError(f"folder: cannot make {shortened(path)}: {said}.") from error
+    check_folder(folder)
+    return folder
 
 
 def check_folder(folder: Path) -> None:

@@ -221,3 +221,8 @@ def test_registering_a_class_or_a_known_id_is_refused():
         register(Navigation2D)  # type: ignore[arg-type]
     with pytest.raises(InputError, match="there is a 'navigation-2d' already"):
         register(Navigation2D())
+    family = Navigation2D()
+    family.id = "metaworld-ml1-reach-v3"
+    with pytest.raises(InputError, match="a 'metaworld-ml1-reach-v3' already, made on demand"):
+        register(family)
+    assert register(family, replace=True) is FAMILIES.pop("metaworld-ml1-reach-v3")

@@ -10,9 +10,11 @@ from meta_rl.agents import LinearFeatureBaseline, make_policy
 from meta_rl.envs import CartPole
 
 import meta_rl
+from meta_rl import Parameter, Uniform
 from meta_rl.config import EpisodesConfig, NetworkConfig
 from meta_rl.errors import InputError
 from meta_rl.families import GymFamily
+from meta_rl.families.row import Row, closing
 from meta_rl.presets import PRESETS
 from meta_rl.problems.reinforcement import Reinforcement
 from meta_rl.tasks import expand
@@ -190,3 +192,60 @@ def test_an_environment_that_raises_is_named_with_task_seed_and_step():
 def test_environments_that_cannot_be_used_are_refused(make, message):
     with pytest.raises(InputError, match=message):
         make()
+
+
+class Far(gym.Env):
+    """Observes what 32 bits cannot hold, though its space does."""
+
+    observation_space = gym.spaces.Box(-np.inf, np.inf, (2,), np.float64)
+    action_space = gym.spaces.Discrete(2)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return np.zeros(2), {}
+
+    def step(self, action):
+        return np.array([0, -1e39]), 0.0, False, False, {}
+
+
+def test_an_observation_beyond_the_range_of_floats_is_named():
+    env = GymFamily(Far, horizon=3).make_vec(1, 1, device="cpu", dtype=torch.float32)
+    env.reset([{}], seed=0)
+    with pytest.raises(
+        InputError, match=r"observation with 1e\+39, expected at most 3\.4e\+38, at st"
+    ):
+        env.step(torch.zeros(1, 1))
+
+
+class Sticky(gym.Wrapper):
+    """Cannot be closed."""
+
+    def close(self):
+        raise KeyError("no such handle")
+
+
+@pytest.mark.parametrize("parameters", [(), (Parameter("length", Uniform(0.3, 0.9)),)])
+def test_an_environment_that_cannot_be_closed_is_refused_at_every_door(parameters):
+    told = "raised KeyError: 'no such handle', when it was closed"
+    with pytest.raises(InputError, match=told):
+        GymFamily("CartPole-v1", *parameters, wrappers=[Sticky])
+    with pytest.raises(InputError, match=told):
+        GymFamily(lambda: Sticky(gym.make("CartPole-v1")))
+    family = GymFamily("CartPole-v1")
+    vec = family.make_vec(1, 1, device="cpu", dtype=torch.float32)
+    vec.reset([{}], seed=0)
+    vec.envs[0].env = Sticky(vec.envs[0].env)
+    with pytest.raises(InputError, match=told):
+        vec.close()
+
+
+def test_what_an_environment_raised_comes_before_what_its_close_raises():
+    class Broken(Sticky):
+        def reset(self, **options):
+            raise ValueError("the fault itself")
+
+    with (
+        pytest.raises(InputError, match="the fault itself"),
+        closing(Broken(gym.make("CartPole-v1"))) as env,
+    ):
+        Row(env, {}).start(0)

@@ -2,6 +2,7 @@
 
 import os
 import signal
+from contextlib import nullcontext
 from functools import partial
 
 import gymnasium as gym
@@ -87,3 +88,36 @@ def test_environments_in_workers_are_closed(monkeypatch, tmp_path):
     env.close()
     assert {str(p.pid) for p in processes} <= {path.name for path in tmp_path.iterdir()}
     assert [p.exitcode for p in processes] == [0, 0]
+
+
+class Counts(gym.Env):
+    """Observes one whole number."""
+
+    observation_space = gym.spaces.Box(0, 2**40, (1,), np.int64)
+    action_space = gym.spaces.Discrete(2)
+
+    def __init__(self, number):
+        self.number = number
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return np.array([self.number]), {}
+
+    def step(self, action):
+        return np.array([self.number]), 0.0, False, False, {}
+
+
+@pytest.mark.parametrize(
+    ("number", "dtype", "rounded"),
+    [
+        (2**24 + 1, torch.float32, True),
+        (2**24 + 2, torch.float32, False),
+        (2**24 + 1, torch.float64, False),
+    ],
+)
+def test_whole_numbers_that_cannot_be_told_apart_are_said_once(number, dtype, rounded):
+    env = GymFamily(partial(Counts, number), horizon=3).make_vec(1, 2, device="cpu", dtype=dtype)
+    told = rf"task {{}} has {number} as entry \[0\], which torch.float32 rounds"
+    with pytest.warns(UserWarning, match=told) if rounded else nullcontext():
+        env.reset([{}], seed=0)
+    env.step(ACTION)  # and no second warning, an error here

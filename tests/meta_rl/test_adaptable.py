@@ -199,3 +199,21 @@ def test_what_a_family_of_ones_own_draws_is_checked(drawn):
                 draw()
     finally:
         del FAMILIES["careless"]
+
+
+class Huge(nn.Module):
+    """Asks for more memory than there is."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(1, 1)
+
+    def forward(self, x):
+        return self.layer(x) + torch.empty(2**60)
+
+
+def test_memory_that_is_not_there_is_no_fault_of_the_network():
+    with pytest.raises(RuntimeError, match="memory"):
+        check_adaptable(Huge(), torch.zeros(3, 1))
+    with pytest.raises(RuntimeError, match="memory"):
+        learner(Huge(), recorded=False)

@@ -95,3 +95,30 @@ def test_what_cannot_be_a_callback_is_refused_before_training(learner, tmp_path)
         EvalCallback([{}], eval_freq=0)
     with pytest.raises(InputError, match="tasks: expected 1 or more"):
         EvalCallback([])
+
+
+@pytest.mark.parametrize("path", ["x" * 300, "a\0b", 5, "/proc/none"])
+def test_folders_that_nothing_can_be_saved_in_are_refused_before_training(path):
+    with pytest.raises(InputError, match="folder: cannot make"):
+        EvalCallback([{}], best_model_save_path=path)
+    with pytest.raises(InputError, match="folder: cannot make"):
+        CheckpointCallback(1, path)
+
+
+@pytest.mark.parametrize("prefix", ["x" * 300, "a/b", "..\\a", "a\0b", None])
+def test_prefixes_that_begin_no_file_name_are_refused(prefix, tmp_path):
+    with pytest.raises(InputError, match="name_prefix: expected"):
+        CheckpointCallback(1, tmp_path, prefix)
+
+
+@pytest.mark.parametrize("name", ["best_model", "best_model.new", "best_model.old"])
+def test_nothing_of_ones_own_gives_way_to_a_best_model(name, learner, tmp_path):
+    notes = tmp_path / name / "notes.txt"
+    notes.parent.mkdir()
+    EvalCallback([{}], best_model_save_path=tmp_path)  # empty, as a kill may have left it
+    learner.save(notes.parent)
+    EvalCallback([{}], best_model_save_path=tmp_path)
+    notes.write_text("mine")
+    with pytest.raises(InputError, match=f"expected .*{name} to be free or a checkpoint alone"):
+        EvalCallback([{}], best_model_save_path=tmp_path)
+    assert notes.read_text() == "mine"
