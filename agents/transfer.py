@@ -10,7 +10,7 @@ from torch import Tensor
 from meta_rl.config import Config
 from meta_rl.errors import InputError
 from meta_rl.naming import part_of
-from meta_rl.storage import checkpoint, files
+from meta_rl.storage import checkpoint, files, run_folder
 from meta_rl.types import Params, Problem
 
 
@@ -47,7 +47,7 @@ class FromRun:
         Raises:
             InputError: if there is no run, it has another activation, or nothing matches.
         """
-        _, manifest, tensors, _ = checkpoint.load_newest(self.run)
+        _, manifest, tensors, _ = run_folder.load_newest(self.run)
         self.digest, kind = str(manifest["sha256"]), str(manifest.get("kind"))
         checkpoint.require_fields(manifest, "meta" if kind != "adapted" else kind, config=dict)
         source = tensors if kind == "adapted" else part_of("theta", tensors)

@@ -27,7 +27,7 @@ from meta_rl.cli.running import run_command
 from meta_rl.errors import InputError
 from meta_rl.families import GymFamily
 from meta_rl.runs.recorder import RunRecorder
-from meta_rl.storage import checkpoint
+from meta_rl.storage.run_folder import checkpoints
 from tests.extras import posix
 
 ROOT = Path(__file__).parent.parent
@@ -425,7 +425,7 @@ def test_a_terminated_run_saves_its_iteration_and_says_how_to_go_on(tmp_path):
     )
     run_folder = tmp_path / "navigation-2d_1"
     deadline = time.monotonic() + 120
-    while not any(int(path.name) for path in checkpoint.checkpoints(run_folder)):
+    while not any(int(path.name) for path in checkpoints(run_folder)):
         assert time.monotonic() < deadline, process.stderr.read()
         time.sleep(0.2)
     process.send_signal(signal.SIGTERM)

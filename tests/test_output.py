@@ -17,7 +17,7 @@ from meta_rl.evaluation import record
 from meta_rl.families import GymFamily
 from meta_rl.families.general import GymVec
 from meta_rl.pruning.measure import Measured
-from meta_rl.storage import checkpoint
+from meta_rl.storage import checkpoint, run_folder
 from tests.meta_rl.test_console import gone_reader
 from tests.test_faults import files_no_longer_than
 from tests.test_resume import ROOT
@@ -75,7 +75,7 @@ def test_work_whose_output_nobody_can_write_is_done_to_its_end(tmp_path):
     assert (full.returncode, head.returncode) == (2, 0)
     assert set(ended.values()) == {0}, ended
     for name in trainings:
-        assert checkpoint.newest_iteration(tmp_path / name / "sinusoid_1") == 2
+        assert run_folder.newest_iteration(tmp_path / name / "sinusoid_1") == 2
 
 
 class Quits(gym.Env):

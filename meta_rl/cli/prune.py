@@ -58,7 +58,7 @@ def main(arguments: list[str]) -> None:
     from meta_rl.pruning import smaller
     from meta_rl.pruning.measure import measure
     from meta_rl.runs.recorder import StopOnSignal
-    from meta_rl.storage.checkpoint import run_of
+    from meta_rl.storage.run_folder import run_of
 
     import_families(command.families)
     learner = loading.load(command.run, assemble.resolve_device(command.device), data=command.data)
@@ -118,7 +118,7 @@ def _pruned(
     """A smaller learner, trained on; the last round is kept as a run of its own."""
     from meta_rl.pruning import smaller
     from meta_rl.runs.recorder import ProgressBar, RunRecorder
-    from meta_rl.storage.checkpoint import run_of
+    from meta_rl.storage.run_folder import run_of
 
     prunings = _earlier(run_of(command.run))
     units, rounds = [layer.units for layer in smaller.hidden_layers(learner)], command.rounds
