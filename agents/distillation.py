@@ -16,7 +16,7 @@ from torch.utils._pytree import tree_map
 
 from meta_rl import seeds
 from meta_rl.config import Config, EpisodesConfig
-from meta_rl.errors import InputError, NotFiniteError, require
+from meta_rl.errors import NOT_FINITE, InputError, require
 from meta_rl.inner.trial import collect
 from meta_rl.problems.reinforcement import Reinforcement
 from meta_rl.runs.learner import MetaLearner
@@ -191,7 +191,7 @@ def fitted_step_size(
         meta = learner.meta._replace(theta=theta)
         try:
             batches = collect(given, learner.inner, meta, tasks, steps, seed)
-        except NotFiniteError:
+        except NOT_FINITE:
             continue
         found[inner.step_size] = float(batches[-1].reward.sum(-1).mean())
         taken += problem.samples(batches)

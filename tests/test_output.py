@@ -219,3 +219,12 @@ def test_a_full_disk_costs_prune_no_table(tmp_path, capsys):
             prune._tell([(Learner, measured)], tmp_path, prune.Prune(run=tmp_path), 2)
     assert "return after 0" in capsys.readouterr().out
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_command_whose_training_diverges_ends_in_one_line(command, tmp_path, capsys):
+    words = ("--outer.learning-rate", "1e30", "--iterations", "20", "--eval.every", "0")
+    ended = command(train.main, "sinusoid", *words, "--device", "cpu", "--log-dir", tmp_path)
+    told = capsys.readouterr().err.splitlines()
+    assert ended == 2
+    assert "10 outer steps in a row had gradients" in told[-1]
+    assert not any("Traceback" in line for line in told)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 from meta_rl.cli.running import import_families, parse, told
-from meta_rl.errors import InputError, require
+from meta_rl.errors import DivergedError, InputError, require
 from meta_rl.storage import files
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ def _tried(
         if not stop.stopped:
             return [(smaller, replace(measure(smaller, name, tasks), run=str(home)))]
         why = "it was stopped."
-    except InputError as error:
+    except (InputError, DivergedError) as error:
         why = str(error)
     warnings.warn(f"{name} is left out: {why}", stacklevel=2)
     return []

@@ -12,7 +12,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from meta_rl import parallel, seeds
-from meta_rl.errors import NotFiniteError
+from meta_rl.errors import NOT_FINITE
 from meta_rl.inner.core import InnerLoop
 from meta_rl.inner.search import Probes, Search
 from meta_rl.tasks import num_tasks
@@ -37,12 +37,13 @@ class Lost:
         """What ``do`` returns, once the tasks that it fails for after k inner steps are lost.
 
         Raises:
-            NotFiniteError: if it fails for tasks that are lost already: zeros are no better.
+            DivergedError, NotFiniteError: if it fails for tasks that are lost already: zeros are
+                no better.
         """
         while True:
             try:
                 return do()
-            except NotFiniteError as error:
+            except NOT_FINITE as error:
                 if self.after[k, error.rows].all():
                     raise
                 self.after[k:, error.rows] = True
@@ -94,7 +95,7 @@ class Trial:
             tolerant: whether tasks that adapting fails for are left behind.
 
         Raises:
-            NotFiniteError: if adapting fails for a task otherwise.
+            DivergedError, NotFiniteError: if adapting fails for a task otherwise.
         """
         held, scores = [], []
         for block in self._blocks:
@@ -177,7 +178,7 @@ def collect(
     fail are entered in ``lost``, where it is given. ``collected`` is called after each batch.
 
     Raises:
-        NotFiniteError: if adapting fails for a task, and there is no ``lost``.
+        DivergedError, NotFiniteError: if adapting fails for a task, and there is no ``lost``.
     """
     batches: list[Any] = []
 

@@ -18,7 +18,7 @@ from torch.utils._pytree import tree_map
 from meta_rl import seeds
 from meta_rl.animation import Animation
 from meta_rl.config import EpisodesConfig
-from meta_rl.errors import FOREIGN, InputError, NotFiniteError
+from meta_rl.errors import FOREIGN, DivergedError, InputError, NotFiniteError
 from meta_rl.inner.adaptable import check_adaptable
 from meta_rl.inner.recording import Recorded
 from meta_rl.plots.film import FRAMES, film
@@ -170,8 +170,8 @@ class Reinforcement:
         See :class:`meta_rl.types.Problem`. Support and query episodes are sampled alike.
 
         Raises:
-            NotFiniteError: if adapting gave parameters, or the environment rewards or observations,
-                that are not finite.
+            DivergedError: if adapting gave parameters that are not finite.
+            NotFiniteError: if the environment gave such rewards or observations.
         """
         stream, phi = seeds.derive(seed, len(batches)), adapted()
         _check_parameters(phi, len(batches))
@@ -410,7 +410,7 @@ def _check_parameters(params: Params, steps: int) -> None:
     finite = [torch.isfinite(v).reshape(len(v), -1).all(1) for v in params.values()]
     bad = ~torch.stack(finite).all(0)
     if bad.any():
-        raise NotFiniteError(
+        raise DivergedError(
             f"policy: the parameters after {steps} inner steps are not finite. Take "
             "fewer inner steps, a smaller step size or more episodes.",
             bad.nonzero()[:, 0].tolist(),

@@ -18,7 +18,7 @@ from meta_rl import parallel, seeds
 from meta_rl.animation import Animation
 from meta_rl.config import Config, require_effect, to_dict
 from meta_rl.config.outer import GradientConfig, TRPOConfig
-from meta_rl.errors import InputError, require_whole
+from meta_rl.errors import DivergedError, InputError, require_whole
 from meta_rl.inner.adaptable import check_runs
 from meta_rl.inner.core import InnerLoop
 from meta_rl.inner.search import Search
@@ -127,6 +127,7 @@ class MetaLearner:
 
         Raises:
             InputError: if a callback cannot be called, as stable-baselines3's own cannot.
+            DivergedError: if outer steps came to nothing finite many times in a row.
         """
         for callback in callbacks:
             if not callable(callback):
@@ -228,8 +229,9 @@ class MetaLearner:
             The model, with ``predict``, ``save``, and its ``scores`` after 0..steps inner steps.
 
         Raises:
-            InputError: if the variant's parameters or spaces do not fit, a number is out of range,
-                or adapting gives parameters that are not finite.
+            InputError: if the variant's parameters or spaces do not fit, or a number is out of
+                range.
+            DivergedError: if adapting gives parameters that are not finite.
         """
         steps = self.config.inner.steps if steps is None else steps
         _require_numbers(steps, seed)
@@ -361,7 +363,7 @@ class MetaLearner:
 
     def _stop_if_diverged(self) -> None:
         if self._skipped >= SKIPS_ALLOWED:
-            raise InputError(
+            raise DivergedError(
                 f"training: {SKIPS_ALLOWED} outer steps in a row had gradients, or members, that "
                 f"are not finite and were skipped, up to iteration {self.iteration}. Lower the "
                 "outer learning rate or the inner step size."

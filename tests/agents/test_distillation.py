@@ -19,7 +19,7 @@ import meta_rl
 from meta_rl import seeds
 from meta_rl.cli import train
 from meta_rl.config import InnerConfig
-from meta_rl.errors import InputError, NotFiniteError
+from meta_rl.errors import DivergedError, InputError, NotFiniteError
 from meta_rl.families import parse_task
 from meta_rl.inner.trial import collect
 from meta_rl.outer.adam import Adam
@@ -169,10 +169,11 @@ def test_a_step_size_that_is_not_learned_stays_as_it_was_given(zipped):
     assert start.samples == 0
 
 
-def test_step_sizes_that_lead_to_nothing_finite_are_not_taken(zipped, monkeypatch):
+@pytest.mark.parametrize("error", [DivergedError, NotFiniteError])
+def test_step_sizes_that_lead_to_nothing_finite_are_not_taken(zipped, monkeypatch, error):
     def broken(problem, loop, meta, *rest):
         if loop.rule.config.step_size > 1:
-            raise NotFiniteError("not finite", [0])
+            raise error("not finite", [0])
         return collect(problem, loop, meta, *rest)
 
     monkeypatch.setattr(distillation, "collect", broken)
