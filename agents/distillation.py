@@ -16,7 +16,7 @@ from torch.utils._pytree import tree_map
 
 from meta_rl import seeds
 from meta_rl.config import Config, EpisodesConfig
-from meta_rl.errors import InputError, NotFiniteError, require
+from meta_rl.errors import NOT_FINITE, InputError, require
 from meta_rl.inner.adaptation import adapt_to_tasks
 from meta_rl.problem import Problem
 from meta_rl.problems.reinforcement import Reinforcement, require_reinforcement
@@ -188,7 +188,7 @@ def fitted_step_size(
         meta = learner.meta._replace(theta=theta)
         try:
             adaptation = adapt_to_tasks(problem, learner.inner, meta, tasks, steps, seed)
-        except NotFiniteError:
+        except NOT_FINITE:
             continue
         found[inner.step_size] = float(adaptation.query.reward.sum(-1).mean())
         taken += adaptation.samples

@@ -15,14 +15,11 @@ Images are ``(M, S, H, W, C)``, weights ``(M, outputs, C, 3, 3)``.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd import Function
 from torch.nn import functional as F
-from torch.utils._pytree import tree_map
 
 from .image_kernels import (
     How,
@@ -35,6 +32,7 @@ from .image_kernels import (
     pool_into,
     unpooled,
 )
+from .task_by_task import TaskByTask, one_weight, stack
 
 IMAGES, WEIGHT, MAPS = range(3)
 
@@ -87,28 +85,7 @@ def max_pool(maps: Tensor) -> Tensor:
     return _Pooling.apply(maps[None])[0].squeeze(0)
 
 
-class _TaskByTask(Function):
-    """A function of tensors ``(M, ...)``, where ``vmap`` only makes M larger."""
-
-    # A class method where torch has a static one: called alike, and each subclass is told itself.
-    @classmethod
-    def vmap(  # pyright: ignore[reportIncompatibleMethodOverride]
-        cls, info: Any, in_dims: tuple, *arguments: Any
-    ) -> tuple[Any, Any]:
-        """The B values of the new dimension join the M tasks."""
-
-        def joined(value: Any, dim: int | None) -> Any:
-            if not isinstance(value, Tensor):
-                return value
-            value = value.expand(info.batch_size, *value.shape) if dim is None else value
-            return value.movedim(dim or 0, 0).flatten(0, 1)
-
-        results = cls.apply(*(joined(*pair) for pair in zip(arguments, in_dims, strict=True)))
-        results = tree_map(lambda value: value.unflatten(0, (info.batch_size, -1)), results)
-        return results, tree_map(lambda _: 0, results)
-
-
-class _Convolution(_TaskByTask):
+class _Convolution(TaskByTask):
     """The gradient in one of three arguments of ``sum(maps * convolution(images, weight))``.
 
     That form is linear in each argument: its gradient in ``maps`` is the convolution, those in
@@ -123,7 +100,7 @@ class _Convolution(_TaskByTask):
         """``first`` and ``second`` are the two arguments not wanted, in their order."""
         one = {IMAGES: grad_images, WEIGHT: grad_weight, MAPS: convolution}[wanted]
         places = [None] * len(first) if where is None else where
-        return _stack(one(*task, how) for task in zip(first, second, places, strict=True))
+        return stack(one(*task, how) for task in zip(first, second, places, strict=True))
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple, output: Any) -> None:
@@ -151,10 +128,10 @@ class _Convolution(_TaskByTask):
         at = {IMAGES: 3, MAPS: 4}.get(arguments[0])  # where the weight is
         if at is None or in_dims[at] is not None:
             return super().vmap(info, in_dims, *arguments)
-        return _one_weight(cls, info, in_dims, arguments, at)
+        return one_weight(cls, info, in_dims, arguments, at)
 
 
-class _PooledConvolution(_TaskByTask):
+class _PooledConvolution(TaskByTask):
     """The convolution's largest value in each 2x2 window, and where in its image it is."""
 
     @staticmethod
@@ -185,10 +162,10 @@ class _PooledConvolution(_TaskByTask):
         """As for :class:`_Convolution`."""
         if in_dims[1] is not None:
             return super().vmap(info, in_dims, *arguments)
-        return _one_weight(cls, info, in_dims, arguments, 1)
+        return one_weight(cls, info, in_dims, arguments, 1)
 
 
-class _Standardization(_TaskByTask):
+class _Standardization(TaskByTask):
     """``(maps - mean) * inverse`` and inverse, that of the standard deviation: ``(M, C)``."""
 
     @staticmethod
@@ -220,7 +197,7 @@ class _Standardization(_TaskByTask):
         return sum(parts[1:], parts[0]) if parts else None, None
 
 
-class _Projection(_TaskByTask):
+class _Projection(TaskByTask):
     """``inverse * P(g)`` with ``P(g) = g - mean(g) - x mean(g x)``, x the standardized maps.
 
     The derivative of standardization; P is symmetric, so that its own derivative has it again.
@@ -229,7 +206,7 @@ class _Projection(_TaskByTask):
     @staticmethod
     def forward(gradient: Tensor, standard: Tensor, inverse: Tensor) -> Tensor:
         zero, one = torch.zeros_like(inverse[0]), torch.ones_like(inverse[0])
-        return _stack(
+        return stack(
             channels_last(
                 aten.native_batch_norm_backward(
                     channels_first(g),
@@ -261,7 +238,7 @@ class _Projection(_TaskByTask):
         return _Projection.apply(h, x, inverse), of_x, of_inverse
 
 
-class _Pooling(_TaskByTask):
+class _Pooling(TaskByTask):
     """Largest value of each window, and where in its image it is (the first of equals)."""
 
     @staticmethod
@@ -282,7 +259,7 @@ class _Pooling(_TaskByTask):
         return _Unpooling.apply(gradient, ctx.saved_tensors[0], ctx.size)
 
 
-class _Unpooling(_TaskByTask):
+class _Unpooling(TaskByTask):
     """Puts each pooled value where it came from, zeros elsewhere."""
 
     @staticmethod
@@ -300,33 +277,6 @@ class _Unpooling(_TaskByTask):
         where = ctx.saved_tensors[0]
         taken = gradient.flatten(2, 3).gather(2, where.flatten(2, 3))
         return taken.view(where.shape), None, None
-
-
-def _one_weight(
-    function: Any, info: Any, in_dims: tuple, arguments: tuple, at: int
-) -> tuple[Any, Any]:
-    """The B values of the new dimension join the S images, argument ``at`` being one for all."""
-
-    def joined(value: Any, dim: int | None) -> Any:
-        if not isinstance(value, Tensor):
-            return value
-        if dim is None:
-            value, dim = value.expand(info.batch_size, *value.shape), 0
-        return value.movedim(dim, 1).flatten(1, 2)
-
-    results = function.apply(
-        *(
-            value if number == at else joined(value, dim)
-            for number, (value, dim) in enumerate(zip(arguments, in_dims, strict=True))
-        )
-    )
-    results = tree_map(lambda value: value.unflatten(1, (info.batch_size, -1)), results)
-    return results, tree_map(lambda _: 1, results)
-
-
-def _stack(each: Iterable[Tensor]) -> Tensor:
-    tensors = list(each)
-    return torch.stack(tensors) if len(tensors) > 1 else tensors[0][None]
 
 
 def _mean(maps: Tensor) -> Tensor:

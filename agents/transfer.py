@@ -11,7 +11,7 @@ from meta_rl.config import Config
 from meta_rl.errors import InputError
 from meta_rl.naming import part_of
 from meta_rl.problem import Problem
-from meta_rl.storage import checkpoint, files
+from meta_rl.storage import checkpoint, files, run_folder
 from meta_rl.types import Params
 
 
@@ -48,7 +48,7 @@ class FromRun:
         Raises:
             InputError: if there is no run, it has another activation, or nothing matches.
         """
-        _, manifest, tensors, _ = checkpoint.load_newest(self.run)
+        _, manifest, tensors, _ = run_folder.load_newest(self.run)
         self.digest, kind = str(manifest["sha256"]), str(manifest.get("kind"))
         checkpoint.require_fields(manifest, "meta" if kind != "adapted" else kind, config=dict)
         source = tensors if kind == "adapted" else part_of("theta", tensors)

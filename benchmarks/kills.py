@@ -30,7 +30,7 @@ from benchmarks.provenance import write
 from meta_rl.cli import train
 from meta_rl.runs import recorder as callbacks
 from meta_rl.runs.learner import MetaLearner  # noqa: F401  (imported once, before any child is made)
-from meta_rl.storage import checkpoint
+from meta_rl.storage import checkpoint, run_folder
 
 TINY = ["--data.tasks", "2", "--network.hidden", "8", "--log-every", "10", "--device", "cpu"]
 TINY += ["--eval.tasks", "2", "--eval.every", "10", "--eval.no-pictures"]
@@ -123,7 +123,7 @@ def live_through(
     wanted = int(arguments[arguments.index("--iterations") + 1])
     while True:
         run = newest_run(logs, name)
-        at = checkpoint.newest_iteration(run) if run else -1
+        at = run_folder.newest_iteration(run) if run else -1
         if at == wanted:
             return
         again = ["--resume", str(run), "--device", "cpu"] if at >= 0 else [*arguments, str(logs)]
@@ -204,7 +204,7 @@ def kill_saves(folder: Path, kills: int, generator: random.Random) -> Counter[st
         os.close(read)
         counts["killed"] += 1
         counts["left half a save"] += any((folder / "checkpoints").glob(".*"))
-        _, manifest, tensors, passed_over = checkpoint.load_newest(folder)
+        _, manifest, tensors, passed_over = run_folder.load_newest(folder)
         saved, known = manifest["iteration"], int.from_bytes(heard, "little")
         counts["lost"] += saved < known
         counts["damaged"] += bool(passed_over) or not bool((tensors["t"] == saved).all())
@@ -214,14 +214,14 @@ def kill_saves(folder: Path, kills: int, generator: random.Random) -> Counter[st
 
 def save_for_ever(run: Path, first: int, acknowledge: int) -> None:
     """Save and drop the oldest, as a run does, telling of each when it is done."""
-    checkpoint.discard_temporary(run)
+    run_folder.discard_temporary(run)
     for number in count(first):
         content = torch.full((20_000,), float(number))
         path = run / "checkpoints" / f"{number:09d}"
         checkpoint.save(path, {"iteration": number}, {"t": content})
         os.write(acknowledge, number.to_bytes(8, "little"))
-        for old in checkpoint.checkpoints(run)[: -callbacks.KEEP_CHECKPOINTS]:
-            checkpoint.remove(old)
+        for old in run_folder.checkpoints(run)[: -callbacks.KEEP_CHECKPOINTS]:
+            run_folder.remove(old)
 
 
 def fork(act: Callable[[], None], log: Path | None = None) -> int:
@@ -260,7 +260,7 @@ def newest_run(logs: Path, name: str) -> Path | None:
 def last(run: Path | None) -> bytes:
     """The tensors of a run's last checkpoint, as they are in the file."""
     assert run is not None
-    return (checkpoint.load_newest(run)[0] / checkpoint.TENSORS).read_bytes()
+    return (run_folder.load_newest(run)[0] / checkpoint.TENSORS).read_bytes()
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ import tyro
 from benchmarks.kills import TINY, last
 from benchmarks.provenance import write
 from meta_rl.cli import train
-from meta_rl.storage import checkpoint
+from meta_rl.storage import run_folder
 
 EVERY = 8  # iterations between kills
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
@@ -121,7 +121,7 @@ def reached(logs: Path, iteration: int, process: subprocess.Popen, patience: flo
 
 def newest(logs: Path) -> int:
     """The number of the run's newest checkpoint; -1 if it has none."""
-    return max((int(p.name) for p in checkpoint.checkpoints(logs / "navigation-2d_1")), default=-1)
+    return max((int(p.name) for p in run_folder.checkpoints(logs / "navigation-2d_1")), default=-1)
 
 
 def workers(launcher: int) -> list[int]:

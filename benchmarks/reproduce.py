@@ -39,7 +39,7 @@ from meta_rl.assemble import build
 from meta_rl.cli.running import run_command
 from meta_rl.errors import InputError, require
 from meta_rl.runs.recorder import RunRecorder, StopOnSignal, lock
-from meta_rl.storage import checkpoint
+from meta_rl.storage import run_folder
 from meta_rl.threads import one_thread
 
 LOCK = ".results.lock"  # in the work folder
@@ -157,8 +157,8 @@ def train(command: Reproduce, run: Run, stop: StopOnSignal) -> dict[str, Any] | 
     """Train from the newest checkpoint on, then score."""
     folder = place(command, run) / "run"
     learner = build(run.config)
-    if checkpoint.checkpoints(folder):
-        learner.restore(*checkpoint.load_newest(folder)[1:3])
+    if run_folder.checkpoints(folder):
+        learner.restore(*run_folder.load_newest(folder)[1:3])
     print(f"{run.id}: from iteration {learner.iteration} of {run.iterations}", flush=True)
     curve = Curve(place(command, run) / "curve.jsonl", learner)
     try:

@@ -27,7 +27,7 @@ from benchmarks.provenance import provenance, read, write
 from meta_rl import agents, envs
 from meta_rl.config import Config
 from meta_rl.families import make_family, register
-from meta_rl.families.distributions import Choice
+from meta_rl.families.choice import Choice
 from meta_rl.families.parameters import Parameter, ParameterSpace
 
 LAST, SMOOTHED = 5, 3

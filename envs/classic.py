@@ -13,7 +13,7 @@ from typing import Any
 
 import gymnasium as gym
 
-from meta_rl.families.distributions import Choice
+from meta_rl.families.choice import Choice
 from meta_rl.families.family import Family
 from meta_rl.families.parameters import Parameter
 from meta_rl.families.rendering import prepare_pygame

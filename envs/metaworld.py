@@ -15,7 +15,7 @@ import gymnasium as gym
 from gymnasium.envs.registration import EnvSpec
 
 from meta_rl.errors import InputError, hint
-from meta_rl.families.distributions import Choice
+from meta_rl.families.choice import Choice
 from meta_rl.families.family import Family
 from meta_rl.families.parameters import Parameter, ParameterSpace
 from meta_rl.families.rendering import prepare_mujoco

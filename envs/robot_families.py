@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import math
 
-from meta_rl.families.distributions import Choice, LogUniform, Uniform
+from meta_rl.families.choice import Choice
+from meta_rl.families.distributions import LogUniform, Uniform
 from meta_rl.families.locomotion import Locomotion
 from meta_rl.families.parameters import Parameter, ParameterSpace
 

@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from meta_rl.families.distributions import Choice, Uniform
+from meta_rl.families.choice import Choice
+from meta_rl.families.distributions import Uniform
 from meta_rl.families.parameters import Parameter, ParameterSpace
 from meta_rl.types import Task
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from meta_rl.algorithms import ALGORITHMS, algorithm
     from meta_rl.assemble import build
     from meta_rl.config import Config, InnerConfig, OuterConfig
-    from meta_rl.errors import InputError
+    from meta_rl.errors import DivergedError, InputError
     from meta_rl.families import (
         Choice,
         Exponential,
@@ -55,7 +55,7 @@ _HOMES = {
     "algorithms": ("ALGORITHMS", "algorithm"),
     "assemble": ("build",),
     "config": ("Config", "InnerConfig", "OuterConfig"),
-    "errors": ("InputError",),
+    "errors": ("DivergedError", "InputError"),
     "families": (
         *("Choice", "Exponential", "Family", "GymFamily", "LogUniform", "Normal", "Parameter"),
         *("ParameterSpace", "Uniform", "make_family", "register"),
@@ -89,6 +89,7 @@ __all__ = [
     "CheckpointCallback",
     "Choice",
     "Config",
+    "DivergedError",
     "EvalCallback",
     "Exponential",
     "Family",

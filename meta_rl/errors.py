@@ -1,4 +1,7 @@
-"""The error a person's input causes. Imports nothing heavy, so that commands can answer at once."""
+"""The errors that end work in one line, and how they are worded.
+
+Imports nothing heavy, so that commands can answer at once.
+"""
 
 from __future__ import annotations
 
@@ -27,16 +30,36 @@ NO_MEMORY = (
 
 
 class NotFiniteError(InputError):
-    """Parameters or data of some tasks are not finite.
+    """An environment returns rewards or observations that are not finite in some tasks.
 
     Args:
         message: what, expected, got, and what to do.
-        rows: which of the tasks, as positions along M.
+        rows: the tasks, as positions along M.
     """
 
     def __init__(self, message: str, rows: Sequence[int]):
         super().__init__(message)
         self.rows = list(rows)
+
+
+class DivergedError(ArithmeticError):
+    """Training or adapting came to numbers that are not finite, though no input was wrong.
+
+    A command ends with its message and status 2, as with an :class:`InputError`. It is none of
+    them: all inputs were accepted, and other seeds or smaller steps may well come to an end.
+
+    Args:
+        message: what diverged, and what to do.
+        rows: the tasks that adapting diverged for, as positions along M; none if training did.
+    """
+
+    def __init__(self, message: str, rows: Sequence[int] = ()):
+        super().__init__(message)
+        self.rows = list(rows)
+
+
+NOT_FINITE = (DivergedError, NotFiniteError)
+"""What tasks are lost by: their ``rows`` say which."""
 
 
 class ProcessLostError(RuntimeError):

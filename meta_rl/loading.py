@@ -48,9 +48,9 @@ def load(
     """
     from meta_rl import envs
     from meta_rl.runs.learner import MetaLearner
-    from meta_rl.storage import checkpoint
+    from meta_rl.storage import checkpoint, run_folder
 
-    _, manifest, tensors, damaged = checkpoint.load_newest(Path(run))
+    _, manifest, tensors, damaged = run_folder.load_newest(Path(run))
     for line in damaged:
         warnings.warn(line, stacklevel=2)
     checkpoint.require_fields(manifest, "meta", config=dict, problem=dict)

@@ -2,8 +2,8 @@
 
     python -m tests.kills FOLDER
 
-Each save is killed one line of meta_rl/storage/checkpoint.py or files.py later than the one
-before, until one is not. Prints how many were.
+Each save is killed one line of meta_rl/storage/checkpoint.py, run_folder.py or files.py later
+than the one before, until one is not. Prints how many were.
 """
 
 import os
@@ -13,7 +13,9 @@ from pathlib import Path
 
 import torch
 
-from meta_rl.storage import checkpoint, files
+from meta_rl.storage import checkpoint, files, run_folder
+
+WRITERS = [checkpoint.__file__, files.__file__, run_folder.__file__]
 
 
 def save(run, number):
@@ -31,7 +33,7 @@ def killed_at(line, act):
 
         def trace(frame, event, argument):
             nonlocal left
-            if frame.f_code.co_filename not in (checkpoint.__file__, files.__file__):
+            if frame.f_code.co_filename not in WRITERS:
                 return None
             left -= event == "line"
             if left < 0:
@@ -52,9 +54,9 @@ def main(run):
     newest, line, killed, note = 0, -1, True, "0" * 9
     while killed:
         line += 1
-        checkpoint.discard_temporary(run)  # as resuming does
+        run_folder.discard_temporary(run)  # as resuming does
         killed = killed_at(line, lambda number=line + 1: save(run, number))
-        _, manifest, tensors, passed_over = checkpoint.load_newest(run)
+        _, manifest, tensors, passed_over = run_folder.load_newest(run)
         assert not passed_over
         assert manifest["iteration"] in (newest, line + 1)
         newest = manifest["iteration"]

@@ -24,10 +24,10 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 import meta_rl
 from meta_rl.cli import adapt, train
 from meta_rl.cli.running import run_command
-from meta_rl.errors import InputError
+from meta_rl.errors import DivergedError, InputError
 from meta_rl.families import GymFamily
 from meta_rl.runs.recorder import RunRecorder
-from meta_rl.storage import checkpoint
+from meta_rl.storage.run_folder import checkpoints
 from tests.extras import posix
 
 ROOT = Path(__file__).parent.parent
@@ -334,14 +334,14 @@ def test_a_learner_is_never_recorded_into_another_run(trained):
 
 def test_training_that_diverges_stops_and_says_so(tmp_path):
     settings = ["--outer.learning-rate", "1e30", "--iterations", "100", "--eval.every", "0"]
-    with pytest.raises(InputError, match="10 outer steps in a row had gradients, or members"):
+    with pytest.raises(DivergedError, match="10 outer steps in a row had gradients, or members"):
         train.main(["sinusoid", *settings, "--device", "cpu", "--log-dir", str(tmp_path)])
 
 
 def test_adapting_to_parameters_that_are_not_finite_is_refused(trained):
     learner = meta_rl.load(trained)
     learner.meta.rule["step_size"].fill_(80.0)  # exp(80)
-    with pytest.raises(InputError, match=r"the parameters after \d inner steps are not finite"):
+    with pytest.raises(DivergedError, match=r"the parameters after \d inner steps are not finite"):
         learner.adapt({"goal": (0.3, -0.2)}, steps=3, episodes=2)
 
 
@@ -429,7 +429,7 @@ def test_a_terminated_run_saves_its_iteration_and_says_how_to_go_on(tmp_path):
     )
     run_folder = tmp_path / "navigation-2d_1"
     deadline = time.monotonic() + 120
-    while not any(int(path.name) for path in checkpoint.checkpoints(run_folder)):
+    while not any(int(path.name) for path in checkpoints(run_folder)):
         assert time.monotonic() < deadline, process.stderr.read()
         time.sleep(0.2)
     process.send_signal(signal.SIGTERM)

@@ -22,7 +22,7 @@ from meta_rl.evaluation.algorithms import load_algorithms
 from meta_rl.evaluation.curves import Curve, steps_to_reach
 from meta_rl.evaluation.rivals import Arena, rivals
 from meta_rl.statistics import mean
-from meta_rl.storage import checkpoint
+from meta_rl.storage import run_folder
 
 ROOT = Path(__file__).parent.parent
 SMALL = ["--data.tasks", "2", "--eval.tasks", "2", "--device", "cpu", "--iterations", "1"]
@@ -308,7 +308,7 @@ def test_a_folder_whose_name_is_not_utf8_has_all_but_curves(runs, tmp_path, monk
         train.main(["bandit-5", *SMALL, "--log-dir", name])
     with pytest.warns(UserWarning, match="in UTF-8"):
         train.main(["--resume", name, "--iterations", "3"])
-    assert checkpoint.load_newest(Path(name))[1]["iteration"] == 3
+    assert run_folder.load_newest(Path(name))[1]["iteration"] == 3
 
 
 def test_a_run_may_have_a_name_that_figures_and_spreadsheets_read_otherwise(runs, tmp_path):

@@ -24,7 +24,7 @@ from meta_rl.errors import InputError
 from meta_rl.families import GymFamily, Parameter, Uniform
 from meta_rl.runs import recorder as callbacks
 from meta_rl.runs.recorder import RunRecorder, StopOnSignal
-from meta_rl.storage import checkpoint
+from meta_rl.storage import checkpoint, run_folder
 from tests.extras import posix
 from tests.test_resume import ROOT, tiny
 
@@ -59,7 +59,7 @@ def test_a_full_disk_keeps_old_checkpoints_and_training_goes_on(tmp_path):
         ):
             one.learn(2, [recorder])
         assert one.iteration == 4
-        assert checkpoint.newest_iteration(tmp_path / "run") == 2
+        assert run_folder.newest_iteration(tmp_path / "run") == 2
         assert not list((tmp_path / "run/checkpoints").glob(".*"))
     assert meta_rl.load(tmp_path / "run").iteration == 4  # there was room again at the end
 
@@ -72,7 +72,7 @@ def test_a_disk_full_to_the_end_is_told_in_one_line(tmp_path):
     one.learn(1)
     with files_no_longer_than(100), pytest.raises(InputError, match="Earlier checkpoints are unt"):
         recorder.__exit__(None)
-    assert checkpoint.newest_iteration(tmp_path / "run") == 0
+    assert run_folder.newest_iteration(tmp_path / "run") == 0
 
 
 @posix
@@ -134,7 +134,7 @@ def test_the_newest_five_are_kept(tmp_path):
     one = learner()
     with RunRecorder(tmp_path, one) as recorder:
         one.learn(7, [recorder])
-    kept = [int(path.name) for path in checkpoint.checkpoints(tmp_path)]
+    kept = [int(path.name) for path in run_folder.checkpoints(tmp_path)]
     assert kept == [3, 4, 5, 6, 7]
     assert len(kept) == callbacks.KEEP_CHECKPOINTS
 
@@ -153,7 +153,7 @@ def test_one_signal_in_the_middle_of_an_iteration_ends_it_whole(number, tmp_path
     one.problem.sample_tasks = interrupted
     with RunRecorder(tmp_path, one) as recorder, StopOnSignal() as stop:
         one.learn(5, [recorder, stop])
-    assert one.iteration == checkpoint.newest_iteration(tmp_path) == 3
+    assert one.iteration == run_folder.newest_iteration(tmp_path) == 3
     assert "stopping after this iteration" in capfd.readouterr().err
 
 

@@ -17,7 +17,7 @@ from meta_rl.evaluation import record
 from meta_rl.families import GymFamily
 from meta_rl.families.general import GymVec
 from meta_rl.pruning.measure import Measured
-from meta_rl.storage import checkpoint
+from meta_rl.storage import checkpoint, run_folder
 from tests.meta_rl.test_console import gone_reader
 from tests.test_faults import files_no_longer_than
 from tests.test_resume import ROOT
@@ -75,7 +75,7 @@ def test_work_whose_output_nobody_can_write_is_done_to_its_end(tmp_path):
     assert (full.returncode, head.returncode) == (2, 0)
     assert set(ended.values()) == {0}, ended
     for name in trainings:
-        assert checkpoint.newest_iteration(tmp_path / name / "sinusoid_1") == 2
+        assert run_folder.newest_iteration(tmp_path / name / "sinusoid_1") == 2
 
 
 class Quits(gym.Env):
@@ -219,3 +219,12 @@ def test_a_full_disk_costs_prune_no_table(tmp_path, capsys):
             prune._tell([(Learner, measured)], tmp_path, prune.Prune(run=tmp_path), 2)
     assert "return after 0" in capsys.readouterr().out
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_command_whose_training_diverges_ends_in_one_line(command, tmp_path, capsys):
+    words = ("--outer.learning-rate", "1e30", "--iterations", "20", "--eval.every", "0")
+    ended = command(train.main, "sinusoid", *words, "--device", "cpu", "--log-dir", tmp_path)
+    told = capsys.readouterr().err.splitlines()
+    assert ended == 2
+    assert "10 outer steps in a row had gradients" in told[-1]
+    assert not any("Traceback" in line for line in told)

@@ -35,7 +35,7 @@ from meta_rl.errors import InputError
 from meta_rl.families import GymFamily, read_labelled
 from meta_rl.families.image_reading import Labelled
 from meta_rl.naming import csv_cell, figure_text, safe_name
-from meta_rl.storage import checkpoint
+from meta_rl.storage import checkpoint, run_folder
 from meta_rl.storage.files import write_csv
 from tests.test_resume import tiny
 
@@ -141,8 +141,8 @@ READERS = {  # files, the one that is damaged, and what reads them
         "config.json",
         lambda f: read_config(f / "config.json"),
     ),
-    "manifest": (saved_checkpoint(), checkpoint.MANIFEST, lambda f: checkpoint.load_newest(f)),
-    "tensors": (saved_checkpoint(), checkpoint.TENSORS, lambda f: checkpoint.load_newest(f)),
+    "manifest": (saved_checkpoint(), checkpoint.MANIFEST, lambda f: run_folder.load_newest(f)),
+    "tensors": (saved_checkpoint(), checkpoint.TENSORS, lambda f: run_folder.load_newest(f)),
     "cache": ({"meta-rl-agents/k.npz": npz()}, "meta-rl-agents/k.npz", cached),
 }
 OTHERS = {

@@ -11,7 +11,7 @@ from stable_baselines3 import PPO
 
 import meta_rl
 from meta_rl.cli import adapt, evaluate, prune, train
-from meta_rl.errors import InputError
+from meta_rl.errors import DivergedError, InputError
 from meta_rl.evaluation.algorithms import load_algorithms
 from meta_rl.pruning import smaller
 from meta_rl.pruning.measure import Measured, change, table
@@ -102,7 +102,7 @@ def test_no_iterations_are_none_even_before_meta_training(trained, tmp_path, cap
     assert meta_rl.load(pruned).iteration == 0
 
 
-@pytest.mark.parametrize("how", ["fails", "is stopped"])
+@pytest.mark.parametrize("how", ["fails", "diverges", "is stopped"])
 def test_a_share_that_does_not_come_to_its_end_costs_nothing_of_the_others(
     how, trained, tmp_path, monkeypatch
 ):
@@ -113,16 +113,18 @@ def test_a_share_that_does_not_come_to_its_end_costs_nothing_of_the_others(
         cut = pruned(learner, keep, *others)
         if keep == [4, 4]:
             if how == "fails":
-                raise InputError("training: gradients are not finite.")
+                raise InputError("training: an environment raised.")
+            if how == "diverges":
+                raise DivergedError("training: gradients are not finite.")
             signal.raise_signal(signal.SIGINT)
         return cut
 
     monkeypatch.setattr(smaller, "prune", breaking)
     options = ["--iterations", "2", "--tasks", "2", "--log-dir", str(tmp_path), *CPU]
-    with pytest.warns(UserWarning, match=r"keep 0.5 is left out: (training: gradients|it was st)"):
+    with pytest.warns(UserWarning, match=r"keep 0.5 is left out: (training: |it was st)"):
         prune.main([str(trained), "--keep", "0.75", "0.5", "0.25", *options])
     content = json.loads((tmp_path / "navigation-2d_1-pruned_1" / "pruning.json").read_text())
-    after = ["keep 0.25"] if how == "fails" else []
+    after = [] if how == "is stopped" else ["keep 0.25"]
     assert [m["name"] for m in content["measured"]] == ["before", "keep 0.75", *after]
     assert [2, 2] in seen or not after
 

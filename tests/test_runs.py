@@ -18,7 +18,7 @@ from meta_rl.cli.running import run_command
 from meta_rl.errors import InputError
 from meta_rl.families import GymFamily
 from meta_rl.runs.recorder import RunRecorder, StopOnSignal, Stopped
-from meta_rl.storage import checkpoint
+from meta_rl.storage import checkpoint, run_folder
 from tests.test_resume import tiny
 
 SMALL = ["--data.tasks", "2", "--eval.tasks", "2", "--log-every", "1", "--device", "cpu"]
@@ -31,9 +31,9 @@ def learner(**settings):
 
 
 def same_bits(one, other):
-    return checkpoint.load_newest(one)[2].keys() == other._state._tensors().keys() and all(
+    return run_folder.load_newest(one)[2].keys() == other._state._tensors().keys() and all(
         torch.equal(value, other._state._tensors()[name])
-        for name, value in checkpoint.load_newest(one)[2].items()
+        for name, value in run_folder.load_newest(one)[2].items()
     )
 
 
@@ -65,7 +65,7 @@ def test_only_what_this_run_saved_is_counted_renamed_or_removed(tmp_path):
     mine = {p: b for p, b in before.items() if p.parent.name not in ("000000000", "000000002")}
     assert mine.items() <= files(own).items()
     assert (own / "000000005").is_symlink()
-    kept = [path.name for path in checkpoint.checkpoints(run) if path.name != "000000001"]
+    kept = [path.name for path in run_folder.checkpoints(run) if path.name != "000000001"]
     assert kept == [f"{number:09d}" for number in (8, 9, 10, 11, 12)]
     with pytest.warns(UserWarning, match="000000999 is not what this run saved: passed over"):
         resumed = meta_rl.load(run)
@@ -108,7 +108,7 @@ def test_whatever_is_raised_the_whole_iterations_are_saved(error, where, tmp_pat
     callbacks = [fail] if where == "callback" else []
     with pytest.raises(error), RunRecorder(tmp_path, one) as recorder:
         one.learn(5, [recorder, *callbacks])
-    assert checkpoint.newest_iteration(tmp_path) == 3
+    assert run_folder.newest_iteration(tmp_path) == 3
     assert same_bits(tmp_path, never)
     one.outer.step = step  # the learner itself can go on as well, to the same bits
     whole = learner().learn(5)
@@ -130,7 +130,7 @@ def test_a_lost_terminal_and_a_warning_of_slurm_end_the_iteration_and_save_it(na
         os.close(closed)
         signal.signal(number, before)
     assert stop.number == number
-    assert checkpoint.newest_iteration(tmp_path) == one.iteration == 2
+    assert run_folder.newest_iteration(tmp_path) == one.iteration == 2
 
 
 def test_a_run_under_nohup_does_not_stop_with_its_terminal():
@@ -177,7 +177,7 @@ def interrupted(tested, number):
 
 
 def test_a_stopped_final_test_says_so_and_can_be_had_later_and_again(trained, capsys):
-    assert checkpoint.newest_iteration(trained) == 2
+    assert run_folder.newest_iteration(trained) == 2
     before = files(trained / "checkpoints")
     said = []
     for _ in range(2):
@@ -221,7 +221,7 @@ def test_an_environment_that_changes_the_working_directory_takes_no_run_along(
     monkeypatch.setitem(FAMILIES, "wanderer", family)
     words = "wanderer --iterations 2 --data.tasks 2 --data.episodes 2 --eval.no-test --device cpu"
     train.main([*words.split(), "--log-dir", "own"])
-    assert checkpoint.newest_iteration(tmp_path / "own" / "wanderer_1") == 2
+    assert run_folder.newest_iteration(tmp_path / "own" / "wanderer_1") == 2
     assert "adapt it: meta-rl adapt own/wanderer_1" in capsys.readouterr().out
 
 
@@ -288,7 +288,7 @@ def test_data_and_runs_may_move_and_the_working_folder_change(idx_folder, tmp_pa
     (other / "moved").rename(other / "again")
     assert meta_rl.load(run, data="again").iteration == 3
     adapt.main([str(run), "--run-data", "again", "--no-pictures", "--device", "cpu"])
-    kept = [json.loads((c / "manifest.json").read_text()) for c in checkpoint.checkpoints(run)]
+    kept = [json.loads((c / "manifest.json").read_text()) for c in run_folder.checkpoints(run)]
     assert len({content["config"]["data"]["folder"] for content in kept}) == 2
     assert meta_rl.load(run, data="again").learn(1).iteration == 4
 

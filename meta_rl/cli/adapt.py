@@ -227,7 +227,7 @@ def _sb3_export(file: Path, learner: Any, variant: Any) -> Callable[[Any], None]
 
 def _save(run: Path, model: Any, label: str, described: str) -> Path:
     """Write the adapted model into a new folder of the run's."""
-    from meta_rl.storage.checkpoint import run_of
+    from meta_rl.storage.run_folder import run_of
 
     run = run_of(run)
     home = run / "adapted" if os.path.isdir(run / "checkpoints") else Path(f"{run}_adapted")

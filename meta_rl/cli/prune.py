@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 from meta_rl.cli.running import import_families, parse, told
-from meta_rl.errors import InputError, require
+from meta_rl.errors import DivergedError, InputError, require
 from meta_rl.storage import files
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def main(arguments: list[str]) -> None:
     from meta_rl.pruning import smaller
     from meta_rl.pruning.measure import measure
     from meta_rl.runs.recorder import StopOnSignal
-    from meta_rl.storage.checkpoint import run_of
+    from meta_rl.storage.run_folder import run_of
 
     import_families(command.families)
     learner = loading.load(command.run, assemble.resolve_device(command.device), data=command.data)
@@ -106,7 +106,7 @@ def _tried(
         if not stop.stopped:
             return [(smaller, replace(measure(smaller, name, tasks), run=str(home)))]
         why = "it was stopped."
-    except InputError as error:
+    except (InputError, DivergedError) as error:
         why = str(error)
     warnings.warn(f"{name} is left out: {why}", stacklevel=2)
     return []
@@ -118,7 +118,7 @@ def _pruned(
     """A smaller learner, trained on; the last round is kept as a run of its own."""
     from meta_rl.pruning import smaller
     from meta_rl.runs.recorder import ProgressBar, RunRecorder
-    from meta_rl.storage.checkpoint import run_of
+    from meta_rl.storage.run_folder import run_of
 
     prunings = _earlier(run_of(command.run))
     units, rounds = [layer.units for layer in smaller.hidden_layers(learner)], command.rounds

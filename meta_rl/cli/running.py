@@ -18,7 +18,7 @@ from typing import Any, NoReturn
 import tyro
 
 from meta_rl import console
-from meta_rl.errors import FOREIGN, InputError, ProcessLostError, lacks_memory
+from meta_rl.errors import FOREIGN, DivergedError, InputError, ProcessLostError, lacks_memory
 from meta_rl.storage.reading import named, shortened
 
 SMALLER = "Ask for fewer tasks, episodes or units, or give --inner.tasks-at-once 1."
@@ -120,7 +120,7 @@ def run_command(
         raise SystemExit(end.code) from None
     except SystemExit as stop:
         _end(f"sys.exit({stop.code!r}) in {_place(stop)} ended the work before it was done.")
-    except InputError as error:
+    except (InputError, DivergedError) as error:
         _end(error)
     except ProcessLostError as error:
         _end(error, status=1)

@@ -117,7 +117,7 @@ def _check_resumed(command: Train, resumed: Train) -> None:
     Raises:
         InputError: if one differs that decides on what is learned.
     """
-    from meta_rl.storage.checkpoint import same_settings
+    from meta_rl.storage.run_folder import same_settings
 
     one, other = command.config, resumed.config
     same = same_settings(to_dict(one), to_dict(other)) and one.blocks == other.blocks
@@ -188,11 +188,11 @@ def _resumed(run: Path | None) -> Train | None:
     if run is None:
         return None
     from meta_rl import parallel
-    from meta_rl.storage import checkpoint
+    from meta_rl.storage import checkpoint, run_folder
 
     if os.path.exists(run / checkpoint.MANIFEST):
         raise InputError(f"resume: expected a run folder, got the checkpoint {run}.")
-    manifest = parallel.first(lambda: checkpoint.load_newest(run)[1])
+    manifest = parallel.first(lambda: run_folder.load_newest(run)[1])
     checkpoint.require_fields(manifest, "meta", config=dict)
     return Train(resume=run, config=from_dict(manifest["config"]))
 
@@ -200,7 +200,7 @@ def _resumed(run: Path | None) -> Train | None:
 def _restarted(log_dir: Path) -> Path | None:
     """The run with checkpoints that torchrun's launch made before it restarted its processes."""
     from meta_rl import parallel
-    from meta_rl.storage import checkpoint
+    from meta_rl.storage import run_folder
 
     def find() -> Path | None:
         if not parallel.launched_before():
@@ -208,7 +208,7 @@ def _restarted(log_dir: Path) -> Path | None:
         name = (parallel.launch() or "").encode()
         marks = [mark for mark in log_dir.glob(f"*/{LAUNCH}") if mark.is_file()]
         made = [mark.parent for mark in marks if mark.read_bytes() == name]
-        kept = [folder for folder in made if checkpoint.checkpoints(folder)]
+        kept = [folder for folder in made if run_folder.checkpoints(folder)]
         return kept[0] if kept else None
 
     return parallel.first(find)
@@ -217,11 +217,11 @@ def _restarted(log_dir: Path) -> Path | None:
 def _train(name: str, command: Train, origin: Config | None, home: Path) -> None:
     from meta_rl import parallel
     from meta_rl.runs.recorder import ProgressBar, RunRecorder, StopOnSignal
-    from meta_rl.storage import checkpoint, files
+    from meta_rl.storage import files, run_folder
 
     again = None if command.resume else _restarted(home / command.log_dir)
     config, folder = command.config, home / command.resume if command.resume else again
-    newest = parallel.first(partial(checkpoint.load_newest, folder)) if folder else None
+    newest = parallel.first(partial(run_folder.load_newest, folder)) if folder else None
     if newest:  # whatever the number of processes now
         config = replace(config, blocks=newest[1]["config"].get("blocks") or 1)
         check_data(config)

@@ -17,8 +17,8 @@ from meta_rl.errors import InputError
 from meta_rl.naming import printable
 from meta_rl.problem import Problem
 from meta_rl.runs.learner import MetaLearner
-from meta_rl.storage.checkpoint import run_of
 from meta_rl.storage.reading import read_file, reading
+from meta_rl.storage.run_folder import run_of
 
 # Settings that change no result, or are compared otherwise.
 APART = ("seed", "iterations", "log_every", "checkpoint_every", "eval", "workers", "tasks_at_once")

@@ -1,6 +1,7 @@
 """What one needs to write a task family; concrete families are in ``meta_rl.envs``."""
 
-from meta_rl.families.distributions import Choice, Exponential, LogUniform, Normal, Uniform
+from meta_rl.families.choice import Choice
+from meta_rl.families.distributions import Exponential, LogUniform, Normal, Uniform
 from meta_rl.families.examples import ImageClasses
 from meta_rl.families.family import Family
 from meta_rl.families.general import GymVec

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from enum import Enum
 from statistics import NormalDist
-from typing import Any, Protocol
-
-import numpy as np
+from typing import Protocol
 
 from meta_rl.errors import InputError, require
+from meta_rl.families.choice import Choice
+from meta_rl.families.finite import finite, shown
 
 
 class ValueDistribution(Protocol):
@@ -60,7 +59,7 @@ class Uniform:
 
     def find(self, value: object) -> float | None:
         """The number, if it is between the bounds."""
-        number = _number(value)
+        number = finite(value)
         return number if number is not None and self.low <= number <= self.high else None
 
     def _inside(self, value: float) -> float:
@@ -104,7 +103,7 @@ class Normal:
 
     def find(self, value: object) -> float | None:
         """The number."""
-        return _number(value)
+        return finite(value)
 
     def __str__(self) -> str:
         return f"Normal({self.mean:g}, {self.std:g})"
@@ -120,51 +119,11 @@ class Exponential:
 
     def find(self, value: object) -> float | None:
         """The number, unless negative."""
-        number = _number(value)
+        number = finite(value)
         return number if number is not None and number >= 0.0 else None
 
     def __str__(self) -> str:
         return "Exponential(1)"
-
-
-@dataclass(frozen=True, init=False)
-class Choice:
-    """One of these values, equally likely: words, numbers, True and False, or None.
-
-    Every value can be written on the command line, as ``enable_wind=True`` or ``lanes=3``, and in
-    JSON. True and False are also read from ``true``, ``false``, 1 and 0, None from ``null``. Whole
-    numbers of any size that a float can hold are kept exactly.
-
-    Raises:
-        InputError: if a value cannot be written, or two of them are written alike.
-    """
-
-    values: tuple[float | int | str | None, ...]
-
-    def __init__(self, *values: float | int | str | None):
-        plain = tuple(_plain(value) for value in values)
-        object.__setattr__(self, "values", plain)
-        require(len(plain) > 0, "Choice", "different words or finite numbers", values)
-        if (alike := _alike(plain)) is not None:
-            raise InputError(
-                f"Choice: expected different words or finite numbers, got {alike!r} among "
-                f"{values!r}: another is equal, or written alike in a task. Leave one out."
-            )
-
-    def at(self, quantile: float) -> float | int | str | None:
-        """The value at a quantile."""
-        return self.values[int(quantile * len(self.values))]
-
-    def find(self, value: object) -> float | int | str | None:
-        """Return the one of the values that it equals; None if there is none, or if it is None."""
-        return next(iter(self.lookup(value)), None)
-
-    def lookup(self, value: object) -> list[float | int | str | None]:
-        """Return the one of the values that it equals, in a list; empty if there is none."""
-        return [own for own in self.values if _means(value, own)][:1]
-
-    def __str__(self) -> str:
-        return "one of " + ", ".join(str(value) for value in self.values)
 
 
 def lookup(distribution: ValueDistribution, value: object) -> list[float | int | str | None]:
@@ -213,105 +172,6 @@ def check_distribution(what: str, distribution: ValueDistribution) -> None:
             )
 
 
-def _plain(value: object) -> float | int | str | None:
-    """A value of a choice as Python's own word, number or truth value, or None.
-
-    Raises:
-        InputError: if it is none, or could not be written in a task.
-    """
-    if isinstance(value, np.generic):
-        value = _item(value)
-    if value is None:
-        return None
-    what = "words, finite numbers, True and False, or None"
-    if isinstance(value, Enum):
-        do = f"Give its value, {value.value!r}, or its name, {value.name!r}."
-        raise InputError(f"Choice: expected {what}, got {value!r}. {do}")
-    if isinstance(value, str):
-        writable = value.isprintable() and value == value.strip() and not set(value) & set(",=")
-        if not value or not writable:
-            raise InputError(
-                f"Choice: expected words that --task can say, got {value!r}. Leave out commas, "
-                "equals signs, control characters and spaces at the ends; a function as the "
-                "environment can turn a short word into what is meant."
-            )
-        return str(value)
-    if isinstance(value, bool | int | float):
-        if _number(value) is None and not _beyond_2_53(value):
-            shown = _shown(value)
-            raise InputError(f"Choice: expected different words or finite numbers, got {shown}.")
-        return value
-    raise InputError(
-        f"Choice: expected {what}, one by one, got {value!r}. Give each a word, as Choice('near', "
-        "'far'), and a function as the environment that turns the word into what is meant."
-    )
-
-
-def _item(value: np.generic) -> Any:
-    """Python's own value; of a fraction the shortest that its type prints, as 0.1 of 32 bits."""
-    return float(str(value)) if isinstance(value, np.floating) else value.item()
-
-
-def _shown(value: object) -> str:
-    """A value for people; Python refuses to write out whole numbers of thousands of digits."""
-    if isinstance(value, int) and value.bit_length() > 1000:
-        return f"a whole number of {value.bit_length()} bits"
-    return repr(value)
-
-
-def _beyond_2_53(value: float) -> bool:
-    """Whether it is a whole number that a float can only round."""
-    try:
-        return isinstance(value, int) and math.isfinite(float(value))
-    except OverflowError:
-        return False
-
-
-def _alike(values: tuple[float | int | str | None, ...]) -> object:
-    """The first value that a task could not tell from one of the others; None if all differ."""
-    if None in values:
-        rest = tuple(value for value in values if value is not None)
-        nothing = [value for value in rest if _means(value, None)]
-        if nothing or len(rest) + 1 < len(values):
-            return nothing[0] if nothing else "None"
-        values = rest
-    numbers = {value for value in values if not isinstance(value, str)}  # where True is 1
-    seen: set[tuple[bool, object]] = set()
-    for value in values:
-        key = (isinstance(value, str), value)
-        truth = {"true": True, "false": False}.get(str(value).lower())
-        read = _exact(value) if truth is None else truth
-        if key in seen or (isinstance(value, str) and read in numbers):
-            return value
-        seen.add(key)
-    return None
-
-
-def _means(value: object, own: float | int | str | None) -> bool:
-    """Whether a value of a task, perhaps written as text, is this one of a choice."""
-    if own is None:
-        return value is None or (isinstance(value, str) and value.lower() in ("none", "null"))
-    if value is None:
-        return False
-    if isinstance(value, np.generic):
-        value = _item(value)
-    if isinstance(own, str):
-        return str(value) == own
-    if isinstance(own, bool) and isinstance(value, str):
-        return value.strip().lower() in (str(own).lower(), str(int(own)))
-    return _exact(value) == own
-
-
-def _exact(value: object) -> float | int | None:
-    """A number, or one written as text; a whole one of any size is not rounded."""
-    if isinstance(value, str):
-        try:
-            return int(value)
-        except ValueError:
-            return _number(value)
-    return value if isinstance(value, int | float) else _number(value)
-
-
 def _keep_as_floats(owner: object, *names: str) -> None:
     """Replace numbers of whatever kind (numpy's, whole ones) by Python's floats.
 
@@ -320,20 +180,9 @@ def _keep_as_floats(owner: object, *names: str) -> None:
     """
     for name in names:
         value = getattr(owner, name)
-        if isinstance(value, str) or (number := _number(value)) is None:
+        if isinstance(value, str) or (number := finite(value)) is None:
             raise InputError(
-                f"{type(owner).__name__}: expected finite bounds, got {name} = {_shown(value)}. "
+                f"{type(owner).__name__}: expected finite bounds, got {name} = {shown(value)}. "
                 "Give a number that a float can hold."
             )
         object.__setattr__(owner, name, number)
-
-
-def _number(value: object) -> float | None:
-    """A finite number, or one written as text; None too for a whole one that would be rounded."""
-    try:
-        number = float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError, OverflowError):
-        return None
-    if isinstance(value, int) and number != value:
-        return None
-    return number if math.isfinite(number) else None

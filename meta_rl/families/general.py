@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import multiprocessing
-import signal
-import time
 import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -15,20 +11,17 @@ import gymnasium as gym
 import numpy as np
 import torch
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
-from gymnasium.vector.utils import batch_space
 from torch import Tensor
 
-from meta_rl import console
 from meta_rl.errors import FOREIGN, InputError, refuse_running_statistics, require
 from meta_rl.families.main_module import require_guard
-from meta_rl.families.row import Row, close
-from meta_rl.storage.reading import named, shortened
+from meta_rl.families.row import close
+from meta_rl.families.rows import Rows, made
+from meta_rl.families.workers import end_workers, worker_fault
 from meta_rl.types import Step, Task
 
 WORKER_TIMEOUT = 600.0
 """Seconds that workers may take for one step of their rows, or for making and resetting them."""
-CLOSING = 1.0
-"""Seconds that workers have for closing their environments, all together."""
 
 
 class GymVec:
@@ -85,7 +78,7 @@ class GymVec:
         """
         if not isinstance(self._vector, SyncVectorEnv):
             return []
-        return [row for block in self._vector.envs for row in cast(_Block, block).rows]
+        return [row for block in self._vector.envs for row in cast(Rows, block).rows]
 
     def reset(self, tasks: Sequence[Task], seed: int) -> Tensor:
         """Start every row with a seed of its own; returns obs ``(M, B, O)``.
@@ -124,14 +117,14 @@ class GymVec:
         """Close the single environments and end the workers."""
         if self._vector is not None:
             if isinstance(self._vector, AsyncVectorEnv):
-                _end(self._vector)
+                end_workers(self._vector)
             else:
                 self._vector.close()
             self._vector = None
         self._tasks = []
 
     def _open(self, task: Task) -> gym.vector.VectorEnv:
-        sample = _made(self._make_env, task)
+        sample = made(self._make_env, task)
         refuse_running_statistics(sample)
         spaces = self._space, _ = (sample.observation_space, sample.action_space)
         close(sample)
@@ -139,7 +132,7 @@ class GymVec:
         # Shares are equal: of these rows, as many workers as divide them.
         self._workers = max((n for n in range(1, self._workers + 1) if count % n == 0), default=0)
         shares = np.array_split(range(count), self._workers or 1)
-        blocks = [partial(_Block, self._make_env, int(s[0]), len(s), *spaces) for s in shares]
+        blocks = [partial(Rows, self._make_env, int(s[0]), len(s), *spaces) for s in shares]
         if not self._workers:
             return SyncVectorEnv(blocks, copy=False, autoreset_mode=AutoresetMode.DISABLED)
         require_guard()
@@ -169,7 +162,7 @@ class GymVec:
                 return getattr(vector, f"{method}_wait")(timeout=self._timeout)[0]
             except FOREIGN as error:
                 self._vector, self._tasks = None, []
-                raise _worker_fault(error, method, _end(vector), self._timeout) from error
+                raise worker_fault(error, method, end_workers(vector), self._timeout) from error
 
     def _step(self, answer: dict[str, np.ndarray]) -> Step:
         def tensor(key: str, dtype: torch.dtype) -> Tensor:
@@ -216,127 +209,3 @@ class GymVec:
             f"{told}. Training goes on.",
             stacklevel=3,
         )
-
-
-def _made(make_env: Callable[[Task], gym.Env], task: Task) -> gym.Env:
-    """A new environment.
-
-    Raises:
-        InputError: if it cannot be made.
-    """
-    try:
-        return make_env(task)
-    except InputError:
-        raise
-    except FOREIGN as error:
-        raise InputError(
-            f"environment: cannot make one of task {dict(task)}: {named(error)}"
-        ) from error
-
-
-def _end(vector: AsyncVectorEnv) -> list[int]:
-    """Have the workers close, or kill them; which had died, by their exit codes.
-
-    ``AsyncVectorEnv.close`` waits for ever for one that hangs, and fails for one that has died.
-    """
-    for process in vector.processes:
-        process.join(0.05)  # one that is dying
-    died = [p.exitcode for p in vector.processes if p.exitcode is not None]
-    for pipe in filter(None, vector.parent_pipes):
-        with contextlib.suppress(OSError):  # of one that has died
-            pipe.send(("close", None))
-    end = time.monotonic() + CLOSING
-    for process in vector.processes:
-        process.join(max(0.0, end - time.monotonic()))
-        process.kill()  # one that hangs; nothing, once it has ended
-        process.join()
-    # Only now: a worker whose pipe closes while it waits prints a traceback.
-    for pipe in filter(None, vector.parent_pipes):
-        pipe.close()
-    vector.closed = True
-    return died
-
-
-def _worker_fault(error: BaseException, method: str, died: list[int], timeout: float) -> InputError:
-    if isinstance(error, InputError):
-        return error
-    if isinstance(error, multiprocessing.TimeoutError):
-        what = (
-            f"workers gave no answer to {method} for {timeout:g} s and were killed. "
-            "Mend the environment, or set the family's worker_timeout"
-        )
-    elif isinstance(error, EOFError | OSError):
-        what = f"a worker died in {method}, with exit codes {died}"
-    else:
-        what = f"a worker failed: {named(error)}"
-    return InputError(f"environment: {what}.")
-
-
-class _Block(gym.Env):
-    """A share of the rows as one environment, so that a worker steps them all at one call.
-
-    What the rows return is its observation; it never ends by itself.
-    """
-
-    def __init__(
-        self,
-        make_env: Callable[[Task], gym.Env],
-        start: int,
-        count: int,
-        observation_space: gym.Space,
-        action_space: gym.Space,
-    ):
-        if multiprocessing.parent_process() is not None:
-            # Ctrl-C reaches workers too; when to stop is the main process's to say.
-            signal.signal(signal.SIGINT, signal.SIG_IGN)
-            console.install()
-        self._make_env, self._start, self._count = make_env, start, count
-        self._row_space = observation_space
-        self.rows: list[Row] = []
-        flag = gym.spaces.MultiBinary(count)
-        number = gym.spaces.Box(-np.inf, np.inf, (count,), np.float64)
-        self.observation_space = gym.spaces.Dict(
-            {
-                "obs": batch_space(observation_space, count),
-                "reward": number,
-                "terminated": flag,
-                "truncated": flag,
-            }
-        )
-        self.action_space = batch_space(action_space, count)
-
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
-        share = slice(self._start, self._start + self._count)
-        assert options is not None
-        if "tasks" in options:
-            self._build(options["tasks"][share])
-        seeds = options["seeds"][share]
-        return self._answer([row.start(s) for row, s in zip(self.rows, seeds, strict=True)]), {}
-
-    def step(self, action: Any) -> Any:
-        answers = [row.advance(a) for row, a in zip(self.rows, action, strict=True)]
-        return self._answer(answers), 0.0, False, False, {}
-
-    def close(self) -> None:
-        for row in self.rows:
-            row.close()
-
-    def _build(self, tasks: list[Task]) -> None:
-        self.close()
-        self.rows = []
-        self.rows = [Row(_made(self._make_env, task), task) for task in tasks]
-        if len({id(row.unwrapped) for row in self.rows}) < len(self.rows):
-            raise InputError(
-                f"environment: expected a new environment for each of {len(tasks)} rows, got "
-                f"{shortened(self.rows[0].unwrapped)} more than once. Return a new one "
-                "from every call."
-            )
-
-    def _answer(self, rows: list[tuple]) -> dict[str, np.ndarray]:
-        obs, reward, terminated, truncated = zip(*rows, strict=True)
-        return {
-            "obs": np.asarray(obs, dtype=self._row_space.dtype),
-            "reward": np.asarray(reward, dtype=np.float64),
-            "terminated": np.asarray(terminated, dtype=np.int8),
-            "truncated": np.asarray(truncated, dtype=np.int8),
-        }

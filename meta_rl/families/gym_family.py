@@ -3,35 +3,24 @@
 from __future__ import annotations
 
 import copy
-import inspect
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import gymnasium as gym
-from gymnasium.envs.registration import load_env_creator
 
-from meta_rl.errors import (
-    FOREIGN,
-    InputError,
-    hint,
-    refuse_running_statistics,
-    require,
-    require_whole,
-)
-from meta_rl.families.constructors import arguments_of, time_limit
-from meta_rl.families.effects import Tried, differ, keeps_state, middle_task, value_at
+from meta_rl.errors import FOREIGN, InputError, refuse_running_statistics, require, require_whole
+from meta_rl.families.constructors import time_limit
+from meta_rl.families.effects import Tried, differ, keeps_state, middle_task
 from meta_rl.families.effects import try_parameters as try_values
+from meta_rl.families.env_maker import EnvMaker
 from meta_rl.families.family import Family
 from meta_rl.families.parameters import Parameter, ParameterSpace
 from meta_rl.families.physics import Change, change_model, load_mujoco
-from meta_rl.families.pinned import pinned_class
 from meta_rl.families.reading_back import read, require_kept, require_unchanged
 from meta_rl.families.rendering import prepare_rendering
-from meta_rl.families.row import close, closing
-from meta_rl.families.targets import bare, is_own, keys_in, kind_of, require_known_key, without
+from meta_rl.families.row import close
+from meta_rl.families.targets import bare, without
 from meta_rl.storage.reading import named, shortened
 from meta_rl.types import Task
 
@@ -102,15 +91,17 @@ class GymFamily(Family):
         _check_wrappers(wrappers)
         self.space, self.source = ParameterSpace(*parameters), source
         self.episodes_at_once = 1 if isinstance(env, gym.Env) else None
-        self._env, self._wrappers = env, tuple(wrappers)
-        self._settings, self._kinds = dict(settings or {}), {}
+        self._wrappers, self._settings = tuple(wrappers), dict(settings or {})
         self._render_modes: Sequence[str] = ()  # known once there is one to look at
-        self._limit, self._spec, self._own = horizon, None, set()
-        self._unseen: list[str] = []  # settings that the environment is not seen to know
-        self._creator = self._find_creator()
-        self._find_kinds()
+        if isinstance(env, gym.Env) and (parameters or settings):
+            raise InputError(
+                "parameters: an environment used as it is cannot be changed. Give a registered "
+                "id or a function that makes it."
+            )
+        self._maker = EnvMaker(env, horizon)
+        unseen = self._maker.find_kinds(parameters, self._settings)
         for p in parameters:
-            if p.scale and self._kinds[p.target or p.name] == "argument":
+            if p.scale and self._maker.kinds[p.target or p.name] == "argument":
                 raise InputError(
                     f"parameter {p.name}: scale is for attributes and model fields; it is an "
                     "argument."
@@ -135,9 +126,9 @@ class GymFamily(Family):
             )
         if parameters or self._settings:
             self._try(effects=try_parameters and bool(parameters))
-        for target in self._unseen if try_parameters else ():
+        for target in unseen if try_parameters else ():
             self._require_effect_of_setting(target)
-        if try_parameters and (parameters or wrappers) and self._creator is not None:
+        if try_parameters and (parameters or wrappers) and self._maker.creator is not None:
             self._warn_if_it_keeps_state()
 
     def around(self, env: str, settings: Mapping[str, Any] | None = None) -> GymFamily:
@@ -157,25 +148,16 @@ class GymFamily(Family):
         other = GymFamily(env, settings=given, wrappers=self._wrappers, horizon=self.horizon)
         for target, value in self._settings.items():
             # An environment without it cannot have it set; one given takes the place of ours.
-            if target not in given and other.has(target, value):
+            if target not in given and other._maker.has(target, value):
                 given[target] = value
         if given == dict(settings or {}):
             return other
         return GymFamily(env, settings=given, wrappers=self._wrappers, horizon=self.horizon)
 
-    def has(self, target: str, value: Any) -> bool:
-        """Return whether the environment has an argument, attribute or model field to set."""
-        look = partial(self._look, {}) if inspect.isclass(self._creator) else None
-        arguments = arguments_of(self._creator)
-        try:
-            return bool(kind_of(target, [value], arguments, look, self._name()))
-        except InputError:
-            return False
-
     @property
     def summary(self) -> str:
         """Whose environment it is."""
-        return f"{self._name()}, with parameters"
+        return f"{self._maker.name}, with parameters"
 
     def make_env(self, task: Task, render_mode: str | None = None) -> gym.Env:
         """A new environment of this task, or the one given.
@@ -209,8 +191,9 @@ class GymFamily(Family):
         if render_mode in self._render_modes and "render_mode" not in self._settings:
             prepare_rendering()
             changes.append(Change("render_mode", str(render_mode)))
-        env = _Borrowed(self._env) if isinstance(self._env, gym.Env) else self._make(changes)
-        if fields := self._of_kind("model", changes):
+        given = self._maker.given
+        env = _Borrowed(given) if isinstance(given, gym.Env) else self._maker.make(changes)
+        if fields := self._maker.of_kind("model", changes):
             _set_model(env, fields)
         for wrapper in self._wrappers:
             env = self._wrapped(wrapper, env)
@@ -218,10 +201,10 @@ class GymFamily(Family):
             if not isinstance(space := getattr(env, name, None), gym.Space):
                 raise InputError(
                     f"environment: expected a gymnasium.spaces.Space as the {name} of "
-                    f"{self._name()}, got {shortened(space)}. Set it in its constructor."
+                    f"{self._maker.name}, got {shortened(space)}. Set it in its constructor."
                 )
-        if self._limit and not self._spec:
-            env = gym.wrappers.TimeLimit(env, self._limit)
+        if self._maker.limit and not self._maker.spec:
+            env = gym.wrappers.TimeLimit(env, self._maker.limit)
         return env
 
     def _wrapped(self, wrapper: Callable[[gym.Env], gym.Env], env: gym.Env) -> gym.Env:
@@ -238,156 +221,6 @@ class GymFamily(Family):
         require(isinstance(outer, gym.Env), "wrappers", expected, outer)
         return outer
 
-    def _of_kind(self, kind: str, changes: Sequence[Change]) -> list[Change]:
-        """The changes of one kind, with bare targets."""
-        chosen = [c for c in changes if self._kinds.get(c.target) == kind]
-        return [c._replace(target=bare(c.target)) for c in chosen]
-
-    def _make(self, changes: Sequence[Change], more: Mapping[str, Any] | None = None) -> gym.Env:
-        """A new environment, with those changes that are known to be arguments or attributes.
-
-        Args:
-            changes: with their targets as written.
-            more: further arguments.
-        """
-        kwargs = {**self._arguments(changes), **(more or {})}
-        creator = self._creator
-        attributes = {c.target: c for c in self._of_kind("attribute", changes)}
-        if attributes:
-            creator = pinned_class(creator, attributes, self._own & attributes.keys())
-        try:
-            if self._spec is None:
-                return self._checked(creator(**kwargs))
-            # Without its own arguments, because those given replace them one by one.
-            spec = replace(self._spec, entry_point=creator, kwargs={})
-            if self._limit:
-                kwargs = {"max_episode_steps": self._limit, **kwargs}
-            return gym.make(spec, disable_env_checker=True, **kwargs)
-        except InputError:
-            raise
-        except FOREIGN as error:
-            raise self._cannot_make(
-                error, f" with {shortened(kwargs, 400)}" if kwargs else ""
-            ) from error
-
-    def _checked(self, env: Any) -> gym.Env:
-        if not isinstance(env, gym.Env):
-            raise InputError(
-                f"environment: expected a gymnasium.Env from {shortened(self._env)}, got "
-                f"{shortened(env)}."
-            )
-        return env
-
-    def _arguments(self, changes: Sequence[Change]) -> dict[str, Any]:
-        """The constructor's arguments: those it is registered with, then what changes."""
-        kwargs: dict[str, Any] = copy.deepcopy(self._spec.kwargs) if self._spec else {}
-        arguments = self._of_kind("argument", changes)
-        for change in sorted(arguments, key=lambda c: c.target.count(".")):  # wholes before parts
-            *path, last = change.target.split(".")
-            inside = kwargs
-            for key in path:
-                inside[key] = dict(inside.get(key) or {})
-                inside = inside[key]
-            inside[last] = change.value
-        return kwargs
-
-    def _name(self) -> str:
-        return self._env if isinstance(self._env, str) else getattr(self._env, "__name__", "it")
-
-    def _find_creator(self) -> Any:
-        """The class or function that makes the environment."""
-        if isinstance(self._env, gym.Env):
-            if self.space.parameters or self._settings:
-                raise InputError(
-                    "parameters: an environment used as it is cannot be changed. Give a registered "
-                    "id or a function that makes it."
-                )
-            return None
-        if not isinstance(self._env, str):
-            if not callable(self._env):
-                raise InputError(
-                    "environment: expected a Gymnasium id, a gymnasium.Env or a function, "
-                    f"got {shortened(self._env)}."
-                )
-            return self._env
-        try:
-            self._spec = gym.make(self._env, disable_env_checker=True).spec
-        except (gym.error.Error, SystemExit) as error:
-            near = hint(self._env, gym.registry)
-            raise InputError(
-                f"environment: cannot make {self._env!r}: {shortened(error, 400)}{near}"
-            ) from error
-        except Exception as error:  # it needs arguments, perhaps, and is registered by now
-            self._spec = gym.registry.get(self._env.rpartition(":")[2])
-            if self._spec is None:
-                raise self._cannot_make(error) from error
-        assert self._spec
-        entry_point = self._spec.entry_point
-        try:
-            return load_env_creator(entry_point) if isinstance(entry_point, str) else entry_point
-        except FOREIGN as error:
-            raise self._cannot_make(error) from error
-
-    def _cannot_make(self, error: BaseException, given: str = "") -> InputError:
-        return InputError(f"environment: cannot make {self._name()!r}{given}: {named(error)}")
-
-    def _find_kinds(self) -> None:
-        """Find out what every target is, and whether settings have keys that are mistyped.
-
-        Raises:
-            InputError: if the environment has nothing of a name, or two declare the same place.
-        """
-        tried: dict[str, list[Any]] = {t: [value] for t, value in self._settings.items()}
-        for p in self.space.parameters:
-            target = p.target or p.name
-            if bare(target) in [bare(known) for known in tried]:
-                raise InputError(
-                    f"parameter {p.name}: {bare(target)} is set by another parameter or setting "
-                    "too, and only one of them can act. Leave one out."
-                )
-            tried[target] = [value_at(p, n / 4) for n in range(4)]
-        arguments = arguments_of(self._creator)
-        if "render_mode" in (*arguments.named, *arguments.passed_on):
-            self._kinds["render_mode"] = "argument"
-        known = (*arguments.named, *arguments.passed_on)
-        look = partial(self._look, tried) if inspect.isclass(self._creator) else None
-        # What the constructor takes first: without it there may be no environment to look at.
-        for target in sorted(tried, key=lambda t: bare(t).split(".")[0] not in known):
-            what = "setting" if target in self._settings else "parameter"
-            kind = kind_of(target, tried[target], arguments, look, self._name(), what)
-            if look and kind == "argument":
-                dotted = [target] if "." in bare(target) else []
-                dotted += keys_in(target, self._settings.get(target))
-                made = look({}) if dotted else None
-                given = self._arguments(self._known(tried))
-                for key in dotted:
-                    seen = require_known_key(what, key, made, given)
-                    self._unseen += [key] if what == "setting" and not seen else []
-            if look and kind == "attribute" and is_own(look({}), bare(target)):
-                self._own.add(bare(target))
-            self._kinds[target] = kind
-
-    def _known(self, tried: Mapping[str, list[Any]]) -> list[Change]:
-        """The arguments that are known so far, at one of their values."""
-        known = [t for t, kind in self._kinds.items() if kind == "argument" and t in tried]
-        return [Change(target, tried[target][len(tried[target]) // 2]) for target in known]
-
-    def _look(self, tried: Mapping[str, list[Any]], more: Mapping[str, Any]) -> Any:
-        """An environment with the arguments known so far and others, reset once, unwrapped."""
-        env = self._make(self._known(tried), more)
-        with closing(env):
-            try:
-                env.reset(seed=0)
-            except InputError:
-                raise
-            except FOREIGN as error:
-                raise InputError(
-                    f"environment: {self._name()} raised {named(error)}, at its "
-                    f"first reset, with {self._arguments(self._known(tried))}. Mend the "
-                    "environment, or leave out the values it cannot have."
-                ) from error
-            return env.unwrapped
-
     def _try(self, effects: bool) -> None:
         """Make environments at several values, and refuse what does not arrive or act.
 
@@ -397,10 +230,10 @@ class GymFamily(Family):
         changes = {c.target: c for c in self._changes(middle_task(self))}
 
         def read_all(env: gym.Env) -> dict[str, Any]:
-            return {t: read(env, self._kinds[t], bare(t)) for t in changes}
+            return {t: read(env, self._maker.kinds[t], bare(t)) for t in changes}
 
         def judge(target: str, tried: Sequence[tuple[Any, Tried]]) -> None:
-            kind, name = self._kinds[target], bare(target)
+            kind, name = self._maker.kinds[target], bare(target)
             pairs = [(asked, found.before[target]) for asked, found in tried]
             require_kept(kind, name, changes[target].scale, pairs)
             for _, found in tried if kind != "argument" else ():

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from meta_rl.errors import NotFiniteError
+from meta_rl.errors import NOT_FINITE
 from meta_rl.inner.core import InnerLoop
 from meta_rl.inner.search import Probes, Search
 from meta_rl.problem import Problem
@@ -63,12 +63,13 @@ class Failures:
         """Return what ``do`` returns, once the tasks it fails for after k steps are entered.
 
         Raises:
-            NotFiniteError: if it fails for tasks that have failed already: zeros are no better.
+            DivergedError, NotFiniteError: if it fails for tasks that have failed already: zeros
+                are no better.
         """
         while True:
             try:
                 return do()
-            except NotFiniteError as error:
+            except NOT_FINITE as error:
                 if self.after[k, error.rows].all():
                     raise
                 self.after[k:, error.rows] = True
@@ -114,7 +115,7 @@ def adapt_to_tasks(
         collected: called after each batch.
 
     Raises:
-        NotFiniteError: if adapting fails for a task, unless ``tolerant``.
+        DivergedError, NotFiniteError: if adapting fails for a task, unless ``tolerant``.
     """
     failures = Failures(steps, len(tasks), problem.device) if tolerant else None
     batches: list[Any] = []

@@ -60,7 +60,7 @@ class MetaBatch:
             tolerant: whether tasks that adapting fails for are left behind.
 
         Raises:
-            NotFiniteError: if adapting fails for a task, unless ``tolerant``.
+            DivergedError, NotFiniteError: if adapting fails for a task, unless ``tolerant``.
         """
         held = [
             self._adapt(meta, block, block.tasks, scored=self.scored, tolerant=tolerant)

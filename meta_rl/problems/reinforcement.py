@@ -153,8 +153,8 @@ class Reinforcement:
         See :class:`meta_rl.problem.TaskSource`. Support and query episodes are sampled alike.
 
         Raises:
-            NotFiniteError: if adapting gave parameters, or the environment rewards or observations,
-                that are not finite.
+            DivergedError: if adapting gave parameters that are not finite.
+            NotFiniteError: if the environment gave such rewards or observations.
         """
         stream, phi = seeds.derive(seed, len(batches)), adapted()
         check_parameters(phi, len(batches))

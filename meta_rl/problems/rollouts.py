@@ -11,7 +11,7 @@ from torch.func import functional_call
 from torch.utils._pytree import tree_map
 
 from meta_rl import seeds
-from meta_rl.errors import NotFiniteError
+from meta_rl.errors import DivergedError, NotFiniteError
 from meta_rl.inner.recording import Recorded
 from meta_rl.threads import one_thread
 from meta_rl.types import BatchedEnv, Params, Policy, Task, TaskFamily
@@ -118,12 +118,12 @@ def check_parameters(params: Params, steps: int) -> None:
     """Refuse parameters ``(M, ...)`` that are not finite after so many inner steps.
 
     Raises:
-        NotFiniteError: with the tasks that have them.
+        DivergedError: with the tasks that have them.
     """
     finite = [torch.isfinite(v).reshape(len(v), -1).all(1) for v in params.values()]
     bad = ~torch.stack(finite).all(0)
     if bad.any():
-        raise NotFiniteError(
+        raise DivergedError(
             f"policy: the parameters after {steps} inner steps are not finite. Take "
             "fewer inner steps, a smaller step size or more episodes.",
             bad.nonzero()[:, 0].tolist(),

@@ -18,7 +18,7 @@ from torch import Tensor
 from meta_rl.errors import InputError, require, require_whole
 from meta_rl.naming import LONGEST
 from meta_rl.runs.learner import MetaLearner, Metrics
-from meta_rl.storage import checkpoint
+from meta_rl.storage import checkpoint, run_folder
 from meta_rl.storage.files import make_folder, unwritable
 from meta_rl.types import Task
 
@@ -160,7 +160,7 @@ def _places(path: str | Path) -> tuple[Path, Path, Path]:
     for place in places:
         with suppress(OSError):  # where it is not empty, as what a kill left is
             place.rmdir()
-        if os.path.lexists(place) and not checkpoint.holds_a_save_alone(place):
+        if os.path.lexists(place) and not run_folder.holds_a_save_alone(place):
             raise InputError(
                 f"best_model_save_path: expected {place} to be free or a checkpoint alone, got "
                 "something else, which would be lost. Move it, or give another folder."

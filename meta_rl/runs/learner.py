@@ -123,6 +123,7 @@ class MetaLearner:
 
         Raises:
             InputError: if a callback cannot be called, as stable-baselines3's own cannot.
+            DivergedError: if outer steps came to nothing finite many times in a row.
         """
         for callback in callbacks:
             if not callable(callback):
@@ -214,8 +215,9 @@ class MetaLearner:
             The model, with ``predict``, ``save``, and its ``scores`` after 0..steps inner steps.
 
         Raises:
-            InputError: if the variant's parameters or spaces do not fit, a number is out of range,
-                or adapting gives parameters that are not finite.
+            InputError: if the variant's parameters or spaces do not fit, or a number is out of
+                range.
+            DivergedError: if adapting gives parameters that are not finite.
         """
         steps = self.config.inner.steps if steps is None else steps
         _require_numbers(steps, seed, episodes)

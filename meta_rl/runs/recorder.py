@@ -24,7 +24,7 @@ from meta_rl.config import to_dict
 from meta_rl.errors import InputError
 from meta_rl.runs.learner import MetaLearner, Metrics
 from meta_rl.runs.tensorboard import RunWriter
-from meta_rl.storage import checkpoint, files
+from meta_rl.storage import checkpoint, files, run_folder
 from meta_rl.types import Task
 
 Tick = Callable[[int, int], None]
@@ -57,7 +57,7 @@ class RunRecorder:
         resumed = self._continues()
         config = learner.config
         try:
-            checkpoint.discard_temporary(self.folder)
+            run_folder.discard_temporary(self.folder)
             files.write_json(self.folder / "config.json", to_dict(config))
             again_from = learner.iteration + 1 if resumed else None
             self._writer = RunWriter(self.folder, learner.problem.score_name, again_from)
@@ -149,12 +149,12 @@ class RunRecorder:
         """
         manifest, tensors = self.learner.state()
         try:
-            folder = checkpoint.free_place(self.folder, manifest["iteration"])
+            folder = run_folder.free_place(self.folder, manifest["iteration"])
             if folder is None:
                 return
             checkpoint.save(folder, manifest, tensors)
-            for old in checkpoint.checkpoints(self.folder)[:-KEEP_CHECKPOINTS]:
-                checkpoint.remove(old)
+            for old in run_folder.checkpoints(self.folder)[:-KEEP_CHECKPOINTS]:
+                run_folder.remove(old)
         except OSError as error:
             raise _unwritable(self.folder, error) from error
 
@@ -176,8 +176,8 @@ class RunRecorder:
             raise _unwritable(self.folder, error) from error
         if not there:
             return False
-        newest, config = checkpoint.newest_settings(self.folder)
-        same = checkpoint.same_settings(config, to_dict(self.learner.config))
+        newest, config = run_folder.newest_settings(self.folder)
+        same = run_folder.same_settings(config, to_dict(self.learner.config))
         if newest > self.learner.iteration or not same:
             raise InputError(
                 f"run folder: {self.folder} holds another run, or one that this learner does not "

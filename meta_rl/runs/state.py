@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from meta_rl.config import Config, to_dict
-from meta_rl.errors import InputError
+from meta_rl.errors import DivergedError
 from meta_rl.naming import part_of, under
 from meta_rl.outer.step import OuterStep
 from meta_rl.problem import Problem
@@ -60,13 +60,13 @@ class TrainingState:
             skipped: whether its outer step changed nothing.
 
         Raises:
-            InputError: after too many skipped outer steps in a row.
+            DivergedError: after too many skipped outer steps in a row.
         """
         self.skipped = self.skipped + 1 if skipped else 0
         self.iteration, self.samples = self.iteration + 1, self.samples + samples
         self._last_whole = None
         if self.skipped >= SKIPS_ALLOWED:
-            raise InputError(
+            raise DivergedError(
                 f"training: {SKIPS_ALLOWED} outer steps in a row had gradients, or members, that "
                 f"are not finite and were skipped, up to iteration {self.iteration}. Lower the "
                 "outer learning rate or the inner step size."

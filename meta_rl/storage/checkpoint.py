@@ -8,10 +8,6 @@ A checkpoint is a folder:
 It is written under a temporary name, flushed to disk and renamed, so that it is either whole or
 not there. Neither safetensors nor a pickle notices a flipped byte: the manifest carries the
 SHA-256 of the tensors file and of itself. docs/reliability.md has every field of the manifest.
-
-A run's checkpoints are folders of its ``checkpoints/`` that a save of that run wrote. A manifest
-tells: it knows its folder's name, its iteration and the run's settings. Whatever else is there,
-folders and copies and links and files of a person's own, is neither counted nor changed.
 """
 
 from __future__ import annotations
@@ -20,14 +16,11 @@ import hashlib
 import json
 import os
 import platform
-import re
 import sys
-import time
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from importlib.metadata import version
-from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -42,13 +35,9 @@ from torch import Tensor
 from meta_rl.errors import InputError
 from meta_rl.storage import files
 from meta_rl.storage.migrations import SCHEMA, migrate
-from meta_rl.storage.reading import read_file, reading, reason
+from meta_rl.storage.reading import read_file, reason
 
 MANIFEST, TENSORS, TEMPORARY = "manifest.json", "tensors.safetensors", ".tmp"
-NAME = re.compile(r"(\d{9,})(?:-\d+)?")  # an iteration; with a number where that name was taken
-UNFINISHED = re.compile(rf"\.{NAME.pattern}(\.\d+)?\.tmp")
-MAY_CHANGE = {"iterations", "blocks", "eval", "folder"}
-"""Settings that change nothing that was learned, and may be others when a run goes on."""
 LARGEST = 2**53  # of a counter; TensorBoard and JSON hold all integers up to it
 LARGEST_FILE = 2**38  # bytes
 
@@ -214,45 +203,6 @@ def counter(manifest: Mapping[str, Any], name: str) -> int:
     return value
 
 
-def newest_iteration(run: Path) -> int:
-    """The iteration of a run's newest whole checkpoint; -1 if there is none."""
-    return newest_settings(run)[0]
-
-
-def newest_settings(run: Path) -> tuple[int, Any]:
-    """The iteration and the config of a run's newest whole checkpoint.
-
-    Without one, -1 and what ``config.json`` holds, or None.
-    """
-    try:
-        manifest = load_newest(run)[1]
-    except InputError:
-        return -1, _settings(run)
-    return manifest.get("iteration", -1), manifest.get("config")
-
-
-def remove(folder: Path) -> None:
-    """Remove a checkpoint; stopped halfway, it is gone from the list of checkpoints already.
-
-    One in which something else was put stays as it is.
-    """
-    if not holds_a_save_alone(folder):
-        return
-    gone = folder.with_name(f".{folder.name}{TEMPORARY}")
-    folder.rename(gone)
-    discard(gone)
-
-
-def discard_temporary(run: Path) -> None:
-    """Remove what a run killed in the middle of a save left; only while no other process saves."""
-    for path in (run / "checkpoints").glob(f".*{TEMPORARY}"):
-        if UNFINISHED.fullmatch(path.name):
-            discard(path)
-    for path in run.glob(files.TEMPORARY):
-        if path.is_file() and not path.is_symlink():
-            path.unlink()
-
-
 def discard(folder: Path) -> None:
     """Remove the two files of a save and their folder, unless something else is in it."""
     if folder.is_symlink():
@@ -261,140 +211,6 @@ def discard(folder: Path) -> None:
         for name in (MANIFEST, TENSORS):
             (folder / name).unlink(missing_ok=True)
         folder.rmdir()
-
-
-def checkpoints(run: Path) -> list[Path]:
-    """A run's checkpoint folders, oldest first: those that a save of this run wrote."""
-    found: dict[Path, Any] = {}
-    for folder in _candidates(run):
-        with suppress(InputError):  # damaged; load_newest tells of it
-            manifest = read_manifest(folder)
-            if _wrote(manifest, folder):
-                found[folder] = manifest.get("config")
-    settings = _settings(run)
-    same = [folder for folder, config in found.items() if same_settings(config, settings)]
-    return same or [*found]  # where config.json is missing or wrong, the checkpoints know better
-
-
-def same_settings(one: Any, other: Any) -> bool:
-    """Whether two configs' JSON values agree in every setting that both have and may not change."""
-    if isinstance(one, dict) and isinstance(other, dict):
-        both = (one.keys() & other.keys()) - MAY_CHANGE
-        return all(same_settings(one[name], other[name]) for name in both)
-    return one == other
-
-
-def free_place(run: Path, iteration: int) -> Path | None:
-    """Return the folder to save an iteration in; None if it is saved already, whole.
-
-    A damaged checkpoint is moved out of the way. Anything else of that name stays, with a warning,
-    and the folder gets another name.
-    """
-    own = checkpoints(run)
-    for folder in _names(run, iteration):
-        if not os.path.lexists(folder):
-            return folder
-        if folder in own or _is_damaged_save(folder):
-            try:
-                load(folder)
-                return None
-            except InputError:
-                folder.rename(folder.with_name(f".{folder.name}.damaged-{time.time_ns()}"))
-                return folder
-        warnings.warn(
-            f"checkpoint: {folder} is not what this run saved. It stays as it is, and iteration "
-            f"{iteration} is saved beside it under another name.",
-            stacklevel=3,
-        )
-    raise AssertionError("names do not end")
-
-
-def _names(run: Path, iteration: int) -> Iterator[Path]:
-    name = f"{iteration:09d}"
-    yield run / "checkpoints" / name
-    yield from (run / "checkpoints" / f"{name}-{number}" for number in count(2))
-
-
-def _candidates(run: Path) -> list[Path]:
-    """Folders that may be checkpoints by their name and files, oldest first."""
-    found = [
-        path
-        for path in (run / "checkpoints").glob("*")
-        if NAME.fullmatch(path.name) and path.is_dir() and not path.is_symlink()
-        if os.path.lexists(path / MANIFEST) or os.path.lexists(path / TENSORS)
-    ]
-    return sorted(found, key=lambda path: (int(path.name.partition("-")[0]), path.name))
-
-
-def _wrote(manifest: Mapping[str, Any], folder: Path) -> bool:
-    """Whether a save wrote this manifest into the folder of this very name, and not a person."""
-    iteration = int(folder.name.partition("-")[0])
-    # Before names were written there was one for each iteration.
-    name = manifest.get("name", f"{iteration:09d}")
-    return name == folder.name and manifest.get("iteration") == iteration
-
-
-def _settings(run: Path) -> Any:
-    """What ``config.json`` of a run holds; None if it is not there or is damaged."""
-    try:
-        return json.loads(read_file(run / "config.json"))
-    except (OSError, ValueError, RecursionError):
-        return None
-
-
-def holds_a_save_alone(folder: Path) -> bool:
-    """Return whether nothing but the files of a save is in a folder."""
-    if folder.is_symlink() or not folder.is_dir():
-        return False
-    there = [*folder.iterdir()]
-    plain = all(path.is_file() and not path.is_symlink() for path in there)
-    return plain and bool(there) and {path.name for path in there} <= {MANIFEST, TENSORS}
-
-
-def _is_damaged_save(folder: Path) -> bool:
-    """Whether a folder holds the files of a save, with a manifest that tells nothing any more."""
-    if not holds_a_save_alone(folder):
-        return False
-    try:
-        read_manifest(folder)
-    except InputError:
-        return True
-    return False
-
-
-def run_of(path: Path) -> Path:
-    """The run folder, also where one checkpoint of it is given."""
-    return path.parent.parent if path.parent.name == "checkpoints" else path
-
-
-def load_newest(path: Path) -> tuple[Path, dict[str, Any], dict[str, Tensor], list[str]]:
-    """The newest checkpoint of a run that is whole; or the checkpoint itself, if given one.
-
-    Returns:
-        Its folder, manifest, tensors, and a line for each damaged checkpoint that was passed over.
-
-    Raises:
-        InputError: if there is none.
-    """
-    if os.path.exists(path / MANIFEST):  # Path.exists raises at names that cannot be
-        return path, *load(path), []
-    passed_over: list[str] = []
-    with reading(f"checkpoint: run folder {path}"):
-        own, found = checkpoints(path), _candidates(path)
-    for folder in reversed(found):
-        try:
-            content = load(folder)
-            if folder in own:
-                return folder, *content, passed_over
-            passed_over.append(f"checkpoint: {folder} is not what this run saved: passed over.")
-        except InputError as error:
-            passed_over.append(str(error))
-    if passed_over:
-        raise InputError(" ".join(passed_over))
-    raise InputError(
-        f"checkpoint: expected a run folder with checkpoints, got {path}. "
-        "List yours with: ls -d runs/*/"
-    )
 
 
 def match_tensors(expected: Mapping[str, Tensor], got: Mapping[str, Tensor]) -> None:

@@ -17,7 +17,7 @@ from tqdm import tqdm
 from meta_rl import assemble, loading
 from meta_rl.algorithms import algorithm
 from meta_rl.config import Config, from_dict
-from meta_rl.errors import InputError
+from meta_rl.errors import DivergedError, InputError
 from meta_rl.evaluation.curves import Curve
 from meta_rl.evaluation.progress import progress
 from meta_rl.runs.learner import MetaLearner
@@ -117,7 +117,7 @@ def _measured(planned: Plan, study: Search, claim: Claim, bar: tqdm) -> tuple[fl
         learner = build(claim.config, planned.conditions)
         with closing(learner.problem):
             return _climbed(planned, study, claim, learner, bar)
-    except InputError as error:
+    except (InputError, DivergedError) as error:
         return None, f"failed: {error}"
 
 
@@ -210,7 +210,7 @@ def _trained(planned: Plan, folder: Path, config: Config, timeout: int, bar: tqd
             learner = build(config, planned.conditions)
             try:
                 train(learner, planned.conditions, bar.update)
-            except InputError as error:  # its gradients are not finite any more
+            except (InputError, DivergedError) as error:
                 warnings.warn(f"{folder}: {error} It is scored as it was then.", stacklevel=2)
             learner.problem.close()
             learner.save(folder)

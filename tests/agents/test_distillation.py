@@ -19,7 +19,7 @@ import meta_rl
 from meta_rl import seeds
 from meta_rl.cli import train
 from meta_rl.config import InnerConfig
-from meta_rl.errors import InputError, NotFiniteError
+from meta_rl.errors import DivergedError, InputError, NotFiniteError
 from meta_rl.families import parse_task
 from meta_rl.inner.adaptation import adapt_to_tasks
 from meta_rl.outer.adam import Adam
@@ -171,13 +171,14 @@ def test_a_step_size_that_is_not_learned_stays_as_it_was_given(zipped):
     assert start.samples == 0
 
 
-def test_step_sizes_that_lead_to_nothing_finite_are_not_taken(zipped, monkeypatch):
+@pytest.mark.parametrize("error", [DivergedError, NotFiniteError])
+def test_step_sizes_that_lead_to_nothing_finite_are_not_taken(zipped, monkeypatch, error):
     def broken(problem, loop, meta, *rest):
         if loop.rule.config.step_size > 1:
-            raise NotFiniteError("not finite", [0])
-        return adapt_to_tasks(problem, loop, meta, *rest).batches
+            raise error("not finite", [0])
+        return adapt_to_tasks(problem, loop, meta, *rest)
 
-    monkeypatch.setattr(distillation, "collect", broken)
+    monkeypatch.setattr(distillation, "adapt_to_tasks", broken)
     start = FromExperts([(GOAL, zipped)])
     meta_rl.build(inner(tiny("navigation-2d"), step_size=2.0), start=start)
     assert start.step_size in (0.5, 0.125, 0.03125)

@@ -12,7 +12,8 @@ from meta_rl.envs.navigation import Navigation2D
 from meta_rl.envs.sinusoid import Sinusoid
 
 from meta_rl.errors import InputError
-from meta_rl.families.distributions import Choice, Exponential, LogUniform, Normal, Uniform
+from meta_rl.families.choice import Choice
+from meta_rl.families.distributions import Exponential, LogUniform, Normal, Uniform
 from meta_rl.families.parameters import Parameter, ParameterSpace
 from meta_rl.families.registry import make_family, register
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from meta_rl.errors import InputError
-from meta_rl.families import GymFamily, general
+from meta_rl.families import GymFamily, workers
 from tests.extras import posix
 
 CPU = {"device": "cpu", "dtype": torch.float64}
@@ -81,7 +81,7 @@ class Closing(Outside):
 
 
 def test_environments_in_workers_are_closed(monkeypatch, tmp_path):
-    monkeypatch.setattr(general, "CLOSING", 60.0)
+    monkeypatch.setattr(workers, "CLOSING", 60.0)
     env = GymFamily(partial(Closing, tmp_path), horizon=3).make_vec(1, 2, **CPU, workers=2)
     env.reset([{}], seed=0)
     processes = env._vector.processes

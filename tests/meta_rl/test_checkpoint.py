@@ -16,7 +16,7 @@ from meta_rl.config import (
     ReptileConfig,
 )
 from meta_rl.errors import InputError
-from meta_rl.storage import checkpoint
+from meta_rl.storage import checkpoint, run_folder
 
 TENSORS = {"a": torch.arange(6.0).reshape(2, 3), "b": torch.tensor(1)}
 
@@ -159,7 +159,7 @@ def test_the_newest_whole_checkpoint_is_used_and_the_damaged_one_named(tmp_path)
     for number in (1, 2):
         checkpoint.save(tmp_path / "checkpoints" / f"{number:09d}", {"iteration": number}, TENSORS)
     (tmp_path / "checkpoints/000000002/tensors.safetensors").write_bytes(b"")
-    _, manifest, _, passed_over = checkpoint.load_newest(tmp_path)
+    _, manifest, _, passed_over = run_folder.load_newest(tmp_path)
     assert manifest["iteration"] == 1
     assert "000000002 is damaged" in passed_over[0]
 

@@ -18,7 +18,7 @@ from meta_rl.config import Facts, ShotsConfig, require_effect
 from meta_rl.errors import InputError
 from meta_rl.presets import PRESETS
 from meta_rl.runs.recorder import RunRecorder
-from meta_rl.storage import checkpoint
+from meta_rl.storage import run_folder
 from meta_rl.threads import one_thread
 from tests import extras
 
@@ -289,7 +289,7 @@ def test_checkpoints_and_evaluations_come_as_often_as_they_say(tmp_path, monkeyp
         with RunRecorder(tmp_path / str(number), meta_rl.build(config)) as recorder:
             recorder.learner.learn(callbacks=[recorder])
             recorder.test()
-        return len(checkpoint.checkpoints(recorder.folder)), list(seen)
+        return len(run_folder.checkpoints(recorder.folder)), list(seen)
 
     usual = record(0)
     for number, (name, value) in enumerate(

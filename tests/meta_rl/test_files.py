@@ -32,7 +32,7 @@ KNOWN = {
     "meta_rl/storage/reading.py: os.open": "to read",
     "meta_rl/console.py: os.open": "of nothing",
     "meta_rl/storage/checkpoint.py: temporary.rename": "a folder, which is whole then",
-    "meta_rl/storage/checkpoint.py: folder.rename": "a folder",
+    "meta_rl/storage/run_folder.py: folder.rename": "a folder",
     "meta_rl/runs/recorder.py: folder.rename": "a folder",
     "meta_rl/runs/callbacks.py: folder.rename": "a folder",
     "meta_rl/runs/callbacks.py: new.rename": "a folder",

@@ -21,7 +21,7 @@ from meta_rl.cli import train
 from meta_rl.errors import InputError
 from meta_rl.inner.adaptation import adapt_to_tasks
 from meta_rl.parallel import Blocks
-from meta_rl.storage import checkpoint
+from meta_rl.storage import run_folder
 from meta_rl.tasks import select
 from tests import ranks
 from tests.extras import linux
@@ -59,7 +59,7 @@ def finish(process):
 
 
 def newest(run):
-    return checkpoint.load_newest(run)[2]
+    return run_folder.load_newest(run)[2]
 
 
 def assert_same_bits(one, other):
@@ -217,7 +217,7 @@ def worker(process, rank):
 def kill_once_saved(process, run, rank, least=1):
     """SIGKILL a rank when the run has a checkpoint of at least this iteration."""
     until = time.monotonic() + 120
-    while not any(int(p.name) >= least for p in checkpoint.checkpoints(run)):
+    while not any(int(p.name) >= least for p in run_folder.checkpoints(run)):
         assert process.poll() is None, process.communicate()[0]
         assert time.monotonic() < until
         time.sleep(0.01)
@@ -320,7 +320,7 @@ def test_sigterm_to_torchrun_saves_and_stops_all(tmp_path):
     process = start(*two, *train_options(tmp_path / "two", 100_000))
     run = tmp_path / "two" / "navigation-2d_1"
     until = time.monotonic() + 120
-    while not any(int(path.name) for path in checkpoint.checkpoints(run)):  # both are training
+    while not any(int(path.name) for path in run_folder.checkpoints(run)):  # both are training
         assert time.monotonic() < until
         time.sleep(0.01)
     process.terminate()

@@ -8,6 +8,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map
 
 import meta_rl
+from meta_rl.errors import DivergedError, InputError, NotFiniteError
 from meta_rl.inner.adaptation import adapt_to_tasks
 from meta_rl.problems import reinforcement
 from meta_rl.tasks import expand
@@ -143,3 +144,26 @@ def test_a_small_policy_acts_on_one_thread_beside_an_environment_on_the_cores(
     finally:
         torch.set_num_threads(before)
     assert seen == expected
+
+
+def test_parameters_that_diverge_are_nobodys_fault_and_rewards_are_the_environments(monkeypatch):
+    learner = cartpole()
+    problem, tasks = learner.problem, learner.problem.sample_tasks(3, 0)
+    phi = {name: value.clone() for name, value in expand(learner.meta.theta, 3).items()}
+    next(iter(phi.values()))[1] = torch.nan
+    with pytest.raises(DivergedError, match="after 0 inner steps are not finite") as diverged:
+        problem.collect(tasks, [], lambda: phi, seed=0, query=False)
+    assert diverged.value.rows == [1]
+    assert not isinstance(diverged.value, InputError)
+    advance = problem.family.tensor_env.advance
+
+    def broken(env, action):
+        reward, terminated = advance(env, action)
+        reward[2] = torch.inf
+        return reward, terminated
+
+    monkeypatch.setattr(problem.family.tensor_env, "advance", broken)
+    with pytest.raises(NotFiniteError, match="finite reward") as faulty:
+        problem.collect(tasks, [], lambda: expand(learner.meta.theta, 3), seed=0, query=False)
+    assert faulty.value.rows == [2]
+    assert isinstance(faulty.value, InputError)

@@ -2,11 +2,13 @@
 
 import os
 import threading
+from types import SimpleNamespace
 
 import pytest
 
 import meta_rl
-from meta_rl.errors import InputError
+from meta_rl.errors import DivergedError, InputError
+from meta_rl.tuning import protocol
 from meta_rl.tuning import study as study_module
 from meta_rl.tuning.settings import Settings
 from meta_rl.tuning.space import Space, fitting, one_of
@@ -245,3 +247,14 @@ def test_a_folder_may_have_characters_that_a_url_reads_otherwise(opened, tmp_pat
     opened(name := "50%25 of what? #1 {a} $b", trials=1)
     assert (tmp_path / name / "study.db").is_file()
     assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+@pytest.mark.parametrize("error", [DivergedError, InputError])
+def test_a_candidate_whose_training_diverges_fails_and_the_search_goes_on(monkeypatch, error):
+    def build(config, conditions):
+        raise error("training: gradients are not finite.")
+
+    monkeypatch.setattr(protocol, "build", build)
+    planned, claim = SimpleNamespace(conditions=None), SimpleNamespace(config=None)
+    score, why = protocol._measured(planned, None, claim, None)
+    assert (score, why) == (None, "failed: training: gradients are not finite.")

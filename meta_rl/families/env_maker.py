@@ -1,0 +1,219 @@
+"""How one environment is made: from an id, a class or a function, with changes to it."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import gymnasium as gym
+from gymnasium.envs.registration import EnvSpec, load_env_creator
+
+from meta_rl.errors import FOREIGN, InputError, hint
+from meta_rl.families.constructors import arguments_of
+from meta_rl.families.effects import value_at
+from meta_rl.families.parameters import Parameter
+from meta_rl.families.physics import Change
+from meta_rl.families.pinned import pinned_class
+from meta_rl.families.row import closing
+from meta_rl.families.targets import bare, is_own, keys_in, kind_of, require_known_key
+from meta_rl.storage.reading import named, shortened
+
+
+class EnvMaker:
+    """Makes environments of one kind, and knows what each target of a change is in them.
+
+    Args:
+        given: a registered id, a class, a function, or one environment that is used as it is.
+        limit: steps after which episodes of a registered environment are truncated; its own limit
+            when None.
+
+    Raises:
+        InputError: if the id is unknown, or nothing that makes an environment is given.
+    """
+
+    def __init__(self, given: str | gym.Env | Callable[..., gym.Env], limit: int | None):
+        self.given, self.limit = given, limit
+        self.spec: EnvSpec | None = None
+        self.kinds: dict[str, str] = {}  # argument, attribute or model; by target
+        self.own: set[str] = set()  # attributes that instances have themselves
+        self.creator = self._find_creator()
+
+    @property
+    def name(self) -> str:
+        """The environment's name, for messages."""
+        given = self.given
+        return given if isinstance(given, str) else getattr(given, "__name__", "it")
+
+    def make(self, changes: Sequence[Change], more: Mapping[str, Any] | None = None) -> gym.Env:
+        """Make a new environment, with those changes that are known to be arguments or attributes.
+
+        Args:
+            changes: with their targets as written.
+            more: further arguments.
+        """
+        kwargs = {**self._arguments(changes), **(more or {})}
+        creator = self.creator
+        attributes = {c.target: c for c in self.of_kind("attribute", changes)}
+        if attributes:
+            creator = pinned_class(creator, attributes, self.own & attributes.keys())
+        try:
+            if self.spec is None:
+                return self._checked(creator(**kwargs))
+            # Without its own arguments, because those given replace them one by one.
+            spec = replace(self.spec, entry_point=creator, kwargs={})
+            if self.limit:
+                kwargs = {"max_episode_steps": self.limit, **kwargs}
+            return gym.make(spec, disable_env_checker=True, **kwargs)
+        except InputError:
+            raise
+        except FOREIGN as error:
+            raise self._cannot_make(
+                error, f" with {shortened(kwargs, 400)}" if kwargs else ""
+            ) from error
+
+    def find_kinds(self, parameters: Sequence[Parameter], settings: Mapping[str, Any]) -> list[str]:
+        """Find out what every target is, and whether settings have keys that are mistyped.
+
+        Args:
+            parameters: what tasks differ in.
+            settings: values by target, the same in all tasks.
+
+        Returns:
+            Keys inside dictionary settings that the environment is not seen to know.
+
+        Raises:
+            InputError: if the environment has nothing of a name, or two declare the same place.
+        """
+        tried, unseen = _values_by_target(parameters, settings), []
+        arguments = arguments_of(self.creator)
+        if "render_mode" in (*arguments.named, *arguments.passed_on):
+            self.kinds["render_mode"] = "argument"
+        known = (*arguments.named, *arguments.passed_on)
+        look = partial(self.look, tried) if inspect.isclass(self.creator) else None
+        # What the constructor takes first: without it there may be no environment to look at.
+        for target in sorted(tried, key=lambda t: bare(t).split(".")[0] not in known):
+            what = "setting" if target in settings else "parameter"
+            kind = kind_of(target, tried[target], arguments, look, self.name, what)
+            if look and kind == "argument":
+                dotted = [target] if "." in bare(target) else []
+                dotted += keys_in(target, settings.get(target))
+                made = look({}) if dotted else None
+                given = self._arguments(self._known(tried))
+                for key in dotted:
+                    seen = require_known_key(what, key, made, given)
+                    unseen += [key] if what == "setting" and not seen else []
+            if look and kind == "attribute" and is_own(look({}), bare(target)):
+                self.own.add(bare(target))
+            self.kinds[target] = kind
+        return unseen
+
+    def has(self, target: str, value: Any) -> bool:
+        """Return whether the environment has an argument, attribute or model field to set."""
+        look = partial(self.look, {}) if inspect.isclass(self.creator) else None
+        try:
+            return bool(kind_of(target, [value], arguments_of(self.creator), look, self.name))
+        except InputError:
+            return False
+
+    def of_kind(self, kind: str, changes: Sequence[Change]) -> list[Change]:
+        """Return the changes of one kind, with bare targets."""
+        chosen = [c for c in changes if self.kinds.get(c.target) == kind]
+        return [c._replace(target=bare(c.target)) for c in chosen]
+
+    def _arguments(self, changes: Sequence[Change]) -> dict[str, Any]:
+        """The constructor's arguments: those it is registered with, then what changes."""
+        kwargs: dict[str, Any] = copy.deepcopy(self.spec.kwargs) if self.spec else {}
+        arguments = self.of_kind("argument", changes)
+        for change in sorted(arguments, key=lambda c: c.target.count(".")):  # wholes before parts
+            *path, last = change.target.split(".")
+            inside = kwargs
+            for key in path:
+                inside[key] = dict(inside.get(key) or {})
+                inside = inside[key]
+            inside[last] = change.value
+        return kwargs
+
+    def _known(self, tried: Mapping[str, list[Any]]) -> list[Change]:
+        """The arguments that are known so far, at one of their values."""
+        known = [t for t, kind in self.kinds.items() if kind == "argument" and t in tried]
+        return [Change(target, tried[target][len(tried[target]) // 2]) for target in known]
+
+    def look(self, tried: Mapping[str, list[Any]], more: Mapping[str, Any]) -> Any:
+        """Return an environment with the known arguments and others, reset once, unwrapped."""
+        env = self.make(self._known(tried), more)
+        with closing(env):
+            try:
+                env.reset(seed=0)
+            except InputError:
+                raise
+            except FOREIGN as error:
+                raise InputError(
+                    f"environment: {self.name} raised {named(error)}, at its "
+                    f"first reset, with {self._arguments(self._known(tried))}. Mend the "
+                    "environment, or leave out the values it cannot have."
+                ) from error
+            return env.unwrapped
+
+    def _checked(self, env: Any) -> gym.Env:
+        if not isinstance(env, gym.Env):
+            raise InputError(
+                f"environment: expected a gymnasium.Env from {shortened(self.given)}, got "
+                f"{shortened(env)}."
+            )
+        return env
+
+    def _find_creator(self) -> Any:
+        """The class or function that makes the environment."""
+        if isinstance(self.given, gym.Env):
+            return None
+        if not isinstance(self.given, str):
+            if not callable(self.given):
+                raise InputError(
+                    "environment: expected a Gymnasium id, a gymnasium.Env or a function, "
+                    f"got {shortened(self.given)}."
+                )
+            return self.given
+        try:
+            self.spec = gym.make(self.given, disable_env_checker=True).spec
+        except (gym.error.Error, SystemExit) as error:
+            near = hint(self.given, gym.registry)
+            raise InputError(
+                f"environment: cannot make {self.given!r}: {shortened(error, 400)}{near}"
+            ) from error
+        except Exception as error:  # it needs arguments, perhaps, and is registered by now
+            self.spec = gym.registry.get(self.given.rpartition(":")[2])
+            if self.spec is None:
+                raise self._cannot_make(error) from error
+        assert self.spec
+        entry_point = self.spec.entry_point
+        try:
+            return load_env_creator(entry_point) if isinstance(entry_point, str) else entry_point
+        except FOREIGN as error:
+            raise self._cannot_make(error) from error
+
+    def _cannot_make(self, error: BaseException, given: str = "") -> InputError:
+        return InputError(f"environment: cannot make {self.name!r}{given}: {named(error)}")
+
+
+def _values_by_target(
+    parameters: Sequence[Parameter], settings: Mapping[str, Any]
+) -> dict[str, list[Any]]:
+    """Return some values that each target will have.
+
+    Raises:
+        InputError: if two of them declare the same place.
+    """
+    tried: dict[str, list[Any]] = {t: [value] for t, value in settings.items()}
+    for p in parameters:
+        target = p.target or p.name
+        if bare(target) in [bare(known) for known in tried]:
+            raise InputError(
+                f"parameter {p.name}: {bare(target)} is set by another parameter or setting "
+                "too, and only one of them can act. Leave one out."
+            )
+        tried[target] = [value_at(p, n / 4) for n in range(4)]
+    return tried
