@@ -19,7 +19,7 @@ from torch.utils._pytree import tree_leaves
 
 import meta_rl
 from meta_rl import envs
-from meta_rl.cli.train import next_run
+from meta_rl.cli.runners.folders import next_run
 from meta_rl.errors import InputError
 from meta_rl.families import GymFamily, Parameter, Uniform
 from meta_rl.runs import recorder as callbacks
