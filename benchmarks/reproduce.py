@@ -38,7 +38,8 @@ from benchmarks.reproduce_results import (
 from meta_rl.assemble import build
 from meta_rl.cli.running import run_command
 from meta_rl.errors import InputError, require
-from meta_rl.runs.recorder import RunRecorder, StopOnSignal, lock
+from meta_rl.runs.recorder import RunRecorder, lock
+from meta_rl.runs.signals import StopOnSignal
 from meta_rl.storage import run_folder
 from meta_rl.threads import one_thread
 

@@ -48,7 +48,9 @@ if TYPE_CHECKING:
         StopTrainingOnRewardThreshold,
     )
     from meta_rl.runs.learner import MetaLearner
-    from meta_rl.runs.recorder import ProgressBar, RunRecorder, StopOnSignal
+    from meta_rl.runs.progress import ProgressBar
+    from meta_rl.runs.recorder import RunRecorder
+    from meta_rl.runs.signals import StopOnSignal
     from meta_rl.types import Meta
 
 _HOMES = {
@@ -74,7 +76,9 @@ _HOMES = {
     "pruning.smaller": ("prune",),
     "runs.callbacks": ("CheckpointCallback", "EvalCallback", "StopTrainingOnRewardThreshold"),
     "runs.learner": ("MetaLearner",),
-    "runs.recorder": ("ProgressBar", "RunRecorder", "StopOnSignal"),
+    "runs.progress": ("ProgressBar",),
+    "runs.recorder": ("RunRecorder",),
+    "runs.signals": ("StopOnSignal",),
     "types": ("Meta",),
 }
 """The module that has each public name."""

@@ -1,29 +1,27 @@
-"""Assemble a learner from settings.
-
-This module imports nothing heavy at the top, so that commands answer ``--help`` at once.
-"""
+"""Assemble a learner from settings."""
 
 from __future__ import annotations
 
 import os
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
+import gymnasium as gym
+import numpy as np
+import torch
+
+from meta_rl import agents, envs, memory, parallel, seeds
 from meta_rl.algorithms import nearest
-from meta_rl.config import (
-    Config,
-    EpisodesConfig,
-    Facts,
-    ShotsConfig,
-    require_effect,
-)
+from meta_rl.config import Config, EpisodesConfig, Facts, ShotsConfig, require_effect
 from meta_rl.errors import InputError, require
+from meta_rl.families import Family, GymFamily, make_family
 from meta_rl.presets import preset
-
-if TYPE_CHECKING:
-    from meta_rl.problem import Problem
-    from meta_rl.runs.learner import MetaLearner
+from meta_rl.problem import Problem
+from meta_rl.problems.modules import module_of
+from meta_rl.problems.reinforcement import Reinforcement
+from meta_rl.problems.supervised import Supervised
+from meta_rl.runs.learner import MetaLearner
 
 
 class Start(Protocol):
@@ -72,10 +70,6 @@ def build(
         InputError: if the family is unknown, the device is not there, the zip or start does not
             fit, or a setting would have no effect.
     """
-    from meta_rl import memory, parallel
-    from meta_rl.problems.modules import module_of
-    from meta_rl.runs.learner import MetaLearner
-
     config = preset(config) if isinstance(config, str) else config
     memory.keep_freed_memory()
     blocks = config.blocks or parallel.ranks()
@@ -87,8 +81,6 @@ def build(
     origin = origin or nearest(config)
     require_effect(config, origin, facts_of(problem))
     if init_sb3 is not None:
-        from meta_rl import agents
-
         if not isinstance(config.data, EpisodesConfig):
             raise InputError(f"init_sb3: {config.family} is supervised; a PPO cannot start it.")
         problem.policy.load_state_dict(agents.sb3.read_parameters(init_sb3, problem.policy))
@@ -105,11 +97,6 @@ def build(
 
 def facts_of(problem: Problem) -> Facts:
     """Return what settings depend on of a problem that was made here."""
-    import gymnasium as gym
-    import numpy as np
-
-    from meta_rl.families import Family
-
     family = problem.environments
     if family is None:
         return Facts(classes=problem.kind == "classification")
@@ -162,10 +149,6 @@ def resolve_device(device: str) -> str:
     Raises:
         InputError: if it is none of auto, cpu, cuda and cuda:N, or CUDA is not there.
     """
-    import torch
-
-    from meta_rl import parallel
-
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     kind, _, index = device.partition(":")
@@ -178,10 +161,6 @@ def resolve_device(device: str) -> str:
 
 def make_problem(config: Config, device: str) -> Any:
     """Make the problem of these settings: a family or examples, with a new policy or network."""
-    from meta_rl import agents, envs, seeds
-    from meta_rl.families import GymFamily, make_family
-    from meta_rl.problems.reinforcement import Reinforcement
-
     if isinstance(config.data, ShotsConfig) != (config.family in envs.EXAMPLES):
         raise InputError(
             f"data: {type(config.data).__name__} does not fit the family {config.family}; "
@@ -213,9 +192,6 @@ def make_problem(config: Config, device: str) -> Any:
 
 def make_supervised(config: Config, examples: Any, device: str) -> Any:
     """Make the problem of these examples, with a new network."""
-    from meta_rl import agents, seeds
-    from meta_rl.problems.supervised import Supervised
-
     assert isinstance(config.data, ShotsConfig)
     generator = seeds.generator(seeds.derive(config.seed, seeds.INITIAL))
     shape, outputs = examples.input_shape, examples.output_size

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from meta_rl import agents, envs, seeds
 from meta_rl.assemble import (
     build,
     check_data,
@@ -16,11 +17,11 @@ from meta_rl.assemble import (
 )
 from meta_rl.config import Config, ShotsConfig, from_dict
 from meta_rl.errors import InputError
-
-if TYPE_CHECKING:
-    from meta_rl.problem import Problem
-    from meta_rl.problems.adapted import AdaptedNetwork, AdaptedPolicy
-    from meta_rl.runs.learner import MetaLearner
+from meta_rl.problem import Problem
+from meta_rl.problems import modules
+from meta_rl.problems.adapted import AdaptedNetwork, AdaptedPolicy
+from meta_rl.runs.learner import MetaLearner
+from meta_rl.storage import checkpoint, run_folder
 
 
 def load(
@@ -46,10 +47,6 @@ def load(
         InputError: if there is no checkpoint that is whole, it does not fit its own config or the
             problem, or its data are not there.
     """
-    from meta_rl import envs
-    from meta_rl.runs.learner import MetaLearner
-    from meta_rl.storage import checkpoint, run_folder
-
     _, manifest, tensors, damaged = run_folder.load_newest(Path(run))
     for line in damaged:
         warnings.warn(line, stacklevel=2)
@@ -80,9 +77,6 @@ def load_adapted(
     Raises:
         InputError: if the folder is missing, damaged, or holds something else.
     """
-    from meta_rl.problems import modules
-    from meta_rl.storage import checkpoint
-
     manifest, tensors = checkpoint.load(Path(folder))
     checkpoint.require_fields(manifest, "adapted", config=dict, scores=list)
     config, device = from_dict(manifest["config"]), resolve_device(device)
@@ -100,8 +94,6 @@ def load_adapted(
 
 def _loaded(module: Any, tensors: dict[str, Any], trained: dict[str, Any]) -> dict[str, Any]:
     """A saved model's parameters, once the module's fixed tensors are as they were saved."""
-    from meta_rl.problems import modules
-
     modules.check_made_of(trained, modules.layers(module))
     stay = modules.fixed(module).keys()
     modules.load_fixed(module, {name: value for name, value in tensors.items() if name in stay})
@@ -111,8 +103,6 @@ def _loaded(module: Any, tensors: dict[str, Any], trained: dict[str, Any]) -> di
 
 def _like(own: dict[str, Any], tensors: dict[str, Any]) -> dict[str, Any]:
     """A checkpoint's tensors on the device of the model's own, whose shapes and types they have."""
-    from meta_rl.storage import checkpoint
-
     checkpoint.match_tensors(own, tensors)
     checkpoint.require_finite(tensors)
     return {name: tensors[name].to(value) for name, value in own.items()}
@@ -126,9 +116,6 @@ def _adapted_network(
     device: str,
 ) -> AdaptedNetwork:
     """A supervised model from what its manifest says, without the data it was trained on."""
-    from meta_rl import agents, seeds
-    from meta_rl.problems.adapted import AdaptedNetwork
-
     shape, outputs = _shapes(trained["problem"])
     network = agents.make_network(shape, outputs, config.network, seeds.generator(0)).to(device)
     params = _loaded(network, tensors, trained)
@@ -138,8 +125,6 @@ def _adapted_network(
 
 def _without_images(config: Config, problem: dict[str, Any], device: str) -> Any:
     """A few-shot problem of the shapes that a checkpoint tells."""
-    from meta_rl import envs
-
     family = envs.Unopened(config.family, *_shapes(problem))
     return make_supervised(config, family, resolve_device(device))
 

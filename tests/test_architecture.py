@@ -79,8 +79,21 @@ def test_nobody_imports_the_catalogue_under_a_second_name(name):
     assert not {other.split(".")[0] for other in imported(name)} & set(CATALOGUE)
 
 
+def test_imports_inside_functions_stay_few():
+    """Of what is slow or optional, or would be a circle; a command's runner imports the rest."""
+    inside = {
+        f"{name}: {ast.unparse(node)}"
+        for name, path in FILES.items()
+        for function in ast.walk(ast.parse(path.read_text()))
+        if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef)
+        for node in ast.walk(function)
+        if isinstance(node, ast.Import | ast.ImportFrom)
+    }
+    assert len(inside) < 10, inside
+
+
 @pytest.mark.parametrize("command", ["train", "adapt", "evaluate", "tune", "prune", "envs"])
-def test_help_answers_without_importing_torch(command):
+def test_help_answers_without_importing_what_is_slow(command):
     code = (
         "import runpy, sys\n"
         f"sys.argv = ['meta_rl', {command!r}, '--help']\n"
@@ -88,7 +101,7 @@ def test_help_answers_without_importing_torch(command):
         "    runpy.run_module('meta_rl', run_name='__main__', alter_sys=True)\n"
         "except SystemExit as stop:\n"
         "    assert stop.code in (0, None), stop.code\n"
-        "assert not {'torch', 'optuna'} & set(sys.modules)\n"
+        "assert not {'torch', 'gymnasium', 'matplotlib', 'optuna'} & set(sys.modules)\n"
     )
     result = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False

@@ -19,11 +19,12 @@ from torch.utils._pytree import tree_leaves
 
 import meta_rl
 from meta_rl import envs
-from meta_rl.cli.train import next_run
+from meta_rl.cli.runners.folders import next_run
 from meta_rl.errors import InputError
 from meta_rl.families import GymFamily, Parameter, Uniform
 from meta_rl.runs import recorder as callbacks
-from meta_rl.runs.recorder import RunRecorder, StopOnSignal
+from meta_rl.runs.recorder import RunRecorder
+from meta_rl.runs.signals import StopOnSignal
 from meta_rl.storage import checkpoint, run_folder
 from tests.extras import posix
 from tests.test_resume import ROOT, tiny

@@ -11,7 +11,9 @@ import pytest
 import torch
 
 from meta_rl.cli import adapt, evaluate, prune, train
-from meta_rl.cli.running import Ended, import_families, parse, run_command
+from meta_rl.cli.parsing import parse
+from meta_rl.cli.runners import prune as runner
+from meta_rl.cli.running import Ended, import_families, run_command
 from meta_rl.errors import InputError
 from meta_rl.evaluation import record
 from meta_rl.families import GymFamily
@@ -193,7 +195,9 @@ def test_a_full_disk_costs_adapt_neither_scores_nor_exports(trained, command, tm
     checkpoint.files.copy(trained, run)
     exported = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(adapt, "_exports", lambda *given: [(exported.append, "exported")])
+        patch.setattr(
+            "meta_rl.cli.runners.adapt._exports", lambda *given: [(exported.append, "exported")]
+        )
         with files_no_longer_than(300):
             words = [run, "--task", "amplitude=2,phase=1", "--steps", 1, "--device", "cpu"]
             assert command(adapt.main, *words) == 2
@@ -209,14 +213,14 @@ def test_a_full_disk_costs_prune_no_table(tmp_path, capsys):
     given = {"units": [8], "parameters": 1, "iteration": 0, "scores": [-1.0], "margins": [0.1]}
     measured = Measured(name="before", last=[-1.0, -3.0], **given)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("meta_rl.pruning.measure.time_in_turns", lambda *given: None)
+        patch.setattr("meta_rl.cli.runners.prune.time_in_turns", lambda *given: None)
 
         class Learner:
             class problem:  # noqa: N801
                 score_name, close = "return", staticmethod(lambda: None)
 
         with files_no_longer_than(100), pytest.raises(InputError, match=r"pruning\.json"):
-            prune._tell([(Learner, measured)], tmp_path, prune.Prune(run=tmp_path), 2)
+            runner._tell([(Learner, measured)], tmp_path, prune.Prune(run=tmp_path), 2)
     assert "return after 0" in capsys.readouterr().out
     assert list(tmp_path.iterdir()) == []
 

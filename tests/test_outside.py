@@ -28,7 +28,7 @@ from meta_rl.envs import idx, image_files, preferences
 from meta_rl.envs.cache import cached_arrays
 from PIL import Image
 
-from meta_rl.cli import adapt
+from meta_rl.cli.runners import adapt
 from meta_rl.cli.train import read_config
 from meta_rl.config import to_dict
 from meta_rl.errors import InputError

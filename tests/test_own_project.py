@@ -15,6 +15,7 @@ import meta_rl
 from meta_rl import InputError, Parameter, Uniform
 from meta_rl.cli import adapt
 from meta_rl.cli import running as commands
+from meta_rl.cli.runners import adapt as runner
 from meta_rl.cli.running import told
 from meta_rl.families import GymFamily
 from meta_rl.families.registry import register
@@ -182,7 +183,7 @@ def test_hints_can_be_pasted_and_name_the_families():
 def test_adapting_to_an_id_uses_the_familys_wrappers(monkeypatch):
     family = GymFamily("CartPole-v1", wrappers=[gym.wrappers.FlattenObservation], horizon=9)
     learner = type("Learner", (), {"problem": type("Problem", (), {"family": family})})
-    variant, label, _ = adapt._variant(adapt.Adapt(env_id="CartPole-v0"), learner)
+    variant, label, _ = runner._variant(adapt.Adapt(env_id="CartPole-v0"), learner)
     assert (variant.horizon, label) == (9, "CartPole-v0")
 
 

@@ -14,10 +14,12 @@ from meta_rl.envs import FAMILIES
 import meta_rl
 from meta_rl import parallel
 from meta_rl.cli import adapt, train
+from meta_rl.cli.runners import train as runner
 from meta_rl.cli.running import run_command
 from meta_rl.errors import InputError
 from meta_rl.families import GymFamily
-from meta_rl.runs.recorder import RunRecorder, StopOnSignal, Stopped
+from meta_rl.runs.recorder import RunRecorder
+from meta_rl.runs.signals import StopOnSignal, Stopped
 from meta_rl.storage import checkpoint, run_folder
 from tests.test_resume import tiny
 
@@ -147,7 +149,7 @@ def test_a_run_under_nohup_does_not_stop_with_its_terminal():
 def trained(tmp_path):
     """A run of two iterations whose final test was stopped by SIGTERM in its second batch."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(train, "_tested", interrupted(train._tested, signal.SIGTERM))
+        patch.setattr(runner, "_tested", interrupted(runner._tested, signal.SIGTERM))
         words = ["sinusoid", "--iterations", "2", *SMALL, "--log-dir", str(tmp_path)]
         patch.setattr("sys.argv", ["train.py", *words])
         with pytest.raises(SystemExit) as end:

@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-import json
-import os
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import tyro
 
-from meta_rl.cli.running import import_families, parse
+from meta_rl.cli.parsing import parse
+from meta_rl.cli.running import work
 from meta_rl.errors import InputError
-from meta_rl.storage import files
-
-if TYPE_CHECKING:
-    from meta_rl.families.image_reading import Labelled
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,39 +58,7 @@ def main(arguments: list[str]) -> None:
         Adapt, arguments, prog="meta-rl adapt", description="Adapt a meta-policy to one variant."
     )
     _check(command)
-    from meta_rl import assemble, loading
-
-    import_families(command.families)
-    run = command.run or _newest_run()
-    device = assemble.resolve_device(command.device)
-    # Pictures of one's own need none of those that it was trained on, which may not be here.
-    learner = loading.load(run, device, command.data is None, command.run_data)
-    labelled = _labelled(command.data, learner) if command.data else None
-    variant, label, described = _own(labelled) if labelled else _variant(command, learner)
-    exports = _exports(command, learner, variant)
-    model = learner.adapt(
-        variant,
-        steps=max(3, learner.config.inner.steps) if command.steps is None else command.steps,
-        episodes=command.episodes,
-        seed=command.seed,
-        pictures=command.pictures,
-    )
-    _report(learner.problem.score_name, described, model.scores)
-    if learner.config.inner.optimizer == "mixture":
-        print(f"optimizer chosen while meta-training: {model.manifest['optimizer']}")
-    predictions = _classify(model, labelled) if labelled else []
-    try:
-        folder = _save(run, model, label, described)
-        print(f"adapted model: {folder}")
-        if predictions:
-            files.write_csv(folder / "predictions.csv", predictions)
-            print(f"probabilities: {folder / 'predictions.csv'}")
-        for file in _draw(learner, model, folder):
-            print(f"picture: {file}")
-    finally:  # they may go to another disk than the one that is full
-        for export, line in exports:
-            export(model)
-            print(line)
+    work("adapt", command)
 
 
 def _check(command: Adapt) -> None:
@@ -109,162 +70,3 @@ def _check(command: Adapt) -> None:
         raise InputError(f"adapt: expected one of {', '.join(given)}, got {' and '.join(several)}.")
     if command.env_kwargs != "{}" and command.env_id is None:
         raise InputError("adapt: --env-kwargs needs --env-id.")
-
-
-def _newest_run() -> Path:
-    saved = [*Path("runs").glob("*/checkpoints")]
-    if not saved:
-        raise InputError(
-            "adapt: expected a run folder, found none in runs/. Run meta-rl train first."
-        )
-    return max(saved, key=lambda folder: folder.stat().st_mtime).parent
-
-
-def _variant(command: Adapt, learner: Any) -> tuple[Any, str, str]:
-    """The task or environment, a folder name for it, and its description."""
-    from meta_rl.families import GymFamily, parse_task
-    from meta_rl.naming import safe_name
-
-    if command.env_id is not None:
-        try:
-            arguments = json.loads(command.env_kwargs)
-        except (ValueError, RecursionError) as error:
-            raise InputError(f"env_kwargs: expected a JSON object, got {error}.") from None
-        if not isinstance(arguments, dict):
-            raise InputError(f"env_kwargs: expected a JSON object, got {command.env_kwargs!r}.")
-        label = safe_name(command.env_id)
-        family = learner.problem.family
-        if isinstance(family, GymFamily):
-            foreign = family.around(command.env_id, arguments)
-        else:
-            foreign = GymFamily(command.env_id, settings=arguments)
-        return foreign, label, f"{command.env_id} {arguments or ''}"
-    family = learner.problem.family
-    if command.task is None:
-        task = learner.held_out_tasks(1)[0]
-    else:
-        task = family.check_task(parse_task(command.task))
-    parts = [f"{name}={_text(value)}" for name, value in task.items()]
-    label = "_".join(parts)
-    return task, safe_name(label), f"{family.id} {' '.join(parts)}"
-
-
-def _labelled(folder: Path, learner: Any) -> Labelled:
-    """The pictures in a person's folder, in the shape that the model takes."""
-    from meta_rl import envs
-    from meta_rl.families import read_labelled
-
-    family = learner.problem.family
-    if not isinstance(family, envs.Unopened):
-        raise InputError(f"adapt: --data needs a run on images, got one on {family.id}.")
-    return read_labelled(folder, family.input_shape, family.ink)
-
-
-def _own(labelled: Labelled) -> tuple[Any, str, str]:
-    """A person's labelled pictures as examples, a folder name for them, and their description."""
-    import torch
-
-    from meta_rl.problems.supervised import Examples
-
-    names = ", ".join(labelled.classes)
-    examples = Examples(torch.from_numpy(labelled.x), torch.from_numpy(labelled.y))
-    return examples, "own-images", f"{len(labelled.y)} pictures of your own ({names}), themselves"
-
-
-def _classify(model: Any, labelled: Labelled) -> list[list[Any]]:
-    """Classify the unlabelled pictures; prints and returns the rows of ``predictions.csv``."""
-    if not labelled.unlabelled_files:
-        print("nothing to classify: no pictures beside the classes' sub-folders")
-        return []
-    import numpy as np
-
-    known, together = len(labelled.classes), 100
-    parts = [
-        model.predict(labelled.unlabelled[start : start + together])
-        for start in range(0, len(labelled.unlabelled), together)
-    ]
-    shares = np.concatenate(parts)[:, :known]
-    print(f"classified {together} at a time: batch normalization lets each see the others")
-    shares = shares / shares.sum(1, keepdims=True)
-    rows: list[list[Any]] = [["file", "class", *labelled.classes]]
-    for path, share in zip(labelled.unlabelled_files, shares, strict=True):
-        chosen = labelled.classes[share.argmax()]
-        rows.append([str(path), chosen, *(f"{value:.4f}" for value in share)])
-        print(f"  {path.name}: {chosen} ({share.max():.0%})")
-    return rows
-
-
-def _exports(command: Adapt, learner: Any, variant: Any) -> list[tuple[Callable[[Any], None], str]]:
-    """What writes the model to each file, and a line that says how to use it.
-
-    Whatever would be in their way is refused now.
-    """
-    exports: list[tuple[Callable[[Any], None], str]] = []
-    if zipped := command.export_sb3:
-        line = f"stable-baselines3: PPO.load({str(zipped)!r}, env=...)"
-        exports.append((_sb3_export(zipped, learner, variant), line))
-    if file := command.export_onnx:
-        from meta_rl import agents
-
-        agents.onnx_file.check_onnx(file)
-        line = f"onnx: onnxruntime.InferenceSession({str(file)!r}), equal to predict()"
-        exports.append((partial(agents.onnx_file.save_onnx, file=file), line))
-    return exports
-
-
-def _sb3_export(file: Path, learner: Any, variant: Any) -> Callable[[Any], None]:
-    """What writes the model as a zip."""
-    from meta_rl import agents
-    from meta_rl.problems.reinforcement import require_reinforcement
-
-    ours = require_reinforcement(learner.problem, "export_sb3", "only policies become a PPO")
-    problem, task = ours.variant(variant)
-    env = problem.family.make_env(task)
-    agents.files.check_new_file(file, ".zip", "stable-baselines3")
-    agents.sb3.check_exportable(problem.policy, env)
-    return lambda model: agents.sb3.save_ppo(agents.sb3.to_ppo(model, env), file)
-
-
-def _save(run: Path, model: Any, label: str, described: str) -> Path:
-    """Write the adapted model into a new folder of the run's."""
-    from meta_rl.storage.run_folder import run_of
-
-    run = run_of(run)
-    home = run / "adapted" if os.path.isdir(run / "checkpoints") else Path(f"{run}_adapted")
-    number = 1
-    while os.path.exists(folder := home / (label if number == 1 else f"{label}_{number}")):
-        number += 1
-    model.manifest["variant"] = described
-    return model.save(folder)
-
-
-def _draw(learner: Any, model: Any, folder: Path) -> list[Path]:
-    """Write pictures and TensorBoard events beside the adapted model; returns the pictures."""
-    import torch
-
-    from meta_rl.animation import Animation
-    from meta_rl.plots.pictures import encoded
-    from meta_rl.runs.tensorboard import events
-
-    written = []
-    for name, picture in model.pictures.items():
-        film = isinstance(picture, Animation)
-        written.append(folder / f"{name}.{'gif' if film else 'png'}")
-        files.write(written[-1], picture.gif() if film else encoded(picture, dpi=120))
-    with events(folder, learner.problem.score_name) as writer:
-        writer.adaptation_curve(torch.tensor(model.scores)[:, None], "adapt", 0)
-        for name, picture in model.pictures.items():
-            writer.picture(f"adapt/{name}", picture, 0)
-    return sorted(written)
-
-
-def _report(score_name: str, described: str, scores: tuple[float, ...]) -> None:
-    print(f"{score_name} on {described.strip()}:")
-    for k, score in enumerate(scores):
-        note = "  (not adapted)" if k == 0 else f"  ({score - scores[0]:+.4g})"
-        print(f"  after {k} inner steps: {score:.4g}{note}")
-
-
-def _text(value: float | str | tuple[float, ...]) -> str:
-    entries = value if isinstance(value, tuple) else (value,)
-    return ",".join(f"{e:.4g}" if isinstance(e, float) else str(e) for e in entries)

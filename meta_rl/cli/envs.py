@@ -4,32 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import tyro
 
-from meta_rl.cli.running import import_families, parse
-from meta_rl.errors import InputError
-
-if TYPE_CHECKING:
-    from meta_rl.families import Family
-
-
-def describe(family: Family) -> str:
-    """What there is to know about a family, in a few lines."""
-    lines = [family.id, f"  {family.summary}"]
-    for p in family.space.parameters:
-        unit = f" {p.unit}" if p.unit else ""
-        lines.append(f"  {p.name}: {p.expected()}{unit}")
-    try:
-        lines.append(f"  observations {family.observation_space}")
-        lines.append(f"  actions {family.action_space}")
-    except InputError as error:
-        lines.append(f"  {error}")
-    lines.append(f"  horizon {family.horizon}")
-    if family.source:
-        lines.append(f"  source: {family.source}")
-    return "\n".join(lines)
+from meta_rl.cli.parsing import parse
+from meta_rl.cli.running import work
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,14 +23,4 @@ class List:
 
 def main(arguments: list[str]) -> None:
     """Describe these families, or all."""
-    command = parse(List, arguments, prog="meta-rl envs")
-    from meta_rl import envs
-    from meta_rl.families.registry import make_family
-
-    import_families(command.families)
-    families = [make_family(name) for name in command.names] or envs.FAMILIES.values()
-    print("\n\n".join(describe(family) for family in families))
-    if not command.names:
-        print(f"\nMeta-World (pip install -e '.[metaworld]'): {', '.join(envs.IDS)}")
-        print("\nFew-shot data (docs/few-shot.md):")
-        print("\n".join(f"  {name}: {what}" for name, what in envs.EXAMPLES.items()))
+    work("envs", parse(List, arguments, prog="meta-rl envs"))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from meta_rl.cli.running import import_families, parse
+from meta_rl.cli.parsing import parse
+from meta_rl.cli.running import work
 from meta_rl.evaluation.settings import BASELINES, Settings
 
 
@@ -17,14 +18,4 @@ def main(arguments: list[str]) -> None:
         f"Baselines: {listed}.",
     )
     settings.check()
-    import_families(settings.families)
-    from meta_rl.evaluation.protocol import contest, plan
-    from meta_rl.evaluation.record import open_folder, record
-    from meta_rl.evaluation.tables import plain
-
-    planned = plan(settings)
-    folder = open_folder(settings.out, planned)
-    curves = contest(planned)
-    print(plain(planned, curves))  # first: it is there whatever becomes of the files
-    record(folder, planned, curves)
-    print(f"report: {folder / 'report.html'}    data: evaluation.json, evaluation.csv beside it")
+    work("evaluate", settings)

@@ -2,24 +2,15 @@
 
 from __future__ import annotations
 
-import json
-import os
-import warnings
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import tyro
 
-from meta_rl.cli.running import import_families, parse, told
-from meta_rl.errors import DivergedError, InputError, require
-from meta_rl.storage import files
-
-if TYPE_CHECKING:
-    from meta_rl.pruning.measure import Measured
-    from meta_rl.runs.learner import MetaLearner
-    from meta_rl.runs.recorder import StopOnSignal
+from meta_rl.cli.parsing import parse
+from meta_rl.cli.running import work
+from meta_rl.errors import require
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,34 +44,7 @@ def main(arguments: list[str]) -> None:
     """Prune, train on, and show sizes, scores and latencies before and after."""
     command = parse(Prune, arguments, prog="meta-rl prune", description=__doc__)
     _check(command)
-    from meta_rl import assemble, loading
-    from meta_rl.cli.train import next_run
-    from meta_rl.pruning import smaller
-    from meta_rl.pruning.measure import measure
-    from meta_rl.runs.recorder import StopOnSignal
-    from meta_rl.storage.run_folder import run_of
-
-    import_families(command.families)
-    learner = loading.load(command.run, assemble.resolve_device(command.device), data=command.data)
-    # What the criterion or the network refuses is refused before anything is written.
-    smaller.prune(learner, command.keep[0], command.by)
-    folder = next_run(command.log_dir, f"{run_of(command.run).name}-pruned")
-    ended = learner.config.eval
-    tasks = command.tasks or ended.test_tasks or ended.tasks
-    done = [(learner, measure(learner, "before", tasks))]
-    with StopOnSignal() as stop:
-        try:
-            for keep in command.keep:
-                if not stop.stopped:
-                    done += _tried(learner, keep, command, folder, tasks, stop)
-        finally:  # what is done is kept, whatever becomes of the rest
-            _tell(done, folder, command, tasks)
-    if len(done) == 1:
-        raise InputError("keep: expected a share that comes to its end, got none; see above.")
-    run = done[-1][1].run
-    print(f"adapt it: {told('adapt', run, families=command.families)}")
-    again = told("train", "--resume", run, families=command.families)
-    print(f"train on: {again} --iterations N")
+    work("prune", command)
 
 
 def _check(command: Prune) -> None:
@@ -92,87 +56,3 @@ def _check(command: Prune) -> None:
     require(command.rounds >= 1, "rounds", "1 or more", command.rounds)
     require(command.iterations >= 0, "iterations", "0 or more", command.iterations)
     require(command.tasks is None or command.tasks >= 1, "tasks", "1 or more", command.tasks)
-
-
-def _tried(
-    learner: MetaLearner, keep: float, command: Prune, folder: Path, tasks: int, stop: StopOnSignal
-) -> list[tuple[MetaLearner, Measured]]:
-    """The pruned learner and what it is worth; none if it fails, or is stopped before its end."""
-    from meta_rl.pruning.measure import measure
-
-    home, name = folder / f"keep-{keep:g}", f"keep {keep:g}"
-    try:
-        smaller = _pruned(learner, keep, command, home, stop)
-        if not stop.stopped:
-            return [(smaller, replace(measure(smaller, name, tasks), run=str(home)))]
-        why = "it was stopped."
-    except (InputError, DivergedError) as error:
-        why = str(error)
-    warnings.warn(f"{name} is left out: {why}", stacklevel=2)
-    return []
-
-
-def _pruned(
-    learner: MetaLearner, keep: float, command: Prune, home: Path, stop: StopOnSignal
-) -> MetaLearner:
-    """A smaller learner, trained on; the last round is kept as a run of its own."""
-    from meta_rl.pruning import smaller
-    from meta_rl.runs.recorder import ProgressBar, RunRecorder
-    from meta_rl.storage.run_folder import run_of
-
-    prunings = _earlier(run_of(command.run))
-    units, rounds = [layer.units for layer in smaller.hidden_layers(learner)], command.rounds
-    how = {"by": command.by, "keep": keep, "rounds": rounds, "iterations": command.iterations}
-    how["after"] = learner.iteration
-    for number in range(1, rounds + 1):
-        share = keep ** (number / rounds)
-        left = [max(1, round(share * count)) for count in units]
-        learner = smaller.prune(learner, left, command.by, command.iterations)
-        progress = ProgressBar(learner)
-        if number < rounds:
-            learner.learn(command.iterations, callbacks=[progress, stop])
-            learner.problem.close()
-        else:
-            with RunRecorder(home, learner) as recorder:
-                _keep_origin(run_of(command.run), home, [*prunings, how])
-                learner.learn(command.iterations, callbacks=[recorder, progress, stop])
-        progress.close()
-        if stop.stopped:
-            break
-    return learner
-
-
-def _earlier(run: Path) -> list[Any]:
-    """How the run itself had been pruned, the first time first."""
-    from meta_rl.storage.reading import read_file, reading
-
-    before = run / "pruned.json"
-    if not os.path.exists(before):
-        return []
-    with reading(f"prune: {before}", "Give the run as it was written."):
-        return [*json.loads(read_file(before))]
-
-
-def _keep_origin(run: Path, home: Path, prunings: Sequence[Any]) -> None:
-    """Write how it was pruned, beside a copy of where the run's theta had started."""
-    for start in run.glob("init_*"):
-        files.copy(start, home / start.name)
-    files.write_json(home / "pruned.json", [*prunings])
-
-
-def _tell(
-    done: Sequence[tuple[MetaLearner, Measured]], folder: Path, command: Prune, tasks: int
-) -> None:
-    """Time, print and write what became of the run."""
-    from meta_rl.pruning.measure import record, table, time_in_turns
-
-    learners, measured = [one for one, _ in done], [one for _, one in done]
-    time_in_turns(learners, measured)
-    for one in learners:
-        one.problem.close()
-    settings = {"run": str(command.run), "by": command.by, "tasks": tasks}
-    settings |= {"rounds": command.rounds, "iterations": command.iterations}
-    unit = learners[0].problem.score_name
-    print(table(measured, unit))  # first: it is there whatever becomes of the files
-    record(folder, measured, settings, unit)
-    print(f"curve: {folder / 'pruning.png'}    data: {folder / 'pruning.json'}")

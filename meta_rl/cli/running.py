@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import re
 import runpy
 import shlex
 import sys
@@ -12,10 +11,9 @@ import threading
 import traceback
 import warnings
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any, NoReturn
-
-import tyro
 
 from meta_rl import console
 from meta_rl.errors import FOREIGN, DivergedError, InputError, ProcessLostError, lacks_memory
@@ -31,17 +29,14 @@ class Ended(SystemExit):
     """An end that a command chose itself: ``--help``, a refused command line, a stopped test."""
 
 
-def parse(kind: Any, arguments: list[str], **options: Any) -> Any:
-    """Return ``tyro.cli`` of these arguments.
+def runner(command: str) -> Any:
+    """Return the module that does a command's work, imported now, once its options are read."""
+    return import_module(f"meta_rl.cli.runners.{command}")
 
-    Raises:
-        Ended: if they ask for help or cannot be read; that is told.
-    """
-    try:
-        with console.styled():
-            return tyro.cli(kind, args=arguments, **options)
-    except SystemExit as end:
-        raise Ended(end.code) from None
+
+def work(command: str, *given: Any) -> None:
+    """Do a command's work, which its runner's ``run`` does with its options."""
+    runner(command).run(*given)
 
 
 def import_families(file: Path | None) -> None:
@@ -72,27 +67,6 @@ def told(*words: object, families: Path | None = None) -> str:
     """
     further = ["--families", families] if families else []
     return shlex.join(["meta-rl", *(str(word) for word in (*words, *further))])
-
-
-def with_data_folder(arguments: list[str]) -> list[str]:
-    """The arguments with ``--data FOLDER``, as people write it, as ``--data.folder FOLDER``."""
-    return [re.sub("^--data(?==|$)", "--data.folder", word) for word in arguments]
-
-
-def given(arguments: list[str], option: str) -> Path | None:
-    """What follows an option that decides on the other options' defaults.
-
-    Raises:
-        InputError: if nothing follows.
-    """
-    for position, argument in enumerate(arguments):
-        name, equals, value = argument.partition("=")
-        if name.replace("_", "-") == option:
-            rest = [value] if equals else arguments[position + 1 : position + 2]
-            if not rest:
-                raise InputError(f"{option.strip('-')}: expected something after {option}.")
-            return Path(rest[0])
-    return None
 
 
 def run_command(

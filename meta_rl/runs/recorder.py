@@ -5,19 +5,13 @@ A callback is called with the learner and the iteration's metrics; returning Fal
 
 from __future__ import annotations
 
-import os
-import signal
-import sys
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from filelock import FileLock, Timeout
 from torch import Tensor
-from tqdm import tqdm
 
 from meta_rl import seeds
 from meta_rl.config import to_dict
@@ -223,155 +217,3 @@ def lock(folder: Path) -> FileLock:
 
 def _unwritable(folder: Path, error: OSError) -> InputError:
     return InputError(f"run folder: cannot write {folder}: {error}.")
-
-
-class ProgressBar:
-    """A bar on a terminal, plain lines elsewhere: rate, time left, score before and after.
-
-    Args:
-        learner: at the iteration where progress starts.
-    """
-
-    LINES = 20
-
-    def __init__(self, learner: MetaLearner):
-        total, start = learner.config.iterations, learner.iteration
-        self._plain = not sys.stderr.isatty()
-        self._every = max(1, total // self.LINES)
-        self._bar = _bar(total, start, self._plain)
-        self._scores = ""
-
-    def __call__(self, learner: MetaLearner, metrics: Metrics) -> None:
-        """Show one iteration."""
-        name = learner.problem.score_name
-        if metrics:
-            pre, post = (metrics[f"meta/{name}_{when}"] for when in ("pre", "post"))
-            self._scores = f"{name} {pre:.4g} -> {post:.4g}"
-            self._bar.set_description(self._scores, refresh=False)
-        self._bar.update()
-        last = learner.iteration == learner.config.iterations
-        if self._plain and (learner.iteration % self._every == 0 or last):
-            print(self._bar, file=sys.stderr, flush=True)
-
-    def close(self) -> None:
-        """End the bar."""
-        self._bar.close()
-
-
-class EvaluationProgress:
-    """A bar on a terminal, plain lines elsewhere, of the batches that an evaluation collects."""
-
-    def __init__(self):
-        self._plain = not sys.stderr.isatty()
-        self._bar = _bar(None, 0, self._plain, "final test", "batch")
-        self._shown = 0
-
-    def __call__(self, done: int, total: int) -> None:
-        """Show that so many of so many batches are collected."""
-        self._bar.total = total
-        self._bar.update(done - self._bar.n)
-        part = done * ProgressBar.LINES // total
-        if self._plain and part > self._shown:
-            self._shown = part
-            print(self._bar, file=sys.stderr, flush=True)
-
-    def close(self) -> None:
-        """End the bar."""
-        self._bar.close()
-
-
-def _bar(
-    total: int | None, done: int, plain: bool, title: str | None = None, unit: str = "it"
-) -> tqdm:
-    return tqdm(
-        total=total, initial=done, desc=title, unit=unit, dynamic_ncols=True, disable=False,
-        file=_Nowhere() if plain else sys.stderr, mininterval=0.2,
-    )  # fmt: skip
-
-
-class Stopped(KeyboardInterrupt):
-    """A signal came while nothing had to be ended first.
-
-    Args:
-        number: the signal.
-    """
-
-    def __init__(self, number: int):
-        super().__init__(signal.Signals(number).name)
-        self.number = number
-
-
-class StopOnSignal:
-    """Stops at the end of the iteration on Ctrl-C, SIGTERM, SIGHUP (a lost terminal) or SIGUSR1.
-
-    Slurm warns with SIGUSR1. A second Ctrl-C stops at once. A SIGHUP that is ignored, as by nohup,
-    stays so. Use as a context manager; the handlers that were there before come back.
-
-    ``number`` is the signal that came, or None.
-    """
-
-    NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1")
-    """Windows does not have all of them."""
-
-    def __init__(self):
-        self.number: int | None = None
-        self._at_once = False
-
-    @property
-    def stopped(self) -> bool:
-        """Whether a signal has come."""
-        return self.number is not None
-
-    def __enter__(self) -> StopOnSignal:
-        """Listen."""
-        numbers = [getattr(signal, name) for name in self.NAMES if hasattr(signal, name)]
-        nohup = getattr(signal, "SIGHUP", None)
-        self._before = {
-            number: signal.signal(number, self._stop)
-            for number in numbers
-            if number != nohup or signal.getsignal(number) != signal.SIG_IGN
-        }
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        """Give the signals back."""
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def __call__(self, learner: MetaLearner, metrics: Metrics) -> bool:
-        """False once a signal has come."""
-        return not self.stopped
-
-    @contextmanager
-    def at_once(self) -> Iterator[None]:
-        """While entered, a signal raises Stopped wherever the process is; it must be no harm.
-
-        Raises:
-            Stopped: also if one has come before.
-        """
-        self._at_once = True
-        try:
-            if self.number is not None:
-                raise Stopped(self.number)
-            yield
-        finally:
-            self._at_once = False
-
-    def _stop(self, number: int, frame: FrameType | None) -> None:
-        self.number = number
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        if self._at_once:
-            raise Stopped(number)
-        # Not by print: the signal may have come in the middle of one.
-        with suppress(OSError):  # the terminal is gone
-            os.write(2, b"stopping after this iteration; its state will be saved\n")
-
-
-class _Nowhere:
-    """Takes a bar's drawing where there is no terminal to draw on."""
-
-    def write(self, text: str) -> None:
-        pass
-
-    def flush(self) -> None:
-        pass

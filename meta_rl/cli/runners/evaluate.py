@@ -1,0 +1,20 @@
+"""Do what ``meta-rl evaluate`` was asked for."""
+
+from __future__ import annotations
+
+from meta_rl.cli.running import import_families
+from meta_rl.evaluation import protocol
+from meta_rl.evaluation.record import open_folder, record
+from meta_rl.evaluation.settings import Settings
+from meta_rl.evaluation.tables import plain
+
+
+def run(settings: Settings) -> None:
+    """Evaluate, print the table and say where the report is."""
+    import_families(settings.families)
+    planned = protocol.plan(settings)
+    folder = open_folder(settings.out, planned)
+    curves = protocol.contest(planned)
+    print(plain(planned, curves))  # first: it is there whatever becomes of the files
+    record(folder, planned, curves)
+    print(f"report: {folder / 'report.html'}    data: evaluation.json, evaluation.csv beside it")

@@ -1,0 +1,72 @@
+"""Where a run starts: its own checkpoint, another one's layers, or a policy of others."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from meta_rl import agents, parallel
+from meta_rl.assemble import Start
+from meta_rl.cli.train import Train
+from meta_rl.config import Config, from_dict, to_dict
+from meta_rl.errors import InputError
+from meta_rl.families import parse_task
+from meta_rl.storage import checkpoint, run_folder
+
+
+def settings_of(run: Path) -> Config:
+    """Return the settings of a run, which resuming it keeps.
+
+    Raises:
+        InputError: if it has no whole checkpoint, or is one.
+    """
+    if os.path.exists(run / checkpoint.MANIFEST):
+        raise InputError(f"resume: expected a run folder, got the checkpoint {run}.")
+    manifest = parallel.first(lambda: run_folder.load_newest(run)[1])
+    checkpoint.require_fields(manifest, "meta", config=dict)
+    return from_dict(manifest["config"])
+
+
+def require_own_settings(command: Train, own: Config) -> None:
+    """Refuse to resume a run with other settings than its own.
+
+    Raises:
+        InputError: if one differs that decides on what is learned.
+    """
+    same = run_folder.same_settings(to_dict(command.config), to_dict(own))
+    same = same and command.config.blocks == own.blocks
+    if not same or command.log_dir != Train.log_dir or _places(command):
+        raise InputError(
+            "resume: a run keeps its own settings; only --iterations, --eval... and --data (where "
+            "its data are now) may change."
+        )
+
+
+def _places(command: Train) -> list[str]:
+    """Return the options given that say where theta starts."""
+    places = {
+        "--init-sb3": command.init_sb3,
+        "--init-run": command.init_run,
+        "--init-experts": command.init_experts,
+    }
+    return [option for option, value in places.items() if value]
+
+
+def start_of(command: Train) -> Start | None:
+    """Return where theta starts, if not at random nor from the one zip.
+
+    Raises:
+        InputError: if several are given, or an expert cannot be one.
+    """
+    if len(options := _places(command)) > 1:
+        raise InputError(f"init: expected one start, got {' and '.join(options)}.")
+    if command.init_imitation and not command.init_experts:
+        raise InputError("init_imitation: expected --init-experts to imitate, got none.")
+    if command.init_run:
+        return agents.transfer.FromRun(command.init_run)
+    if command.init_experts:
+        experts = [
+            agents.distillation.parse_expert(text, parse_task) for text in command.init_experts
+        ]
+        return agents.distillation.FromExperts(experts, command.init_imitation)
+    return None

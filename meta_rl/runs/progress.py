@@ -1,0 +1,84 @@
+"""Progress on a terminal, or in plain lines elsewhere."""
+
+from __future__ import annotations
+
+import sys
+
+from tqdm import tqdm
+
+from meta_rl.runs.learner import MetaLearner
+from meta_rl.runs.metrics import Metrics
+
+
+class ProgressBar:
+    """A bar on a terminal, plain lines elsewhere: rate, time left, score before and after.
+
+    Args:
+        learner: at the iteration where progress starts.
+    """
+
+    LINES = 20
+
+    def __init__(self, learner: MetaLearner):
+        total, start = learner.config.iterations, learner.iteration
+        self._plain = not sys.stderr.isatty()
+        self._every = max(1, total // self.LINES)
+        self._bar = _bar(total, start, self._plain)
+        self._scores = ""
+
+    def __call__(self, learner: MetaLearner, metrics: Metrics) -> None:
+        """Show one iteration."""
+        name = learner.problem.score_name
+        if metrics:
+            pre, post = (metrics[f"meta/{name}_{when}"] for when in ("pre", "post"))
+            self._scores = f"{name} {pre:.4g} -> {post:.4g}"
+            self._bar.set_description(self._scores, refresh=False)
+        self._bar.update()
+        last = learner.iteration == learner.config.iterations
+        if self._plain and (learner.iteration % self._every == 0 or last):
+            print(self._bar, file=sys.stderr, flush=True)
+
+    def close(self) -> None:
+        """End the bar."""
+        self._bar.close()
+
+
+class EvaluationProgress:
+    """A bar on a terminal, plain lines elsewhere, of the batches that an evaluation collects."""
+
+    def __init__(self):
+        self._plain = not sys.stderr.isatty()
+        self._bar = _bar(None, 0, self._plain, "final test", "batch")
+        self._shown = 0
+
+    def __call__(self, done: int, total: int) -> None:
+        """Show that so many of so many batches are collected."""
+        self._bar.total = total
+        self._bar.update(done - self._bar.n)
+        part = done * ProgressBar.LINES // total
+        if self._plain and part > self._shown:
+            self._shown = part
+            print(self._bar, file=sys.stderr, flush=True)
+
+    def close(self) -> None:
+        """End the bar."""
+        self._bar.close()
+
+
+def _bar(
+    total: int | None, done: int, plain: bool, title: str | None = None, unit: str = "it"
+) -> tqdm:
+    return tqdm(
+        total=total, initial=done, desc=title, unit=unit, dynamic_ncols=True, disable=False,
+        file=_Nowhere() if plain else sys.stderr, mininterval=0.2,
+    )  # fmt: skip
+
+
+class _Nowhere:
+    """Takes a bar's drawing where there is no terminal to draw on."""
+
+    def write(self, text: str) -> None:
+        pass
+
+    def flush(self) -> None:
+        pass

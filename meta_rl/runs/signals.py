@@ -1,0 +1,90 @@
+"""Stopping a run on signals, without losing an iteration."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from types import FrameType
+
+from meta_rl.runs.learner import MetaLearner
+from meta_rl.runs.metrics import Metrics
+
+
+class Stopped(KeyboardInterrupt):
+    """A signal came while nothing had to be ended first.
+
+    Args:
+        number: the signal.
+    """
+
+    def __init__(self, number: int):
+        super().__init__(signal.Signals(number).name)
+        self.number = number
+
+
+class StopOnSignal:
+    """Stops at the end of the iteration on Ctrl-C, SIGTERM, SIGHUP (a lost terminal) or SIGUSR1.
+
+    Slurm warns with SIGUSR1. A second Ctrl-C stops at once. A SIGHUP that is ignored, as by nohup,
+    stays so. Use as a context manager; the handlers that were there before come back.
+
+    ``number`` is the signal that came, or None.
+    """
+
+    NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1")
+    """Windows does not have all of them."""
+
+    def __init__(self):
+        self.number: int | None = None
+        self._at_once = False
+
+    @property
+    def stopped(self) -> bool:
+        """Whether a signal has come."""
+        return self.number is not None
+
+    def __enter__(self) -> StopOnSignal:
+        """Listen."""
+        numbers = [getattr(signal, name) for name in self.NAMES if hasattr(signal, name)]
+        nohup = getattr(signal, "SIGHUP", None)
+        self._before = {
+            number: signal.signal(number, self._stop)
+            for number in numbers
+            if number != nohup or signal.getsignal(number) != signal.SIG_IGN
+        }
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        """Give the signals back."""
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def __call__(self, learner: MetaLearner, metrics: Metrics) -> bool:
+        """False once a signal has come."""
+        return not self.stopped
+
+    @contextmanager
+    def at_once(self) -> Iterator[None]:
+        """While entered, a signal raises Stopped wherever the process is; it must be no harm.
+
+        Raises:
+            Stopped: also if one has come before.
+        """
+        self._at_once = True
+        try:
+            if self.number is not None:
+                raise Stopped(self.number)
+            yield
+        finally:
+            self._at_once = False
+
+    def _stop(self, number: int, frame: FrameType | None) -> None:
+        self.number = number
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        if self._at_once:
+            raise Stopped(number)
+        # Not by print: the signal may have come in the middle of one.
+        with suppress(OSError):  # the terminal is gone
+            os.write(2, b"stopping after this iteration; its state will be saved\n")
