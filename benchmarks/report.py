@@ -1,15 +1,16 @@
-"""Write the measured tables and figures of docs/benchmarks.md from the tracked results.
+"""Write the measured tables and figures of the benchmark pages from the tracked results.
 
     python -m benchmarks.report
 
-Text between ``<!-- NAME -->`` and ``<!-- /NAME -->`` is replaced; everything else stays.
+The pages are docs/benchmarks.md and docs/benchmarks/*.md. Text between ``<!-- NAME -->`` and
+``<!-- /NAME -->`` is replaced, on the page that has these marks; everything else stays.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -19,52 +20,80 @@ from matplotlib.figure import Figure
 from benchmarks.experiments import FAMILIES
 from benchmarks.provenance import RESULTS, read
 from benchmarks.speed.tables import speed, table
-from meta_rl.evaluation.curves import Curve
+from benchmarks.summary import evaluation, summary
 from meta_rl.evaluation.tables import needed, same_tasks, scores
 from meta_rl.plots.pictures import encoded
 from meta_rl.storage import files
 
-PAGE = Path(__file__).parent.parent / "docs" / "benchmarks.md"
-IMAGES = PAGE.parent / "images"
+DOCS = Path(__file__).parent.parent / "docs"
+IMAGES = DOCS / "images"
 ELSEWHERE = ("kills", "rank-kills", "processes")  # docs/reliability.md, docs/distributed.md
 
 
 def main() -> None:
-    page = PAGE.read_text(encoding="utf-8")
     IMAGES.mkdir(exist_ok=True)
-    names = sorted({path.stem for path in RESULTS.glob("*.json")} - {*ELSEWHERE})
-    results = {name: read(name) for name in names}
-    families = {
-        name: results.pop(f"learning-{name}") for name in FAMILIES if f"learning-{name}" in results
+    results = {name: read(name) for name in measured()}
+    for name, result in alone(results).items():
+        if maker(name) is learning:
+            figure(name, result["arms"], result["settings"].get("samples"))
+    for page, text in filled(texts(results)).items():
+        files.write(page, text)
+
+
+def measured() -> list[str]:
+    """Return the names of all results that the benchmark pages show."""
+    return sorted({path.stem for path in RESULTS.glob("*.json")} - {*ELSEWHERE})
+
+
+def texts(results: dict[str, Any]) -> dict[str, str]:
+    """Return what stands between each pair of marks: tables, and where their numbers come from."""
+    families = {n: results[f"learning-{n}"] for n in FAMILIES if f"learning-{n}" in results}
+    studies = {name: results[name] for name in results if name.startswith("tuning-")}
+    each = {name: f"{maker(name)(name, r)}\n\n{source(r)}" for name, r in alone(results).items()}
+    whole = {"summary": summary(results)}
+    whole |= {"families": all_families(families)} if families else {}
+    whole |= {"tuning": tunings(studies)} if studies else {}
+    return whole | each
+
+
+def alone(results: dict[str, Any]) -> dict[str, Any]:
+    """Return the results that have marks of their own, where others share a table."""
+    shared = {f"learning-{name}" for name in FAMILIES}
+    return {
+        name: result
+        for name, result in results.items()
+        if name not in shared and not name.startswith("tuning-")
     }
-    if families:
-        page = replaced(page, "families", all_families(families))
-    studies = {name: results.pop(name) for name in [*results] if name.startswith("tuning-")}
-    if studies:
-        page = replaced(page, "tuning", tunings(studies))
-    for name, result in results.items():
-        makers = {
-            "stepping": rates,
-            "few-shot-speed": few_shot,
-            "optimizer-choice": choices,
-            "pruning": pruned,
-            "transfer": warm_starts,
-            "learning-smoke": short_runs,
-            "learning-smoke-metaworld": short_runs,
-            "learning-smoke-variants": short_runs,
-        }
-        kinds = {"learning": learning, "evaluation": against_baselines, "speed": speed}
-        make = makers.get(name) or kinds[name.partition("-")[0]]
-        page = replaced(page, name, make(name, result) + "\n\n" + source(result))
-    files.write(PAGE, page)
 
 
-def replaced(page: str, name: str, text: str) -> str:
-    """The page with the text between the name's marks replaced."""
-    pattern = re.compile(rf"<!-- {name} -->.*<!-- /{name} -->", re.DOTALL)
-    if not pattern.search(page):
-        raise SystemExit(f"{PAGE} has no marks for {name}")
-    return pattern.sub(lambda _: f"<!-- {name} -->\n{text}\n<!-- /{name} -->", page)
+def maker(name: str) -> Callable[[str, dict[str, Any]], str]:
+    """Return the function that makes the tables of a result."""
+    makers = {
+        "stepping": rates,
+        "few-shot-speed": few_shot,
+        "optimizer-choice": choices,
+        "pruning": pruned,
+        "transfer": warm_starts,
+        "learning-smoke": short_runs,
+        "learning-smoke-metaworld": short_runs,
+        "learning-smoke-variants": short_runs,
+    }
+    kinds = {"learning": learning, "evaluation": against_baselines, "speed": speed}
+    return makers.get(name) or kinds[name.partition("-")[0]]
+
+
+def filled(texts: dict[str, str]) -> dict[Path, str]:
+    """Return each benchmark page with these texts between their marks."""
+    paths = [DOCS / "benchmarks.md", *sorted((DOCS / "benchmarks").glob("*.md"))]
+    pages = {path: path.read_text(encoding="utf-8") for path in paths}
+    for name, text in texts.items():
+        pattern = re.compile(rf"<!-- {name} -->.*<!-- /{name} -->", re.DOTALL)
+        marked = [path for path, page in pages.items() if pattern.search(page)]
+        if len(marked) != 1:
+            raise SystemExit(f"expected marks for {name} on one page, got {len(marked)} pages")
+        between = f"<!-- {name} -->\n{text}\n<!-- /{name} -->"
+        pages[marked[0]] = pattern.sub(lambda _, text=between: text, pages[marked[0]])
+    return pages
 
 
 def source(result: dict[str, Any]) -> str:
@@ -96,8 +125,7 @@ def learning(name: str, result: dict[str, Any]) -> str:
         if arm == "learned-optimizer":
             shown_as += f" ({', '.join(run['optimizer'] for run in runs)})"
         rows.append([shown_as, *cells, trained, f"{seconds:.0f}" if runs[0]["iterations"] else "-"])
-    figure(name, arms, result["settings"].get("samples"))
-    return table(head, rows) + f"\n\n![{name}](images/{name}.png)"
+    return table(head, rows) + f"\n\n![{name}](../images/{name}.png)"
 
 
 def all_families(results: dict[str, Any]) -> str:
@@ -165,23 +193,7 @@ def short_runs(name: str, result: dict[str, Any]) -> str:
 
 def against_baselines(name: str, result: dict[str, Any]) -> str:
     """An evaluation's table: all on the baselines' tasks, and the steps that baselines need."""
-    curves = [
-        Curve(
-            name=curve["name"],
-            kind=curve["kind"],
-            split=curve["split"],
-            members=tuple(curve["members"]),
-            steps=tuple(point["inner_steps"] for point in curve["points"]),
-            budget=np.array([point["budget"] for point in curve["points"]]),
-            scores=np.array([point["scores"] for point in curve["points"]], float),
-        )
-        for curve in result["curves"]
-    ]
-    given: Any = SimpleNamespace(
-        unit=result["budget_unit"],
-        settings=SimpleNamespace(seed=result["settings"]["seed"]),
-        sign=1 if result["higher_is_better"] else -1,
-    )
+    given, curves = evaluation(result)
     of_all = [curve for curve in curves if curve.kind != "rival"]
     on = result["settings"]["baseline_tasks"]
     spent = np.mean([run["samples"] for run in result["runs"]])
