@@ -123,7 +123,18 @@ def test_every_page_is_in_the_navigation():
     assert [page for page in pages if f": {page}\n" not in navigation] == []
 
 
-def test_the_tables_of_the_benchmark_pages_are_those_that_the_results_give():
+def test_the_summary_and_tables_without_intervals_are_those_that_the_results_give():
+    kinds = ("speed", "stepping", "few-shot-speed", "optimizer-choice", "pruning", "transfer")
+    results = {name: read(name) for name in report.measured()}
+    exact = {n: r for n, r in results.items() if n.startswith(kinds)}
+    texts = {n: f"{report.maker(n)(n, r)}\n\n{report.source(r)}" for n, r in exact.items()}
+    texts["summary"] = report.summary(results)
+    for page, text in report.filled(texts).items():
+        assert text == page.read_text(encoding="utf-8"), page
+
+
+@pytest.mark.slow
+def test_all_tables_of_the_benchmark_pages_are_those_that_the_results_give():
     texts = report.texts({name: read(name) for name in report.measured()})
     for page, text in report.filled(texts).items():
         assert text == page.read_text(encoding="utf-8"), page
