@@ -41,7 +41,8 @@ def returns(results: dict[str, Any]) -> list[Row]:
         rows.append((what, after(arms["maml"], 1, 3), "; ".join(told), page))
     name = "half-cheetah-direction"
     arms = results[f"learning-{name}"]["arms"]
-    what = f"`{name}`, only {arms['maml'][0]['iterations']} iterations: the same"
+    trained = arms["maml"][0]["iterations"]
+    what = f"`{name}`: return after 1 and 3 inner steps; only {trained} iterations"
     told = f"random initialization: {after(arms['random initialization'], 1, 3)}"
     return [*rows, (what, after(arms["maml"], 1, 3), told, "[families](benchmarks/families.md)")]
 
@@ -84,7 +85,7 @@ def steps(results: dict[str, Any]) -> list[Row]:
         told = dict(zip(head[2:], others, strict=True))
         rows.append(
             (
-                f"`{family}`: environment steps on a new task for the return after 1 inner step",
+                f"`{family}`: environment steps to the return after 1 inner step",
                 spent,
                 "; ".join(f"{who}: {told[who]}" for who in list(told)[:2]),
                 "[baselines](benchmarks/baselines.md)",
