@@ -15,7 +15,7 @@ from benchmarks.speed.tables import seconds, table
 from meta_rl.evaluation.curves import Curve
 from meta_rl.evaluation.tables import needed, same_tasks
 
-LIBRARIES_ON_NAVIGATION = "pytorch-maml-rl: 5.6 s; garage: 8.6 s; learn2learn: 67.7 s"
+LIBRARIES_ON_NAVIGATION = "pytorch-maml-rl: 5.6 s; garage, one process: 8.6 s; learn2learn: 67.7 s"
 LIBRARY_ON_CHEETAH = "pytorch-maml-rl: 9.7 s"
 Row = tuple[str, str, str, str]
 """What is measured, ours, what to compare it with, and the link to the page."""
