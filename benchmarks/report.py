@@ -1,15 +1,16 @@
-"""Write the measured tables and figures of docs/benchmarks.md from the tracked results.
+"""Write the measured tables and figures of the benchmark pages from the tracked results.
 
     python -m benchmarks.report
 
-Text between ``<!-- NAME -->`` and ``<!-- /NAME -->`` is replaced; everything else stays.
+The pages are docs/benchmarks.md and docs/benchmarks/*.md. Text between ``<!-- NAME -->`` and
+``<!-- /NAME -->`` is replaced, on the page that has these marks; everything else stays.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,199 +19,93 @@ from matplotlib.figure import Figure
 
 from benchmarks.experiments import FAMILIES
 from benchmarks.provenance import RESULTS, read
-from benchmarks.speed.tables import speed, table
-from meta_rl.evaluation.curves import Curve
-from meta_rl.evaluation.tables import needed, same_tasks, scores
+from benchmarks.speed.tables import speed
+from benchmarks.summary import summary
+from benchmarks.tables import (
+    against_baselines,
+    all_families,
+    choices,
+    few_shot,
+    learning,
+    pruned,
+    rates,
+    short_runs,
+    source,
+    tunings,
+    warm_starts,
+)
 from meta_rl.plots.pictures import encoded
 from meta_rl.storage import files
 
-PAGE = Path(__file__).parent.parent / "docs" / "benchmarks.md"
-IMAGES = PAGE.parent / "images"
+DOCS = Path(__file__).parent.parent / "docs"
+IMAGES = DOCS / "images"
 ELSEWHERE = ("kills", "rank-kills", "processes")  # docs/reliability.md, docs/distributed.md
 
 
 def main() -> None:
-    page = PAGE.read_text(encoding="utf-8")
     IMAGES.mkdir(exist_ok=True)
-    names = sorted({path.stem for path in RESULTS.glob("*.json")} - {*ELSEWHERE})
-    results = {name: read(name) for name in names}
-    families = {
-        name: results.pop(f"learning-{name}") for name in FAMILIES if f"learning-{name}" in results
+    results = {name: read(name) for name in measured()}
+    for name, result in alone(results).items():
+        if maker(name) is learning:
+            figure(name, result["arms"], result["settings"].get("samples"))
+    for page, text in filled(texts(results)).items():
+        files.write(page, text)
+
+
+def measured() -> list[str]:
+    """Return the names of all results that the benchmark pages show."""
+    return sorted({path.stem for path in RESULTS.glob("*.json")} - {*ELSEWHERE})
+
+
+def texts(results: dict[str, Any]) -> dict[str, str]:
+    """Return what stands between each pair of marks: tables, and where their numbers come from."""
+    families = {n: results[f"learning-{n}"] for n in FAMILIES if f"learning-{n}" in results}
+    studies = {name: results[name] for name in results if name.startswith("tuning-")}
+    each = {name: f"{maker(name)(name, r)}\n\n{source(r)}" for name, r in alone(results).items()}
+    whole = {"summary": summary(results)}
+    whole |= {"families": all_families(families)} if families else {}
+    whole |= {"tuning": tunings(studies)} if studies else {}
+    return whole | each
+
+
+def alone(results: dict[str, Any]) -> dict[str, Any]:
+    """Return the results that have marks of their own, where others share a table."""
+    shared = {f"learning-{name}" for name in FAMILIES}
+    return {
+        name: result
+        for name, result in results.items()
+        if name not in shared and not name.startswith("tuning-")
     }
-    if families:
-        page = replaced(page, "families", all_families(families))
-    studies = {name: results.pop(name) for name in [*results] if name.startswith("tuning-")}
-    if studies:
-        page = replaced(page, "tuning", tunings(studies))
-    for name, result in results.items():
-        makers = {
-            "stepping": rates,
-            "few-shot-speed": few_shot,
-            "optimizer-choice": choices,
-            "pruning": pruned,
-            "transfer": warm_starts,
-            "learning-smoke": short_runs,
-            "learning-smoke-metaworld": short_runs,
-            "learning-smoke-variants": short_runs,
-        }
-        kinds = {"learning": learning, "evaluation": against_baselines, "speed": speed}
-        make = makers.get(name) or kinds[name.partition("-")[0]]
-        page = replaced(page, name, make(name, result) + "\n\n" + source(result))
-    files.write(PAGE, page)
 
 
-def replaced(page: str, name: str, text: str) -> str:
-    """The page with the text between the name's marks replaced."""
-    pattern = re.compile(rf"<!-- {name} -->.*<!-- /{name} -->", re.DOTALL)
-    if not pattern.search(page):
-        raise SystemExit(f"{PAGE} has no marks for {name}")
-    return pattern.sub(lambda _: f"<!-- {name} -->\n{text}\n<!-- /{name} -->", page)
+def maker(name: str) -> Callable[[str, dict[str, Any]], str]:
+    """Return the function that makes the tables of a result."""
+    makers = {
+        "stepping": rates,
+        "few-shot-speed": few_shot,
+        "optimizer-choice": choices,
+        "pruning": pruned,
+        "transfer": warm_starts,
+        "learning-smoke": short_runs,
+        "learning-smoke-metaworld": short_runs,
+        "learning-smoke-variants": short_runs,
+    }
+    kinds = {"learning": learning, "evaluation": against_baselines, "speed": speed}
+    return makers.get(name) or kinds[name.partition("-")[0]]
 
 
-def source(result: dict[str, Any]) -> str:
-    """One line: commit, day, versions, hardware."""
-    p = result["provenance"]
-    runs = [run for arm in result.get("arms", {}).values() for run in arm]
-    runs += [*result.get("models", {}).values(), *result.get("works", {}).values()]
-    commits = dict.fromkeys(run.get("commit", p["commit"]) for run in runs) or [p["commit"]]
-    return (
-        f"Commit {', '.join(f'`{commit}`' for commit in commits)}, {p['date']}; "
-        f"torch {p['torch']}, Python {p['python']}; "
-        f"{p['gpu'] or p['cpu']}, {p['cores']} cores, {p['threads']} threads."
-    )
-
-
-def learning(name: str, result: dict[str, Any]) -> str:
-    """Mean score after each step with a 95 % interval over seeds and tasks, one row per arm."""
-    arms = result["arms"]
-    steps = range(len(next(iter(arms.values()))[0]["scores"]))
-    shown = [k for k in steps if k <= 3 or k in (5, 10)]
-    head = ["", *(f"after {k}" for k in shown), "seeds x iterations", "seconds a run"]
-    rows = []
-    for arm, runs in arms.items():
-        scores = np.array([run["scores"] for run in runs])  # (seeds, K + 1, M)
-        cells = [interval(scores[:, k]) for k in shown]
-        seconds = np.median([run["seconds"] for run in runs])
-        trained = f"{len(runs)} x {runs[0]['iterations']}"
-        shown_as = arm
-        if arm == "learned-optimizer":
-            shown_as += f" ({', '.join(run['optimizer'] for run in runs)})"
-        rows.append([shown_as, *cells, trained, f"{seconds:.0f}" if runs[0]["iterations"] else "-"])
-    figure(name, arms, result["settings"].get("samples"))
-    return table(head, rows) + f"\n\n![{name}](images/{name}.png)"
-
-
-def all_families(results: dict[str, Any]) -> str:
-    """One row per family: before and after adaptation, and a random initialization's."""
-    head = [
-        "",
-        "before",
-        "after 1",
-        "after 3",
-        "gain of 1",
-        "gain of 3",
-        "random, after 3",
-        "seeds x iterations",
-    ]
-    rows = []
-    for name, result in results.items():
-        runs = result["arms"]["maml"]
-        scores = np.array([run["scores"] for run in runs])
-        random = np.array([run["scores"] for run in result["arms"]["random initialization"]])
-        cells = [interval(s) for s in (scores[:, 0], scores[:, 1], scores[:, 3])]
-        gains = [interval(scores[:, k] - scores[:, 0]) for k in (1, 3)]
-        trained = f"{len(runs)} x {runs[0]['iterations']}"
-        rows.append([f"`{name}`", *cells, *gains, interval(random[:, 3]), trained])
-    sources = sorted({source(result) for result in results.values()})
-    return table(head, rows) + "\n\n" + "\n".join(sources)
-
-
-def tunings(results: dict[str, Any]) -> str:
-    """One row per preset: default and chosen on the test tasks, and what the trials say."""
-    head = ["", "budget", "default", "chosen", "gain", "trials whole, ended", "chosen strategy",
-            "what mattered at the first rung"]  # fmt: skip
-    rows = []
-    for name, result in results.items():
-        states = [trial["state"] for trial in result["trials"]]
-        compared = result["comparison"] or {"arms": {}, "gain": None}
-        cells = [estimate(arm["mean"][-1]) for arm in compared["arms"].values()] or ["", ""]
-        gain = estimate(compared["gain"]) if compared["gain"] else "the default stays"
-        mattered = [f"{what} {share:.2f}" for what, share in result["importance"].items()][:3]
-        rows.append([
-            f"`{name.removeprefix('tuning-')}`, {result['score']}", f"{result['budget']:,}",
-            *cells, gain, f"{states.count('complete')}, {states.count('pruned')}",
-            result["chosen"]["strategy"], ", ".join(mattered),
-        ])  # fmt: skip
-    commands = "\n".join(f"- `{result['command']}`" for result in results.values())
-    sources = sorted({source(result) for result in results.values()})
-    return "\n\n".join([table(head, rows), commands, "\n".join(sources)])
-
-
-def estimate(values: list[float]) -> str:
-    """A value and its interval."""
-    value, low, high = values
-    return f"{value:.3g} [{low:.3g}, {high:.3g}]"
-
-
-def short_runs(name: str, result: dict[str, Any]) -> str:
-    """One row per family: before and after one inner step, and the gain."""
-    rows = []
-    for family, runs in result["arms"].items():
-        scores = np.array([run["scores"] for run in runs])
-        columns = (scores[:, 0], scores[:, 1], scores[:, 1] - scores[:, 0])
-        iterations = str(runs[0]["iterations"])
-        rows.append([f"`{family}`", *map(interval, columns), iterations])
-    return table(["", "before", "after 1", "gain", "iterations"], rows)
-
-
-def against_baselines(name: str, result: dict[str, Any]) -> str:
-    """An evaluation's table: all on the baselines' tasks, and the steps that baselines need."""
-    curves = [
-        Curve(
-            name=curve["name"],
-            kind=curve["kind"],
-            split=curve["split"],
-            members=tuple(curve["members"]),
-            steps=tuple(point["inner_steps"] for point in curve["points"]),
-            budget=np.array([point["budget"] for point in curve["points"]]),
-            scores=np.array([point["scores"] for point in curve["points"]], float),
-        )
-        for curve in result["curves"]
-    ]
-    given: Any = SimpleNamespace(
-        unit=result["budget_unit"],
-        settings=SimpleNamespace(seed=result["settings"]["seed"]),
-        sign=1 if result["higher_is_better"] else -1,
-    )
-    of_all = [curve for curve in curves if curve.kind != "rival"]
-    on = result["settings"]["baseline_tasks"]
-    spent = np.mean([run["samples"] for run in result["runs"]])
-    before = result["settings"]["training_steps"]
-    unit = result["budget_unit"]
-    parts = [
-        f"Meta-training took {spent:,.0f} {unit} a seed, RL2's and PPO's before they met the tasks "
-        f"{before:,}."
-    ]
-    parts += [
-        table(*scores(given, [curve for curve in of_all if curve.split == split]))
-        for split in dict.fromkeys(curve.split for curve in of_all)
-    ]
-    limited = same_tasks(curves)
-    parts += [f"On the first {on} tasks alone:", table(*scores(given, limited))]
-    parts += [f"{unit.capitalize()} needed on them:", table(*needed(given, limited))]
-    return "\n\n".join(parts)
-
-
-def interval(scores: np.ndarray) -> str:
-    """Mean of scores (seeds, M) and its 95 % bootstrap interval, resampling seeds and tasks."""
-    generator = np.random.default_rng(0)
-    seeds, tasks = scores.shape
-    draws = [
-        scores[generator.integers(seeds, size=seeds)][:, generator.integers(tasks, size=tasks)]
-        for _ in range(2000)
-    ]
-    low, high = np.percentile([draw.mean() for draw in draws], [2.5, 97.5])
-    return f"{scores.mean():.3g} [{low:.3g}, {high:.3g}]"
+def filled(texts: dict[str, str]) -> dict[Path, str]:
+    """Return each benchmark page with these texts between their marks."""
+    paths = [DOCS / "benchmarks.md", *sorted((DOCS / "benchmarks").glob("*.md"))]
+    pages = {path: path.read_text(encoding="utf-8") for path in paths}
+    for name, text in texts.items():
+        pattern = re.compile(rf"<!-- {name} -->.*<!-- /{name} -->", re.DOTALL)
+        marked = [path for path, page in pages.items() if pattern.search(page)]
+        if len(marked) != 1:
+            raise SystemExit(f"expected marks for {name} on one page, got {len(marked)} pages")
+        between = f"<!-- {name} -->\n{text}\n<!-- /{name} -->"
+        pages[marked[0]] = pattern.sub(lambda _, text=between: text, pages[marked[0]])
+    return pages
 
 
 def figure(name: str, arms: dict[str, Any], budget: int | None) -> None:
@@ -241,104 +136,6 @@ def figure(name: str, arms: dict[str, Any], budget: int | None) -> None:
         axes[0].set_yscale("log")
     axes[0].legend(fontsize="small" if budget else None, ncols=2 if budget else 1)
     files.write(IMAGES / f"{name}.png", encoded(figure, dpi=100))
-
-
-def rates(name: str, result: dict[str, Any]) -> str:
-    """Median steps a second, and each as a multiple of Gymnasium's two in the same run."""
-    parts = []
-    for work, contestants in result["steps a second"].items():
-        beside = ("SyncVectorEnv", "AsyncVectorEnv")
-        rows = []
-        for who, rate in contestants.items():
-            ratios = [rate["median"] / contestants[other]["median"] for other in beside]
-            rows.append([who, f"{rate['median']:,}", *(f"{ratio:,.1f}" for ratio in ratios)])
-        parts.append(table([f"`{work}`", "steps a second", *(f"x {b}" for b in beside)], rows))
-    return "\n\n".join(parts)
-
-
-def choices(name: str, result: dict[str, Any]) -> str:
-    """Per family: the loss of each rule alone, and what the mixture chose, over seeds."""
-    rows, rules = [], []
-    for family, runs in result["families"].items():
-        rules = list(runs[0]["alone"])
-        alone = [spread([run["alone"][rule] for run in runs]) for rule in rules]
-        weights = spread([run["weights"][run["chosen"]] for run in runs])
-        hardened = spread([run["mixture, hardened"] for run in runs])
-        rows.append([family, *alone, ", ".join(run["chosen"] for run in runs), weights, hardened])
-    head = ["", *(f"{rule} alone" for rule in rules), "chosen", "its weight", "loss with it"]
-    return table(head, rows)
-
-
-def pruned(name: str, result: dict[str, Any]) -> str:
-    """Per model, one row for each share of units: size, score, latencies, and ONNX Runtime's."""
-    parts = []
-    for model, found in result["models"].items():
-        steps = len(found["runs"][0][0]["scores"]) - 1
-        head = [model, "units", "numbers", f"{found['score']} after {steps}, each seed", "lost, %"]
-        head += ["predict", "inner step", "ONNX Runtime", "ONNX differs by"]
-        rows = []
-        for each in zip(*found["runs"], strict=True):
-            one = each[0]
-            seconds = {
-                kind: np.median([run[kind] for run in each]) for kind in ("predict", "adapt")
-            }
-            in_onnx = np.median([run["onnx"]["seconds"] for run in each])
-            rows.append([
-                one["name"],
-                ", ".join(map(str, one["units"])),
-                f"{one['parameters']:,}",
-                ", ".join(f"{run['scores'][-1]:.3g}" for run in each),
-                estimate(one["lost"]) if "lost" in one else "",
-                f"{1e6 * seconds['predict']:.0f} us",
-                f"{1e3 * seconds['adapt']:.1f} ms",
-                f"{1e6 * in_onnx:.0f} us",
-                f"{max(run['onnx']['difference'] for run in each):.0e}",
-            ])  # fmt: skip
-        parts.append(table(head, rows))
-    return "\n\n".join(parts)
-
-
-def warm_starts(name: str, result: dict[str, Any]) -> str:
-    """Per work and arm: when each seed reaches the level, and what the start cost."""
-    rows = []
-    for work, found in result["works"].items():
-        for arm, values in found["arms"].items():
-            runs, last = values["runs"], found["iterations"]
-            when = ", ".join(str(run["reached"] or f"not in {last}") for run in runs)
-            spent = np.mean([run["samples"] for run in runs]) / last
-            first, end = (np.mean([run["curve"][part] for run in runs]) for part in (0, -1))
-            start = values["start_samples"] + runs[0].get("start_samples", 0)
-            cost = f"{start:,} ({start / spent:.0f} iterations)" if start else "0"
-            returns = f"{first:.3g}, {end:.3g}"
-            rows.append([f"`{work}`", arm, f"{found['level']:.3g}", when, returns, cost])
-    head = ["", "start", "return to reach", "iterations, each seed", "first and last return"]
-    return table([*head, "environment steps of the start"], rows)
-
-
-def spread(values: list[float]) -> str:
-    """Smallest to largest."""
-    return f"{min(values):.2g} to {max(values):.2g}"
-
-
-def few_shot(name: str, result: dict[str, Any]) -> str:
-    """Medians of an arm's seconds, its speed as a multiple of the loop's, and peak memory."""
-    parts = []
-    for work, arms in result["work"].items():
-        processor = {arm: np.median(values["processor_seconds"]) for arm, values in arms.items()}
-        rows = [
-            [
-                arm,
-                f"{np.median(values['seconds']):.2f}",
-                f"{processor[arm]:.2f}",
-                f"{processor['loop, autograd'] / processor[arm]:.2f}",
-                f"{processor['the convolutions alone'] / processor[arm]:.0%}",
-                f"{values['peak_mb']:,}",
-            ]
-            for arm, values in arms.items()
-        ]
-        head = [work, "seconds", "processor seconds", "x loop", "of the limit", "peak MB"]
-        parts.append(table(head, rows))
-    return "\n\n".join(parts)
 
 
 if __name__ == "__main__":

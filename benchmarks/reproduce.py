@@ -2,7 +2,8 @@
 
 Each run trains in a folder of its own under ``--folder`` and resumes there, to the same bits, after
 any interruption. A finished run adds one line to ``benchmarks/results/reproduce/FAMILY.jsonl``.
-Several of these commands may work on one list at a time. docs/benchmarks.md says what a line holds.
+Several of these commands may work on one list at a time. docs/benchmarks/long-runs.md says what a
+line holds.
 """
 
 from __future__ import annotations

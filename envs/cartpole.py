@@ -62,8 +62,9 @@ class CartPole(ClassicControl):
 
     The reward is 1 a step. ``direction`` is -1 where action 1 pushes to the left, as a motor wired
     the other way round would. Without it one policy balances the whole family at once. With it one
-    trained on all tasks still can (docs/benchmarks.md): where the cart drifts to under a policy's
-    first pushes tells it the direction. Adapting is a way to balance here, not the only one.
+    trained on all tasks still can (docs/benchmarks/learning.md): where the cart drifts to under a
+    policy's first pushes tells it the direction. Adapting is a way to balance here, not the only
+    one.
     """
 
     id = "cartpole"

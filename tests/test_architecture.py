@@ -1,6 +1,7 @@
 """The arrows between rooms, and what a command costs before it has done anything."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -115,3 +116,10 @@ def test_every_public_name_of_the_package_loads():
 
     assert all(getattr(meta_rl, name) is not None for name in meta_rl.__all__)
     assert set(meta_rl.__all__) == set(meta_rl._HOME)
+
+
+def test_the_drawing_of_the_floors_has_all_rooms_in_their_order():
+    drawing = (ROOT / "docs" / "images" / "floors.svg").read_text()
+    floors = drawing.split("<g ")[1:]
+    rooms = [re.findall(r'class="room"[^>]*>(\w+)<', floor) for floor in floors]
+    assert tuple(room for floor in reversed(rooms) for room in floor) == ROOMS

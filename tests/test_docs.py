@@ -14,6 +14,7 @@ import torch
 from meta_rl.envs import FAMILIES
 
 import meta_rl
+from benchmarks import report
 from benchmarks.provenance import read
 from meta_rl.algorithms import ALGORITHMS
 from meta_rl.cli import COMMANDS, adapt, train
@@ -32,7 +33,7 @@ FOREIGN = {
     "-v5": ("mujoco",),
 }
 ROOT = Path(__file__).parent.parent
-PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 NAMES = [str(page.relative_to(ROOT)) for page in PAGES]
 
 
@@ -101,10 +102,42 @@ def test_a_checkpoint_whose_classes_are_unknown_says_where_to_get_them():
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_links_lead_to_files(name):
+def test_links_lead_to_files_and_to_headings(name):
     page = ROOT / name
-    for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text()):
-        assert (page.parent / target).exists(), target
+    for target, heading in re.findall(r"\]\(([^)#:]*)(?:#([^)]*))?\)", page.read_text()):
+        file = page.parent / target if target else page
+        assert file.exists(), target
+        if heading:
+            assert heading in anchors(file), f"{target}#{heading}"
+
+
+def anchors(page):
+    """The names that links may have for a page's headings."""
+    headings = re.findall(r"(?m)^#+ (.*)$", page.read_text())
+    return {re.sub(r"[^\w -]", "", h).strip().lower().replace(" ", "-") for h in headings}
+
+
+def test_every_page_is_in_the_navigation():
+    navigation = (ROOT / "mkdocs.yml").read_text()
+    pages = [str(p.relative_to(ROOT / "docs")) for p in PAGES if p.parent != ROOT]
+    assert [page for page in pages if f": {page}\n" not in navigation] == []
+
+
+def test_the_summary_and_tables_without_intervals_are_those_that_the_results_give():
+    kinds = ("speed", "stepping", "few-shot-speed", "optimizer-choice", "pruning", "transfer")
+    results = {name: read(name) for name in report.measured()}
+    exact = {n: r for n, r in results.items() if n.startswith(kinds)}
+    texts = {n: f"{report.maker(n)(n, r)}\n\n{report.source(r)}" for n, r in exact.items()}
+    texts["summary"] = report.summary(results)
+    for page, text in report.filled(texts).items():
+        assert text == page.read_text(encoding="utf-8"), page
+
+
+@pytest.mark.slow
+def test_all_tables_of_the_benchmark_pages_are_those_that_the_results_give():
+    texts = report.texts({name: read(name) for name in report.measured()})
+    for page, text in report.filled(texts).items():
+        assert text == page.read_text(encoding="utf-8"), page
 
 
 def test_every_fault_is_shown_by_tests_that_exist():
@@ -203,8 +236,8 @@ def test_every_algorithm_is_on_its_page_with_a_preset_it_fits():
 
 @pytest.mark.slow
 def test_readme_commands_run(tmp_path):
-    """Every command line of README's second section, shortened."""
-    text = (ROOT / "README.md").read_text().split("## Use it")[1]
+    """Every command line of README after its two commands, shortened."""
+    text = (ROOT / "README.md").read_text().split("## Two commands")[1].split("\n## ", 1)[1]
     short = ["--data.tasks", "2", "--data.episodes", "2", "--eval.tasks", "2", "--device", "cpu"]
     for name, given in filter(None, map(command, bash_lines(text))):
         if "--help" in given or "metaworld" in " ".join(given):
