@@ -16,7 +16,7 @@ from torch.utils._pytree import tree_map
 from meta_rl import seeds
 from meta_rl.animation import Animation
 from meta_rl.config import EpisodesConfig
-from meta_rl.errors import InputError, NotFiniteError
+from meta_rl.errors import InputError
 from meta_rl.inner.adaptable import check_adaptable
 from meta_rl.problem import Kind, Problem
 from meta_rl.problems import estimators, returns
@@ -170,22 +170,7 @@ class Reinforcement:
         """
         check_parameters(candidates, len(batches))
         stream = seeds.derive(seed, len(batches))
-        count = next(iter(candidates.values())).shape[1]
-        size = 1 if self.family.episodes_at_once else count
-        rollouts = []
-        for start in range(0, count, size):
-            phi = {name: v[:, start : start + size] for name, v in candidates.items()}
-            rows = [task for task in tasks for _ in range(size)]
-            flat = {name: v.flatten(0, 1) for name, v in phi.items()}
-            try:
-                rollout = self.sampler.rollout(
-                    rows, flat, self.config.episodes, seeds.derive(stream, start)
-                )
-            except NotFiniteError as error:
-                raise NotFiniteError(str(error), [row // size for row in error.rows]) from error
-            rollouts.append(
-                tree_map(lambda v, size=size: v.unflatten(0, (len(tasks), size)), rollout)
-            )
+        rollouts = self.sampler.of_candidates(tasks, candidates, self.config.episodes, stream)
         fitness = torch.cat([part.reward.sum(-1).mean(-1) for part in rollouts], 1)
         own = tree_map(lambda v: v[:, 0], rollouts[0])
         spent = int(sum(part.mask.sum() for part in rollouts))

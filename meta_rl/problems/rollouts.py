@@ -69,6 +69,41 @@ class Sampler:
             ]
         )
 
+    def of_candidates(
+        self, tasks: Sequence[Task], candidates: Params, episodes: int, seed: int
+    ) -> list[Rollout]:
+        """Sample episodes of every task with each of its R candidates.
+
+        Candidates are rows like tasks; only an environment object of the user's takes turns.
+
+        Args:
+            tasks: M tasks.
+            candidates: tensors ``(M, R, ...)``.
+            episodes: B.
+            seed: for all of them.
+
+        Returns:
+            Parts along R; leaves ``(M, R of the part, B, T, ...)``.
+
+        Raises:
+            NotFiniteError: if an environment returns a reward or observation that is not finite.
+        """
+        count = next(iter(candidates.values())).shape[1]
+        size = 1 if self.family.episodes_at_once else count
+        rollouts = []
+        for start in range(0, count, size):
+            phi = {name: v[:, start : start + size] for name, v in candidates.items()}
+            rows = [task for task in tasks for _ in range(size)]
+            flat = {name: v.flatten(0, 1) for name, v in phi.items()}
+            try:
+                rollout = self.rollout(rows, flat, episodes, seeds.derive(seed, start))
+            except NotFiniteError as error:
+                raise NotFiniteError(str(error), [row // size for row in error.rows]) from error
+            rollouts.append(
+                tree_map(lambda v, size=size: v.unflatten(0, (len(tasks), size)), rollout)
+            )
+        return rollouts
+
     def env(self, num_tasks: int, episodes: int, device: Any, dtype: torch.dtype) -> BatchedEnv:
         """Return the batched environment of this size, made once."""
         key = (num_tasks, episodes)

@@ -9,13 +9,10 @@ no part in it, but evolution counts it and greedy puts it last.
 from __future__ import annotations
 
 import json
-import os
-import sqlite3
 import sys
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +20,6 @@ import optuna
 from filelock import FileLock, Timeout
 from optuna.samplers import BaseSampler, NSGAIISampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial, Trial, TrialState
-from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.pool import NullPool
 from tqdm import tqdm
 
 from meta_rl import seeds
@@ -32,6 +27,7 @@ from meta_rl.config import Config, to_dict
 from meta_rl.errors import InputError
 from meta_rl.tuning.settings import Settings
 from meta_rl.tuning.space import Space, factor, strategy
+from meta_rl.tuning.storage import open_storage, pruner
 
 FILE, NAME = "study.db", "strategies"
 PATIENCE = 200  # proposals in a row that are refused or known already
@@ -83,13 +79,13 @@ class Search:
             raise InputError(f"out: cannot make {folder}: {error}. Give another --out.") from error
         self._held = FileLock(folder / "locks" / "study")
         with self._held:
-            self.storage = _open(folder / FILE)
+            self.storage = open_storage(folder / FILE)
             try:
                 self.study = optuna.create_study(
                     storage=self.storage,
                     study_name=NAME,
                     direction="maximize" if maximizes else "minimize",
-                    pruner=_pruner(settings.halving),
+                    pruner=pruner(settings.halving),
                     load_if_exists=True,
                 )
                 self._start(identity)
@@ -280,32 +276,6 @@ class Search:
 
     def _lock(self, number: int) -> FileLock:
         return FileLock(self.folder / "locks" / f"trial-{number}")
-
-
-def _open(file: Path) -> optuna.storages.RDBStorage:
-    if os.path.exists(file) and not os.path.isfile(file):  # opening a named pipe waits for writers
-        raise InputError(
-            f"out: expected a study in {file}, got no regular file. Give another --out."
-        )
-    try:
-        # Not by its path: in a URL, characters such as ? and % have a meaning. Without a pool no
-        # connection outlives its use, also where a file turns out to be no database.
-        connect = partial(sqlite3.connect, file, timeout=60, check_same_thread=False)
-        return optuna.storages.RDBStorage(
-            f"sqlite:///{FILE}", {"creator": connect, "poolclass": NullPool}
-        )
-    except (SQLAlchemyError, RuntimeError) as error:
-        what = str(error).splitlines()[0]
-        raise InputError(
-            f"out: expected a study in {file}, got {what}. Give another --out."
-        ) from error
-
-
-def _pruner(keep: int) -> optuna.pruners.BasePruner:
-    """Steps are multiples of the first rung."""
-    if keep == 1:
-        return optuna.pruners.NopPruner()
-    return optuna.pruners.SuccessiveHalvingPruner(min_resource=1, reduction_factor=keep)
 
 
 def scores_at_rungs(trial: FrozenTrial) -> Sequence[float]:
