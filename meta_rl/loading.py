@@ -49,8 +49,9 @@ def load(
     from meta_rl import envs
     from meta_rl.runs.learner import MetaLearner
     from meta_rl.storage import checkpoint
+    from meta_rl.storage.reading import as_path
 
-    _, manifest, tensors, damaged = checkpoint.load_newest(Path(run))
+    _, manifest, tensors, damaged = checkpoint.load_newest(as_path("run", run))
     for line in damaged:
         warnings.warn(line, stacklevel=2)
     checkpoint.require_fields(manifest, "meta", config=dict, problem=dict)
@@ -82,8 +83,9 @@ def load_adapted(
     """
     from meta_rl.problems import modules
     from meta_rl.storage import checkpoint
+    from meta_rl.storage.reading import as_path
 
-    manifest, tensors = checkpoint.load(Path(folder))
+    manifest, tensors = checkpoint.load(as_path("folder", folder))
     checkpoint.require_fields(manifest, "adapted", config=dict, scores=list)
     config, device = from_dict(manifest["config"]), resolve_device(device)
     kept = ("config", "problem", "optimizer", "made_of")

@@ -28,6 +28,7 @@ from meta_rl.naming import part_of, under
 from meta_rl.problems.adapted import AdaptedNetwork, AdaptedPolicy
 from meta_rl.problems.modules import check_made_of, fixed, load_fixed, made_of, module_of
 from meta_rl.storage import checkpoint
+from meta_rl.storage.reading import as_path
 from meta_rl.types import Meta, Params, Problem, Task
 
 Metrics = dict[str, float]
@@ -279,7 +280,7 @@ class MetaLearner:
         Raises:
             InputError: if the folder exists or cannot be written.
         """
-        return checkpoint.save(Path(folder), *self.state())
+        return checkpoint.save(as_path("folder", folder), *self.state())
 
     def state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
         """The manifest and the tensors that :meth:`save` writes and :meth:`restore` takes.
