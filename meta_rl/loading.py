@@ -22,6 +22,7 @@ from meta_rl.problems import modules
 from meta_rl.problems.adapted import AdaptedNetwork, AdaptedPolicy
 from meta_rl.runs.learner import MetaLearner
 from meta_rl.storage import checkpoint, run_folder
+from meta_rl.storage.reading import as_path
 
 
 def load(
@@ -47,7 +48,7 @@ def load(
         InputError: if there is no checkpoint that is whole, it does not fit its own config or the
             problem, or its data are not there.
     """
-    _, manifest, tensors, damaged = run_folder.load_newest(Path(run))
+    _, manifest, tensors, damaged = run_folder.load_newest(as_path("run", run))
     for line in damaged:
         warnings.warn(line, stacklevel=2)
     checkpoint.require_fields(manifest, "meta", config=dict, problem=dict)
@@ -77,7 +78,7 @@ def load_adapted(
     Raises:
         InputError: if the folder is missing, damaged, or holds something else.
     """
-    manifest, tensors = checkpoint.load(Path(folder))
+    manifest, tensors = checkpoint.load(as_path("folder", folder))
     checkpoint.require_fields(manifest, "adapted", config=dict, scores=list)
     config, device = from_dict(manifest["config"]), resolve_device(device)
     kept = ("config", "problem", "optimizer", "made_of")

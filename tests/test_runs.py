@@ -366,3 +366,13 @@ def test_a_restart_finds_the_run_of_a_family_with_any_name(tmp_path, monkeypatch
     runs = [path.name for path in (tmp_path / "runs").iterdir()]
     assert len(runs) == 1
     assert [path.name for path in tmp_path.iterdir()] == ["runs"]
+
+
+@pytest.mark.parametrize("path", ["x" * 300, "a\0b", 5, None])
+def test_what_is_no_path_is_refused_at_every_door(path):
+    learner = meta_rl.build(tiny("sinusoid"))
+    model = learner.adapt(learner.held_out_tasks(1)[0], steps=0)
+    doors = (learner.save, model.save, meta_rl.load, meta_rl.load_adapted)
+    for door in doors:
+        with pytest.raises(InputError, match=r"folder: |run: |checkpoint: "):
+            door(path)

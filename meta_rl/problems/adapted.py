@@ -14,6 +14,7 @@ from meta_rl import seeds
 from meta_rl.errors import InputError
 from meta_rl.problems.modules import fixed
 from meta_rl.storage import checkpoint
+from meta_rl.storage.reading import as_path
 from meta_rl.types import Params, Policy
 
 if TYPE_CHECKING:
@@ -156,4 +157,4 @@ def _save(model: AdaptedPolicy | AdaptedNetwork, folder: str | Path) -> Path:
         raise InputError("save: expected a model that a learner adapted, got one without a config.")
     manifest = {"kind": "adapted", **model.manifest, "scores": list(model.scores)}
     module = model.policy if isinstance(model, AdaptedPolicy) else model.network
-    return checkpoint.save(Path(folder), manifest, {**model.params, **fixed(module)})
+    return checkpoint.save(as_path("folder", folder), manifest, {**model.params, **fixed(module)})

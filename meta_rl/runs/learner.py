@@ -31,6 +31,7 @@ from meta_rl.runs.adapting import adapted_model, scores_of
 from meta_rl.runs.metrics import Metrics, iteration_metrics
 from meta_rl.runs.state import TrainingState
 from meta_rl.storage import checkpoint
+from meta_rl.storage.reading import as_path
 from meta_rl.types import Meta, Params, Task
 
 
@@ -257,7 +258,7 @@ class MetaLearner:
         Raises:
             InputError: if the folder exists or cannot be written.
         """
-        return checkpoint.save(Path(folder), *self.state())
+        return checkpoint.save(as_path("folder", folder), *self.state())
 
     def state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
         """The manifest and the tensors that :meth:`save` writes and :meth:`restore` takes.

@@ -19,6 +19,7 @@ from meta_rl.errors import InputError
 from meta_rl.runs.learner import MetaLearner, Metrics
 from meta_rl.runs.tensorboard import RunWriter
 from meta_rl.storage import checkpoint, files, run_folder
+from meta_rl.storage.reading import as_path
 from meta_rl.types import Task
 
 Tick = Callable[[int, int], None]
@@ -45,7 +46,7 @@ class RunRecorder:
 
     def __init__(self, folder: str | Path, learner: MetaLearner):
         # Absolute: an environment may change the working directory.
-        self.folder, self.learner, self._logs = Path(folder).absolute(), learner, True
+        self.folder, self.learner, self._logs = as_path("folder", folder).absolute(), learner, True
         self._continues()  # before anything is written into what may be another's
         self._lock = lock(self.folder)
         resumed = self._continues()

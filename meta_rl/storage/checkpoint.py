@@ -73,7 +73,7 @@ def save(folder: Path, manifest: Mapping[str, Any], tensors: Mapping[str, Tensor
         files.sync_folder(temporary)
         temporary.rename(folder)
         files.sync_folder(folder.parent)
-    except OSError as error:
+    except (OSError, ValueError) as error:  # the second of what is no path
         discard(temporary)
         raise InputError(
             f"checkpoint: cannot write {folder}: {error}. Earlier checkpoints are untouched."
@@ -109,8 +109,9 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     Raises:
         InputError: if it is missing, damaged, or written by a newer version.
     """
+    content = _read(folder, MANIFEST)
     try:
-        manifest = json.loads(_read(folder, MANIFEST))
+        manifest = json.loads(content)
     except (ValueError, RecursionError) as error:
         raise _damaged(folder, reason(error)) from error
     schema = manifest.get("schema") if isinstance(manifest, dict) else None
@@ -132,7 +133,7 @@ def _read(folder: Path, name: str) -> bytes:
     except FileNotFoundError as error:
         raise InputError(
             f"checkpoint: expected a folder with {MANIFEST} and {TENSORS}, got {folder}. "
-            "Give a run folder, or a folder under its checkpoints/."
+            "Give a run folder, or a folder under its checkpoints/ (adapted models: adapted/)."
         ) from error
     except (OSError, ValueError) as error:
         raise error if isinstance(error, InputError) else _damaged(folder, reason(error)) from error
@@ -205,9 +206,9 @@ def counter(manifest: Mapping[str, Any], name: str) -> int:
 
 def discard(folder: Path) -> None:
     """Remove the two files of a save and their folder, unless something else is in it."""
-    if folder.is_symlink():
+    if os.path.islink(folder):  # Path.is_symlink raises at names that cannot be
         return
-    with suppress(OSError):  # it is not there, or not only ours: no save minds
+    with suppress(OSError, ValueError):  # it is not there, or not only ours: no save minds
         for name in (MANIFEST, TENSORS):
             (folder / name).unlink(missing_ok=True)
         folder.rmdir()

@@ -62,6 +62,21 @@ def shortened(value: Any, longest: int = 200) -> str:
     return line if len(line) <= longest else f"{line[:longest]}..."
 
 
+def as_path(what: str, path: Any) -> Path:
+    """Return a path that a person gave.
+
+    Args:
+        what: names it, for the error.
+        path: a ``str`` or ``Path``.
+
+    Raises:
+        InputError: if it is neither.
+    """
+    if not isinstance(path, str | os.PathLike):
+        raise InputError(f"{what}: expected a path, got {shortened(path)}.")
+    return Path(path)
+
+
 def open_file(path: str | Path) -> BinaryIO:
     """Return a regular file, or a link to one, open for reading.
 
