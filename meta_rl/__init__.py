@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         make_family,
         register,
     )
+    from meta_rl.families.contract import check_family
     from meta_rl.inner.core import InnerLoop
     from meta_rl.inner.mixture import Mixture
     from meta_rl.inner.rules import GradientDescent, Rule
@@ -59,6 +60,7 @@ _HOMES = {
         *("Choice", "Exponential", "Family", "GymFamily", "LogUniform", "Normal", "Parameter"),
         *("ParameterSpace", "Uniform", "make_family", "register"),
     ),
+    "families.contract": ("check_family",),
     "inner.core": ("InnerLoop",),
     "inner.mixture": ("Mixture",),
     "inner.rules": ("GradientDescent", "Rule"),
@@ -117,6 +119,7 @@ __all__ = [
     "Uniform",
     "algorithm",
     "build",
+    "check_family",
     "load",
     "load_adapted",
     "make_family",
