@@ -35,6 +35,10 @@ FILES = {
 }
 
 
+# Public names that two classes share still; the list may only get shorter.
+SHARED = {"Block", "Plan", "Search", "Settings"}
+
+
 def room(name):
     return name.split(".")[1] if "." in name else name
 
@@ -102,3 +106,13 @@ def test_every_public_name_of_the_package_loads():
 
     assert all(getattr(meta_rl, name) is not None for name in meta_rl.__all__)
     assert set(meta_rl.__all__) == set(meta_rl._HOME)
+
+
+def test_no_two_public_classes_share_a_name():
+    homes = {}
+    for name, path in FILES.items():
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                homes.setdefault(node.name, []).append(name)
+    shared = {name: files for name, files in homes.items() if len(files) > 1}
+    assert shared.keys() == SHARED, shared

@@ -17,7 +17,7 @@ from meta_rl.errors import InputError
 from meta_rl.storage import files
 
 if TYPE_CHECKING:
-    from meta_rl.families.image_reading import Labelled
+    from meta_rl.families.image_reading import LabelledFolder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,7 +149,7 @@ def _variant(command: Adapt, learner: Any) -> tuple[Any, str, str]:
     return task, safe_name(label), f"{family.id} {' '.join(parts)}"
 
 
-def _labelled(folder: Path, learner: Any) -> Labelled:
+def _labelled(folder: Path, learner: Any) -> LabelledFolder:
     """The pictures in a person's folder, in the shape that the model takes."""
     from meta_rl import envs
     from meta_rl.families import read_labelled
@@ -160,7 +160,7 @@ def _labelled(folder: Path, learner: Any) -> Labelled:
     return read_labelled(folder, family.input_shape, family.ink)
 
 
-def _own(labelled: Labelled) -> tuple[Any, str, str]:
+def _own(labelled: LabelledFolder) -> tuple[Any, str, str]:
     """A person's labelled pictures as examples, a folder name for them, and their description."""
     import torch
 
@@ -171,7 +171,7 @@ def _own(labelled: Labelled) -> tuple[Any, str, str]:
     return examples, "own-images", f"{len(labelled.y)} pictures of your own ({names}), themselves"
 
 
-def _classify(model: Any, labelled: Labelled) -> list[list[Any]]:
+def _classify(model: Any, labelled: LabelledFolder) -> list[list[Any]]:
     """Classify the unlabelled pictures; prints and returns the rows of ``predictions.csv``."""
     if not labelled.unlabelled_files:
         print("nothing to classify: no pictures beside the classes' sub-folders")
