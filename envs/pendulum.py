@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import torch
@@ -14,11 +15,24 @@ from torch import Tensor
 from meta_rl.families.distributions import Uniform
 from meta_rl.families.parameters import Parameter, ParameterSpace
 from meta_rl.families.tensor import TensorEnv
+from meta_rl.families.typed import as_dataclass
 from meta_rl.types import Task
 
 from .classic import DIRECTION, ClassicControl
 
 TIME_STEP, MAX_SPEED, MAX_TORQUE = 0.05, 8.0, 2.0  # s, rad/s, N m
+
+Number = TypeVar("Number")
+
+
+@dataclass(frozen=True)
+class PendulumPhysics(Generic[Number]):
+    """One pendulum's numbers, or the tensors of many."""
+
+    gravity: Number  # m/s^2
+    mass: Number  # kg
+    length: Number  # m
+    direction: Number  # -1 or 1
 
 
 class PendulumTensorEnv(TensorEnv):
@@ -29,10 +43,9 @@ class PendulumTensorEnv(TensorEnv):
 
     def set_tasks(self, tasks: Sequence[Task]) -> None:
         """Keep the physics."""
-        names = ("gravity", "mass", "length", "direction")
-        gravity, mass, length, direction = (self.column(tasks, name) for name in names)
-        self.pull = 3 * gravity / (2 * length)
-        self.gain = 3 / (mass * direction * length**2)
+        physics = self.columns(tasks, PendulumPhysics[Tensor])
+        self.pull = 3 * physics.gravity / (2 * physics.length)
+        self.gain = 3 / (physics.mass * physics.direction * physics.length**2)
 
     def initial_state(self, generator: torch.Generator) -> Tensor:
         """Any angle, speed uniform in [-1, 1]."""
@@ -79,7 +92,8 @@ class Pendulum(ClassicControl):
 
     def set_physics(self, env: Any, values: Mapping[str, Any]) -> None:
         """Gymnasium's attributes."""
-        env.g, env.l = values["gravity"], values["length"]
+        physics = as_dataclass(PendulumPhysics[float], values)
+        env.g, env.l = physics.gravity, physics.length
         # The mass only divides the torque, so that its sign is the torque's. Left a Python float,
         # NumPy would multiply it with the float32 action in single precision.
-        env.m = np.float64(values["mass"] * values["direction"])
+        env.m = np.float64(physics.mass * physics.direction)

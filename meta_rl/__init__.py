@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         make_family,
         register,
     )
+    from meta_rl.families.contract import check_family
     from meta_rl.inner.core import InnerLoop
     from meta_rl.inner.meta_batch import MetaBatch
     from meta_rl.inner.mixture import Mixture
@@ -62,6 +63,7 @@ _HOMES = {
         *("Choice", "Exponential", "Family", "GymFamily", "LogUniform", "Normal", "Parameter"),
         *("ParameterSpace", "Uniform", "make_family", "register"),
     ),
+    "families.contract": ("check_family",),
     "inner.core": ("InnerLoop",),
     "inner.meta_batch": ("MetaBatch",),
     "inner.mixture": ("Mixture",),
@@ -125,6 +127,7 @@ __all__ = [
     "Uniform",
     "algorithm",
     "build",
+    "check_family",
     "load",
     "load_adapted",
     "make_family",

@@ -143,8 +143,8 @@ class TaskFamily(Protocol):
     """A distribution over tasks that share their observation and action spaces."""
 
     id: str
-    observation_space: gym.Space
-    action_space: gym.Space
+    observation_space: gym.Space[Any]
+    action_space: gym.Space[Any]
     horizon: int  # steps after which an episode is truncated
     episodes_at_once: int | None  # B that a batched environment can have; None: any number
     held_out_split: str  # which tasks evaluation draws while training

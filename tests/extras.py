@@ -13,6 +13,7 @@ OF = {
     "mujoco": "mujoco",
     "onnxruntime": "onnx",
     "onnxscript": "onnx",
+    "pyright": "dev",
 }
 """The extra that installs a module."""
 

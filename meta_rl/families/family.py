@@ -13,6 +13,7 @@ import torch
 from meta_rl.families.general import WORKER_TIMEOUT, GymVec
 from meta_rl.families.parameters import ParameterSpace
 from meta_rl.families.tensor import TensorEnv
+from meta_rl.families.typed import Kind, as_dataclass
 from meta_rl.types import BatchedEnv, Task, Trajectory
 
 if TYPE_CHECKING:
@@ -30,8 +31,8 @@ class Family(ABC):
     id: str
     source: str = ""  # paper and code that define it, for people
     horizon: int  # steps after which an episode is truncated
-    observation_space: gym.Space
-    action_space: gym.Space
+    observation_space: gym.Space[Any]
+    action_space: gym.Space[Any]
     space: ParameterSpace
     tensor_env: type[TensorEnv] | None = None
     stochastic: bool = False  # whether steps draw random numbers, and not only resets
@@ -69,6 +70,18 @@ class Family(ABC):
             InputError: on an unknown, missing or impossible parameter.
         """
         return self.space.check(task)
+
+    def read_task(self, task: Mapping[str, Any], kind: type[Kind]) -> Kind:
+        """Return the task as a dataclass of yours, which type checkers know.
+
+        Args:
+            task: the task to read.
+            kind: a dataclass with a field for each parameter.
+
+        Raises:
+            InputError: if the task does not fit, or the fields are named otherwise.
+        """
+        return as_dataclass(kind, self.check_task(task))
 
     @property
     def held_out_splits(self) -> tuple[str, ...]:

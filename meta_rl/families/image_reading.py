@@ -22,7 +22,7 @@ FORMATS = ("PNG", "JPEG", "GIF", "BMP", "PPM", "TIFF", "WEBP")
 UNLABELLED = "unlabelled"
 
 
-class Labelled(NamedTuple):
+class LabelledFolder(NamedTuple):
     """A folder of labelled pictures, and those to classify; float32 in [0, 1]."""
 
     x: np.ndarray  # (n, channels, H, W)
@@ -33,7 +33,7 @@ class Labelled(NamedTuple):
     unlabelled_files: tuple[Path, ...]
 
 
-def read_labelled(folder: Path, input_shape: tuple[int, ...], ink: bool = False) -> Labelled:
+def read_labelled(folder: Path, input_shape: tuple[int, ...], ink: bool = False) -> LabelledFolder:
     """A user's own pictures, to adapt a trained model to and classify the rest with.
 
     Every sub-folder is a class and its name the class's name. Pictures beside the sub-folders, or
@@ -57,7 +57,7 @@ def read_labelled(folder: Path, input_shape: tuple[int, ...], ink: bool = False)
     sizes = [len(of_class) for of_class in classes.values()]
     rest = [*pictures_in(folder), *pictures_in(folder / UNLABELLED)]
     pictures = read_images([*files, *rest], input_shape, ink).astype(np.float32) / 255.0
-    return Labelled(
+    return LabelledFolder(
         x=pictures[: len(files)],
         y=np.repeat(np.arange(len(classes)), sizes),
         classes=tuple(classes),

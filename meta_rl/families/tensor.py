@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from meta_rl.errors import InputError, require
+from meta_rl.families.typed import Kind, as_dataclass
 from meta_rl.types import Step, Task
 
 
@@ -84,6 +85,18 @@ class TensorEnv(ABC):
         """One parameter of every task: ``(M, 1)``, or ``(M, 1, size)`` for a vector."""
         values = torch.tensor([task[name] for task in tasks], dtype=self.dtype, device=self.device)
         return values.unsqueeze(1)
+
+    def columns(self, tasks: Sequence[Task], kind: type[Kind]) -> Kind:
+        """Return every parameter of every task, each as :meth:`column` does, in a dataclass.
+
+        Args:
+            tasks: M tasks.
+            kind: a dataclass with a field, of type ``Tensor``, for each parameter.
+
+        Raises:
+            InputError: if the fields are named otherwise than the parameters.
+        """
+        return as_dataclass(kind, {name: self.column(tasks, name) for name in tasks[0]})
 
     @abstractmethod
     def set_tasks(self, tasks: Sequence[Task]) -> None:

@@ -157,6 +157,6 @@ class InnerLoop:
     def _share(self) -> Callable[..., list[Tensor]]:
         return Recorded(self.share) if self.recorded else self.share
 
-    def over_tasks(self, function: Callable, *in_dims: int | None) -> Callable:
+    def over_tasks(self, function: Callable[..., Any], *in_dims: int | None) -> Callable[..., Any]:
         """A function of one task as one of all, walked as ``tasks_at_once`` says."""
         return over_tasks(function, in_dims, self.tasks_at_once)

@@ -8,7 +8,7 @@ from gymnasium.envs.classic_control.cartpole import CartPoleEnv
 
 from meta_rl.errors import InputError
 from meta_rl.families import Choice, GymFamily, LogUniform, Parameter, Uniform
-from tests.contract import check_batched_env, check_every_parameter_takes_effect, check_tasks
+from tests.contract import check_family
 from tests.extras import needs
 
 CPU = {"device": "cpu", "dtype": torch.float64}
@@ -340,6 +340,4 @@ def test_answers_of_another_form_are_named(answer, message):
 
 def test_a_declared_family_keeps_the_contract():
     family = GymFamily("Pendulum-v1", Parameter("g", Uniform(5.0, 15.0)))
-    check_tasks(family)
-    check_batched_env(family, family.make_vec(2, 2, **CPU))
-    check_every_parameter_takes_effect(family)
+    check_family(family)

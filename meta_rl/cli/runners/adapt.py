@@ -18,7 +18,7 @@ from meta_rl.cli.adapt import Adapt
 from meta_rl.cli.running import import_families
 from meta_rl.errors import InputError
 from meta_rl.families import GymFamily, parse_task, read_labelled
-from meta_rl.families.image_reading import Labelled
+from meta_rl.families.image_reading import LabelledFolder
 from meta_rl.naming import safe_name
 from meta_rl.plots.pictures import encoded
 from meta_rl.problems.reinforcement import require_reinforcement
@@ -98,7 +98,7 @@ def _variant(command: Adapt, learner: Any) -> tuple[Any, str, str]:
     return task, safe_name(label), f"{family.id} {' '.join(parts)}"
 
 
-def _labelled(folder: Path, learner: Any) -> Labelled:
+def _labelled(folder: Path, learner: Any) -> LabelledFolder:
     """The pictures in a person's folder, in the shape that the model takes."""
     family = learner.problem.family
     if not isinstance(family, envs.Unopened):
@@ -106,14 +106,14 @@ def _labelled(folder: Path, learner: Any) -> Labelled:
     return read_labelled(folder, family.input_shape, family.ink)
 
 
-def _own(labelled: Labelled) -> tuple[Any, str, str]:
+def _own(labelled: LabelledFolder) -> tuple[Any, str, str]:
     """A person's labelled pictures as examples, a folder name for them, and their description."""
     names = ", ".join(labelled.classes)
     examples = Examples(torch.from_numpy(labelled.x), torch.from_numpy(labelled.y))
     return examples, "own-images", f"{len(labelled.y)} pictures of your own ({names}), themselves"
 
 
-def _classify(model: Any, labelled: Labelled) -> list[list[Any]]:
+def _classify(model: Any, labelled: LabelledFolder) -> list[list[Any]]:
     """Classify the unlabelled pictures; prints and returns the rows of ``predictions.csv``."""
     if not labelled.unlabelled_files:
         print("nothing to classify: no pictures beside the classes' sub-folders")
