@@ -19,7 +19,7 @@ from meta_rl import console
 from meta_rl.errors import FOREIGN, InputError, ProcessLostError
 from meta_rl.storage.reading import named
 
-SMALLER = "Ask for fewer tasks, episodes or units, or give --inner.tasks-at-once 1."
+SMALLER = "Ask for fewer tasks, episodes or units, or give --speed.tasks-at-once 1."
 NO_MEMORY = (
     *("can't allocate memory", "you tried to allocate", "out of memory", "bad_alloc"),
     *("calculation overflowed", "array is too big"),

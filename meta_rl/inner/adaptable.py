@@ -19,7 +19,7 @@ from meta_rl.inner.search import Search
 from meta_rl.tasks import over_tasks
 from meta_rl.types import Meta, Problem
 
-LOOP = "tasks_at_once=1 (--inner.tasks-at-once 1)"
+LOOP = "tasks_at_once=1 (--speed.tasks-at-once 1)"
 NO_MEMORY = (MemoryError, torch.OutOfMemoryError)
 """Errors that say nothing about a network."""
 REPLACE = "replace the layer by one of plain tensor operations, or see docs/gotchas.md"

@@ -45,8 +45,8 @@ class EvolutionStrategy:
         meta: leaf tensors, changed in place by :meth:`step`.
     """
 
-    def __init__(self, config: EvolutionConfig, meta: Meta):
-        self.config, self.meta = config, meta
+    def __init__(self, config: EvolutionConfig, meta: Meta, members_at_once: int | None = None):
+        self.config, self.meta, self.members_at_once = config, meta, members_at_once
         kind = {"adam": torch.optim.Adam, "sgd": torch.optim.SGD}[config.optimizer]
         rates = config.learning_rate, config.step_size_learning_rate
         self._optimizer = optimizer_of(kind, meta, *rates)
@@ -63,7 +63,9 @@ class EvolutionStrategy:
         noise = gaussian(self.meta, config.population, generator)
         fitness = torch.stack(
             [
-                evaluate(trial, perturbed(self.meta, noise, sign * config.sigma), config)
+                evaluate(
+                    trial, perturbed(self.meta, noise, sign * config.sigma), self.members_at_once
+                )
                 for sign in (1, -1)
             ]
         )
@@ -115,8 +117,10 @@ class GeneticAlgorithm:
         seed: of the first population: ``meta`` itself and mutated copies of it.
     """
 
-    def __init__(self, config: GeneticConfig, meta: Meta, seed: int):
-        self.config, self.meta = config, meta
+    def __init__(
+        self, config: GeneticConfig, meta: Meta, seed: int, members_at_once: int | None = None
+    ):
+        self.config, self.meta, self.members_at_once = config, meta, members_at_once
         copies = tree_map(lambda leaf: leaf.detach().expand(config.population, *leaf.shape), meta)
         generator = _generator(meta, seeds.derive(seed, seeds.POPULATION, 0))
         mutants = mutate(copies, config.sigma, generator)
@@ -132,7 +136,7 @@ class GeneticAlgorithm:
         ``train/members_not_finite``; where all are, the step is skipped.
         """
         trial.watch(self.meta)
-        fitness = evaluate(trial, self.population, self.config)
+        fitness = evaluate(trial, self.population, self.members_at_once)
         metrics = {
             **_statistics(fitness),
             "train/population_diversity": float(diversity(self.population)),
@@ -164,13 +168,13 @@ class GeneticAlgorithm:
             value.copy_(state[name])
 
 
-def evaluate(trial: Trial, population: Meta, config: EvolutionConfig | GeneticConfig) -> Tensor:
+def evaluate(trial: Trial, population: Meta, members_at_once: int | None) -> Tensor:
     """Each member's fitness, the mean over tasks: ``(P,)``.
 
     Walks ``members_at_once`` members at a time, so that memory is bounded by them.
     """
     total = num_tasks(population)
-    size = config.members_at_once or total
+    size = members_at_once or total
     parts = [select(population, slice(start, start + size)) for start in range(0, total, size)]
     return torch.cat([trial.fitness(part, num_tasks(part)).mean(1) for part in parts])
 

@@ -79,6 +79,7 @@ class Reinforcement:
         config: episodes, discount, lambda.
         family_of_env: wraps a user's own ``gymnasium.Env`` as a family of one task.
         recorded: whether the policy's operations are recorded once and run from then on.
+        workers: processes that step single environments; 0 steps them in this one.
     """
 
     maximizes = True
@@ -93,9 +94,10 @@ class Reinforcement:
         config: EpisodesConfig,
         family_of_env: Callable[[gym.Env], TaskFamily],
         recorded: bool = False,
+        workers: int = 0,
     ):
         self.family, self.policy, self.baseline, self.config = family, policy, baseline, config
-        self.family_of_env = family_of_env
+        self.family_of_env, self.workers = family_of_env, workers
         check_adaptable(policy)
         parameter = next(policy.parameters())
         self.device, self.dtype = parameter.device, parameter.dtype
@@ -252,7 +254,8 @@ class Reinforcement:
             family = variant if own else self.family_of_env(variant)
             task = family.check_task({})
             self._check_spaces(family)
-        return Reinforcement(family, self.policy, self.baseline, config, self.family_of_env), task
+        given = (family, self.policy, self.baseline, config, self.family_of_env)
+        return Reinforcement(*given, workers=self.workers), task
 
     def deploy(
         self, params: Params, scores: tuple[float, ...], manifest: dict[str, Any]
@@ -339,7 +342,7 @@ class Reinforcement:
         key = (num_tasks, episodes)
         if key not in self._envs:
             self._envs[key] = self.family.make_vec(
-                *key, device=self.device, dtype=self.dtype, workers=self.config.workers
+                *key, device=self.device, dtype=self.dtype, workers=self.workers
             )
         return self._envs[key]
 
