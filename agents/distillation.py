@@ -129,7 +129,12 @@ def _played(
 ) -> tuple[Tensor, Distribution]:
     """One expert's observations ``(n, O)`` in its own task, and its distributions there."""
     own = Reinforcement(
-        problem.family, actor.policy, problem.baseline, config, problem.family_of_env
+        problem.family,
+        actor.policy,
+        problem.baseline,
+        config,
+        problem.family_of_env,
+        workers=problem.sampler.workers,
     )
     params = {name: value.to(problem.device)[None] for name, value in actor.params.items()}
     actor.policy.to(problem.device)

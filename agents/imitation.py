@@ -82,7 +82,7 @@ def imitated(
         outer_loss=divergence,
         rule=rule,
         first_order=config.inner.first_order,
-        tasks_at_once=config.inner.tasks_at_once,
+        tasks_at_once=config.speed.tasks_at_once,
     )
     theta = {name: value.clone() for name, value in theta.items()}
     meta = Meta(theta, rule.init(theta))

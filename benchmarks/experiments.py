@@ -101,7 +101,8 @@ def small(config: Config) -> Config:
     """A few-shot preset cut down to what minutes of one core can train: 16 channels, 8 tasks."""
     network = dataclasses.replace(config.network, channels=16)
     data: Any = dataclasses.replace(config.data, tasks=8)
-    return inner(dataclasses.replace(config, network=network, data=data), tasks_at_once=8)
+    speed = dataclasses.replace(config.speed, tasks_at_once=8)
+    return dataclasses.replace(config, network=network, data=data, speed=speed)
 
 
 def few_shot(config: Config) -> dict[str, Config]:

@@ -27,7 +27,7 @@ STUDIES: dict[str, list[str]] = {
         "--data.tasks", "10", "--budget", "400000", "--eval.tasks", "20", "--eval.test-tasks", "40",
     ],
     "glyphs-5way-1shot": [
-        "--network.channels", "16", "--data.tasks", "8", "--inner.tasks-at-once", "8",
+        "--network.channels", "16", "--data.tasks", "8", "--speed.tasks-at-once", "8",
         "--budget", "18000", "--eval.tasks", "50", "--eval.test-tasks", "200",
     ],
 }  # fmt: skip

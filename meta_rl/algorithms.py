@@ -27,6 +27,10 @@ def _inner(config: Config, **changes: Any) -> Config:
     return replace(config, inner=replace(config.inner, **changes))
 
 
+def _unrecorded(config: Config) -> Config:
+    return replace(config, speed=replace(config.speed, recorded=False))
+
+
 def _reptile(config: Config) -> Config:
     """Several inner steps, because one alone would be joint training; Adam where rewards are."""
     if config.network.kind == "convolutional":
@@ -34,8 +38,8 @@ def _reptile(config: Config) -> Config:
         return replace(config, outer=ReptileConfig(optimizer="adam", learning_rate=1e-3))
     if isinstance(config.data, ShotsConfig):
         steps, size = max(5, config.inner.steps), 2 * config.inner.step_size
-        config = _inner(config, steps=steps, step_size=size, learn_step_size=False, recorded=False)
-        return replace(config, outer=ReptileConfig(learning_rate=1.0))
+        config = _inner(config, steps=steps, step_size=size, learn_step_size=False)
+        return replace(_unrecorded(config), outer=ReptileConfig(learning_rate=1.0))
     # Each inner step costs episodes, and nobody learns its size: fewer and longer ones.
     steps, size = max(2, config.inner.steps), 3 * config.inner.step_size
     config = _inner(config, steps=steps, step_size=size, learn_step_size=False)
@@ -116,7 +120,7 @@ def _population(config: Config, outer: EvolutionConfig | GeneticConfig) -> Confi
     if isinstance(data, EpisodesConfig):
         data = replace(data, episodes=min(5, data.episodes))
     else:  # there is no meta-gradient to record
-        config = _inner(config, recorded=False)
+        config = _unrecorded(config)
     return replace(config, outer=outer, data=data)
 
 

@@ -186,7 +186,8 @@ def make_problem(config: Config, device: str) -> Any:
         agents.LinearFeatureBaseline(),
         config.data,
         GymFamily,
-        recorded=config.inner.recorded,
+        recorded=config.speed.recorded,
+        workers=config.speed.workers,
     )
 
 
@@ -196,4 +197,4 @@ def make_supervised(config: Config, examples: Any, device: str) -> Any:
     generator = seeds.generator(seeds.derive(config.seed, seeds.INITIAL))
     shape, outputs = examples.input_shape, examples.output_size
     network = agents.make_network(shape, outputs, config.network, generator)
-    return Supervised(examples, network.to(device), config.data, config.inner.tasks_at_once)
+    return Supervised(examples, network.to(device), config.data, config.speed.tasks_at_once)

@@ -42,8 +42,12 @@ OUTER_STEPS: dict[type[OuterConfig], Maker] = {
         own, inner, meta, problem.distribution, run.inner.steps
     ),
     ReptileConfig: lambda own, inner, meta, problem, run: Reptile(own, inner, meta, run.iterations),
-    EvolutionConfig: lambda own, inner, meta, problem, run: EvolutionStrategy(own, meta),
-    GeneticConfig: lambda own, inner, meta, problem, run: GeneticAlgorithm(own, meta, run.seed),
+    EvolutionConfig: lambda own, inner, meta, problem, run: EvolutionStrategy(
+        own, meta, run.speed.members_at_once
+    ),
+    GeneticConfig: lambda own, inner, meta, problem, run: GeneticAlgorithm(
+        own, meta, run.seed, run.speed.members_at_once
+    ),
 }
 """What makes the outer step of settings, by their class; a subclass has its parent's."""
 

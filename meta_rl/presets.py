@@ -16,6 +16,7 @@ from meta_rl.config import (
     InnerConfig,
     NetworkConfig,
     ShotsConfig,
+    SpeedConfig,
     TRPOConfig,
 )
 from meta_rl.errors import InputError, unknown
@@ -52,7 +53,8 @@ def _images(
         iterations=60_000 if paper else 3_000,
         log_every=10,
         checkpoint_every=500,
-        inner=InnerConfig(steps=steps, step_size=step_size, tasks_at_once=8),
+        inner=InnerConfig(steps=steps, step_size=step_size),
+        speed=SpeedConfig(tasks_at_once=8),
         outer=AdamConfig(learning_rate=1e-3),
         data=ShotsConfig(
             tasks=4 if mini else (16 if many else 32) if paper else 16,
@@ -72,7 +74,8 @@ def _ratings(family: str) -> Config:
         iterations=5_000,
         log_every=50,
         checkpoint_every=1_000,
-        inner=InnerConfig(steps=3, step_size=0.05, recorded=True),
+        inner=InnerConfig(steps=3, step_size=0.05),
+        speed=SpeedConfig(recorded=True),
         outer=AdamConfig(learning_rate=1e-3),
         data=ShotsConfig(tasks=25, shots=10, queries=10),
         network=NetworkConfig(hidden=(64, 64), activation="relu"),
@@ -134,7 +137,8 @@ PRESETS: dict[str, Config] = {
         iterations=70_000,
         log_every=100,
         checkpoint_every=10_000,
-        inner=InnerConfig(steps=1, step_size=0.01, recorded=True),
+        inner=InnerConfig(steps=1, step_size=0.01),
+        speed=SpeedConfig(recorded=True),
         outer=AdamConfig(learning_rate=1e-3),
         data=ShotsConfig(tasks=25, shots=10, queries=10),
         network=NetworkConfig(hidden=(40, 40), activation="relu"),

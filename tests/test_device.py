@@ -69,8 +69,8 @@ def iterate(family, algorithm="maml"):
     data = dataclasses.replace(config.data, tasks=2)
     if isinstance(data, EpisodesConfig):
         data = dataclasses.replace(data, episodes=2)
-    inner = dataclasses.replace(config.inner, recorded=False)
-    learner = meta_rl.build(dataclasses.replace(config, data=data, inner=inner), "meta")
+    speed = dataclasses.replace(config.speed, recorded=False)
+    learner = meta_rl.build(dataclasses.replace(config, data=data, speed=speed), "meta")
     with OneDevice():
         metrics = learner.iterate()
     assert {leaf.device.type for leaf in tree_leaves(learner.meta)} == {"meta"}

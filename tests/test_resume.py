@@ -21,7 +21,7 @@ ROOT = Path(__file__).parent.parent
 OLD = Path(__file__).parent / "data" / "schema-1"
 
 
-def tiny(name, algorithm="maml", **data):
+def tiny(name, algorithm="maml", workers=0, **data):
     """A preset of this algorithm, cut to milliseconds."""
     config = meta_rl.algorithm(algorithm, replace(meta_rl.preset(name), iterations=20))
     few = {"tasks": 2, **({"episodes": 2} if hasattr(config.data, "episodes") else {}), **data}
@@ -31,7 +31,7 @@ def tiny(name, algorithm="maml", **data):
     else:
         config = replace(config, network=replace(config.network, channels=4))
     # The same bits, and recording takes seconds: see test_recording.
-    config = replace(config, inner=replace(config.inner, recorded=False))
+    config = replace(config, speed=replace(config.speed, recorded=False, workers=workers))
     sizes = {"es-maml": {"population": 2}, "ga-maml": {"population": 4, "parents": 2}}
     return replace(config, outer=replace(config.outer, **sizes.get(algorithm, {})))
 

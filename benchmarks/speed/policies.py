@@ -38,8 +38,8 @@ PASSES = {
 def trpo(preset: str) -> Config:
     """The preset, with a log of every iteration, whose numbers are read here."""
     config = PRESETS[preset]
-    inner = dataclasses.replace(config.inner, recorded=True)
-    return dataclasses.replace(config, inner=inner, log_every=1)
+    speed = dataclasses.replace(config.speed, recorded=True)
+    return dataclasses.replace(config, speed=speed, log_every=1)
 
 
 def promp(preset: str) -> Config:

@@ -69,11 +69,11 @@ def point(
     torch.set_num_threads(threads)
     config = PRESETS[family]
     data: Any = dataclasses.replace(config.data, tasks=tasks)
-    network, inner = config.network, dataclasses.replace(config.inner, tasks_at_once=at_once)
+    network, speed = config.network, dataclasses.replace(config.speed, tasks_at_once=at_once)
     if family != "sinusoid":
         data = dataclasses.replace(data, episodes=episodes)
         network = dataclasses.replace(network, hidden=(width, width))
-    learner = build(dataclasses.replace(config, data=data, network=network, inner=inner), device)
+    learner = build(dataclasses.replace(config, data=data, network=network, speed=speed), device)
     problem: Any = learner.problem
     if family != "sinusoid":
         problem.family.horizon = horizon

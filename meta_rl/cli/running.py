@@ -19,7 +19,7 @@ from meta_rl import console
 from meta_rl.errors import FOREIGN, DivergedError, InputError, ProcessLostError, lacks_memory
 from meta_rl.storage.reading import named, shortened
 
-SMALLER = "Ask for fewer tasks, episodes or units, or give --inner.tasks-at-once 1."
+SMALLER = "Ask for fewer tasks, episodes or units, or give --speed.tasks-at-once 1."
 UNREAD = (errno.EPIPE, errno.EIO)
 """Errors of output that nobody is there to read: of ``| head``, and of a closed terminal."""
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)

@@ -5,11 +5,13 @@ rather than beside the code they configure. Invalid settings are refused when th
 """
 
 from meta_rl.config.data import EpisodesConfig, EvalConfig, NetworkConfig, ShotsConfig
+from meta_rl.config.descent import AdamConfig, ProMPConfig, ReptileConfig, TRPOConfig
 from meta_rl.config.effects import Facts, distance, require_effect
 from meta_rl.config.evolution import EvolutionConfig, GeneticConfig
 from meta_rl.config.inner import InnerConfig
-from meta_rl.config.outer import AdamConfig, OuterConfig, ProMPConfig, ReptileConfig, TRPOConfig
+from meta_rl.config.outer import OuterConfig
 from meta_rl.config.run import Config, from_dict, to_dict
+from meta_rl.config.speed import SpeedConfig
 
 __all__ = [
     "AdamConfig",
@@ -25,6 +27,7 @@ __all__ = [
     "ProMPConfig",
     "ReptileConfig",
     "ShotsConfig",
+    "SpeedConfig",
     "TRPOConfig",
     "distance",
     "from_dict",

@@ -33,13 +33,9 @@ class EpisodesConfig:
     """Initial standard deviation of a Gaussian policy, in its own action units."""
     action_scale: float = 10.0
     """A Gaussian policy's [-scale, scale] is mapped linearly onto the environment's action box."""
-    workers: int = 0
-    """Processes that step single environments; 0 steps them in this one. Families with a batched
-    backend need none."""
 
     def __post_init__(self):
         require_types(self, "data")
-        require(self.workers >= 0, "data.workers", "0 or more", self.workers)
         require(self.tasks > 0, "data.tasks", "1 or more", self.tasks)
         require(self.episodes > 0, "data.episodes", "1 or more", self.episodes)
         require(0 <= self.gamma <= 1, "data.gamma", "between 0 and 1", self.gamma)
@@ -77,11 +73,6 @@ class EpisodesConfig:
                 "data.action_scale",
                 facts.continuous is not False and facts.bounded is not False,
                 "on continuous actions that have bounds",
-            ),
-            (
-                "data.workers",
-                facts.single_environments is not False,
-                "for families of single environments; this one steps all of them at once",
             ),
         ]
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 Conditions = list[tuple[str, bool, str]]
 """Settings by their dotted names, whether they act, and with or on what they would."""
 
-PARTS = ("", "inner", "outer", "data", "network", "eval")
+PARTS = ("", "inner", "outer", "data", "network", "eval", "speed")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,6 +19,7 @@ class EvolutionConfig(OuterConfig):
     """Outer step by an evolution strategy, without a meta-gradient (ES-MAML, Song et al. 2020)."""
 
     differentiates = False
+    populated = True
 
     population: int = 50
     """n, antithetic pairs tried in an iteration: 2 n members."""
@@ -32,8 +33,6 @@ class EvolutionConfig(OuterConfig):
     """What ascends the estimated gradient."""
     shaping: Literal["rank", "standardize", "none"] = "rank"
     """Fitness as centred ranks, with mean 0 and standard deviation 1, or as it is."""
-    members_at_once: int | None = None
-    """Members of one sign tried together: all (none given), or so many at a time to save memory."""
 
     def __post_init__(self):
         super().__post_init__()
@@ -41,7 +40,6 @@ class EvolutionConfig(OuterConfig):
         require(self.sigma > 0, "outer.sigma", "above 0", self.sigma)
         require(self.learning_rate > 0, "outer.learning_rate", "above 0", self.learning_rate)
         require_if_given("outer.step_size_learning_rate", "above 0", self.step_size_learning_rate)
-        require_if_given("outer.members_at_once", "1 or more", self.members_at_once)
 
     def conditions(self, run: Config, facts: Facts) -> Conditions:
         """When settings act that do not always; see :mod:`meta_rl.config.effects`."""
@@ -61,6 +59,7 @@ class GeneticConfig(OuterConfig):
     """Outer step by a genetic algorithm over (theta, rule) (Such et al. 2017)."""
 
     differentiates = False
+    populated = True
 
     population: int = 64
     """P, members."""
@@ -76,8 +75,6 @@ class GeneticConfig(OuterConfig):
     """The best so many enter the next generation as they are."""
     crossover: float = 0.0
     """Probability that a child takes each number from either of two parents."""
-    members_at_once: int | None = None
-    """Members tried together: all (none given), or so many at a time to save memory."""
 
     def __post_init__(self):
         super().__post_init__()
@@ -90,7 +87,6 @@ class GeneticConfig(OuterConfig):
         fewer = f"0 or more and below the population, {total}"
         require(0 <= self.elites < total, "outer.elites", fewer, self.elites)
         require(0 <= self.crossover <= 1, "outer.crossover", "between 0 and 1", self.crossover)
-        require_if_given("outer.members_at_once", "1 or more", self.members_at_once)
 
     def conditions(self, run: Config, facts: Facts) -> Conditions:
         """When settings act that do not always; see :mod:`meta_rl.config.effects`."""

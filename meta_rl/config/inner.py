@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
-from meta_rl.config.checks import require_if_given, require_types
-from meta_rl.config.data import EpisodesConfig
+from meta_rl.config.checks import require_types
 from meta_rl.errors import InputError, require
 
 if TYPE_CHECKING:
@@ -70,13 +69,6 @@ class InnerConfig:
     """Q, for es and hill-climbing: directions tried in an inner step."""
     sigma: float = 0.1
     """For es: how far along a direction parameters are tried."""
-    tasks_at_once: int | None = None
-    """Tasks walked together by vmap: all (none given), so many at a time, or 1 for a loop."""
-    recorded: bool = False
-    """Record the operations of the meta-gradient, and of the policy while sampling, once for every
-    shape (the first 16) and run these from then on: the same bits with less Python. Recording takes
-    a second for plain MAML, five to ten or more with learned rules or convolutions; it pays in long
-    runs of small networks. ProMP's epochs and MAML++'s weighted steps are not recorded."""
 
     def __post_init__(self):
         require_types(self, "inner")
@@ -90,7 +82,6 @@ class InnerConfig:
         require(0 < self.decay <= 1, "inner.decay", "above 0, at most 1", self.decay)
         require(self.queries > 0, "inner.queries", "1 or more", self.queries)
         require(self.sigma > 0, "inner.sigma", "above 0", self.sigma)
-        require_if_given("inner.tasks_at_once", "1 or more", self.tasks_at_once)
         stateful = self.optimizer != "sgd" or self.schedule == "learned"
         if self.method == "hill-climbing" and stateful:
             raise InputError(
@@ -118,7 +109,6 @@ class InnerConfig:
         A class of your own that uses them otherwise returns its own list.
         """
         signed = self.positive == "none" and self.step_size <= 0
-        outer, episodes = run.outer, isinstance(run.data, EpisodesConfig)
         return [
             (
                 "inner.positive",
@@ -143,9 +133,4 @@ class InnerConfig:
                 "with several inner steps (--inner.steps 2 or more)",
             ),
             ("inner.first_order", self.steps > 0, "with inner steps (--inner.steps 1 or more)"),
-            (
-                "inner.recorded",
-                episodes or outer.differentiates,
-                "where a meta-gradient is taken, or a policy samples episodes",
-            ),
         ]

@@ -11,9 +11,12 @@ from typing import Any, cast
 
 from meta_rl.config.checks import require_if_given, require_types
 from meta_rl.config.data import EpisodesConfig, EvalConfig, NetworkConfig, ShotsConfig
+from meta_rl.config.descent import BASES, TRPOConfig
 from meta_rl.config.effects import Conditions, Facts
 from meta_rl.config.inner import InnerConfig
-from meta_rl.config.outer import BASES, OuterConfig, TRPOConfig
+from meta_rl.config.outer import OuterConfig
+from meta_rl.config.renamed import renamed
+from meta_rl.config.speed import SpeedConfig
 from meta_rl.errors import InputError, hint, require
 
 
@@ -39,6 +42,7 @@ class Config:
     data: EpisodesConfig | ShotsConfig = field(default_factory=EpisodesConfig)
     network: NetworkConfig = field(default_factory=NetworkConfig)
     eval: EvalConfig = field(default_factory=EvalConfig)
+    speed: SpeedConfig = field(default_factory=SpeedConfig)
 
     def __post_init__(self):
         require_types(self, "")
@@ -70,7 +74,7 @@ def to_dict(config: Any) -> Any:
 
 
 def from_dict(values: dict[str, Any], expected: Any = Config) -> Any:
-    """The config :func:`to_dict` wrote.
+    """Return the config that :func:`to_dict` wrote, today or under names of before.
 
     Raises:
         InputError: on a class or key that does not belong there.
@@ -88,6 +92,7 @@ def from_dict(values: dict[str, Any], expected: Any = Config) -> Any:
             "A class of your own? Give --families FILE.py, or import it first."
         )
     cls = choices[name]
+    values = renamed(values) if issubclass(cls, Config) else values
     hints = typing.get_type_hints(cls)
     keys = {f.name for f in dataclasses.fields(cls)}
     given = {key: value for key, value in values.items() if key != "type"}

@@ -146,7 +146,7 @@ class GymVec:
                 "environment: workers cannot be started: "
                 'a script needs `if __name__ == "__main__":`'
                 " around what it does, and what makes environments must be importable: "
-                f"{error!r}. Or step in this process: workers=0 (--data.workers 0)."
+                f"{error!r}. Or step in this process: workers=0 (--speed.workers 0)."
             ) from None
 
     def _call(self, method: str, *arguments: Any, **named: Any) -> dict[str, np.ndarray]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from meta_rl.errors import InputError
 
-OTHERWISE = "Or step environments in the script's own process: workers=0 (--data.workers 0)."
+OTHERWISE = "Or step environments in the script's own process: workers=0 (--speed.workers 0)."
 
 
 def require_guard() -> None:

@@ -20,7 +20,7 @@ from meta_rl.problem import Problem
 from meta_rl.tasks import over_tasks
 from meta_rl.types import Meta
 
-LOOP = "tasks_at_once=1 (--inner.tasks-at-once 1)"
+LOOP = "tasks_at_once=1 (--speed.tasks-at-once 1)"
 REPLACE = "replace the layer by one of plain tensor operations, or see docs/gotchas.md"
 
 

@@ -94,9 +94,9 @@ def _program(function: Callable, tensors: list[Tensor]) -> Callable:
         if "memory" in str(error):
             raise
         raise InputError(
-            "inner.recorded: expected a network whose operations can be recorded, got "
+            "speed.recorded: expected a network whose operations can be recorded, got "
             f"{type(error).__name__}: {str(error).splitlines()[0]}. What to do: set recorded=False "
-            "(--inner.no-recorded), or replace the layer."
+            "(--speed.no-recorded), or replace the layer."
         ) from error
     return program
 
@@ -175,8 +175,8 @@ def _already(node: Any) -> Any:
 
 def _depends() -> InputError:
     return InputError(
-        "inner.recorded: expected a network and a loss that decide by shapes alone, got Python "
-        "that reads a tensor's value (if, float, tolist or numpy). Leave --inner.recorded out."
+        "speed.recorded: expected a network and a loss that decide by shapes alone, got Python "
+        "that reads a tensor's value (if, float, tolist or numpy). Leave --speed.recorded out."
     )
 
 

@@ -48,6 +48,7 @@ class Search:
 
     rule: Rule
     config: InnerConfig
+    tasks_at_once: int | None = None
 
     def adapt(
         self, meta: Meta, supports: Sequence[Probes], num_tasks: int, *, own_meta: bool = False
@@ -71,7 +72,7 @@ class Search:
                     phi = climb(self.candidates(meta, k, phi, noise), fitness)
             return phi
 
-        walk = over_tasks(adapt_one, (0 if own_meta else None, 0), self.config.tasks_at_once)
+        walk = over_tasks(adapt_one, (0 if own_meta else None, 0), self.tasks_at_once)
         return walk(meta, [(probes.noise, probes.fitness) for probes in supports])
 
     def path(
@@ -134,7 +135,7 @@ class Search:
         walk = over_tasks(
             lambda meta, phi, noise: self.candidates(meta, k, phi, noise),
             (0 if own_meta else None, 0, 0),
-            self.config.tasks_at_once,
+            self.tasks_at_once,
         )
         met = [probes.batch for probes in batches]
         candidates = stand_in(walk(meta, phi, noise))

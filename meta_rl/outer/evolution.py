@@ -40,10 +40,11 @@ class EvolutionStrategy:
     Args:
         config: its settings.
         meta: leaf tensors, changed in place by :meth:`step`.
+        members_at_once: members that are tried together; all when None.
     """
 
-    def __init__(self, config: EvolutionConfig, meta: Meta):
-        self.config, self.meta = config, meta
+    def __init__(self, config: EvolutionConfig, meta: Meta, members_at_once: int | None = None):
+        self.config, self.meta, self.members_at_once = config, meta, members_at_once
         kind = {"adam": torch.optim.Adam, "sgd": torch.optim.SGD}[config.optimizer]
         rates = config.learning_rate, config.step_size_learning_rate
         self._optimizer = optimizer_of(kind, meta, *rates)
@@ -60,7 +61,9 @@ class EvolutionStrategy:
         noise = gaussian(self.meta, config.population, generator)
         fitness = torch.stack(
             [
-                evaluate(batch, perturbed(self.meta, noise, sign * config.sigma), config)
+                evaluate(
+                    batch, perturbed(self.meta, noise, sign * config.sigma), self.members_at_once
+                )
                 for sign in (1, -1)
             ]
         )

@@ -38,10 +38,13 @@ class GeneticAlgorithm:
         config: its settings.
         meta: leaf tensors; the best member is written into them in each generation.
         seed: of the first population: ``meta`` itself and mutated copies of it.
+        members_at_once: members that are tried together; all when None.
     """
 
-    def __init__(self, config: GeneticConfig, meta: Meta, seed: int):
-        self.config, self.meta = config, meta
+    def __init__(
+        self, config: GeneticConfig, meta: Meta, seed: int, members_at_once: int | None = None
+    ):
+        self.config, self.meta, self.members_at_once = config, meta, members_at_once
         copies = tree_map(lambda leaf: leaf.detach().expand(config.population, *leaf.shape), meta)
         generator = generator_of(meta, seeds.derive(seed, seeds.POPULATION, 0))
         mutants = mutate(copies, config.sigma, generator)
@@ -57,7 +60,7 @@ class GeneticAlgorithm:
         ``train/members_not_finite``; where all are, the step is skipped.
         """
         adaptation = batch.adapt(self.meta, tolerant=True) if batch.scored else None
-        fitness = evaluate(batch, self.population, self.config)
+        fitness = evaluate(batch, self.population, self.members_at_once)
         metrics = {
             **fitness_statistics(fitness),
             "train/population_diversity": float(diversity(self.population)),

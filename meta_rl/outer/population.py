@@ -10,19 +10,18 @@ from torch import Generator, Tensor
 from torch.utils._pytree import tree_leaves, tree_map
 
 from meta_rl import seeds
-from meta_rl.config import EvolutionConfig, GeneticConfig
 from meta_rl.inner.meta_batch import MetaBatch
 from meta_rl.tasks import num_tasks, select
 from meta_rl.types import Meta
 
 
-def evaluate(batch: MetaBatch, population: Meta, config: EvolutionConfig | GeneticConfig) -> Tensor:
+def evaluate(batch: MetaBatch, population: Meta, members_at_once: int | None) -> Tensor:
     """Each member's fitness, the mean over tasks: ``(P,)``.
 
     Walks ``members_at_once`` members at a time, so that memory is bounded by them.
     """
     total = num_tasks(population)
-    size = config.members_at_once or total
+    size = members_at_once or total
     parts = [select(population, slice(start, start + size)) for start in range(0, total, size)]
     return torch.cat([batch.fitness(part, num_tasks(part)).mean(1) for part in parts])
 

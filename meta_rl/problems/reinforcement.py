@@ -54,6 +54,7 @@ class Reinforcement:
         config: episodes, discount, lambda.
         family_of_env: wraps a user's own ``gymnasium.Env`` as a family of one task.
         recorded: whether the policy's operations are recorded once and run from then on.
+        workers: processes that step single environments; 0 steps them in this one.
     """
 
     kind: Kind = "episodes"
@@ -69,13 +70,14 @@ class Reinforcement:
         config: EpisodesConfig,
         family_of_env: Callable[[gym.Env], TaskFamily],
         recorded: bool = False,
+        workers: int = 0,
     ):
         self.family, self.policy, self.baseline, self.config = family, policy, baseline, config
         self.family_of_env = family_of_env
         check_adaptable(policy)
         self.device = next(policy.parameters()).device
         self.exploration_loss = self._explored if config.exploration else None
-        self.sampler = Sampler(family, policy, config.workers, recorded)
+        self.sampler = Sampler(family, policy, workers, recorded)
         self._pictures = PolicyPictures(family, policy)
 
     @property
@@ -239,7 +241,8 @@ class Reinforcement:
         self.sampler.close()
 
     def _of(self, family: TaskFamily, config: EpisodesConfig) -> Reinforcement:
-        return Reinforcement(family, self.policy, self.baseline, config, self.family_of_env)
+        given = family, self.policy, self.baseline, config, self.family_of_env
+        return Reinforcement(*given, workers=self.sampler.workers)
 
     def _explored(self, params: Params, support: Episodes, query: Episodes) -> Tensor:
         """E-MAML's term of one inner step; ``params`` sampled the support data."""

@@ -14,7 +14,7 @@ from torch import Tensor
 from meta_rl import parallel, seeds
 from meta_rl.animation import Animation
 from meta_rl.config import Config, require_effect, to_dict
-from meta_rl.config.outer import GradientConfig, TRPOConfig
+from meta_rl.config.descent import GradientConfig, TRPOConfig
 from meta_rl.errors import InputError, require_whole
 from meta_rl.inner.adaptable import check_runs
 from meta_rl.inner.adaptation import adapt_to_tasks
@@ -56,7 +56,7 @@ class MetaLearner:
     """
 
     def __init__(self, problem: Problem, config: Config, origin: Config | None = None):
-        require_effect(config, origin, parts=("", "inner", "outer"))
+        require_effect(config, origin, parts=("", "inner", "outer", "speed"))
         self._problem, self.config = problem, config
         rule = make_rule(config.inner, seeds.derive(config.seed, seeds.INITIAL, 1))
         differentiable = InnerLoop(
@@ -65,11 +65,12 @@ class MetaLearner:
             exploration_loss=problem.exploration_loss,
             rule=rule,
             first_order=config.inner.first_order,
-            tasks_at_once=config.inner.tasks_at_once,
-            recorded=config.inner.recorded,
+            tasks_at_once=config.speed.tasks_at_once,
+            recorded=config.speed.recorded,
         )
         by_gradient = config.inner.method == "gradient"
-        self.inner = differentiable if by_gradient else Search(rule=rule, config=config.inner)
+        searching = Search(rule=rule, config=config.inner, tasks_at_once=config.speed.tasks_at_once)
+        self.inner = differentiable if by_gradient else searching
         theta = problem.initial_parameters()
         self.meta = Meta(theta, rule.init(theta))
         self.outer = make_outer(differentiable, self.meta, problem, config)

@@ -23,7 +23,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from tqdm import tqdm
 
 from meta_rl import seeds
-from meta_rl.config import Config, to_dict
+from meta_rl.config import Config, from_dict, to_dict
 from meta_rl.errors import InputError
 from meta_rl.tuning.settings import Settings
 from meta_rl.tuning.space import Space, factor, strategy
@@ -162,6 +162,7 @@ class Search:
         """Refuse another study's folder; in a new one put the default first."""
         known = json.loads(self.study.user_attrs.get("identity", "{}"))
         if known:  # in studies of before, where the data are was a part of it
+            known["preset"] = _today(known["preset"])
             known["preset"]["data"].pop("folder", None)
         if known and self.settings.budget is None:
             # Measured anew, and not always alike: on a GPU episodes may have other lengths.
@@ -227,7 +228,11 @@ class Search:
     def _known(self, number: int, config: Config) -> FrozenTrial | None:
         """An earlier trial with these very settings, whose result they would have."""
         values = json.loads(json.dumps(to_dict(config)))
-        alike = (t for t in self.trials if t.user_attrs.get(CONFIG) == values)
+        alike = (
+            t
+            for t in self.trials
+            if CONFIG in t.user_attrs and _today(t.user_attrs[CONFIG]) == values
+        )
         return next((t for t in alike if t.number != number), None)
 
     def _repeat(self, trial: Trial, known: FrozenTrial) -> None:
@@ -276,6 +281,11 @@ class Search:
 
     def _lock(self, number: int) -> FileLock:
         return FileLock(self.folder / "locks" / f"trial-{number}")
+
+
+def _today(values: dict[str, Any]) -> dict[str, Any]:
+    """Return a run's settings as JSON values under today's names, with today's defaults."""
+    return json.loads(json.dumps(to_dict(from_dict(values))))
 
 
 def scores_at_rungs(trial: FrozenTrial) -> Sequence[float]:

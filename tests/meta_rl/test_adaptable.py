@@ -114,10 +114,10 @@ class Recurrent(nn.Module):
         return self.out(self.layer(x.unsqueeze(-1))[0][:, -1])
 
 
-def learner(network, **inner):
+def learner(network, **speed):
     config = tiny("sinusoid")
-    config = replace(config, inner=replace(config.inner, **inner))
-    at_once = inner.get("tasks_at_once")
+    config = replace(config, speed=replace(config.speed, **speed))
+    at_once = speed.get("tasks_at_once")
     return MetaLearner(Supervised(Sinusoid(), network, config.data, at_once), config)
 
 
@@ -130,7 +130,7 @@ def test_recurrent_layers_are_refused_with_the_setting_they_run_with_and_run_wit
 
 
 def test_a_recurrent_layer_that_cannot_be_recorded_is_refused_in_one_line():
-    with pytest.raises(InputError, match=r"^inner.recorded: .* set recorded=False"):
+    with pytest.raises(InputError, match=r"^speed.recorded: .* set recorded=False"):
         learner(Recurrent(nn.LSTM), tasks_at_once=1, recorded=True).learn(1)
 
 

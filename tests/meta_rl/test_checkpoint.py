@@ -14,6 +14,7 @@ from meta_rl.config import (
     NetworkConfig,
     ProMPConfig,
     ReptileConfig,
+    SpeedConfig,
 )
 from meta_rl.errors import InputError
 from meta_rl.storage import checkpoint, run_folder
@@ -34,7 +35,8 @@ def reptile(name, **outer):
     """Reptile at a decaying rate, which must go on where it stopped."""
     inner = InnerConfig(steps=2, learn_step_size=False)
     outer = ReptileConfig(linear_decay=True, **outer)
-    return dataclasses.replace(small(name), iterations=4, inner=inner, outer=outer)
+    config = dataclasses.replace(small(name), iterations=4, speed=SpeedConfig())
+    return dataclasses.replace(config, inner=inner, outer=outer)
 
 
 LEARNERS = {

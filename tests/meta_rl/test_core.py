@@ -35,7 +35,6 @@ def make(steps, **options):
         loss=quadratic,
         rule=rule,
         first_order=config.first_order,
-        tasks_at_once=config.tasks_at_once,
     )
     return inner, Meta(theta, rule.init(theta))
 

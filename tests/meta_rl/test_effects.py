@@ -22,7 +22,7 @@ from meta_rl.storage import run_folder
 from meta_rl.threads import one_thread
 from tests import extras
 
-PARTS = ("", "inner", "outer", "data", "network", "eval")
+PARTS = ("", "inner", "outer", "data", "network", "eval", "speed")
 ELSEWHERE = {
     "family": "another problem altogether",
     "checkpoint_every": "files alone: test_checkpoints_and_evaluations_come_as_often_as_they_say",
@@ -33,10 +33,10 @@ ELSEWHERE = {
     "eval.test_tasks": "the same",
     "eval.pictures": "the same",
     "blocks": "the order of sums: tests/meta_rl/test_parallel.py",
-    "inner.tasks_at_once": "speed: test_settings_of_speed_change_how_it_is_computed",
-    "inner.recorded": "the same",
-    "outer.members_at_once": "the same",
-    "data.workers": "the same",
+    "speed.tasks_at_once": "speed: test_settings_of_speed_change_how_it_is_computed",
+    "speed.recorded": "the same",
+    "speed.members_at_once": "the same",
+    "speed.workers": "the same",
     "outer.backtracks": "a limit that is rarely met: tests/meta_rl/test_trpo.py",
     "data.folder": "other files: tests/envs/test_image_files.py",
 }
@@ -126,7 +126,7 @@ def tiny(shape, algorithm):
     for name, value in {"outer.population": 5, "outer.parents": 2}.items():
         if hasattr(config.outer, name.split(".")[1]):
             config = changed(config, name, value)
-    return changed(config, "inner.recorded", False)
+    return changed(config, "speed.recorded", False)
 
 
 def trace(config):
@@ -185,8 +185,8 @@ def test_a_setting_that_is_changed_changes_something_or_is_refused(shape, algori
         ("cartpole", "maml", "network.channels", 8, "with --network.kind convolutional"),
         ("cartpole", "maml", "data.init_std", 0.5, "on continuous actions"),
         ("cartpole", "maml", "data.action_scale", 2.0, "on continuous actions"),
-        ("cartpole", "maml", "data.workers", 2, "families of single environments"),
-        ("half-cheetah-velocity", "maml", "data.workers", 2, "families of single environments"),
+        ("cartpole", "maml", "speed.workers", 2, "families of single environments"),
+        ("half-cheetah-velocity", "maml", "speed.workers", 2, "families of single environments"),
         ("cartpole", "maml", "inner.gradient_scale", 0.1, "--inner.optimizer mixture"),
         ("cartpole", "maml", "inner.decay", 0.9, "--inner.schedule exponential"),
         ("cartpole", "maml", "inner.sigma", 0.2, "--inner.method es"),
@@ -196,7 +196,7 @@ def test_a_setting_that_is_changed_changes_something_or_is_refused(shape, algori
         ("cartpole", "ga-maml", "outer.tournament", 2, "--outer.selection tournament"),
         ("sinusoid", "maml", "outer.multi_step_fraction", 0.1, "several inner steps"),
         ("sinusoid", "maml", "data.ways", 3, "where labels are classes"),
-        ("sinusoid", "reptile", "inner.recorded", True, "where a meta-gradient is taken"),
+        ("sinusoid", "reptile", "speed.recorded", True, "where a meta-gradient is taken"),
         ("mnist", "maml", "network.hidden", (8,), "with --network.kind mlp"),
         ("mnist", "maml", "network.activation", "tanh", "a convolutional network's is relu"),
         ("sinusoid", "maml", "eval.tasks", 7, "with --eval.every above 0"),
@@ -308,9 +308,9 @@ def test_checkpoints_and_evaluations_come_as_often_as_they_say(tmp_path, monkeyp
 @pytest.mark.parametrize(
     ("algorithm", "name", "value", "watched"),
     [
-        ("maml", "inner.tasks_at_once", 1, "meta_rl.inner.core.InnerLoop.share"),
-        ("maml", "inner.recorded", True, "meta_rl.inner.recording.Recorded.__call__"),
-        ("es-maml", "outer.members_at_once", 2, "meta_rl.inner.meta_batch.MetaBatch.fitness"),
+        ("maml", "speed.tasks_at_once", 1, "meta_rl.inner.core.InnerLoop.share"),
+        ("maml", "speed.recorded", True, "meta_rl.inner.recording.Recorded.__call__"),
+        ("es-maml", "speed.members_at_once", 2, "meta_rl.inner.meta_batch.MetaBatch.fitness"),
     ],
 )
 def test_settings_of_speed_change_how_it_is_computed(algorithm, name, value, watched, monkeypatch):

@@ -10,7 +10,7 @@ from torch.utils._pytree import tree_leaves
 
 import meta_rl
 from meta_rl import seeds
-from meta_rl.config import AdamConfig, EvolutionConfig, GeneticConfig, InnerConfig
+from meta_rl.config import AdamConfig, EvolutionConfig, GeneticConfig, InnerConfig, SpeedConfig
 from meta_rl.errors import InputError
 from meta_rl.inner.meta_batch import MetaBatch
 from meta_rl.outer import evolution, genetic, population
@@ -121,11 +121,10 @@ def test_members_in_chunks_equal_all_at_once(outer):
     results = []
     for size, calls in ((None, {7}), (3, {3, 1})):
         meta, batch = start(), Batch(quadratic)
-        chunked = dataclasses.replace(outer, members_at_once=size)
         make = (
-            EvolutionStrategy(chunked, meta)
-            if isinstance(chunked, EvolutionConfig)
-            else GeneticAlgorithm(chunked, meta, 0)
+            EvolutionStrategy(outer, meta, size)
+            if isinstance(outer, EvolutionConfig)
+            else GeneticAlgorithm(outer, meta, 0, size)
         )
         make.iterate(batch)
         assert set(batch.calls) == calls
@@ -269,13 +268,14 @@ def test_elitism_never_loses_the_best_and_the_best_improves(options):
     assert metrics["train/population_diversity"] > 0
 
 
-def sinusoid(outer, **inner):
+def sinusoid(outer, members_at_once=None, **inner):
     config = meta_rl.PRESETS["sinusoid"]
     return dataclasses.replace(
         config,
         outer=outer,
         log_every=1,
-        inner=dataclasses.replace(config.inner, recorded=False, **inner),
+        inner=dataclasses.replace(config.inner, **inner),
+        speed=SpeedConfig(members_at_once=members_at_once),
         network=dataclasses.replace(config.network, hidden=(16, 16)),
     )
 
@@ -283,7 +283,7 @@ def sinusoid(outer, **inner):
 LEARNERS = {
     "strategy": EvolutionConfig(population=4),
     "strategy, SGD, standardized": EvolutionConfig(
-        population=4, optimizer="sgd", shaping="standardize", members_at_once=3
+        population=4, optimizer="sgd", shaping="standardize"
     ),
     "genetic": GeneticConfig(population=6, parents=3, crossover=0.5),
 }
@@ -293,7 +293,8 @@ LEARNERS = {
 @pytest.mark.parametrize("method", ["gradient", "es", "hill-climbing"])
 def test_evolution_resumes_bit_for_bit(name, method, tmp_path):
     tried = {} if method == "gradient" else {"queries": 3}
-    config = sinusoid(LEARNERS[name], method=method, **tried)
+    at_once = 3 if "standardized" in name else None
+    config = sinusoid(LEARNERS[name], at_once, method=method, **tried)
     whole = assert_resumes_bit_for_bit(config, tmp_path)
     begun = meta_rl.build(config).meta
     assert any(

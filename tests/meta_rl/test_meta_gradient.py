@@ -8,7 +8,7 @@ import torch
 from torch.utils._pytree import tree_leaves, tree_map
 
 import meta_rl
-from meta_rl.config import InnerConfig, NetworkConfig
+from meta_rl.config import InnerConfig, NetworkConfig, SpeedConfig
 from meta_rl.inner.adaptation import adapt_to_tasks
 from meta_rl.inner.core import InnerLoop
 from meta_rl.inner.rules import GradientDescent
@@ -25,6 +25,7 @@ def recorded(name, steps=2, context=0, data=None, **inner_options):
         config,
         inner=InnerConfig(steps=steps, **{"step_size": 0.1, **inner_options}),
         network=NetworkConfig(hidden=(5,), context=context),
+        speed=SpeedConfig(),
     )
     if name != "sinusoid":
         data = dataclasses.replace(config.data, tasks=3, episodes=2, **(data or {}))

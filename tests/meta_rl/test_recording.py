@@ -8,18 +8,22 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils._pytree import tree_leaves
 
 import meta_rl
+from meta_rl.config import SpeedConfig
 from meta_rl.errors import InputError
 from meta_rl.inner import recording
 from meta_rl.inner.recording import Recorded
 
 
-def small(preset, recorded, **inner):
+def small(preset, recorded, tasks_at_once=None, **inner):
     config = meta_rl.PRESETS[preset]
     data = dataclasses.replace(config.data, tasks=3)
-    inner = dataclasses.replace(config.inner, recorded=recorded, **inner)
+    inner = dataclasses.replace(config.inner, **inner)
+    speed = SpeedConfig(recorded=recorded, tasks_at_once=tasks_at_once)
     network = dataclasses.replace(config.network, hidden=(8, 8))
     return meta_rl.build(
-        dataclasses.replace(config, data=data, inner=inner, network=network, log_every=1)
+        dataclasses.replace(
+            config, data=data, inner=inner, network=network, speed=speed, log_every=1
+        )
     )
 
 
@@ -170,7 +174,7 @@ def test_beyond_some_shapes_the_function_itself_runs(monkeypatch):
 )
 def test_python_that_reads_a_value_is_refused(read):
     recorded = Recorded(lambda x: x * read(x.detach()))
-    with pytest.raises(InputError, match=r"reads a tensor's value .* Leave --inner\.recorded out"):
+    with pytest.raises(InputError, match=r"reads a tensor's value .* Leave --speed\.recorded out"):
         recorded(torch.tensor([1.0, 2.0]))
 
 

@@ -111,8 +111,8 @@ class Answers(TorchDispatchMode):
 )
 def test_a_rollout_waits_for_no_answer_at_a_step(family, recorded):
     config = meta_rl.preset(family)
-    inner = dataclasses.replace(config.inner, recorded=recorded)
-    learner = meta_rl.build(dataclasses.replace(config, inner=inner))
+    speed = dataclasses.replace(config.speed, recorded=recorded)
+    learner = meta_rl.build(dataclasses.replace(config, speed=speed))
     problem, tasks = learner.problem, learner.problem.sample_tasks(2, 0)
     phi = expand(learner.meta.theta, 2)
     if recorded:

@@ -8,7 +8,7 @@ from test_core import ALPHA, D, quadratic, tasks
 
 import meta_rl
 from meta_rl import seeds
-from meta_rl.config import InnerConfig, ReptileConfig
+from meta_rl.config import InnerConfig, ReptileConfig, SpeedConfig
 from meta_rl.inner.core import InnerLoop
 from meta_rl.inner.rules import GradientDescent
 from meta_rl.outer.reptile import Reptile
@@ -83,6 +83,7 @@ def test_sinusoid_regression_adapts_after_some_hundred_iterations():
         meta_rl.PRESETS["sinusoid"],
         inner=InnerConfig(steps=5, step_size=0.02, learn_step_size=False),
         outer=ReptileConfig(learning_rate=0.5),
+        speed=SpeedConfig(),
     )
     learner = meta_rl.build(config)
     drawn = learner.problem.sample_tasks(100, seeds.derive(99, seeds.EVALUATION))

@@ -1,0 +1,43 @@
+"""Settings that once had another name: their old names, and JSON that has them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+RENAMED = {
+    "inner.tasks_at_once": "speed.tasks_at_once",
+    "inner.recorded": "speed.recorded",
+    "outer.members_at_once": "speed.members_at_once",
+    "data.workers": "speed.workers",
+}
+"""Dotted names of before, and today's."""
+
+TYPES = {"speed": "SpeedConfig"}
+"""Parts of the settings that there were not, and their classes."""
+
+
+def renamed(values: dict[str, Any]) -> dict[str, Any]:
+    """Return a run's settings as JSON values, under today's names.
+
+    A value is moved only where today's name has none yet; what is no setting of any time stays, to
+    be refused by who reads it.
+    """
+    moved = dict(values)
+    for old, new in RENAMED.items():
+        (part, name), (home, own) = old.split("."), new.split(".")
+        before, now = moved.get(part), moved.get(home, {"type": TYPES[home]})
+        if isinstance(before, dict) and isinstance(now, dict) and name in before and own not in now:
+            moved[part] = {key: value for key, value in before.items() if key != name}
+            moved[home] = now | {own: before[name]}
+    return moved
+
+
+def new_name(option: str) -> str | None:
+    """Return today's option for one of before, such as ``--speed.recorded``; None for others.
+
+    Args:
+        option: as on a command line, with or without a value after ``=``.
+    """
+    words = option.partition("=")[0].lstrip("-").replace("-", "_").replace(".no_", ".")
+    now = RENAMED.get(words)
+    return now and f"--{now.replace('_', '-')}"
