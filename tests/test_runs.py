@@ -201,7 +201,7 @@ def test_a_stopped_final_test_ends_with_the_signals_status_and_a_hint(tmp_path, 
         RunRecorder(tmp_path / "run", one) as recorder,
         StopOnSignal() as stop,
     ):
-        interrupted(train._tested, signal.SIGINT)(recorder, stop, f"train.py --resume {tmp_path}")
+        interrupted(runner._tested, signal.SIGINT)(recorder, stop, f"train.py --resume {tmp_path}")
     assert end.value.code == 130
     err = capsys.readouterr().err
     assert f"final test was not finished; test it with: train.py --resume {tmp_path}" in err
@@ -218,8 +218,8 @@ class Wanderer(gym.Wrapper):
 def test_an_environment_that_changes_the_working_directory_takes_no_run_along(
     tmp_path, monkeypatch, capsys
 ):
-    monkeypatch.chdir(tmp_path)
     family = GymFamily("CartPole-v1", wrappers=[Wanderer], horizon=5, id="wanderer")
+    monkeypatch.chdir(tmp_path)  # now: it has wandered when it was tried
     monkeypatch.setitem(FAMILIES, "wanderer", family)
     words = "wanderer --iterations 2 --data.tasks 2 --data.episodes 2 --eval.no-test --device cpu"
     train.main([*words.split(), "--log-dir", "own"])

@@ -11,7 +11,7 @@ from torch.utils._pytree import tree_leaves
 import meta_rl
 from meta_rl import seeds
 from meta_rl.config import AdamConfig, EvolutionConfig, GeneticConfig, InnerConfig, SpeedConfig
-from meta_rl.errors import InputError
+from meta_rl.errors import DivergedError, InputError
 from meta_rl.inner.meta_batch import MetaBatch
 from meta_rl.outer import evolution, genetic, population
 from meta_rl.outer.evolution import EvolutionStrategy
@@ -382,7 +382,7 @@ def test_a_meta_that_adapts_to_infinity_is_logged_so_and_evolves_on():
     assert math.isfinite(metrics["meta/return_pre"])
     assert math.isnan(metrics["meta/return_post"])
     assert metrics["train/skipped"] == 1
-    with pytest.raises(InputError, match=r"10 outer steps in a row .* up to iteration 10"):
+    with pytest.raises(DivergedError, match=r"10 outer steps in a row .* up to iteration 10"):
         learner.learn(20)
     assert learner.iteration == 10
 

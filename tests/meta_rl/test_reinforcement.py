@@ -10,7 +10,7 @@ from torch.utils._pytree import tree_map
 import meta_rl
 from meta_rl.errors import DivergedError, InputError, NotFiniteError
 from meta_rl.inner.adaptation import adapt_to_tasks
-from meta_rl.problems import reinforcement
+from meta_rl.problems import rollouts
 from meta_rl.tasks import expand
 
 
@@ -129,13 +129,13 @@ def test_a_small_policy_acts_on_one_thread_beside_an_environment_on_the_cores(
     occupies, limit, expected, monkeypatch
 ):
     learner, seen = cartpole(), set()
-    env = learner.problem._env(3, 5)
+    env = learner.problem.sampler.env(3, 5, "cpu", torch.float32)
     step = env.step
     monkeypatch.setattr(env, "occupies_cores", occupies, raising=False)
     monkeypatch.setattr(
         env, "step", lambda action: seen.add(torch.get_num_threads()) or step(action)
     )
-    monkeypatch.setattr(reinforcement, "ONE_THREAD", limit)
+    monkeypatch.setattr(rollouts, "ONE_THREAD", limit)
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     try:

@@ -39,6 +39,9 @@ class Quadratics:
     def score(self, batches, k, adapted):
         return batches[k][:, 0]
 
+    def samples(self, batches):
+        return sum(batch.numel() for batch in batches)
+
 
 def make(method, step_size=0.2, queries=8, **options):
     config = InnerConfig(method=method, step_size=step_size, queries=queries, **options)
