@@ -45,8 +45,8 @@ class NotFiniteError(InputError):
 class DivergedError(ArithmeticError):
     """Training or adapting came to numbers that are not finite, though no input was wrong.
 
-    A command ends with its message and status 2, as with an :class:`InputError`. It is none of
-    them: all inputs were accepted, and other seeds or smaller steps may well come to an end.
+    Smaller steps or another seed may help. A command ends with the message, in one line, and with
+    status 2, as it does with an :class:`InputError`.
 
     Args:
         message: what diverged, and what to do.
@@ -59,7 +59,7 @@ class DivergedError(ArithmeticError):
 
 
 NOT_FINITE = (DivergedError, NotFiniteError)
-"""What tasks are lost by: their ``rows`` say which."""
+"""The errors that say in ``rows`` which tasks are lost."""
 
 
 class ProcessLostError(RuntimeError):

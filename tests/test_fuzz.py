@@ -19,7 +19,7 @@ from meta_rl import MetaLearner
 from meta_rl.cli import adapt, evaluate, train
 from meta_rl.cli.running import run_command
 from meta_rl.config import from_dict, to_dict
-from meta_rl.errors import InputError
+from meta_rl.errors import DivergedError, InputError
 from meta_rl.families import parse_task
 from meta_rl.runs.recorder import RunRecorder
 from meta_rl.storage import checkpoint
@@ -89,12 +89,12 @@ def mutated(draw, values):
 
 
 def refused(act):
-    """Whether input was refused; any other exception than an InputError is a failure."""
+    """Whether input was refused or diverged; any other exception is a failure."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of what is odd, and works
         try:
             act()
-        except InputError:
+        except (InputError, DivergedError):
             return True
     return False
 

@@ -89,6 +89,7 @@ def test_families_that_keep_the_contract_pass():
     meta_rl.check_family(broken(tensor_env=None))
     meta_rl.check_family(broken(stochastic=True))
     meta_rl.check_family(meta_rl.GymFamily("CartPole-v1", id="of-one-task"))
+    meta_rl.check_family(meta_rl.GymFamily(gym.make("CartPole-v1"), id="of-one-environment"))
 
 
 calls = iter(range(10**6))

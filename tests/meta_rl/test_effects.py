@@ -15,7 +15,7 @@ from meta_rl import MetaLearner
 from meta_rl.algorithms import ALGORITHMS, nearest
 from meta_rl.assemble import facts_of, make_problem
 from meta_rl.config import Facts, ShotsConfig, require_effect
-from meta_rl.errors import InputError
+from meta_rl.errors import DivergedError, InputError
 from meta_rl.presets import PRESETS
 from meta_rl.runs.recorder import RunRecorder
 from meta_rl.storage import run_folder
@@ -153,7 +153,7 @@ def acts(before, config, name, value):
     """Whether a value changes anything that can be seen, or is refused in one line."""
     try:
         return not same(before, trace(changed(config, name, value)))
-    except InputError as error:
+    except (InputError, DivergedError) as error:
         return "\n" not in str(error)
 
 
