@@ -98,7 +98,7 @@ def facts_of(problem: Any) -> Facts:
     """Return what settings depend on of a problem that was made here."""
     family = problem.family
     if not isinstance(problem, Reinforcement):
-        return Facts(classes=family.kind == "classification")
+        return Facts(classes=family.kind == "classification", images=len(family.input_shape) == 3)
     space = family.action_space
     box = isinstance(space, gym.spaces.Box)
     return Facts(

@@ -200,7 +200,7 @@ def test_a_stopped_final_test_ends_with_the_signals_status_and_a_hint(tmp_path, 
         RunRecorder(tmp_path / "run", one) as recorder,
         StopOnSignal() as stop,
     ):
-        interrupted(train._tested, signal.SIGINT)(recorder, stop, f"train.py --resume {tmp_path}")
+        interrupted(runner._tested, signal.SIGINT)(recorder, stop, f"train.py --resume {tmp_path}")
     assert end.value.code == 130
     err = capsys.readouterr().err
     assert f"final test was not finished; test it with: train.py --resume {tmp_path}" in err
