@@ -24,7 +24,8 @@ RARE = {
 def without_effect(run: Config, facts: Facts) -> set[str]:
     """Return the settings, by their dotted names, of which no other value would do anything.
 
-    Every other value is refused, or what it acts with is not chosen.
+    Every other value is refused, or what it acts with is not chosen. A setting of a kind that is
+    not known here, in a class of your own, counts as one with an effect.
     """
     found = set()
     for part in PARTS:
@@ -32,8 +33,9 @@ def without_effect(run: Config, facts: Facts) -> set[str]:
         hints = typing.get_type_hints(type(owner))
         for field in dataclasses.fields(owner):
             if field.name not in PARTS:
-                tried = others(getattr(owner, field.name), hints[field.name])
-                if not any(_acts(run, part, field.name, value, facts) for value in tried):
+                tried = [*others(getattr(owner, field.name), hints[field.name])]
+                acts = [_acts(run, part, field.name, value, facts) for value in tried]
+                if acts and not any(acts):
                     found.add(f"{part}.{field.name}".lstrip("."))
     return found
 
