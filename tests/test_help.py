@@ -127,10 +127,10 @@ def test_what_presets_say_of_their_families_is_so(name):
 
 
 @pytest.mark.parametrize(("old", "new"), RENAMED.items())
-def test_an_option_of_before_is_told_its_name_of_today(old, new):
+def test_an_old_option_is_told_its_new_name(old, new):
     option = f"--{old.replace('_', '-')}"
     for given in ([option, "1"], [f"{option}=1"], [option.replace(".", ".no-")]):
-        with pytest.raises(InputError, match=rf"expected its name of today, --{new.split('.')[0]}"):
+        with pytest.raises(InputError, match=rf"expected its new name, --{new.split('.')[0]}"):
             train.main(["cartpole", *given])
     part, name = new.split(".")
     assert name in to_dict(meta_rl.preset("cartpole"))[part]

@@ -1,4 +1,4 @@
-"""What was written under names of before is read under today's."""
+"""Settings that were written under old names are read under the new ones."""
 
 import json
 import shutil
@@ -17,7 +17,7 @@ KEPT = [*BEFORE.glob("*.json"), BEFORE / "sinusoid_1/config.json"]
 
 
 @pytest.mark.parametrize("file", KEPT, ids=lambda file: file.stem)
-def test_settings_under_names_of_before_are_read_and_written_under_todays(file):
+def test_settings_under_old_names_are_read_and_written_under_the_new_ones(file):
     older = json.loads(file.read_text())
     config = from_dict(older)
     assert from_dict(json.loads(json.dumps(to_dict(config)))) == config
@@ -31,7 +31,7 @@ def test_settings_under_names_of_before_are_read_and_written_under_todays(file):
     assert moved >= 2
 
 
-def test_a_name_of_before_never_overrules_todays_and_no_other_setting_is_taken_for_one():
+def test_an_old_name_never_overrules_a_new_one():
     values = to_dict(meta_rl.preset("glyphs-5way-1shot"))
     values["inner"]["tasks_at_once"] = 3
     with pytest.raises(InputError, match="InnerConfig has no setting 'tasks_at_once'"):
@@ -43,7 +43,7 @@ def test_a_name_of_before_never_overrules_todays_and_no_other_setting_is_taken_f
     assert (speed.workers, speed.recorded, speed.members_at_once) == (2, True, None)
 
 
-def test_a_run_with_names_of_before_is_resumed_adapted_and_evaluated(tmp_path, capsys):
+def test_a_run_with_old_names_is_resumed_adapted_and_evaluated(tmp_path, capsys):
     """Its folder is as it was written; only --iterations is raised."""
     run = shutil.copytree(BEFORE / "sinusoid_1", tmp_path / "sinusoid_1")
     words = ["--eval.tasks", "2", "--eval.test-tasks", "2", "--device", "cpu"]

@@ -78,14 +78,14 @@ def parse(
 
     Raises:
         Ended: if they ask for help or cannot be read; that is told.
-        InputError: if an option has another name today.
+        InputError: if an option has a new name.
     """
     command, others = _parse_known(kind, arguments, **options)
     if command is not None and not others:
         return command
     for option in others:
         if now := new_name(option):
-            raise InputError(f"{option.partition('=')[0]}: expected its name of today, {now}.")
+            raise InputError(f"{option.partition('=')[0]}: expected its new name, {now}.")
     left_out: Collection[str] = ()
     if {*HELP} & {*others}:
         arguments, left_out = ["--help"], () if ALL in others else silent(command)
