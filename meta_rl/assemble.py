@@ -99,7 +99,8 @@ def facts_of(problem: Problem) -> Facts:
     """Return what settings depend on of a problem that was made here."""
     family = problem.environments
     if family is None:
-        return Facts(classes=problem.kind == "classification")
+        images = len(problem.describe()["inputs"]) == 3
+        return Facts(classes=problem.kind == "classification", images=images)
     space = family.action_space
     box = isinstance(space, gym.spaces.Box)
     return Facts(

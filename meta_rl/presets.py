@@ -13,6 +13,7 @@ from meta_rl.config import (
     Config,
     EpisodesConfig,
     EvalConfig,
+    Facts,
     InnerConfig,
     NetworkConfig,
     ShotsConfig,
@@ -171,6 +172,29 @@ PRESETS: dict[str, Config] = {
     "preferences": _ratings("preferences"),
     "movielens": _ratings("movielens"),
 }
+
+
+DISCRETE = (
+    *("bandit-5", "bandit-10", "bandit-50", "tabular-mdp"),
+    *("cartpole", "acrobot", "mountain-car-energy"),
+)
+"""Families of presets whose actions are discrete; all others' are boxes with bounds."""
+FILELESS = ("sinusoid", "preferences", "glyphs")
+"""Few-shot families that are drawn, where others are read from files."""
+WITHOUT_IMAGES = ("sinusoid", "preferences", "movielens")
+"""Few-shot families of numbers, where others are classes of images."""
+
+
+def facts(config: Config) -> Facts:
+    """Return what is known of a preset's family before it is made; nothing of other families."""
+    family = config.family
+    if isinstance(config.data, ShotsConfig):
+        images = family not in WITHOUT_IMAGES
+        return Facts(classes=images, images=images, files=family not in FILELESS)
+    if family not in PRESETS:
+        return Facts()
+    box = family not in DISCRETE
+    return Facts(continuous=box, bounded=box or None, single_environments=False)
 
 
 def preset(name: str) -> Config:

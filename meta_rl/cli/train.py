@@ -11,11 +11,19 @@ from typing import Annotated, Any
 import tyro
 
 from meta_rl.algorithms import ALGORITHMS, algorithm
-from meta_rl.cli.parsing import Beginning, parse, parse_beginning, preset_name, require_begun
+from meta_rl.cli.parsing import (
+    MORE,
+    Beginning,
+    parse,
+    parse_beginning,
+    preset_name,
+    require_begun,
+)
 from meta_rl.cli.running import import_families, runner, work
-from meta_rl.config import Config, from_dict
+from meta_rl.config import Config, EpisodesConfig, from_dict
+from meta_rl.config.showing import RARE, without_effect
 from meta_rl.errors import InputError
-from meta_rl.presets import PRESETS, preset
+from meta_rl.presets import PRESETS, facts, preset
 from meta_rl.storage.reading import read_file, reason
 
 DEFAULT = "navigation-2d"
@@ -73,11 +81,12 @@ def _main(arguments: list[str]) -> None:
     command: Any = parse(
         Train,
         arguments,
+        silent=_silent,
         default=Train(**given, config=config),
         prog="meta-rl train",
         description=f"Meta-train on a task family (now: {config.family}). Presets: "
         f"{', '.join(PRESETS)}; any other family by its id (meta-rl envs). Algorithms: "
-        f"{', '.join(ALGORITHMS)}.",
+        f"{', '.join(ALGORITHMS)}. {MORE}",
         config=(tyro.conf.AvoidSubcommands,),
     )
     require_begun(begun, command)
@@ -85,6 +94,21 @@ def _main(arguments: list[str]) -> None:
     origin = None if begun.file else config
     name = name or (command.config.family if begun.file else DEFAULT)
     work("train", name, command, origin, home)
+
+
+def _silent(command: Train) -> set[str]:
+    """Return the options that would do nothing beside those given, and the rarest."""
+    config = command.config
+    found = without_effect(config, facts(config)) | RARE
+    if command.preset or command.file:
+        found |= {"resume"}
+    if command.preset or command.resume:
+        found |= {"file"}
+    if command.file or command.resume:
+        found |= {"preset", "algorithm"}
+    if not isinstance(config.data, EpisodesConfig):
+        found |= {"init_sb3", "init_experts"}
+    return found if command.init_experts else found | {"init_imitation"}
 
 
 def _config(begun: Origin) -> Config:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import tyro
 
 from meta_rl.cli.parsing import (
+    MORE,
     Beginning,
     Preset,
     parse,
@@ -15,7 +16,8 @@ from meta_rl.cli.parsing import (
     require_begun,
 )
 from meta_rl.cli.running import import_families, work
-from meta_rl.presets import PRESETS, preset
+from meta_rl.config.showing import RARE, without_effect
+from meta_rl.presets import PRESETS, facts, preset
 from meta_rl.tuning.settings import SEARCHES, Settings
 
 DEFAULT = "navigation-2d"
@@ -38,10 +40,11 @@ def main(arguments: list[str]) -> None:
     settings = parse(
         Tune,
         arguments,
+        silent=lambda given: without_effect(given.config, facts(given.config)) | RARE,
         default=Tune(preset=begun.preset, families=begun.families, config=preset(name)),
         prog="meta-rl tune",
         description=f"Choose the best strategy for a preset. Presets: {', '.join(PRESETS)}. "
-        f"Searches: {searches}. The same command continues; several at once share the work.",
+        f"Searches: {searches}. The same command continues; several at once share the work. {MORE}",
         config=(tyro.conf.AvoidSubcommands,),
     )
     require_begun(begun, settings)

@@ -21,9 +21,9 @@ def require_types(config: Any, prefix: str) -> None:
     for name, hint in typing.get_type_hints(type(config)).items():
         value = getattr(config, name)
         if not _fits(value, hint):
-            words = [w for option in _options(hint) for w in typing.get_args(option)]
+            words = [w for option in options_of(hint) for w in typing.get_args(option)]
             one_of = "one of " + ", ".join(map(repr, words))
-            literal = any(typing.get_origin(option) is Literal for option in _options(hint))
+            literal = any(typing.get_origin(option) is Literal for option in options_of(hint))
             expected = one_of if literal else getattr(hint, "__name__", str(hint))
             require(False, f"{prefix}.{name}".lstrip("."), expected, value)
         counts = name != "seed" and float not in (hint, *typing.get_args(hint))
@@ -41,8 +41,8 @@ def require_if_given(what: str, expected: str, got: float | None) -> None:
     require(got is None or got > 0, what, expected, got)
 
 
-def _options(hint: Any) -> tuple[Any, ...]:
-    """What a union is of; another hint alone."""
+def options_of(hint: Any) -> tuple[Any, ...]:
+    """Return what a union is of; another hint alone."""
     return typing.get_args(hint) if typing.get_origin(hint) in UNIONS else (hint,)
 
 

@@ -103,7 +103,11 @@ class ShotsConfig:
 
     def conditions(self, run: Config, facts: Facts) -> Conditions:
         """When settings act that do not always; see :mod:`meta_rl.config.effects`."""
-        return [("data.ways", facts.classes is not False, "where labels are classes")]
+        return [
+            ("data.ways", facts.classes is not False, "where labels are classes"),
+            ("data.rotations", facts.images is not False, "on images"),
+            ("data.folder", facts.files is not False, "for families that read files"),
+        ]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,8 +147,13 @@ class NetworkConfig:
         return [
             (
                 "network.kind",
-                perceptron or not policy,
+                not policy and facts.images is not False,
                 "on images of few-shot families; policies are perceptrons",
+            ),
+            (
+                "network.context",
+                run.inner.adapts == "context",
+                "with --inner.adapts context",
             ),
             ("network.hidden", perceptron, "with --network.kind mlp"),
             (

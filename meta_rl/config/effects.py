@@ -31,6 +31,8 @@ class Facts:
     horizon: int | None = None
     single_environments: bool | None = None  # stepped one by one, so that workers can share them
     classes: bool | None = None  # whether labels are classes
+    images: bool | None = None  # whether examples are images
+    files: bool | None = None  # whether examples are read from files
 
 
 def require_effect(

@@ -1,4 +1,7 @@
-"""Settings that once had another name: their old names, and JSON that has them."""
+"""Old names of settings, in JSON that was written under them and on command lines.
+
+To rename a setting, add a line to RENAMED: runs, checkpoints and studies with the old name load.
+"""
 
 from __future__ import annotations
 
@@ -10,17 +13,17 @@ RENAMED = {
     "outer.members_at_once": "speed.members_at_once",
     "data.workers": "speed.workers",
 }
-"""Dotted names of before, and today's."""
+"""Old dotted names, and the new ones."""
 
 TYPES = {"speed": "SpeedConfig"}
-"""Parts of the settings that there were not, and their classes."""
+"""Parts of the settings that are new altogether, and their classes."""
 
 
 def renamed(values: dict[str, Any]) -> dict[str, Any]:
-    """Return a run's settings as JSON values, under today's names.
+    """Return a run's settings as JSON values, under the new names.
 
-    A value is moved only where today's name has none yet; what is no setting of any time stays, to
-    be refused by who reads it.
+    A value is moved only where the new name has none yet. What never was a setting stays, and
+    :func:`meta_rl.config.from_dict` refuses it.
     """
     moved = dict(values)
     for old, new in RENAMED.items():
@@ -33,7 +36,7 @@ def renamed(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def new_name(option: str) -> str | None:
-    """Return today's option for one of before, such as ``--speed.recorded``; None for others.
+    """Return the new name of an old option, such as ``--speed.recorded``; None for others.
 
     Args:
         option: as on a command line, with or without a value after ``=``.

@@ -74,7 +74,7 @@ def to_dict(config: Any) -> Any:
 
 
 def from_dict(values: dict[str, Any], expected: Any = Config) -> Any:
-    """Return the config that :func:`to_dict` wrote, today or under names of before.
+    """Return the config that :func:`to_dict` wrote, under old names of settings too.
 
     Raises:
         InputError: on a class or key that does not belong there.

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class SpeedConfig:
-    """Time and memory. None of these changes what is learned, but for rounding."""
+    """Time and memory: how an iteration is computed."""
 
     tasks_at_once: int | None = None
     """Tasks walked together by vmap: all (none given), so many at a time, or 1 for a loop."""
@@ -27,7 +27,8 @@ class SpeedConfig:
     runs of small networks. ProMP's epochs and MAML++'s weighted steps are not recorded."""
     members_at_once: int | None = None
     """Members of a population (of an evolution strategy: of one sign) tried together: all (none
-    given), or so many at a time to save memory."""
+    given), or so many at a time to save memory. On episodes, those of one time get different random
+    numbers, and those of another time the same again."""
     workers: int = 0
     """Processes that step single environments; 0 steps them in this one. Families with a batched
     backend need none."""

@@ -21,7 +21,7 @@ from meta_rl.storage.reading import read_file, reading
 from meta_rl.storage.run_folder import run_of
 
 # Settings that change no result, or are compared otherwise.
-APART = ("seed", "iterations", "log_every", "checkpoint_every", "eval", "speed")
+APART = ("seed", "iterations", "log_every", "checkpoint_every", "eval", "workers", "tasks_at_once")
 
 # Files of a run folder that say where its theta is from, which config.json does not; and what in
 # them is of one machine or seed.

@@ -162,7 +162,7 @@ class Search:
         """Refuse another study's folder; in a new one put the default first."""
         known = json.loads(self.study.user_attrs.get("identity", "{}"))
         if known:  # in studies of before, where the data are was a part of it
-            known["preset"] = _today(known["preset"])
+            known["preset"] = _updated(known["preset"])
             known["preset"]["data"].pop("folder", None)
         if known and self.settings.budget is None:
             # Measured anew, and not always alike: on a GPU episodes may have other lengths.
@@ -231,7 +231,7 @@ class Search:
         alike = (
             t
             for t in self.trials
-            if CONFIG in t.user_attrs and _today(t.user_attrs[CONFIG]) == values
+            if CONFIG in t.user_attrs and _updated(t.user_attrs[CONFIG]) == values
         )
         return next((t for t in alike if t.number != number), None)
 
@@ -283,8 +283,8 @@ class Search:
         return FileLock(self.folder / "locks" / f"trial-{number}")
 
 
-def _today(values: dict[str, Any]) -> dict[str, Any]:
-    """Return a run's settings as JSON values under today's names, with today's defaults."""
+def _updated(values: dict[str, Any]) -> dict[str, Any]:
+    """Return a run's settings as JSON values under new names, with defaults for new settings."""
     return json.loads(json.dumps(to_dict(from_dict(values))))
 
 

@@ -129,9 +129,9 @@ def tiny(shape, algorithm):
     return changed(config, "speed.recorded", False)
 
 
-def trace(config):
+def trace(config, origin=None):
     """All that can be seen of a run: its tensors and metrics, and scores of adapting."""
-    learner, seen = meta_rl.build(config), []
+    learner, seen = meta_rl.build(config, origin=origin), []
     with one_thread():
         learner.learn(callbacks=[lambda _, metrics: seen.append(metrics)])
         task = learner.held_out_tasks(1)[0]
