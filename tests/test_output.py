@@ -5,13 +5,14 @@ import subprocess
 import sys
 import threading
 import warnings
+from pathlib import Path
 
 import gymnasium as gym
 import pytest
 import torch
 
 from meta_rl.cli import adapt, evaluate, prune, train
-from meta_rl.cli.running import Ended, import_families, parse, run_command
+from meta_rl.cli.running import Ended, given, import_families, parse, run_command
 from meta_rl.errors import InputError
 from meta_rl.evaluation import record
 from meta_rl.families import GymFamily
@@ -118,6 +119,12 @@ def test_sys_exit_in_ones_own_code_is_no_success(command, tmp_path, capsys):
     assert f"error: families: {file} raised SystemExit" in capsys.readouterr().err
     assert command(lambda words: exit(0)) == 2
     assert f"error: sys.exit(0) in {__file__}, line" in capsys.readouterr().err
+
+
+def test_of_an_option_given_twice_the_last_counts_everywhere():
+    words = ["--algorithm", "reptile", "--seed", "1", "--algorithm=promp"]
+    assert given(words, "--algorithm") == Path("promp")
+    assert given(words, "--resume") is None
 
 
 def test_help_and_unknown_options_are_answers(command, capsys):

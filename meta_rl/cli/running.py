@@ -80,19 +80,20 @@ def with_data_folder(arguments: list[str]) -> list[str]:
 
 
 def given(arguments: list[str], option: str) -> Path | None:
-    """What follows an option that decides on the other options' defaults.
+    """What follows an option that decides on the other options' defaults; the last, if given twice.
 
     Raises:
         InputError: if nothing follows.
     """
+    found = None
     for position, argument in enumerate(arguments):
         name, equals, value = argument.partition("=")
         if name.replace("_", "-") == option:
             rest = [value] if equals else arguments[position + 1 : position + 2]
             if not rest:
                 raise InputError(f"{option.strip('-')}: expected something after {option}.")
-            return Path(rest[0])
-    return None
+            found = Path(rest[0])
+    return found
 
 
 def run_command(

@@ -12,6 +12,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from meta_rl import parallel, seeds
+from meta_rl.console import on_terminal
 from meta_rl.errors import NotFiniteError
 from meta_rl.inner.core import InnerLoop
 from meta_rl.inner.search import Probes, Search
@@ -189,7 +190,9 @@ def collect(
         adapt = partial(inner.adapt, meta, list(batches), len(tasks), own_meta=own_meta)
         return problem.collect(tasks, met(batches), lambda: stand_in(adapt()), seed, k == steps)
 
-    shown = tqdm(range(steps + 1), desc="inner steps", delay=5, leave=False, disable=None)
+    shown = tqdm(
+        range(steps + 1), desc="inner steps", delay=5, leave=False, disable=not on_terminal()
+    )
     for k in shown:
         batches.append(lost.attempt(k, next_batch) if lost else next_batch())
         if collected:

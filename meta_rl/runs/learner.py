@@ -18,6 +18,7 @@ from meta_rl import parallel, seeds
 from meta_rl.animation import Animation
 from meta_rl.config import Config, require_effect, to_dict
 from meta_rl.config.outer import GradientConfig, TRPOConfig
+from meta_rl.console import on_terminal
 from meta_rl.errors import InputError, require_whole
 from meta_rl.inner.adaptable import check_runs
 from meta_rl.inner.core import InnerLoop
@@ -180,7 +181,9 @@ class MetaLearner:
             if tick:
                 tick(next(ticks), total)
 
-        for start in tqdm(parts, desc="evaluating", delay=2, leave=False, disable=None):
+        for start in tqdm(
+            parts, desc="evaluating", delay=2, leave=False, disable=not on_terminal()
+        ):
             group, stream = (
                 tasks[start : start + size],
                 seeds.derive(seed, start) if start else seed,
