@@ -20,6 +20,7 @@ from meta_rl.config import (
 )
 from meta_rl.errors import InputError, require
 from meta_rl.presets import preset
+from meta_rl.storage.reading import shortened
 
 if TYPE_CHECKING:
     from meta_rl.runs.learner import MetaLearner
@@ -76,6 +77,10 @@ def build(
     from meta_rl.runs.learner import MetaLearner
 
     config = preset(config) if isinstance(config, str) else config
+    if not isinstance(config, Config):
+        raise InputError(
+            f"config: expected the name of a preset, or its settings, got {shortened(config)}."
+        )
     memory.keep_freed_memory()
     blocks = config.blocks or parallel.ranks()
     parallel.share(range(config.data.tasks), blocks)  # which refuses what cannot be shared out

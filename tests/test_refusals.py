@@ -183,6 +183,11 @@ def learner():
         (lambda it: it.held_out_tasks("1"), "n: expected a whole number"),
         (lambda it: it.held_out_tasks(-1), "n: expected 1 or more, got -1"),
         (lambda it: EvalCallback(None), "tasks: expected a list"),
+        (lambda it: meta_rl.build(None), "config: expected the name of a preset"),
+        (
+            lambda it: meta_rl.build("bandit-5").adapt(GymFamily),
+            "environment: cannot make 'GymFamily'",
+        ),
         (lambda it: EvalCallback([{}], steps=1.5), "steps: expected a whole number"),
         (lambda it: EvalCallback([{}], seed="1"), "seed: expected a whole number"),
     ],

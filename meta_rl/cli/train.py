@@ -74,7 +74,7 @@ def main(arguments: list[str]) -> None:
 
 
 def _main(arguments: list[str]) -> None:
-    home = Path.cwd()  # which code of others may leave for another folder
+    home = _working_folder()
     arguments = with_data_folder(arguments)
     import_families(given(arguments, "--families"))
     chosen = str(given(arguments, "--algorithm") or "maml")
@@ -109,6 +109,16 @@ def _main(arguments: list[str]) -> None:
     # What a file says was chosen, setting by setting; what a preset or a run has was not.
     origin = None if read else default.config
     _train(name or (command.config.family if file else DEFAULT), command, origin, home)
+
+
+def _working_folder() -> Path:
+    """Return where paths begin, which code of others may leave for another folder."""
+    try:
+        return Path.cwd()
+    except FileNotFoundError as error:
+        raise InputError(
+            "working folder: it was removed. Change to one that is there, as with cd."
+        ) from error
 
 
 def _check_resumed(command: Train, resumed: Train) -> None:
