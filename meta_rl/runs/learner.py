@@ -19,7 +19,7 @@ from meta_rl.animation import Animation
 from meta_rl.config import Config, require_effect, to_dict
 from meta_rl.config.outer import GradientConfig, TRPOConfig
 from meta_rl.console import on_terminal
-from meta_rl.errors import InputError, require_whole
+from meta_rl.errors import InputError, require_whole, shown
 from meta_rl.inner.adaptable import check_runs
 from meta_rl.inner.core import InnerLoop
 from meta_rl.inner.search import Search
@@ -58,6 +58,7 @@ class MetaLearner:
     """
 
     def __init__(self, problem: Problem, config: Config, origin: Config | None = None):
+        _check_problem(problem, config)
         require_effect(config, origin, parts=("", "inner", "outer"))
         self.problem, self.config = problem, config
         rule = make_rule(config.inner, seeds.derive(config.seed, seeds.INITIAL, 1))
@@ -128,8 +129,13 @@ class MetaLearner:
                 processes if there are more.
 
         Raises:
-            InputError: if a callback cannot be called, as stable-baselines3's own cannot.
+            InputError: if the number is below 0 or not whole, or a callback cannot be called, as
+                stable-baselines3's own cannot.
         """
+        if iterations is not None:
+            require_whole("iterations", iterations, 0)
+        if not isinstance(callbacks, Sequence):
+            raise InputError(f"callbacks: expected a list of functions, got {shown(callbacks)}.")
         for callback in callbacks:
             if not callable(callback):
                 raise InputError(
@@ -389,6 +395,20 @@ class MetaLearner:
         if name == "return":
             summary["rollout/ep_rew_mean"] = steps[-1]
         return summary
+
+
+def _check_problem(problem: Any, config: Config) -> None:
+    """Refuse what is no problem, and settings of the data of another kind of problem."""
+    if isinstance(problem, type) or not callable(getattr(problem, "initial_parameters", None)):
+        raise InputError(
+            f"problem: expected a Supervised or Reinforcement problem, got {shown(problem)}."
+        )
+    data = getattr(problem, "config", config.data)  # a problem of one's own need not have it
+    if type(data) is not type(config.data):
+        raise InputError(
+            f"config: expected {type(data).__name__} as its data, which the problem has, got "
+            f"{type(config.data).__name__}. Start from a preset of the same kind."
+        )
 
 
 def _require_numbers(steps: int, seed: int) -> None:
