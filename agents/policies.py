@@ -133,7 +133,8 @@ def make_policy(
     size = gym.spaces.flatdim(observation_space)
     if isinstance(action_space, gym.spaces.Discrete):
         return CategoricalPolicy(size, action_space, network, generator)
-    if isinstance(action_space, gym.spaces.Box) and len(action_space.shape) == 1:
+    floats = isinstance(action_space, gym.spaces.Box) and action_space.dtype.kind == "f"
+    if floats and len(action_space.shape) == 1:
         return GaussianPolicy(
             size,
             action_space,
@@ -143,5 +144,6 @@ def make_policy(
             action_scale=action_scale,
         )
     raise InputError(
-        f"action space: expected Discrete or a one-dimensional Box, got {action_space}."
+        "action space: expected Discrete or a one-dimensional Box of floats, got "
+        f"{action_space}. Wrap the environment: gymnasium.wrappers.TransformAction."
     )

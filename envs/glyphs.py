@@ -19,6 +19,7 @@ from PIL import Image, ImageDraw, ImageFont, features
 from torch.nn import functional as F
 from tqdm import tqdm
 
+from meta_rl.console import on_terminal
 from meta_rl.families.examples import SPLITS, ImageClasses
 
 from .cache import cached_arrays
@@ -101,7 +102,9 @@ def render(faces: Sequence[Face]) -> dict[str, np.ndarray]:
 
 
 def _progress(items: Sequence, what: str):
-    return tqdm(items, desc=f"Glyphs, once: {what}", delay=2, leave=False, disable=None)
+    return tqdm(
+        items, desc=f"Glyphs, once: {what}", delay=2, leave=False, disable=not on_terminal()
+    )
 
 
 def _choose(faces: Sequence[Face]) -> dict[str, list[Face]]:

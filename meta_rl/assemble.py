@@ -22,6 +22,7 @@ from meta_rl.problems.modules import module_of
 from meta_rl.problems.reinforcement import Reinforcement
 from meta_rl.problems.supervised import Supervised
 from meta_rl.runs.learner import MetaLearner
+from meta_rl.storage.reading import shortened
 
 
 class Start(Protocol):
@@ -71,6 +72,10 @@ def build(
             fit, or a setting would have no effect.
     """
     config = preset(config) if isinstance(config, str) else config
+    if not isinstance(config, Config):
+        raise InputError(
+            f"config: expected the name of a preset, or its settings, got {shortened(config)}."
+        )
     memory.keep_freed_memory()
     blocks = config.blocks or parallel.ranks()
     parallel.share(range(config.data.tasks), blocks)  # which refuses what cannot be shared out

@@ -142,6 +142,11 @@ def styled() -> Iterator[None]:
             console.styled = False
 
 
+def on_terminal() -> bool:
+    """Return whether standard error is a terminal; a process may have none."""
+    return sys.stderr is not None and sys.stderr.isatty()
+
+
 def lost(stream: TextIO) -> OSError | None:
     """Return the error by which something printed was lost, if it is a console's."""
     return stream.lost if isinstance(stream, Console) else None

@@ -73,7 +73,16 @@ def require(condition: bool, what: str, expected: str, got: Any) -> None:
         InputError: naming the setting, what it expects and what it got.
     """
     if not condition or (isinstance(got, float) and not math.isfinite(got)):
-        raise InputError(f"{what}: expected {expected}, got {got!r}.")
+        raise InputError(f"{what}: expected {expected}, got {shown(got)}.")
+
+
+def shown(value: Any, longest: int = 400) -> str:
+    """Return a value as Python writes it, of limited length, for an error message."""
+    try:
+        text = repr(value)
+    except Exception:  # of a number of more digits than Python writes, or an object of others
+        return f"a value of type {type(value).__name__} that cannot be shown"
+    return text if len(text) <= longest else f"{text[:longest]}..."
 
 
 def lacks_memory(error: BaseException) -> bool:

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from meta_rl.cli import adapt, evaluate, prune, train
-from meta_rl.cli.parsing import parse
+from meta_rl.cli.parsing import parse, parse_beginning
 from meta_rl.cli.runners import prune as runner
 from meta_rl.cli.running import Ended, import_families, run_command
 from meta_rl.errors import InputError
@@ -120,6 +120,11 @@ def test_sys_exit_in_ones_own_code_is_no_success(command, tmp_path, capsys):
     assert f"error: families: {file} raised SystemExit" in capsys.readouterr().err
     assert command(lambda words: exit(0)) == 2
     assert f"error: sys.exit(0) in {__file__}, line" in capsys.readouterr().err
+
+
+def test_of_an_option_given_twice_the_last_counts_everywhere():
+    words = ["--algorithm", "reptile", "--seed", "1", "--algorithm=promp"]
+    assert parse_beginning(train.Origin, words).algorithm == "promp"
 
 
 def test_help_and_unknown_options_are_answers(command, capsys):

@@ -183,6 +183,23 @@ def learner():
         (lambda it: it.held_out_tasks("1"), "n: expected a whole number"),
         (lambda it: it.held_out_tasks(-1), "n: expected 1 or more, got -1"),
         (lambda it: EvalCallback(None), "tasks: expected a list"),
+        (lambda it: meta_rl.build(None), "config: expected the name of a preset"),
+        (lambda it: meta_rl.MetaLearner(None, it.config), "problem: expected a Supervised or"),
+        (lambda it: meta_rl.MetaLearner(Supervised, it.config), "problem: expected a Supervised"),
+        (
+            lambda it: meta_rl.MetaLearner(it.problem, meta_rl.preset("cartpole")),
+            "config: expected ShotsConfig as its data",
+        ),
+        (lambda it: Supervised("x", nn.Linear(1, 1), it.config.data), "family: expected a family"),
+        (lambda it: Supervised(it.problem.family, None, it.config.data), "network: expected a"),
+        (lambda it: it.learn(1.5), "iterations: expected a whole number"),
+        (lambda it: it.learn(-1), "iterations: expected 0 or more"),
+        (lambda it: it.learn(1, None), "callbacks: expected a list of functions"),
+        (lambda it: it.learn(1, print), "callbacks: expected a list of functions"),
+        (
+            lambda it: meta_rl.build("bandit-5").adapt(GymFamily),
+            "environment: cannot make 'GymFamily'",
+        ),
         (lambda it: EvalCallback([{}], steps=1.5), "steps: expected a whole number"),
         (lambda it: EvalCallback([{}], seed="1"), "seed: expected a whole number"),
     ],
@@ -259,3 +276,16 @@ def test_a_guard_is_found_wherever_it_stands(tmp_path, script, guarded):
     file.write_text(script)
     line = next(n for n, text in enumerate(script.splitlines(), 1) if "main()" in text)
     assert _guarded(file, line) is guarded
+
+
+@pytest.mark.parametrize(
+    "observation",
+    [None, "abc", {"obs": 1}, np.full(5, np.nan), np.full(5, 1e300), np.zeros((0, 5))],
+)
+def test_what_no_policy_can_act_on_is_refused(observation):
+    learner = meta_rl.build("bandit-5")
+    size = learner.problem.family.observation_space.shape[0]
+    if isinstance(observation, np.ndarray):
+        observation = observation[..., :size]
+    policy = learner.adapt(learner.held_out_tasks(1)[0], steps=0, episodes=1)
+    one_line(lambda: policy.predict(observation, deterministic=True), "predict: expected")

@@ -376,3 +376,13 @@ def test_what_is_no_path_is_refused_at_every_door(path):
     for door in doors:
         with pytest.raises(InputError, match=r"folder: |run: |checkpoint: "):
             door(path)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there a folder that is in use stays")
+def test_a_working_folder_that_was_removed_is_told(tmp_path, monkeypatch):
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    with pytest.raises(InputError, match="working folder: it was removed"):
+        train.main(["sinusoid"])
+    monkeypatch.chdir(tmp_path)

@@ -73,7 +73,7 @@ def main(arguments: list[str]) -> None:
 
 
 def _main(arguments: list[str]) -> None:
-    home = Path.cwd()  # which code of others may leave for another folder
+    home = _working_folder()
     begun = parse_beginning(Origin, arguments)
     import_families(begun.families)
     name, config = preset_name(begun), _config(begun)
@@ -109,6 +109,16 @@ def _silent(command: Train) -> set[str]:
     if not isinstance(config.data, EpisodesConfig):
         found |= {"init_sb3", "init_experts"}
     return found if command.init_experts else found | {"init_imitation"}
+
+
+def _working_folder() -> Path:
+    """Return where paths begin, which code of others may leave for another folder."""
+    try:
+        return Path.cwd()
+    except FileNotFoundError as error:
+        raise InputError(
+            "working folder: it was removed. Change to one that is there, as with cd."
+        ) from error
 
 
 def _config(begun: Origin) -> Config:

@@ -137,13 +137,17 @@ def lookup(distribution: ValueDistribution, value: object) -> list[float | int |
 def values_to_try(distribution: ValueDistribution) -> list[float | int | str | None]:
     """Values that an environment is tried at: all of a choice, else five across the range.
 
-    The ends are those of the range; where it has none, the values at 0.1 % and 99.9 %.
+    The ends are those of the range; where it has none, the values at 0.1 % and 99.9 %. Five whole
+    numbers get a sixth beside them that is none, which shows an environment that rounds.
     """
     if isinstance(distribution, Choice):
         return list(distribution.values)
     ends = isinstance(distribution, Uniform)
     first, last = (0.0, 1.0) if ends else (0.001, 0.999)
-    return list(dict.fromkeys(distribution.at(q) for q in (first, 0.25, 0.5, 0.75, last)))
+    values = dict.fromkeys(distribution.at(q) for q in (first, 0.25, 0.5, 0.75, last))
+    if all(isinstance(value, float) and value.is_integer() for value in values):
+        values[distribution.at(0.6180339887)] = None
+    return list(values)
 
 
 def check_distribution(what: str, distribution: ValueDistribution) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 from tqdm import tqdm
 
+from meta_rl.console import on_terminal
 from meta_rl.errors import InputError
 from meta_rl.families.folders import describe_folder, entries, is_folder
 from meta_rl.storage.reading import open_file, reading
@@ -89,7 +90,7 @@ def class_folders(folder: Path) -> dict[str, list[Path]]:
 def read_images(files: Sequence[Path], shape: tuple[int, ...], ink: bool = False) -> np.ndarray:
     """Pictures as uint8 ``(n, channels, H, W)``, with a progress bar if it takes long."""
     pictures = np.empty((len(files), *shape), dtype=np.uint8)
-    shown = tqdm(files, desc="reading pictures", delay=2, leave=False, disable=None)
+    shown = tqdm(files, desc="reading pictures", delay=2, leave=False, disable=not on_terminal())
     for row, file in enumerate(shown):
         pictures[row] = read_image(file, shape, ink)
     return pictures

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from meta_rl.errors import InputError, hint, require, require_whole
+from meta_rl.errors import InputError, hint, require, require_whole, shown
 from meta_rl.families.distributions import ValueDistribution, check_distribution, lookup
 from meta_rl.types import Task, Value
 
@@ -64,7 +64,7 @@ class Parameter:
         if not len(entries) == len(found) == (self.size or 1):
             unit = f" {self.unit}" if self.unit else ""
             raise InputError(
-                f"task parameter {self.name}: expected {self.expected()}{unit}, got {value!r}."
+                f"task parameter {self.name}: expected {self.expected()}{unit}, got {shown(value)}."
             )
         return found[0] if self.size is None else tuple(found)  # type: ignore[return-value]
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from meta_rl.errors import InputError
 from meta_rl.families.parameters import Parameter
+from meta_rl.storage.reading import named
 from meta_rl.types import Task, Value
 
 MODEL_FIELD = re.compile(r"model\.(?P<field>[a-z0-9_.]+)(\[(?P<index>[-\w:,]+)\])?$")
@@ -29,7 +30,7 @@ def load_mujoco(module: str = "mujoco") -> Any:
     """The ``mujoco`` package, or a module of it.
 
     Raises:
-        InputError: if it is not installed; says how to.
+        InputError: if it is not installed, or cannot be loaded; says what to do.
     """
     try:
         return importlib.import_module(module)
@@ -37,6 +38,11 @@ def load_mujoco(module: str = "mujoco") -> Any:
         raise InputError(
             f"{module}: expected MuJoCo 3.3 or newer, got: {error}. "
             "Install it with pip install -e '.[mujoco]'."
+        ) from error
+    except Exception as error:  # MuJoCo's own, of a MUJOCO_GL or a library that it cannot use
+        raise InputError(
+            f"{module}: cannot be loaded: {named(error)}. Unset MUJOCO_GL, or set it to egl, "
+            "osmesa or glfw."
         ) from error
 
 

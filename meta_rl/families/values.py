@@ -39,6 +39,8 @@ def in_form_of(old: Any, change: Change) -> Any:
             f"parameter {name}: expected an attribute that is a number, a word or a vector of "
             f"them, {name} is {kind}. Use target= to name another attribute or an argument."
         )
+    if isinstance(old, bool) and isinstance(value, Number) and value not in (0, 1):
+        raise not_kept(name, bool(value), value)
     try:
         new, asked = _converted(old, value, change.scale)
     except (TypeError, ValueError) as error:

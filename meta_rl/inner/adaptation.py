@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from meta_rl.console import on_terminal
 from meta_rl.errors import NOT_FINITE
 from meta_rl.inner.core import InnerLoop
 from meta_rl.inner.search import Probes, Search
@@ -128,7 +129,8 @@ def adapt_to_tasks(
         adapt = partial(inner.adapt, meta, list(batches), len(tasks), own_meta=own_meta)
         return problem.collect(tasks, _met(batches), lambda: stand_in(adapt()), seed, k == steps)
 
-    shown = tqdm(range(steps + 1), desc="inner steps", delay=5, leave=False, disable=None)
+    quiet = not on_terminal()
+    shown = tqdm(range(steps + 1), desc="inner steps", delay=5, leave=False, disable=quiet)
     for k in shown:
         batches.append(failures.attempt(k, next_batch) if failures else next_batch())
         if collected:

@@ -11,7 +11,7 @@ from torch import nn
 from torch.func import functional_call
 
 from meta_rl import seeds
-from meta_rl.errors import InputError
+from meta_rl.errors import InputError, shown
 from meta_rl.problems.modules import fixed
 from meta_rl.storage import checkpoint
 from meta_rl.storage.reading import as_path
@@ -71,11 +71,12 @@ class AdaptedPolicy:
             The action in the environment's units and inside its box, and ``state``.
 
         Raises:
-            InputError: if the observation's shape is not the one trained on.
+            InputError: if the observation's shape is not the one trained on, or it is not made of
+                finite numbers.
         """
-        obs = torch.as_tensor(np.asarray(observation)).to(next(iter(self.params.values())))
+        obs = _finite(observation, next(iter(self.params.values())))
         single = obs.shape == self.obs_shape
-        if not single and obs.shape[1:] != self.obs_shape:
+        if not single and (obs.shape[1:] != self.obs_shape or not len(obs)):
             raise InputError(
                 f"predict: expected observations {self.obs_shape} or a batch of them, "
                 f"got {tuple(obs.shape)}."
@@ -134,12 +135,13 @@ class AdaptedNetwork:
             ``(n, outputs)``: the numbers of a regression, or the probability of each class.
 
         Raises:
-            InputError: if the inputs' shape is not the one trained on.
+            InputError: if the inputs' shape is not the one trained on, or they are not made of
+                finite numbers.
         """
         if np.shape(x)[1:] != self.input_shape:
             shape = ", ".join(map(str, ("n", *self.input_shape)))
             raise InputError(f"predict: expected inputs ({shape}), got {np.shape(x)}.")
-        inputs = torch.as_tensor(np.asarray(x)).to(next(iter(self.params.values())))
+        inputs = _finite(x, next(iter(self.params.values())))
         outputs = functional_call(self.network, self.params, (inputs,))
         return (outputs.softmax(-1) if self.classifies else outputs).cpu().numpy()
 
@@ -150,6 +152,17 @@ class AdaptedNetwork:
             InputError: if the folder exists or cannot be written.
         """
         return _save(self, folder)
+
+
+def _finite(given: Any, like: torch.Tensor) -> torch.Tensor:
+    """Return numbers as a tensor of another one's type and device."""
+    try:
+        values = torch.as_tensor(np.asarray(given)).to(like)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise InputError(f"predict: expected an array of numbers, got {shown(given)}.") from error
+    if not torch.isfinite(values).all():
+        raise InputError(f"predict: expected finite numbers that {like.dtype} holds, got others.")
+    return values
 
 
 def _save(model: AdaptedPolicy | AdaptedNetwork, folder: str | Path) -> Path:

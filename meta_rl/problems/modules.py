@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from meta_rl.errors import InputError
+from meta_rl.config import Config
+from meta_rl.errors import InputError, shown
 from meta_rl.problem import Problem
 from meta_rl.storage import checkpoint
 from meta_rl.types import Params
@@ -112,4 +113,22 @@ def check_problem(problem: Problem, trained: dict[str, Any]) -> None:
             f"checkpoint: it was trained on tasks with {trained['parameters']}; those of "
             f"{ours['family']} have {ours['parameters']} now.",
             stacklevel=4,
+        )
+
+
+def require_problem(problem: Any, config: Config) -> None:
+    """Refuse what is no problem, and settings of the data of another kind of problem.
+
+    Raises:
+        InputError: if it is none, or they are.
+    """
+    if isinstance(problem, type) or not callable(getattr(problem, "initial_parameters", None)):
+        raise InputError(
+            f"problem: expected a Supervised or Reinforcement problem, got {shown(problem)}."
+        )
+    data = getattr(problem, "config", config.data)  # a problem of one's own need not have it
+    if type(data) is not type(config.data):
+        raise InputError(
+            f"config: expected {type(data).__name__} as its data, which the problem has, got "
+            f"{type(config.data).__name__}. Start from a preset of the same kind."
         )

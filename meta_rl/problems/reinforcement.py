@@ -208,8 +208,8 @@ class Reinforcement:
         if isinstance(variant, Mapping):
             (task,) = self.check_tasks([variant])
             return self._of(self.family, self.config), task
-        own = hasattr(variant, "make_vec")
-        family = variant if own else self.family_of_env(variant)
+        own = hasattr(variant, "make_vec") and not isinstance(variant, type)
+        family: Any = variant if own else self.family_of_env(variant)
         task = family.check_task({})
         self._check_spaces(family)
         return self._of(family, self.config), task

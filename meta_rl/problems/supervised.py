@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from meta_rl import seeds
 from meta_rl.animation import Animation
 from meta_rl.config import ShotsConfig
-from meta_rl.errors import InputError
+from meta_rl.errors import InputError, shown
 from meta_rl.inner.adaptable import check_adaptable
 from meta_rl.plots.pictures import episode_figure, regression_figure
 from meta_rl.problem import Kind
@@ -54,6 +54,13 @@ class Supervised:
     ):
         self.family, self.network, self.config = family, network, config
         self.tasks_at_once = tasks_at_once
+        if not isinstance(network, nn.Module):
+            raise InputError(f"network: expected a torch.nn.Module, got {shown(network)}.")
+        if not hasattr(family, "fewest"):
+            raise InputError(
+                f"family: expected a family of examples, as meta_rl.envs.Sinusoid(), got "
+                f"{shown(family)}."
+            )
         wanted = config.shots + config.queries
         if family.fewest is not None and wanted > family.fewest:
             raise InputError(

@@ -11,6 +11,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from meta_rl import seeds
+from meta_rl.console import on_terminal
 from meta_rl.inner.adaptation import adapt_to_tasks
 from meta_rl.inner.core import InnerLoop
 from meta_rl.inner.search import Search
@@ -48,7 +49,8 @@ def scores_of(
         if tick:
             tick(next(ticks), total)
 
-    for start in tqdm(parts, desc="evaluating", delay=2, leave=False, disable=None):
+    quiet = not on_terminal()
+    for start in tqdm(parts, desc="evaluating", delay=2, leave=False, disable=quiet):
         stream = seeds.derive(seed, start) if start else seed
         given = problem, inner, meta, tasks[start : start + size], steps, stream
         scores.append(adapt_to_tasks(*given, scored=True, collected=collected).scores)

@@ -15,7 +15,7 @@ from meta_rl import parallel, seeds
 from meta_rl.animation import Animation
 from meta_rl.config import Config, require_effect, to_dict
 from meta_rl.config.descent import GradientConfig, TRPOConfig
-from meta_rl.errors import InputError, require_whole
+from meta_rl.errors import InputError, require_whole, shown
 from meta_rl.inner.adaptable import check_runs
 from meta_rl.inner.adaptation import adapt_to_tasks
 from meta_rl.inner.core import InnerLoop
@@ -24,9 +24,7 @@ from meta_rl.inner.search import Search
 from meta_rl.making import make_outer, make_rule
 from meta_rl.problem import Problem
 from meta_rl.problems.adapted import AdaptedNetwork, AdaptedPolicy
-from meta_rl.problems.modules import (
-    made_of,
-)
+from meta_rl.problems.modules import made_of, require_problem
 from meta_rl.runs.adapting import adapted_model, scores_of
 from meta_rl.runs.metrics import Metrics, iteration_metrics
 from meta_rl.runs.state import TrainingState
@@ -56,6 +54,7 @@ class MetaLearner:
     """
 
     def __init__(self, problem: Problem, config: Config, origin: Config | None = None):
+        require_problem(problem, config)
         require_effect(config, origin, parts=("", "inner", "outer", "speed"))
         self._problem, self.config = problem, config
         rule = make_rule(config.inner, seeds.derive(config.seed, seeds.INITIAL, 1))
@@ -127,6 +126,10 @@ class MetaLearner:
             InputError: if a callback cannot be called, as stable-baselines3's own cannot.
             DivergedError: if outer steps came to nothing finite many times in a row.
         """
+        if iterations is not None:
+            require_whole("iterations", iterations, 0)
+        if not isinstance(callbacks, Sequence):
+            raise InputError(f"callbacks: expected a list of functions, got {shown(callbacks)}.")
         for callback in callbacks:
             if not callable(callback):
                 raise InputError(

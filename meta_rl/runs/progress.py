@@ -6,6 +6,7 @@ import sys
 
 from tqdm import tqdm
 
+from meta_rl.console import on_terminal
 from meta_rl.runs.learner import MetaLearner
 from meta_rl.runs.metrics import Metrics
 
@@ -21,7 +22,7 @@ class ProgressBar:
 
     def __init__(self, learner: MetaLearner):
         total, start = learner.config.iterations, learner.iteration
-        self._plain = not sys.stderr.isatty()
+        self._plain = not on_terminal()
         self._every = max(1, total // self.LINES)
         self._bar = _bar(total, start, self._plain)
         self._scores = ""
@@ -47,7 +48,7 @@ class EvaluationProgress:
     """A bar on a terminal, plain lines elsewhere, of the batches that an evaluation collects."""
 
     def __init__(self):
-        self._plain = not sys.stderr.isatty()
+        self._plain = not on_terminal()
         self._bar = _bar(None, 0, self._plain, "final test", "batch")
         self._shown = 0
 

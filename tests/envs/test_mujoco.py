@@ -309,6 +309,14 @@ def test_without_mujoco_the_error_says_what_to_install(monkeypatch):
             make()
 
 
+def test_a_renderer_that_mujoco_does_not_know_is_told_in_one_line(mujoco):
+    code = "import meta_rl; meta_rl.make_family('ant-velocity').make_env({'velocity': 1.0})"
+    words = [sys.executable, "-c", code]
+    environment = {**os.environ, "MUJOCO_GL": "nonsense"}
+    told = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
+    assert "InputError: mujoco: cannot be loaded: RuntimeError" in told.stderr.splitlines()[-1]
+
+
 @pytest.mark.parametrize(
     "name", ["half-cheetah-velocity", "ant-goal", "walker2d-random-params", "humanoid-direction"]
 )

@@ -411,3 +411,53 @@ def test_json_that_names_a_parameter_twice_is_refused():
     space = ParameterSpace(Parameter("it", Uniform(0.0, 1.0)))
     with pytest.raises(InputError, match="task parameter it: expected one value"):
         space.from_json('[{"it": 0.1, "it": 0.2}]')
+
+
+class Rounds(gym.Env):
+    """Keeps its argument as a whole number."""
+
+    observation_space = gym.spaces.Box(-10, 10, (1,))
+    action_space = gym.spaces.Discrete(2)
+
+    def __init__(self, speed=1):
+        self.speed = int(speed)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return np.full(1, self.speed, np.float32), {}
+
+    def step(self, action):
+        return np.full(1, self.speed, np.float32), 0.0, False, False, {}
+
+
+def test_a_range_whose_quarters_are_whole_numbers_is_tried_between_them():
+    with pytest.raises(InputError, match=r"parameter speed: the environment keeps it as int 5, as"):
+        GymFamily(Rounds, Parameter("speed", Uniform(1, 9)), horizon=3)
+
+
+class Switch(Rounds):
+    """Has a switch."""
+
+    def __init__(self):
+        super().__init__()
+        self.windy = False
+
+    def step(self, action):
+        return np.zeros(1, np.float32), float(bool(self.windy)), False, False, {}
+
+
+def test_a_switch_takes_no_fraction():
+    with pytest.raises(InputError, match=r"windy: the environment keeps it as bool True, asked f"):
+        GymFamily(Switch, Parameter("windy", Uniform(0, 1)), horizon=3)
+    for values in ((True, False), (0, 1)):
+        GymFamily(Switch, Parameter("windy", Choice(*values)), horizon=3)
+
+
+def test_numbers_of_more_digits_than_python_writes_are_refused_in_one_line():
+    family = GymFamily("CartPole-v1", Parameter("gravity", Uniform(5, 20)))
+    with pytest.raises(InputError, match=r"gravity: .* got a value of type int that"):
+        family.check_task({"gravity": 10**5000})
+    with pytest.raises(InputError, match=r"gravity: expected in .5, 20., got 1000+\.\.\.\."):
+        family.check_task({"gravity": 10**4000})
+    with pytest.raises(InputError, match="size: expected 1 or more, got a value of type int that"):
+        Parameter("gravity", Uniform(5, 20), size=-(10**5000))

@@ -10,9 +10,13 @@ from contextlib import contextmanager
 import pytest
 from tqdm import tqdm
 
-from meta_rl import console
+import meta_rl
+from meta_rl import ProgressBar, console
 from meta_rl.console import Console
+from meta_rl.evaluation.progress import progress
+from meta_rl.runs.recorder import EvaluationProgress
 from tests.test_faults import files_no_longer_than
+from tests.test_resume import tiny
 
 
 @contextmanager
@@ -138,3 +142,13 @@ def test_streams_that_somebody_else_put_there_stay(capsys):
     console.install()
     assert (sys.stdout, sys.stderr) == before
     assert console.lost(sys.stdout) is None
+
+
+def test_progress_is_shown_nowhere_where_a_process_has_no_streams(monkeypatch):
+    learner = meta_rl.build(tiny("sinusoid"))
+    for name in ("stdout", "stderr"):
+        monkeypatch.setattr(sys, name, None)
+    learner.learn(1, [ProgressBar(learner)])
+    learner.evaluate(learner.held_out_tasks(1), 0, 0)
+    EvaluationProgress()(1, 1)
+    progress(1, "nothing", "it").update()
