@@ -208,7 +208,7 @@ class Reinforcement:
         if isinstance(variant, Mapping):
             (task,) = self.check_tasks([variant])
             return self._of(self.family, self.config), task
-        own = hasattr(variant, "make_vec") and not isinstance(variant, type)
+        own = hasattr(type(variant), "make_vec")
         family: Any = variant if own else self.family_of_env(variant)
         task = family.check_task({})
         self._check_spaces(family)
