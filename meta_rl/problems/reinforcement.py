@@ -248,7 +248,7 @@ class Reinforcement:
         if isinstance(variant, Mapping):
             family, (task,) = self.family, self.check_tasks([variant])
         else:
-            own = hasattr(variant, "make_vec") and not isinstance(variant, type)
+            own = hasattr(variant, "make_vec") and not issubclass(type(variant), type)
             family = variant if own else self.family_of_env(variant)
             task = family.check_task({})
             self._check_spaces(family)
