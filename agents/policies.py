@@ -133,11 +133,11 @@ def make_policy(
     size = gym.spaces.flatdim(observation_space)
     if isinstance(action_space, gym.spaces.Discrete):
         return CategoricalPolicy(size, action_space, network, generator)
-    floats = isinstance(action_space, gym.spaces.Box) and action_space.dtype.kind == "f"
-    if floats and len(action_space.shape) == 1:
+    box = action_space if isinstance(action_space, gym.spaces.Box) else None
+    if box is not None and len(box.shape) == 1 and box.dtype.kind == "f":
         return GaussianPolicy(
             size,
-            action_space,
+            box,
             network,
             generator,
             init_std=init_std,

@@ -77,11 +77,12 @@ def require(condition: bool, what: str, expected: str, got: Any) -> None:
 
 
 def shown(value: Any, longest: int = 400) -> str:
-    """Return a value as Python writes it, of limited length, for an error message."""
+    """Return a value as Python writes it, in one line of limited length, for an error message."""
     try:
         text = repr(value)
     except Exception:  # of a number of more digits than Python writes, or an object of others
         return f"a value of type {type(value).__name__} that cannot be shown"
+    text = " ".join(text.split()) if "\n" in text else text
     return text if len(text) <= longest else f"{text[:longest]}..."
 
 

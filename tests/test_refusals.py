@@ -192,6 +192,10 @@ def learner():
         ),
         (lambda it: Supervised("x", nn.Linear(1, 1), it.config.data), "family: expected a family"),
         (lambda it: Supervised(it.problem.family, None, it.config.data), "network: expected a"),
+        (
+            lambda it: meta_rl.MetaLearner(nn.Sequential(nn.Linear(1, 1)), it.config),
+            "got Sequential( (0): Linear(",
+        ),
         (lambda it: it.learn(1.5), "iterations: expected a whole number"),
         (lambda it: it.learn(-1), "iterations: expected 0 or more"),
         (lambda it: it.learn(1, None), "callbacks: expected a list of functions"),

@@ -146,7 +146,7 @@ def _is_full_disk(error: Exception) -> bool:
     """Whether it says that a disk is full; SQLite's says so in words, to what optuna raises."""
     if isinstance(error, OSError):
         return error.errno in FULL
-    return "disk is full" in shortened(error) + shortened(error.__cause__)
+    return "disk is full" in shortened(error, 2000) + shortened(error.__cause__, 2000)
 
 
 def _excepthook(failed: threading.ExceptHookArgs) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import chdir
 from hashlib import blake2b
 from itertools import zip_longest
 from typing import Any, NamedTuple
@@ -89,12 +90,13 @@ def keeps_state(family: Family, task: Task) -> bool:
 
     False where that of a new environment differs too: its randomness is not the seed's.
     """
-    with closing(family.make_env(task)) as env:
-        first, second = ([*_episode(family, env, 0, REPEATED)] for _ in range(2))
-    if first == second:
-        return False
-    with closing(family.make_env(task)) as env:
-        return [*_episode(family, env, 0, REPEATED)] == first
+    with chdir("."):  # which an environment may change
+        with closing(family.make_env(task)) as env:
+            first, second = ([*_episode(family, env, 0, REPEATED)] for _ in range(2))
+        if first == second:
+            return False
+        with closing(family.make_env(task)) as env:
+            return [*_episode(family, env, 0, REPEATED)] == first
 
 
 def differ(one: Family, other: Family, task: Task) -> bool:

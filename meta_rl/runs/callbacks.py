@@ -114,7 +114,8 @@ class CheckpointCallback:
         require_whole("save_freq", save_freq, 1)
         plain = isinstance(name_prefix, str) and not {"/", "\\", "\0"} & {*name_prefix}
         require(plain, "name_prefix", "the beginning of a file name", name_prefix)
-        require(len(name_prefix) <= LONGEST, "name_prefix", f"{LONGEST} characters", name_prefix)
+        short = len(os.fsencode(name_prefix)) <= LONGEST
+        require(short, "name_prefix", f"{LONGEST} bytes at most", name_prefix)
         self.save_freq, self.name_prefix = save_freq, name_prefix
         self.save_path = make_folder(save_path)
 

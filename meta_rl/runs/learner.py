@@ -49,8 +49,9 @@ class MetaLearner:
             not refused where it has no effect.
 
     Raises:
-        InputError: if a setting of the inner or outer loop would have no effect, or the network
-            does not run as the settings walk tasks.
+        InputError: if the problem is none or has other data than the settings, a setting of the
+            inner or outer loop would have no effect, or the network does not run as the settings
+            walk tasks.
     """
 
     def __init__(self, problem: Problem, config: Config, origin: Config | None = None):

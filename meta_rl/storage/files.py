@@ -123,13 +123,13 @@ def sync_folder(folder: Path) -> None:
 
 
 def make_folder(path: str | Path) -> Path:
-    """Return a folder that files can be written to, which is made where it is missing.
+    """Return the absolute path of a folder to write to, which is made where it is missing.
 
     Raises:
         InputError: if it cannot be.
     """
     try:
-        folder = Path(path)
+        folder = Path(path).absolute()  # an environment may change the working directory
         folder.mkdir(parents=True, exist_ok=True)
     except (OSError, TypeError, ValueError) as error:  # the last two of what is no path
         said = error.strerror if isinstance(error, OSError) else error
