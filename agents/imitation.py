@@ -23,7 +23,7 @@ from meta_rl.inner.core import InnerLoop
 from meta_rl.making import make_rule
 from meta_rl.outer.adam import Adam
 from meta_rl.problems.reinforcement import Reinforcement
-from meta_rl.types import Distribution, Meta, Params, Task
+from meta_rl.types import Distribution, MetaParameters, Params, Task
 
 LEARNING_RATE, STATES = 0.01, 2000
 """Of Adam; and the expert's observations that an outer step is taken on, of each task."""
@@ -85,7 +85,7 @@ def imitated(
         tasks_at_once=config.speed.tasks_at_once,
     )
     theta = {name: value.clone() for name, value in theta.items()}
-    meta = Meta(theta, rule.init(theta))
+    meta = MetaParameters(theta, rule.init(theta))
     adam, spent = Adam(AdamConfig(learning_rate=LEARNING_RATE), inner, meta), 0
     for number in range(iterations):
         seed = seeds.derive(config.seed, seeds.SEARCH, number)

@@ -32,7 +32,7 @@ from meta_rl import agents
 from meta_rl.config import InnerConfig
 from meta_rl.inner.core import InnerLoop
 from meta_rl.inner.rules import GradientDescent
-from meta_rl.types import Meta, Params
+from meta_rl.types import MetaParameters, Params
 
 TASKS, WAYS, QUERIES, ALPHA = 32, 5, 15, 0.4
 LOOP, VMAP = "loop, autograd", "vmap, torch's layers"
@@ -89,7 +89,7 @@ def meta_iteration(arm: str, steps: int, first_order: bool) -> Callable[[], Tens
         return lambda: looped(loss, theta, support, query, steps, first_order)
     rule = GradientDescent(InnerConfig(steps=steps, step_size=ALPHA, learn_step_size=False))
     inner = InnerLoop(loss=loss, rule=rule, first_order=first_order, tasks_at_once=OURS.get(arm))
-    meta = Meta(theta, {})
+    meta = MetaParameters(theta, {})
     return lambda: flat(inner.meta_gradient(meta, [support] * steps, query)[1].theta.values())
 
 

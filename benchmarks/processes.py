@@ -21,8 +21,8 @@ from pathlib import Path
 
 from benchmarks.provenance import write
 from benchmarks.speed.machine import summary
-from meta_rl import parallel
 from meta_rl.assemble import build
+from meta_rl.machine import parallel
 from meta_rl.presets import PRESETS
 from meta_rl.storage import files
 

@@ -39,10 +39,10 @@ from benchmarks.reproduce_results import (
 from meta_rl.assemble import build
 from meta_rl.cli.running import run_command
 from meta_rl.errors import InputError, require
+from meta_rl.machine.threads import one_thread
 from meta_rl.runs.recorder import RunRecorder, lock
 from meta_rl.runs.signals import StopOnSignal
 from meta_rl.storage import run_folder
-from meta_rl.threads import one_thread
 
 LOCK = ".results.lock"  # in the work folder
 AUTOGROUP = Path("/proc/self/autogroup")

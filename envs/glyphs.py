@@ -19,8 +19,8 @@ from PIL import Image, ImageDraw, ImageFont, features
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from meta_rl.console import on_terminal
 from meta_rl.families.examples import SPLITS, ImageClasses
+from meta_rl.machine.console import on_terminal
 
 from .cache import cached_arrays
 from .fonts import Face, find_faces, script_of

@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from meta_rl.runs.progress import ProgressBar
     from meta_rl.runs.recorder import RunRecorder
     from meta_rl.runs.signals import StopOnSignal
-    from meta_rl.types import Meta
+    from meta_rl.types import MetaParameters
 
 _HOMES = {
     "algorithms": ("ALGORITHMS", "algorithm"),
@@ -81,7 +81,7 @@ _HOMES = {
     "runs.progress": ("ProgressBar",),
     "runs.recorder": ("RunRecorder",),
     "runs.signals": ("StopOnSignal",),
-    "types": ("Meta",),
+    "types": ("MetaParameters",),
 }
 """The module that has each public name."""
 
@@ -105,9 +105,9 @@ __all__ = [
     "InnerLoop",
     "InputError",
     "LogUniform",
-    "Meta",
     "MetaBatch",
     "MetaLearner",
+    "MetaParameters",
     "Mixture",
     "Normal",
     "Outcome",

@@ -11,11 +11,12 @@ import gymnasium as gym
 import numpy as np
 import torch
 
-from meta_rl import agents, envs, memory, parallel, seeds
+from meta_rl import agents, envs, seeds
 from meta_rl.algorithms import nearest
 from meta_rl.config import Config, EpisodesConfig, Facts, ShotsConfig, require_effect
 from meta_rl.errors import InputError, require
 from meta_rl.families import Family, GymFamily, make_family
+from meta_rl.machine import memory, parallel
 from meta_rl.presets import preset
 from meta_rl.problem import Problem
 from meta_rl.problems.modules import module_of
@@ -56,7 +57,7 @@ def build(
 ) -> MetaLearner:
     """A learner at the start of meta-training.
 
-    From here on the process keeps the memory it frees (:mod:`meta_rl.memory`).
+    From here on the process keeps the memory it frees (:mod:`meta_rl.machine.memory`).
 
     Args:
         config: what to train: settings, or the name of a preset.
@@ -78,7 +79,7 @@ def build(
         )
     memory.keep_freed_memory()
     blocks = config.blocks or parallel.ranks()
-    parallel.share(range(config.data.tasks), blocks)  # which refuses what cannot be shared out
+    parallel.own_blocks(range(config.data.tasks), blocks)  # which refuses what cannot be shared out
     if parallel.ranks() > 1:
         config = replace(config, blocks=blocks)  # to be kept when resumed by fewer processes
     config = with_data(config, None)

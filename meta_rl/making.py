@@ -29,9 +29,9 @@ from meta_rl.outer.promp import ProMP
 from meta_rl.outer.reptile import Reptile
 from meta_rl.outer.step import OuterStep
 from meta_rl.outer.trpo import TRPO
-from meta_rl.types import Meta
+from meta_rl.types import MetaParameters
 
-Maker = Callable[[Any, InnerLoop, Meta, Any, Config], OuterStep]
+Maker = Callable[[Any, InnerLoop, MetaParameters, Any, Config], OuterStep]
 
 OUTER_STEPS: dict[type[OuterConfig], Maker] = {
     TRPOConfig: lambda own, inner, meta, problem, run: TRPO(
@@ -64,7 +64,7 @@ def make_rule(config: InnerConfig, seed: int = 0) -> Rule:
     return (Mixture if config.optimizer == "mixture" else GradientDescent)(config, seed)
 
 
-def make_outer(inner: InnerLoop, meta: Meta, problem: Any, run: Config) -> OuterStep:
+def make_outer(inner: InnerLoop, meta: MetaParameters, problem: Any, run: Config) -> OuterStep:
     """Return the outer step of a run, or the one that outer settings of your own make.
 
     Args:

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map
 
 from meta_rl.errors import InputError, require
-from meta_rl.types import Meta, Params, Task
+from meta_rl.types import MetaParameters, Params, Task
 
 
 class TaskChecker(Protocol):
@@ -110,7 +110,7 @@ def in_parts(batches: Sequence[Any], tasks_at_once: int | None) -> Iterator[list
         yield [select(batch, slice(start, start + size)) for batch in batches]
 
 
-def unflatten_like(meta: Meta, leaves: Sequence[Tensor]) -> Meta:
-    """Tensors in the order of ``tree_leaves(meta)`` as a Meta of the same names."""
+def unflatten_like(meta: MetaParameters, leaves: Sequence[Tensor]) -> MetaParameters:
+    """Tensors in the order of ``tree_leaves(meta)`` as a MetaParameters of the same names."""
     remaining = iter(leaves)
     return tree_map(lambda _: next(remaining), meta)

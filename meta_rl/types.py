@@ -36,7 +36,7 @@ Task = Mapping[str, Value]
 """One member of a family as a plain value: parameter name to its value."""
 
 
-class Meta(NamedTuple):
+class MetaParameters(NamedTuple):
     """Everything the outer loop learns."""
 
     theta: Params  # the network's initialization

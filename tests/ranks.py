@@ -12,8 +12,8 @@ from pathlib import Path
 import safetensors.torch
 
 import meta_rl
-from meta_rl import parallel
 from meta_rl.config import EpisodesConfig
+from meta_rl.machine import parallel
 
 BLOCKS = 4
 

@@ -12,12 +12,12 @@ import torch
 from meta_rl.envs import FAMILIES
 
 import meta_rl
-from meta_rl import parallel
 from meta_rl.cli import adapt, train
 from meta_rl.cli.runners import train as runner
 from meta_rl.cli.running import run_command
 from meta_rl.errors import InputError
 from meta_rl.families import GymFamily
+from meta_rl.machine import parallel
 from meta_rl.runs.recorder import RunRecorder
 from meta_rl.runs.signals import StopOnSignal, Stopped
 from meta_rl.storage import checkpoint, run_folder

@@ -22,7 +22,7 @@ from meta_rl.errors import InputError
 from meta_rl.evaluation.curves import Curve
 from meta_rl.tuning import protocol, record
 from meta_rl.tuning.protocol import Comparison
-from meta_rl.tuning.settings import Settings
+from meta_rl.tuning.settings import TuningSettings
 from meta_rl.tuning.space import SPACES, Space, fitting
 from meta_rl.tuning.study import Claim
 from tests.extras import posix
@@ -95,7 +95,7 @@ def test_every_trial_and_every_score_of_the_comparison_is_in_the_tables(tuned):
 
 
 def test_the_comparison_is_on_tasks_and_seeds_that_had_no_part_in_the_choice(tuned):
-    settings = Settings(config=default(tuned), budget=3200)
+    settings = TuningSettings(config=default(tuned), budget=3200)
     space = fitting(SPACES["examples"], settings.config)
     planned = protocol.plan("sinusoid", settings, space)
     validation, test = ({repr(t) for t in tasks} for tasks in (planned.validation, planned.test))
@@ -212,7 +212,7 @@ def test_a_default_that_nothing_beats_stays(tmp_path, capsys):
 @pytest.mark.parametrize("algorithm", ["maml", "fomaml"])
 def test_a_trial_that_falls_behind_ends_unless_it_is_the_default(tuned, algorithm, monkeypatch):
     """With several workers the default is not the first to come to a rung."""
-    settings = Settings(config=default(tuned), budget=3200)
+    settings = TuningSettings(config=default(tuned), budget=3200)
     planned = protocol.plan("sinusoid", settings, Space(algorithms=("maml",)))
     config = meta_rl.algorithm(algorithm, planned.default)
     trial = SimpleNamespace(set_user_attr=lambda *_: None, report=lambda *_: None,
@@ -275,7 +275,7 @@ def test_bad_input_is_refused_before_work_starts(arguments, message, tmp_path):
 )
 @pytest.mark.parametrize("sign", [1, -1])
 def test_the_verdict_follows_the_interval(tuned, gain, words, sign):
-    settings = Settings(config=default(tuned), budget=3200)
+    settings = TuningSettings(config=default(tuned), budget=3200)
     space = Space(algorithms=("maml",))
     planned = protocol.plan("sinusoid", settings, space)
     planned.problem.maximizes = sign > 0

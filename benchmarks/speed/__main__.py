@@ -25,7 +25,7 @@ from benchmarks.speed import policies, scaling, sinusoid
 from benchmarks.speed.agreement import disagreement
 from benchmarks.speed.machine import load
 from meta_rl.assemble import resolve_device
-from meta_rl.memory import keep_freed_memory
+from meta_rl.machine.memory import keep_freed_memory
 
 WORKLOADS: dict[str, Callable[[int, str], dict[str, Any]]] = {
     "W1": sinusoid.measure,

@@ -15,9 +15,9 @@ from benchmarks.speed.machine import Rates, probes, race, seconds_at_least, summ
 from meta_rl.assemble import build
 from meta_rl.inner.adaptation import adapt_to_tasks
 from meta_rl.inner.recording import slimmed
+from meta_rl.machine.threads import one_thread
 from meta_rl.presets import PRESETS
 from meta_rl.tasks import select
-from meta_rl.threads import one_thread
 
 ALPHA, SIZES = 0.01, (1, 40, 40, 1)
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from meta_rl.cli.parsing import parse
 from meta_rl.cli.running import work
-from meta_rl.evaluation.settings import BASELINES, Settings
+from meta_rl.evaluation.settings import BASELINES, EvaluationSettings
 
 
 def main(arguments: list[str]) -> None:
     """Evaluate, print the table and say where the report is."""
     listed = "; ".join(f"{name}: {what}" for name, what in BASELINES.items())
     settings = parse(
-        Settings,
+        EvaluationSettings,
         arguments,
         prog="meta-rl evaluate",
         description="Compare runs with baselines on held-out tasks, at equal environment steps. "

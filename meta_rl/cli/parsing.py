@@ -19,7 +19,6 @@ from tyro.constructors import (
     StructTypeInfo,
 )
 
-from meta_rl import console
 from meta_rl.cli.running import Ended
 from meta_rl.config import (
     EpisodesConfig,
@@ -32,6 +31,7 @@ from meta_rl.config import (
 )
 from meta_rl.config.renamed import new_name
 from meta_rl.errors import InputError
+from meta_rl.machine import console
 
 PARTS: dict[str, Any] = {
     "inner": InnerConfig,

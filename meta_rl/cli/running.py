@@ -15,8 +15,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, NoReturn
 
-from meta_rl import console
 from meta_rl.errors import FOREIGN, DivergedError, InputError, ProcessLostError, lacks_memory
+from meta_rl.machine import console
 from meta_rl.storage.reading import named, shortened
 
 SMALLER = "Ask for fewer tasks, episodes or units, or give --speed.tasks-at-once 1."
@@ -76,7 +76,7 @@ def run_command(
 
     So do memory that is not there, a full disk, and ``sys.exit`` in a person's own code. Status 1
     where another process of the run was lost. What cannot be printed ends no work: see
-    :mod:`meta_rl.console`.
+    :mod:`meta_rl.machine.console`.
 
     Args:
         main: takes the command line's arguments.

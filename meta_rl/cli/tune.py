@@ -18,13 +18,13 @@ from meta_rl.cli.parsing import (
 from meta_rl.cli.running import import_families, work
 from meta_rl.config.showing import RARE, without_effect
 from meta_rl.presets import PRESETS, facts, preset
-from meta_rl.tuning.settings import SEARCHES, Settings
+from meta_rl.tuning.settings import SEARCHES, TuningSettings
 
 DEFAULT = "navigation-2d"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Tune(Settings):
+class Tune(TuningSettings):
     """The study of a preset."""
 
     preset: Preset = ()

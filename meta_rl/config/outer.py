@@ -27,7 +27,7 @@ class MakesStep(Protocol):
 
         Args:
             inner: the inner loop, a :class:`meta_rl.inner.core.InnerLoop`.
-            meta: leaf tensors, a :class:`meta_rl.types.Meta`.
+            meta: leaf tensors, a :class:`meta_rl.types.MetaParameters`.
             problem: a :class:`meta_rl.types.Problem`; of reinforcement learning where
                 :meth:`OuterConfig.refuse` asks for a policy, which has a ``distribution`` and its
                 ``policy_loss`` too.

@@ -11,7 +11,7 @@ from meta_rl import assemble, seeds
 from meta_rl.evaluation.algorithms import Algorithm, Run
 from meta_rl.evaluation.curves import Curve
 from meta_rl.inner.adaptation import adapt_to_tasks, samples_of
-from meta_rl.types import Meta, Task, TaskFamily
+from meta_rl.types import MetaParameters, Task, TaskFamily
 
 AT_ONCE = 20  # tasks, where the problem does not say
 
@@ -47,7 +47,7 @@ def adapted(
         if random:
             device = str(run.problem.device)
             fresh = assemble.build(learner.config, device, origin=learner.config)
-            meta = Meta(fresh.meta.theta, meta.rule)
+            meta = MetaParameters(fresh.meta.theta, meta.rule)
         found = _adapt(run, meta, tasks, steps, seeds.derive(seed, number), tick)
         scores.append(found[0])
         budgets.append(found[1])
@@ -82,7 +82,7 @@ def oracle(family: TaskFamily, tasks: Sequence[Task], split: str) -> Curve | Non
 
 
 def _adapt(
-    run: Run, meta: Meta, tasks: Sequence[Task], steps: int, seed: int, tick: Tick
+    run: Run, meta: MetaParameters, tasks: Sequence[Task], steps: int, seed: int, tick: Tick
 ) -> tuple[np.ndarray, np.ndarray]:
     """Scores ``(K + 1, m)``, and what adapting cost a task until each of them ``(K + 1,)``."""
     problem = run.problem

@@ -20,7 +20,7 @@ from meta_rl.runs.learner import MetaLearner
 from meta_rl.storage.reading import read_file, reading
 from meta_rl.storage.run_folder import run_of
 
-# Settings that change no result, or are compared otherwise.
+# EvaluationSettings that change no result, or are compared otherwise.
 APART = ("seed", "iterations", "log_every", "checkpoint_every", "eval", "workers", "tasks_at_once")
 
 # Files of a run folder that say where its theta is from, which config.json does not; and what in

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from meta_rl.evaluation.curves import Curve
-from meta_rl.evaluation.protocol import Plan
+from meta_rl.evaluation.protocol import EvaluationPlan
 from meta_rl.evaluation.tables import by_split, same_tasks
 from meta_rl.naming import figure_text
 from meta_rl.statistics import interquartile_mean
@@ -19,7 +19,7 @@ LINES = {"algorithm": "-", "random": "--", "oracle": ":", "rival": "-."}
 MARKS = {"algorithm": "o", "random": "s", "oracle": "", "rival": "^"}
 
 
-def figures(planned: Plan, curves: Sequence[Curve]) -> dict[str, tuple[Figure, str]]:
+def figures(planned: EvaluationPlan, curves: Sequence[Curve]) -> dict[str, tuple[Figure, str]]:
     """Every figure by its name, with its caption."""
     several = len({tuple(c.budget) for c in curves if c.kind == "algorithm"}) > 1
     middle = "Inter-quartile mean with 95 % interval"
@@ -40,7 +40,7 @@ def figures(planned: Plan, curves: Sequence[Curve]) -> dict[str, tuple[Figure, s
     return drawn
 
 
-def adaptation(planned: Plan, curves: Sequence[Curve]) -> Figure:
+def adaptation(planned: EvaluationPlan, curves: Sequence[Curve]) -> Figure:
     """Score against inner steps, a panel for each split."""
     figure, panels = _panels(planned)
     for axes, (split, those) in zip(panels, by_split(planned, curves), strict=True):
@@ -53,7 +53,7 @@ def adaptation(planned: Plan, curves: Sequence[Curve]) -> Figure:
     return figure
 
 
-def budget(planned: Plan, curves: Sequence[Curve]) -> Figure:
+def budget(planned: EvaluationPlan, curves: Sequence[Curve]) -> Figure:
     """Score against what was spent on the task; logarithmic where rivals spent much more."""
     figure = Figure(figsize=(8, 4.2), layout="constrained")
     axes = figure.add_subplot()
@@ -69,7 +69,7 @@ def budget(planned: Plan, curves: Sequence[Curve]) -> Figure:
     return figure
 
 
-def tasks(planned: Plan, curves: Sequence[Curve]) -> Figure:
+def tasks(planned: EvaluationPlan, curves: Sequence[Curve]) -> Figure:
     """Every task before and after adaptation, a panel for each split."""
     figure, panels = _panels(planned)
     for axes, (split, those) in zip(panels, by_split(planned, curves), strict=True):
@@ -88,13 +88,15 @@ def tasks(planned: Plan, curves: Sequence[Curve]) -> Figure:
     return figure
 
 
-def _panels(planned: Plan) -> tuple[Figure, list[Axes]]:
+def _panels(planned: EvaluationPlan) -> tuple[Figure, list[Axes]]:
     count = len(planned.tasks)
     figure = Figure(figsize=(5 * count + 1, 4.2), layout="constrained")
     return figure, list(figure.subplots(1, count, squeeze=False)[0])
 
 
-def _draw(axes: Axes, planned: Plan, curve: Curve, at: np.ndarray, curves: Sequence[Curve]) -> None:
+def _draw(
+    axes: Axes, planned: EvaluationPlan, curve: Curve, at: np.ndarray, curves: Sequence[Curve]
+) -> None:
     """A line with its band; an oracle is a level."""
     points = range(len(curve.steps))
     seed = planned.settings.seed

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from meta_rl.evaluation.curves import Curve
-from meta_rl.evaluation.protocol import Plan
+from meta_rl.evaluation.protocol import EvaluationPlan
 from meta_rl.statistics import DRAWS
 
 
-def notes(planned: Plan, curves: Sequence[Curve]) -> list[str]:
+def notes(planned: EvaluationPlan, curves: Sequence[Curve]) -> list[str]:
     """How the numbers came about and what they do not show."""
     score, sign = planned.problem.score_name, planned.sign
     told = [
@@ -62,7 +62,7 @@ def notes(planned: Plan, curves: Sequence[Curve]) -> list[str]:
     return told
 
 
-def _score(planned: Plan) -> str:
+def _score(planned: EvaluationPlan) -> str:
     kind = {
         "episodes": "the undiscounted return, mean of fresh episodes with sampled actions; higher "
         "is better",
@@ -73,7 +73,7 @@ def _score(planned: Plan) -> str:
     return f"The score is {kind}."
 
 
-def _seeds(planned: Plan) -> list[str]:
+def _seeds(planned: EvaluationPlan) -> list[str]:
     single = [a.name for a in planned.algorithms if len(a.runs) == 1]
     if not single:
         return []
@@ -83,7 +83,7 @@ def _seeds(planned: Plan) -> list[str]:
     ]
 
 
-def _tasks(planned: Plan) -> list[str]:
+def _tasks(planned: EvaluationPlan) -> list[str]:
     told = []
     for split, tasks in planned.tasks.items():
         different = len({repr(dict(task)) for task in tasks})

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from meta_rl.evaluation.curves import Curve
 from meta_rl.evaluation.notes import notes
-from meta_rl.evaluation.protocol import Plan
+from meta_rl.evaluation.protocol import EvaluationPlan
 from meta_rl.evaluation.tables import Table, by_split, interval, needed, same_tasks, scores
 from meta_rl.plots import pictures
 from meta_rl.statistics import interquartile_mean
@@ -36,7 +36,7 @@ td { vertical-align: top }
 
 
 def page(
-    planned: Plan,
+    planned: EvaluationPlan,
     curves: Sequence[Curve],
     drawn: dict[str, tuple[Figure, str]],
     origin: dict[str, Any],
@@ -73,7 +73,7 @@ def page(
         *(f"<li>{escape(line)}</li>" for line in notes(planned, curves)),
         "</ul>",
         section("Runs", _runs(planned)),
-        section("Settings and versions", _origin(origin)),
+        section("EvaluationSettings and versions", _origin(origin)),
     ]
     return document(title, parts)
 
@@ -89,7 +89,7 @@ def document(title: str, parts: Sequence[str]) -> str:
     )
 
 
-def headlines(planned: Plan, curves: Sequence[Curve]) -> list[str]:
+def headlines(planned: EvaluationPlan, curves: Sequence[Curve]) -> list[str]:
     """The result of each algorithm on the first split, in a sentence."""
     split, seed = next(iter(planned.tasks)), planned.settings.seed
     lines = []
@@ -106,7 +106,7 @@ def headlines(planned: Plan, curves: Sequence[Curve]) -> list[str]:
     return lines
 
 
-def _named(planned: Plan) -> str:
+def _named(planned: EvaluationPlan) -> str:
     names = [
         f"{escape(a.name)} ({len(a.runs)} seed{'s' if len(a.runs) > 1 else ''})"
         for a in planned.algorithms
@@ -114,7 +114,7 @@ def _named(planned: Plan) -> str:
     return " · ".join(names)
 
 
-def _runs(planned: Plan) -> Table:
+def _runs(planned: EvaluationPlan) -> Table:
     head = ["run", "algorithm", "seed", "meta-iterations", f"{planned.unit} of meta-training"]
     rows = [
         [

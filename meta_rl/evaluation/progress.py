@@ -6,7 +6,7 @@ import sys
 
 from tqdm import tqdm
 
-from meta_rl.console import on_terminal
+from meta_rl.machine.console import on_terminal
 
 
 def progress(total: int, what: str, unit: str) -> tqdm:

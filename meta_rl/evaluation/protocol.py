@@ -13,17 +13,17 @@ from meta_rl.evaluation.algorithms import Algorithm, load_algorithms
 from meta_rl.evaluation.curves import Curve
 from meta_rl.evaluation.progress import progress
 from meta_rl.evaluation.rivals import Arena, check_rivals, rivals
-from meta_rl.evaluation.settings import SLOW, Settings
+from meta_rl.evaluation.settings import SLOW, EvaluationSettings
 from meta_rl.problem import Problem
 from meta_rl.problems.reinforcement import require_reinforcement
 from meta_rl.types import Task, TaskFamily
 
 
 @dataclass(frozen=True)
-class Plan:
+class EvaluationPlan:
     """What will be computed; everything a person gave fits together."""
 
-    settings: Settings
+    settings: EvaluationSettings
     algorithms: list[Algorithm]
     tasks: Mapping[str, Sequence[Task]]
     """By split."""
@@ -50,7 +50,7 @@ class Plan:
         return 1 if self.problem.maximizes else -1
 
 
-def plan(settings: Settings) -> Plan:
+def plan(settings: EvaluationSettings) -> EvaluationPlan:
     """Load the runs and draw the tasks.
 
     Raises:
@@ -77,10 +77,10 @@ def plan(settings: Settings) -> Plan:
         if split in (settings.splits or known)
     }
     own = max(learner.config.eval.steps, learner.config.inner.steps)
-    return Plan(settings, algorithms, tasks, settings.steps or own)
+    return EvaluationPlan(settings, algorithms, tasks, settings.steps or own)
 
 
-def contest(planned: Plan) -> list[Curve]:
+def contest(planned: EvaluationPlan) -> list[Curve]:
     """Every curve of every split: algorithms first, then baselines."""
     curves: list[Curve] = []
     for number, split in enumerate(planned.tasks):
@@ -90,7 +90,7 @@ def contest(planned: Plan) -> list[Curve]:
     return curves
 
 
-def _quick(planned: Plan, split: str) -> list[Curve]:
+def _quick(planned: EvaluationPlan, split: str) -> list[Curve]:
     tasks, settings = planned.tasks[split], planned.settings
     random = (False, True) if "random" in settings.baselines else (False,)
     runs = sum(len(algorithm.runs) for algorithm in planned.algorithms)
@@ -108,7 +108,7 @@ def _quick(planned: Plan, split: str) -> list[Curve]:
     return curves
 
 
-def _slow(planned: Plan, split: str, first: Curve) -> list[Curve]:
+def _slow(planned: EvaluationPlan, split: str, first: Curve) -> list[Curve]:
     settings, family = planned.settings, planned.environments
     names = [name for name in settings.baselines if name in SLOW]
     if not names or family is None:
@@ -127,6 +127,8 @@ def _slow(planned: Plan, split: str, first: Curve) -> list[Curve]:
     return rivals(arena, names)
 
 
-def _tasks(problem: Problem, settings: Settings, split: str, number: int) -> Sequence[Task]:
+def _tasks(
+    problem: Problem, settings: EvaluationSettings, split: str, number: int
+) -> Sequence[Task]:
     seed = seeds.derive(settings.seed, seeds.EVALUATION, 2, number)
     return problem.sample_tasks(settings.tasks, seed, split)

@@ -22,7 +22,7 @@ from meta_rl.evaluation.curves import Curve
 from meta_rl.evaluation.figures import figures
 from meta_rl.evaluation.notes import notes
 from meta_rl.evaluation.page import page
-from meta_rl.evaluation.protocol import Plan
+from meta_rl.evaluation.protocol import EvaluationPlan
 from meta_rl.runs.tensorboard import EVENTS, events
 from meta_rl.statistics import interquartile_mean, mean
 from meta_rl.storage import files
@@ -31,7 +31,7 @@ JSON, CSV, REPORT = "evaluation.json", "evaluation.csv", "report.html"
 PACKAGES = ("torch", "numpy", "gymnasium", "stable-baselines3")
 
 
-def open_folder(out: Path | None, planned: Plan) -> Path:
+def open_folder(out: Path | None, planned: EvaluationPlan) -> Path:
     """Make the folder: the one given, or the next ``evaluation_N`` of the first run.
 
     An evaluation that was cut off before its report was written is none: its files are removed.
@@ -63,7 +63,7 @@ def _is_unfinished(path: Path) -> bool:
     return ours and path.is_file() and not (report.exists() and report.stat().st_size)
 
 
-def record(folder: Path, planned: Plan, curves: Sequence[Curve]) -> None:
+def record(folder: Path, planned: EvaluationPlan, curves: Sequence[Curve]) -> None:
     """Write ``evaluation.json``, ``evaluation.csv``, TensorBoard's events and ``report.html``.
 
     Raises:
@@ -83,7 +83,7 @@ def record(folder: Path, planned: Plan, curves: Sequence[Curve]) -> None:
     files.write(folder / REPORT, page(planned, curves, drawn, origin))
 
 
-def _origin(planned: Plan) -> dict[str, Any]:
+def _origin(planned: EvaluationPlan) -> dict[str, Any]:
     settings = dataclasses.asdict(planned.settings)
     settings |= {"steps": planned.steps, "splits": [*planned.tasks]}
     return {"settings": json.loads(json.dumps(settings, default=str)), **circumstances()}
@@ -98,7 +98,7 @@ def circumstances(*packages: str) -> dict[str, Any]:
     }
 
 
-def _results(planned: Plan, curves: Sequence[Curve]) -> dict[str, Any]:
+def _results(planned: EvaluationPlan, curves: Sequence[Curve]) -> dict[str, Any]:
     runs = [
         {
             "algorithm": algorithm.name,
@@ -123,7 +123,7 @@ def _results(planned: Plan, curves: Sequence[Curve]) -> dict[str, Any]:
     }
 
 
-def _curve(planned: Plan, curve: Curve) -> dict[str, Any]:
+def _curve(planned: EvaluationPlan, curve: Curve) -> dict[str, Any]:
     points = []
     for point, (k, budget) in enumerate(zip(curve.steps, curve.budget, strict=True)):
         found = {
@@ -147,7 +147,7 @@ def finite(value: float) -> float | str:
     return value if math.isfinite(value) else str(value)
 
 
-def _write_csv(path: Path, planned: Plan, curves: Sequence[Curve]) -> None:
+def _write_csv(path: Path, planned: EvaluationPlan, curves: Sequence[Curve]) -> None:
     """One row for each contestant, split, seed, task and point."""
     head = ["name", "kind", "split", "run", "task", "parameters", "inner_steps", "budget", "score"]
     rows: list[list[Any]] = [head]

@@ -30,11 +30,11 @@ USERS = {
     "training_steps": ("pretrained", "rl2"),
     "rl2_episodes": ("rl2",),
 }
-"""Settings that only some baselines use, and those that do."""
+"""EvaluationSettings that only some baselines use, and those that do."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
+class EvaluationSettings:
     """Runs, tasks and baselines."""
 
     runs: Annotated[tuple[Path, ...], tyro.conf.Positional] = ()
@@ -87,7 +87,7 @@ class Settings:
                 raise InputError(f"baselines: expected some of {known}, got {name!r}.{near}")
         for name, users in USERS.items():
             value = getattr(self, name)
-            if value != getattr(Settings, name) and not set(users) & set(self.baselines):
+            if value != getattr(EvaluationSettings, name) and not set(users) & set(self.baselines):
                 raise InputError(
                     f"{name}: expected it to be left out, since it acts only with --baselines "
                     f"{', '.join(users)}; got {value}, which would have no effect."

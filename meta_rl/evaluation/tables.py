@@ -6,12 +6,12 @@ import math
 from collections.abc import Iterator, Sequence
 
 from meta_rl.evaluation.curves import Curve, steps_to_reach
-from meta_rl.evaluation.protocol import Plan
+from meta_rl.evaluation.protocol import EvaluationPlan
 from meta_rl.statistics import Estimate, interquartile_mean, mean
 from meta_rl.text_tables import Table, aligned
 
 
-def scores(planned: Plan, curves: Sequence[Curve]) -> Table:
+def scores(planned: EvaluationPlan, curves: Sequence[Curve]) -> Table:
     """One row for each point of each curve: budget, mean, inter-quartile mean and gain."""
     unit, seed = planned.unit, planned.settings.seed
     head = ["", "seeds × tasks", "inner steps", unit, "mean", "IQM", "gain (IQM)"]
@@ -32,7 +32,7 @@ def scores(planned: Plan, curves: Sequence[Curve]) -> Table:
     return head, rows
 
 
-def needed(planned: Plan, curves: Sequence[Curve]) -> Table:
+def needed(planned: EvaluationPlan, curves: Sequence[Curve]) -> Table:
     """How many steps a rival needs to reach what the algorithms reach after 1 and K inner steps."""
     against = [curve for curve in curves if curve.kind == "rival"]
     head = ["to reach the IQM of", "which took", *(curve.name for curve in against)]
@@ -55,13 +55,13 @@ def same_tasks(curves: Sequence[Curve]) -> list[Curve]:
     return [curve.first(count) for curve in curves if curve.split == split]
 
 
-def by_split(planned: Plan, curves: Sequence[Curve]) -> Iterator[tuple[str, list[Curve]]]:
+def by_split(planned: EvaluationPlan, curves: Sequence[Curve]) -> Iterator[tuple[str, list[Curve]]]:
     """Every split with the curves that are on all of its tasks."""
     for split in planned.tasks:
         yield split, [c for c in curves if c.split == split and c.kind != "rival"]
 
 
-def plain(planned: Plan, curves: Sequence[Curve]) -> str:
+def plain(planned: EvaluationPlan, curves: Sequence[Curve]) -> str:
     """All tables as text."""
     parts = [
         f"{planned.problem.score_name}, {len(planned.tasks[split])} held-out tasks, {split}; "

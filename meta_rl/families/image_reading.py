@@ -12,9 +12,9 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 from tqdm import tqdm
 
-from meta_rl.console import on_terminal
 from meta_rl.errors import InputError
 from meta_rl.families.folders import describe_folder, entries, is_folder
+from meta_rl.machine.console import on_terminal
 from meta_rl.storage.reading import open_file, reading
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm")

@@ -11,9 +11,9 @@ import gymnasium as gym
 import numpy as np
 from gymnasium.vector.utils import batch_space
 
-from meta_rl import console
 from meta_rl.errors import FOREIGN, InputError
 from meta_rl.families.row import Row
+from meta_rl.machine import console
 from meta_rl.storage.reading import named, shortened
 from meta_rl.types import Task
 

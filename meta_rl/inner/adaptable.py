@@ -15,10 +15,10 @@ from torch.nn.parameter import is_lazy
 
 from meta_rl.errors import InputError, lacks_memory
 from meta_rl.inner.core import InnerLoop
-from meta_rl.inner.search import Search
+from meta_rl.inner.gradient_free import GradientFreeLoop
 from meta_rl.problem import Problem
 from meta_rl.tasks import over_tasks
-from meta_rl.types import Meta
+from meta_rl.types import MetaParameters
 
 LOOP = "tasks_at_once=1 (--speed.tasks-at-once 1)"
 REPLACE = "replace the layer by one of plain tensor operations, or see docs/gotchas.md"
@@ -59,7 +59,10 @@ def check_adaptable(
 
 
 def check_runs(
-    problem: Problem, inner: InnerLoop | Search, meta: Meta, differentiates: bool
+    problem: Problem,
+    inner: InnerLoop | GradientFreeLoop,
+    meta: MetaParameters,
+    differentiates: bool,
 ) -> None:
     """Refuse a network that does not run as a learner runs it: a trial on a made-up batch.
 
@@ -75,14 +78,14 @@ def check_runs(
         InputError: with the first error, and the settings that it runs with, if any.
     """
 
-    def run(inner: InnerLoop | Search) -> None:
+    def run(inner: InnerLoop | GradientFreeLoop) -> None:
         with torch.no_grad():  # as data are collected; some layers then take other ways
             batch = problem.made_up_batch(inner.adapt(meta, [], 2))
             if isinstance(inner, InnerLoop):
                 problem.made_up_batch(inner.adapt(meta, [batch], 2))
         if isinstance(inner, InnerLoop) and differentiates:
             with torch.enable_grad():
-                inner.share(meta, [batch, batch], 2)
+                inner.gradient_part(meta, [batch, batch], 2)
 
     try:
         run(inner)
@@ -99,7 +102,7 @@ def check_runs(
         ) from error
 
 
-def _remedy(inner: InnerLoop | Search, run: Callable[[Any], None]) -> str:
+def _remedy(inner: InnerLoop | GradientFreeLoop, run: Callable[[Any], None]) -> str:
     """The first of some other settings that a network runs with, else general advice."""
     if not isinstance(inner, InnerLoop):
         return REPLACE

@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from meta_rl.console import on_terminal
 from meta_rl.errors import NOT_FINITE
 from meta_rl.inner.core import InnerLoop
-from meta_rl.inner.search import Probes, Search
+from meta_rl.inner.gradient_free import GradientFreeLoop, Probes
+from meta_rl.machine.console import on_terminal
 from meta_rl.problem import Problem
 from meta_rl.tasks import num_tasks
-from meta_rl.types import Meta, Params, Task
+from meta_rl.types import MetaParameters, Params, Task
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,8 +88,8 @@ class Failures:
 @torch.no_grad()
 def adapt_to_tasks(
     problem: Problem,
-    inner: InnerLoop | Search,
-    meta: Meta,
+    inner: InnerLoop | GradientFreeLoop,
+    meta: MetaParameters,
     tasks: Sequence[Task],
     steps: int,
     seed: int,
@@ -111,7 +111,7 @@ def adapt_to_tasks(
         seed: for everything collected.
         scored: whether to return scores.
         path: whether to return the path of phi.
-        own_meta: whether every task has a Meta of its own, tensors ``(M, ...)``.
+        own_meta: whether every task has a MetaParameters of its own, tensors ``(M, ...)``.
         tolerant: whether tasks that adapting fails for are left behind.
         collected: called after each batch.
 
@@ -124,7 +124,7 @@ def adapt_to_tasks(
     def next_batch() -> Any:
         k = len(batches)
         stand_in = partial(failures.stand_in, k) if failures else _unchanged
-        if isinstance(inner, Search) and k < steps:
+        if isinstance(inner, GradientFreeLoop) and k < steps:
             return inner.probe(problem, meta, tasks, batches, seed, stand_in, own_meta=own_meta)
         adapt = partial(inner.adapt, meta, list(batches), len(tasks), own_meta=own_meta)
         return problem.collect(tasks, _met(batches), lambda: stand_in(adapt()), seed, k == steps)

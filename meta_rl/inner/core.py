@@ -22,11 +22,11 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map
 
-from meta_rl import parallel
 from meta_rl.inner.recording import Recorded
 from meta_rl.inner.rules import Rule
+from meta_rl.machine import parallel
 from meta_rl.tasks import expand, in_parts, num_tasks, over_tasks, unflatten_like
-from meta_rl.types import Meta, Params
+from meta_rl.types import MetaParameters, Params
 
 Loss = Callable[[Params, Any], Tensor]
 """``loss(params, batch)`` of one task; a scalar."""
@@ -53,9 +53,9 @@ class InnerLoop:
     tasks_at_once: int | None = None
     recorded: bool = False
 
-    def walk(self, meta: Meta, supports: Sequence[Any]) -> Iterator[Params]:
+    def walk(self, meta: MetaParameters, supports: Sequence[Any]) -> Iterator[Params]:
         """One task's phi after 0..K steps."""
-        phi, state = self.rule.begin(meta.theta), self.rule.start(meta.theta)
+        phi, state = self.rule.starting_point(meta.theta), self.rule.initial_state(meta.theta)
         yield phi
         for k, support in enumerate(supports):
             at = tree_map(Tensor.detach, phi) if self.first_order else phi
@@ -67,7 +67,12 @@ class InnerLoop:
             yield phi
 
     def adapt(
-        self, meta: Meta, supports: Sequence[Any], num_tasks: int, *, own_meta: bool = False
+        self,
+        meta: MetaParameters,
+        supports: Sequence[Any],
+        num_tasks: int,
+        *,
+        own_meta: bool = False,
     ) -> Params:
         """Every task's phi[K], the parameters after one inner step on each of the K supports.
 
@@ -78,20 +83,25 @@ class InnerLoop:
             meta: what the outer loop learns; tensors without a task dimension.
             supports: K batches, leaves ``(M, ...)``.
             num_tasks: M.
-            own_meta: whether every task starts from a Meta of its own (a member of a population):
-                then its tensors have a leading M too.
+            own_meta: whether every task starts from meta-parameters of its own (a member of a
+                population): then their tensors have a leading M too.
 
         Returns:
             Parameters named like theta's, each ``(M, ...)``.
         """
         if not supports:
-            theta = self.rule.begin(meta.theta)
+            theta = self.rule.starting_point(meta.theta)
             return dict(theta) if own_meta else expand(theta, num_tasks)
         last = self.over_tasks(lambda *one: [*self.walk(*one)][-1], 0 if own_meta else None, 0)
         return last(meta, list(supports))
 
     def path(
-        self, meta: Meta, supports: Sequence[Any], num_tasks: int, *, own_meta: bool = False
+        self,
+        meta: MetaParameters,
+        supports: Sequence[Any],
+        num_tasks: int,
+        *,
+        own_meta: bool = False,
     ) -> list[Params]:
         """Every task's phi[0], ..., phi[K], where :meth:`adapt` gives the last."""
         if not supports:
@@ -104,7 +114,11 @@ class InnerLoop:
         return (self.outer_loss or self.loss)(phi, query)
 
     def outer_losses(
-        self, meta: Meta, supports: Sequence[Any], query: Any, objective: Objective | None = None
+        self,
+        meta: MetaParameters,
+        supports: Sequence[Any],
+        query: Any,
+        objective: Objective | None = None,
     ) -> Tensor:
         """Each task's outer loss, ``(M,)``: that of phi[K] on its query data, or an objective's."""
         if objective:
@@ -114,7 +128,9 @@ class InnerLoop:
         losses = self.over_tasks(self.query_loss, 0, 0)(phi, query)
         return losses + self.exploration_losses(meta, supports, query)
 
-    def exploration_losses(self, meta: Meta, supports: Sequence[Any], query: Any) -> Tensor | float:
+    def exploration_losses(
+        self, meta: MetaParameters, supports: Sequence[Any], query: Any
+    ) -> Tensor | float:
         """What each task's loss owes to how supports were sampled: ``(M,)``, or 0 if nothing."""
         if self.exploration_loss is None or not supports:
             return 0.0
@@ -123,28 +139,38 @@ class InnerLoop:
         return sum(of_step(phi, data, query) for phi, data in zip(phis, supports, strict=True))
 
     def meta_gradient(
-        self, meta: Meta, supports: Sequence[Any], query: Any, objective: Objective | None = None
-    ) -> tuple[Tensor, Meta]:
+        self,
+        meta: MetaParameters,
+        supports: Sequence[Any],
+        query: Any,
+        objective: Objective | None = None,
+    ) -> tuple[Tensor, MetaParameters]:
         """The outer loss (mean over tasks) and its gradient in theta and the rule.
 
         Walks ``tasks_at_once`` tasks forward *and* backward before the next ones, so that memory
-        is bounded by them. Batches may be :class:`meta_rl.parallel.Blocks`; the mean is then over
-        the tasks of all processes.
+        is bounded by them. Batches may be a :class:`meta_rl.machine.parallel.BlockedBatch`; the
+        mean is then over the tasks of all processes.
         """
         tasks = parallel.tasks_of(query)
-        share_of = partial(self.share, objective=objective) if objective else self._share
+        part_of_mean = (
+            partial(self.gradient_part, objective=objective) if objective else self._gradient_part
+        )
 
         def of_block(batches: Sequence[Any]) -> list[Tensor]:
             parts = in_parts(batches, self.tasks_at_once)
-            shares = (share_of(meta, part, tasks) for part in parts)
-            return reduce(lambda *both: [a + b for a, b in zip(*both, strict=True)], shares)
+            sums = (part_of_mean(meta, part, tasks) for part in parts)
+            return reduce(lambda *both: [a + b for a, b in zip(*both, strict=True)], sums)
 
         blocks = parallel.blocks_of(supports, query)
         loss, *gradient = parallel.add([of_block((*held, own)) for held, own in blocks])
         return loss, unflatten_like(meta, gradient)
 
-    def share(
-        self, meta: Meta, batches: Sequence[Any], tasks: int, objective: Objective | None = None
+    def gradient_part(
+        self,
+        meta: MetaParameters,
+        batches: Sequence[Any],
+        tasks: int,
+        objective: Objective | None = None,
     ) -> list[Tensor]:
         """What some tasks add to the mean outer loss over ``tasks``, and its gradient's leaves."""
         leaves = [leaf.detach().requires_grad_() for leaf in tree_leaves(meta)]
@@ -154,8 +180,8 @@ class InnerLoop:
         return [loss.detach(), *gradient]
 
     @cached_property
-    def _share(self) -> Callable[..., list[Tensor]]:
-        return Recorded(self.share) if self.recorded else self.share
+    def _gradient_part(self) -> Callable[..., list[Tensor]]:
+        return Recorded(self.gradient_part) if self.recorded else self.gradient_part
 
     def over_tasks(self, function: Callable[..., Any], *in_dims: int | None) -> Callable[..., Any]:
         """A function of one task as one of all, walked as ``tasks_at_once`` says."""

@@ -9,16 +9,17 @@ from typing import Any
 
 from torch import Tensor
 
-from meta_rl import parallel, seeds
+from meta_rl import seeds
 from meta_rl.inner.adaptation import Adaptation, adapt_to_tasks
 from meta_rl.inner.core import InnerLoop
-from meta_rl.inner.search import Search
+from meta_rl.inner.gradient_free import GradientFreeLoop
+from meta_rl.machine import parallel
 from meta_rl.problem import Problem
-from meta_rl.types import Meta, Task
+from meta_rl.types import MetaParameters, Task
 
 
 class MetaBatch:
-    """The M tasks of one iteration. An outer step adapts to them from its Meta, or a population.
+    """The M tasks of one iteration, for an outer step to adapt to.
 
     It counts what that takes: ``samples`` (environment steps or examples) and ``seconds`` of this
     process. Unless stated otherwise, return values cover the tasks of all processes.
@@ -37,7 +38,7 @@ class MetaBatch:
     def __init__(
         self,
         problem: Problem,
-        inner: InnerLoop | Search,
+        inner: InnerLoop | GradientFreeLoop,
         tasks: Sequence[Task],
         steps: int,
         seed: int,
@@ -46,14 +47,14 @@ class MetaBatch:
     ):
         self.problem, self.inner, self.tasks = problem, inner, tasks
         self.steps, self.seed, self.scored = steps, seed, scored
-        self._blocks, self._whole = parallel.share(tasks, blocks), blocks == 1
+        self._blocks, self._whole = parallel.own_blocks(tasks, blocks), blocks == 1
         self.samples, self.seconds = 0, 0.0
 
-    def adapt(self, meta: Meta, tolerant: bool = False) -> Adaptation:
+    def adapt(self, meta: MetaParameters, tolerant: bool = False) -> Adaptation:
         """Adapt to the tasks while collecting their data.
 
-        With several blocks, the batches are :class:`meta_rl.parallel.Blocks`, one part for each
-        block of this process; scores cover all tasks.
+        With several blocks, a batch is a :class:`meta_rl.machine.parallel.BlockedBatch`, with one
+        part for each block of this process; scores cover all tasks.
 
         Args:
             meta: where adapting begins.
@@ -71,13 +72,13 @@ class MetaBatch:
         if self._whole:
             return replace(held[0], scores=placed)
         *supports, query = [
-            parallel.Blocks(each, len(self.tasks))
+            parallel.BlockedBatch(each, len(self.tasks))
             for each in zip(*([*one.supports, one.query] for one in held), strict=True)
         ]
         samples = sum(one.samples for one in held)
         return Adaptation(supports=supports, query=query, scores=placed, samples=samples)
 
-    def fitness(self, population: Meta, members: int) -> Tensor:
+    def fitness(self, population: MetaParameters, members: int) -> Tensor:
         """Return how good every member of a population is on every task after K inner steps.
 
         Args:
@@ -90,9 +91,11 @@ class MetaBatch:
         own = [self._fitness(population, members, block) for block in self._blocks]
         return parallel.place(own, self._blocks, len(self.tasks))
 
-    def _fitness(self, population: Meta, members: int, block: parallel.Block) -> Tensor:
+    def _fitness(
+        self, population: MetaParameters, members: int, block: parallel.TaskBlock
+    ) -> Tensor:
         count = len(block.tasks)
-        own = Meta(
+        own = MetaParameters(
             *(
                 {name: value.repeat_interleave(count, 0) for name, value in part.items()}
                 for part in population
@@ -104,7 +107,7 @@ class MetaBatch:
         return scores[-1].view(members, count) * (1 if self.problem.maximizes else -1)
 
     def _adapt(
-        self, meta: Meta, block: parallel.Block, tasks: Sequence[Task], **options: Any
+        self, meta: MetaParameters, block: parallel.TaskBlock, tasks: Sequence[Task], **options: Any
     ) -> Adaptation:
         start = time.perf_counter()
         given = self.problem, self.inner, meta, tasks, self.steps

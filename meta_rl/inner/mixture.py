@@ -45,13 +45,13 @@ class Mixture:
             learned |= under(name, rule.init(theta))
         return learned
 
-    def begin(self, theta: Params) -> Params:
+    def starting_point(self, theta: Params) -> Params:
         """As each of the rules."""
-        return self._rules()["sgd"].begin(theta)
+        return self._rules()["sgd"].starting_point(theta)
 
-    def start(self, theta: Params) -> dict[str, Any]:
+    def initial_state(self, theta: Params) -> dict[str, Any]:
         """Every rule's state."""
-        return {name: rule.start(theta) for name, rule in self._rules().items()}
+        return {name: rule.initial_state(theta) for name, rule in self._rules().items()}
 
     def adapts(self, params: Params) -> list[str]:
         """As each of the rules."""

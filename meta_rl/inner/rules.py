@@ -28,11 +28,11 @@ class Rule(Protocol):
         """The rule's learned tensors at the start of meta-training; empty if it learns none."""
         ...
 
-    def begin(self, theta: Params) -> Params:
+    def starting_point(self, theta: Params) -> Params:
         """Where every task starts: theta, except for what starts from zero for every task."""
         ...
 
-    def start(self, theta: Params) -> Any:
+    def initial_state(self, theta: Params) -> Any:
         """What the rule carries from step to step (momentum, for one), at its first step."""
         ...
 
@@ -105,7 +105,7 @@ class GradientDescent:
             learned |= schedules.init_network(theta[names[0]], self.seed)
         return learned
 
-    def begin(self, theta: Params) -> Params:
+    def starting_point(self, theta: Params) -> Params:
         """Theta; a context vector starts at zero for every task.
 
         It is theta's own entry times zero, so that it stays within differentiation and the outer
@@ -115,7 +115,7 @@ class GradientDescent:
             return theta
         return {**theta, **{name: 0.0 * theta[name] for name in self.adapts(theta)}}
 
-    def start(self, theta: Params) -> dict[str, Moments]:
+    def initial_state(self, theta: Params) -> dict[str, Moments]:
         """The optimizer's moments, zero; empty for plain gradient descent."""
         count = OPTIMIZERS[self.config.optimizer].moments
         if not count:

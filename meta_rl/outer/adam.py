@@ -19,7 +19,7 @@ from meta_rl.outer.step import (
     optimizer_tensors,
     take,
 )
-from meta_rl.types import Meta, Params
+from meta_rl.types import MetaParameters, Params
 
 
 class Adam(StepOnData):
@@ -32,7 +32,9 @@ class Adam(StepOnData):
         iterations: of the run, over which the learning rates fall if they do.
     """
 
-    def __init__(self, config: AdamConfig, inner: InnerLoop, meta: Meta, iterations: int = 1):
+    def __init__(
+        self, config: AdamConfig, inner: InnerLoop, meta: MetaParameters, iterations: int = 1
+    ):
         self.config, self.inner, self.meta = config, inner, meta
         self._iterations, self._steps = iterations, 0
         rates = config.learning_rate, config.step_size_learning_rate
@@ -52,7 +54,7 @@ class Adam(StepOnData):
         metrics: dict[str, Tensor | float] = {"train/outer_loss": loss, "train/grad_norm": norm}
         return metrics if torch.isfinite(norm) else metrics | {"train/skipped": 1.0}
 
-    def descend(self, gradient: Meta, scale: float = 1.0) -> Tensor:
+    def descend(self, gradient: MetaParameters, scale: float = 1.0) -> Tensor:
         """One step of Adam on any gradient, or none where it is not finite.
 
         Args:

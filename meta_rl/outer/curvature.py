@@ -17,7 +17,7 @@ from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
 
 from meta_rl.inner.core import InnerLoop
 from meta_rl.tasks import num_tasks, unflatten_like
-from meta_rl.types import Distribution, Episodes, Meta, Params
+from meta_rl.types import Distribution, Episodes, MetaParameters, Params
 
 Vector = Sequence[Tensor]
 """Tensors in the order of ``tree_leaves(meta)``."""
@@ -44,7 +44,7 @@ class KLCurvature:
         self,
         inner: InnerLoop,
         distribution: Callable[[Params, Episodes], Distribution],
-        meta: Meta,
+        meta: MetaParameters,
         supports: Sequence[Episodes],
         query: Episodes,
         tasks: int | None = None,

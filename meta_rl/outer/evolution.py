@@ -21,7 +21,7 @@ from meta_rl.outer.step import (
     optimizer_of,
     optimizer_tensors,
 )
-from meta_rl.types import Meta
+from meta_rl.types import MetaParameters
 
 
 class EvolutionStrategy:
@@ -43,7 +43,9 @@ class EvolutionStrategy:
         members_at_once: members that are tried together; all when None.
     """
 
-    def __init__(self, config: EvolutionConfig, meta: Meta, members_at_once: int | None = None):
+    def __init__(
+        self, config: EvolutionConfig, meta: MetaParameters, members_at_once: int | None = None
+    ):
         self.config, self.meta, self.members_at_once = config, meta, members_at_once
         kind = {"adam": torch.optim.Adam, "sgd": torch.optim.SGD}[config.optimizer]
         rates = config.learning_rate, config.step_size_learning_rate
@@ -72,7 +74,7 @@ class EvolutionStrategy:
         gradient = es_gradient(noise, shape(fitness, config.shaping), config.sigma)
         return Outcome(fitness_statistics(fitness) | self.step(gradient), adaptation)
 
-    def step(self, gradient: Meta) -> dict[str, float]:
+    def step(self, gradient: MetaParameters) -> dict[str, float]:
         """Ascend a gradient of the fitness in place; one that is not finite is skipped and counted.
 
         Returns:
@@ -96,7 +98,7 @@ class EvolutionStrategy:
         load_optimizer_tensors(self._optimizer, state)
 
 
-def es_gradient(noise: Meta, utility: Tensor, sigma: float) -> Meta:
+def es_gradient(noise: MetaParameters, utility: Tensor, sigma: float) -> MetaParameters:
     """The gradient of the expected utility, ``1 / (2 n sigma) sum_i (U_i+ - U_i-) eps_i``.
 
     Salimans et al. 2017, "Evolution Strategies", section 2.1, with mirrored sampling.
@@ -138,6 +140,6 @@ def centred_ranks(fitness: Tensor) -> Tensor:
     return (rank / max(1, len(flat) - 1) - 0.5).to(fitness).view_as(fitness)
 
 
-def perturbed(meta: Meta, noise: Meta, scale: float) -> Meta:
-    """A population around one Meta: ``meta + scale * noise``."""
+def perturbed(meta: MetaParameters, noise: MetaParameters, scale: float) -> MetaParameters:
+    """A population around one MetaParameters: ``meta + scale * noise``."""
     return tree_map(lambda leaf, eps: leaf.detach() + scale * eps, meta, noise)

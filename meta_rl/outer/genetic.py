@@ -18,7 +18,7 @@ from meta_rl.outer.population import evaluate, fitness_statistics, gaussian, gen
 from meta_rl.outer.step import Outcome
 from meta_rl.storage import checkpoint
 from meta_rl.tasks import num_tasks, select
-from meta_rl.types import Meta
+from meta_rl.types import MetaParameters
 
 
 class GeneticAlgorithm:
@@ -42,7 +42,11 @@ class GeneticAlgorithm:
     """
 
     def __init__(
-        self, config: GeneticConfig, meta: Meta, seed: int, members_at_once: int | None = None
+        self,
+        config: GeneticConfig,
+        meta: MetaParameters,
+        seed: int,
+        members_at_once: int | None = None,
     ):
         self.config, self.meta, self.members_at_once = config, meta, members_at_once
         copies = tree_map(lambda leaf: leaf.detach().expand(config.population, *leaf.shape), meta)
@@ -92,7 +96,9 @@ class GeneticAlgorithm:
             value.copy_(state[name])
 
 
-def breed(population: Meta, fitness: Tensor, config: GeneticConfig, generator: Generator) -> Meta:
+def breed(
+    population: MetaParameters, fitness: Tensor, config: GeneticConfig, generator: Generator
+) -> MetaParameters:
     """The next generation, as many as before: the elites unchanged, then children."""
     fitness = or_worst(fitness)
     elites = fitness.argsort(descending=True, stable=True)[: config.elites]
@@ -121,7 +127,9 @@ def tournament(fitness: Tensor, size: int, count: int, generator: Generator) -> 
     return entrants.gather(1, fitness[entrants].argmax(1, keepdim=True))[:, 0]
 
 
-def crossover(one: Meta, other: Meta, rate: float, generator: Generator) -> Meta:
+def crossover(
+    one: MetaParameters, other: MetaParameters, rate: float, generator: Generator
+) -> MetaParameters:
     """Uniform crossover: a child takes each number from either parent with even odds.
 
     Args:
@@ -143,14 +151,14 @@ def crossover(one: Meta, other: Meta, rate: float, generator: Generator) -> Meta
     return tree_map(mix, one, other)
 
 
-def mutate(population: Meta, sigma: float, generator: Generator) -> Meta:
+def mutate(population: MetaParameters, sigma: float, generator: Generator) -> MetaParameters:
     """Every number plus Gaussian noise; step sizes in the form in which they are learned."""
     member, members = select(population, 0), num_tasks(population)
     noise = gaussian(member, members, generator)
     return tree_map(lambda leaf, eps: leaf + sigma * eps, population, noise)
 
 
-def diversity(population: Meta) -> Tensor:
+def diversity(population: MetaParameters) -> Tensor:
     """Root mean square distance of the members' numbers from the population's mean."""
     leaves = tree_leaves(population)
     flat = torch.cat([leaf.reshape(len(leaf), -1) for leaf in leaves], 1)

@@ -1,6 +1,6 @@
 """What outer steps with a population share: fitness of its members, and random numbers.
 
-A population is a Meta whose tensors have a leading P.
+A population is a MetaParameters whose tensors have a leading P.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from torch.utils._pytree import tree_leaves, tree_map
 from meta_rl import seeds
 from meta_rl.inner.meta_batch import MetaBatch
 from meta_rl.tasks import num_tasks, select
-from meta_rl.types import Meta
+from meta_rl.types import MetaParameters
 
 
-def evaluate(batch: MetaBatch, population: Meta, members_at_once: int | None) -> Tensor:
+def evaluate(batch: MetaBatch, population: MetaParameters, members_at_once: int | None) -> Tensor:
     """Each member's fitness, the mean over tasks: ``(P,)``.
 
     Walks ``members_at_once`` members at a time, so that memory is bounded by them.
@@ -31,7 +31,7 @@ def or_worst(fitness: Tensor) -> Tensor:
     return torch.where(torch.isfinite(fitness), fitness, -torch.inf)
 
 
-def gaussian(meta: Meta, members: int, generator: Generator) -> Meta:
+def gaussian(meta: MetaParameters, members: int, generator: Generator) -> MetaParameters:
     """Standard normal noise, ``(members, ...)`` for every tensor."""
 
     def draw(leaf: Tensor) -> Tensor:
@@ -42,7 +42,7 @@ def gaussian(meta: Meta, members: int, generator: Generator) -> Meta:
     return tree_map(draw, meta)
 
 
-def generator_of(meta: Meta, seed: int) -> Generator:
+def generator_of(meta: MetaParameters, seed: int) -> Generator:
     """Return a generator on the device of ``meta``."""
     return seeds.generator(seed, tree_leaves(meta)[0].device)
 

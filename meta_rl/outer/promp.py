@@ -11,14 +11,14 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from meta_rl import parallel
 from meta_rl.config import AdamConfig, ProMPConfig
 from meta_rl.inner.core import InnerLoop
+from meta_rl.machine import parallel
 from meta_rl.naming import part_of, under
 from meta_rl.outer.adam import Adam
 from meta_rl.outer.step import StepOnData, gradient_norms, take
 from meta_rl.tasks import num_tasks
-from meta_rl.types import Distribution, Episodes, Meta, Params
+from meta_rl.types import Distribution, Episodes, MetaParameters, Params
 
 RANGE = 2.0**20
 """An adaptive coefficient stays within this factor of where it began, so that it can come back."""
@@ -60,7 +60,7 @@ class ProMP(StepOnData):
         self,
         config: ProMPConfig,
         inner: InnerLoop,
-        meta: Meta,
+        meta: MetaParameters,
         distribution: Callable[[Params, Episodes], Distribution],
         steps: int,
     ):
@@ -116,7 +116,7 @@ class ProMP(StepOnData):
 
     @torch.no_grad()
     def measure(self, supports: Sequence[Episodes], query: Episodes) -> Measures:
-        """Every task's measures at the current Meta, with a leading M."""
+        """Every task's measures at the current MetaParameters, with a leading M."""
         path = self.inner.path(self.meta, supports, num_tasks(query))
         every = self.inner.over_tasks(self._measure, 0, 0, 0)
         return every(path, list(supports), query)

@@ -11,14 +11,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from meta_rl import parallel
 from meta_rl.config import AdamConfig, ReptileConfig
 from meta_rl.inner.core import InnerLoop
+from meta_rl.machine import parallel
 from meta_rl.naming import part_of, under
 from meta_rl.outer.adam import Adam
 from meta_rl.outer.step import StepOnData, take
 from meta_rl.tasks import num_tasks
-from meta_rl.types import Meta, Params
+from meta_rl.types import MetaParameters, Params
 
 
 class Reptile(StepOnData):
@@ -38,7 +38,9 @@ class Reptile(StepOnData):
         iterations: outer steps of the run.
     """
 
-    def __init__(self, config: ReptileConfig, inner: InnerLoop, meta: Meta, iterations: int):
+    def __init__(
+        self, config: ReptileConfig, inner: InnerLoop, meta: MetaParameters, iterations: int
+    ):
         self.config, self.inner, self.meta = config, inner, meta
         self._iterations, self._steps = iterations, 0
         adam = AdamConfig(learning_rate=config.learning_rate)
@@ -67,7 +69,7 @@ class Reptile(StepOnData):
             return metrics | {"train/skipped": 1.0}
         if self._adam:
             kept = {name: torch.zeros_like(value) for name, value in self.meta.rule.items()}
-            self._adam.descend(Meta(away, kept), decay)
+            self._adam.descend(MetaParameters(away, kept), decay)
         else:
             for name, value in self.meta.theta.items():
                 value.sub_(rate * away[name])

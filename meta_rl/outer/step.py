@@ -12,7 +12,7 @@ from torch import Tensor
 from meta_rl.inner.adaptation import Adaptation
 from meta_rl.inner.meta_batch import MetaBatch
 from meta_rl.storage import checkpoint
-from meta_rl.types import Meta
+from meta_rl.types import MetaParameters
 
 
 class Outcome(NamedTuple):
@@ -22,15 +22,15 @@ class Outcome(NamedTuple):
     """Numbers by their name in TensorBoard. ``train/skipped`` says that the step changed nothing,
     because some numbers were not finite."""
     adaptation: Adaptation | None
-    """The adaptation from the Meta before the step; a step that needs none returns it where the
-    meta-batch is ``scored``."""
+    """The adaptation from the meta-parameters before the step. A step that needs none returns it
+    where the meta-batch is ``scored``."""
 
 
 class OuterStep(Protocol):
-    """Changes the Meta it was made with, in place, once per iteration."""
+    """Changes the MetaParameters it was made with, in place, once per iteration."""
 
     def iterate(self, batch: MetaBatch) -> Outcome:
-        """Adapt to the tasks of a meta-batch, from the Meta or others like it, and step."""
+        """Adapt to the tasks of a meta-batch, and step."""
         ...
 
     def state_dict(self) -> dict[str, Tensor]:
@@ -43,16 +43,16 @@ class OuterStep(Protocol):
 
 
 class StepOnData(ABC):
-    """An outer step that needs nothing but the data collected with its Meta.
+    """An outer step that needs nothing but the data collected with its MetaParameters.
 
     It has a ``meta`` and a :meth:`step`; one that remembers something between steps has its own
     :meth:`state_dict` and :meth:`load_state_dict`.
     """
 
-    meta: Meta
+    meta: MetaParameters
 
     def iterate(self, batch: MetaBatch) -> Outcome:
-        """Adapt to the tasks from the current Meta, and step on the data collected."""
+        """Adapt to the tasks from the current MetaParameters, and step on the data collected."""
         adaptation = batch.adapt(self.meta)
         return Outcome(self.step(adaptation.supports, adaptation.query), adaptation)
 
@@ -60,7 +60,7 @@ class StepOnData(ABC):
     def step(self, supports: Sequence[Any], query: Any) -> dict[str, Any]:
         """Update ``meta`` in place; returns metrics.
 
-        With several blocks, all batches are :class:`meta_rl.parallel.Blocks` of such batches.
+        With several blocks, each batch is a :class:`meta_rl.machine.parallel.BlockedBatch`.
 
         Args:
             supports: K batches, leaves ``(M, ...)``.
@@ -78,7 +78,10 @@ class StepOnData(ABC):
 
 
 def optimizer_of(
-    kind: Callable[..., torch.optim.Optimizer], meta: Meta, rate: float, rule_rate: float | None
+    kind: Callable[..., torch.optim.Optimizer],
+    meta: MetaParameters,
+    rate: float,
+    rule_rate: float | None,
 ) -> torch.optim.Optimizer:
     """A torch optimizer of theta and the rule.
 
@@ -136,7 +139,7 @@ def load_optimizer_tensors(optimizer: torch.optim.Optimizer, state: dict[str, Te
     optimizer.load_state_dict({**optimizer.state_dict(), "state": remembered})
 
 
-def gradient_norms(gradient: Meta) -> dict[str, float]:
+def gradient_norms(gradient: MetaParameters) -> dict[str, float]:
     """Euclidean norms of the meta-gradient, of theta's part and of the rule's part."""
     norms = {}
     for part, tensors in zip(gradient._fields, gradient, strict=True):

@@ -12,13 +12,13 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map
 
-from meta_rl import parallel
 from meta_rl.config import TRPOConfig
 from meta_rl.inner.core import InnerLoop
+from meta_rl.machine import parallel
 from meta_rl.outer.curvature import KLCurvature
 from meta_rl.outer.step import StepOnData, gradient_norms
 from meta_rl.tasks import num_tasks, unflatten_like
-from meta_rl.types import Distribution, Episodes, Meta, Params
+from meta_rl.types import Distribution, Episodes, MetaParameters, Params
 
 
 class TRPO(StepOnData):
@@ -45,7 +45,7 @@ class TRPO(StepOnData):
         self,
         config: TRPOConfig,
         inner: InnerLoop,
-        meta: Meta,
+        meta: MetaParameters,
         distribution: Callable[[Params, Episodes], Distribution],
         policy_loss: Callable[[Distribution, Episodes], Tensor],
     ):
@@ -117,7 +117,7 @@ class TRPO(StepOnData):
         return _search_metrics(False, self.config.backtracks, 0.0, 0.0, 0.0)
 
     def _loss_and_kl(
-        self, meta: Meta, supports: Sequence[Episodes], query: Episodes
+        self, meta: MetaParameters, supports: Sequence[Episodes], query: Episodes
     ) -> tuple[float, float]:
         def of_task(params: Params, episodes: Episodes) -> tuple[Tensor, Tensor]:
             policy = self.distribution(params, episodes)

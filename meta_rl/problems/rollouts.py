@@ -13,7 +13,7 @@ from torch.utils._pytree import tree_map
 from meta_rl import seeds
 from meta_rl.errors import DivergedError, NotFiniteError
 from meta_rl.inner.recording import Recorded
-from meta_rl.threads import one_thread
+from meta_rl.machine.threads import one_thread
 from meta_rl.types import BatchedEnv, Params, Policy, Task, TaskFamily
 
 ONE_THREAD = 2**26

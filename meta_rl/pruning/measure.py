@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 
 from meta_rl import seeds
 from meta_rl.inner.adaptation import adapt_to_tasks
+from meta_rl.machine.threads import one_thread
 from meta_rl.plots.pictures import encoded
 from meta_rl.problems.adapted import AdaptedPolicy
 from meta_rl.pruning import criteria as pruning
@@ -23,7 +24,6 @@ from meta_rl.runs.learner import MetaLearner
 from meta_rl.statistics import margin
 from meta_rl.storage import files
 from meta_rl.text_tables import aligned
-from meta_rl.threads import one_thread
 
 ROUNDS, CALLS = 11, {"predict": 50, "adapt": 3}
 

@@ -11,18 +11,18 @@ from torch import Tensor
 from tqdm import tqdm
 
 from meta_rl import seeds
-from meta_rl.console import on_terminal
 from meta_rl.inner.adaptation import adapt_to_tasks
 from meta_rl.inner.core import InnerLoop
-from meta_rl.inner.search import Search
+from meta_rl.inner.gradient_free import GradientFreeLoop
+from meta_rl.machine.console import on_terminal
 from meta_rl.problem import Problem
-from meta_rl.types import Meta, Task
+from meta_rl.types import MetaParameters, Task
 
 
 def scores_of(
     problem: Problem,
-    inner: InnerLoop | Search,
-    meta: Meta,
+    inner: InnerLoop | GradientFreeLoop,
+    meta: MetaParameters,
     tasks: Sequence[Task],
     steps: int,
     seed: int,
@@ -60,8 +60,8 @@ def scores_of(
 @torch.no_grad()
 def adapted_model(
     problem: Problem,
-    inner: InnerLoop | Search,
-    meta: Meta,
+    inner: InnerLoop | GradientFreeLoop,
+    meta: MetaParameters,
     task: Task,
     steps: int,
     seed: int,

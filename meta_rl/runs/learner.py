@@ -11,7 +11,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from meta_rl import parallel, seeds
+from meta_rl import seeds
 from meta_rl.animation import Animation
 from meta_rl.config import Config, require_effect, to_dict
 from meta_rl.config.descent import GradientConfig, TRPOConfig
@@ -19,8 +19,9 @@ from meta_rl.errors import InputError, require_whole, shown
 from meta_rl.inner.adaptable import check_runs
 from meta_rl.inner.adaptation import adapt_to_tasks
 from meta_rl.inner.core import InnerLoop
+from meta_rl.inner.gradient_free import GradientFreeLoop
 from meta_rl.inner.meta_batch import MetaBatch
-from meta_rl.inner.search import Search
+from meta_rl.machine import parallel
 from meta_rl.making import make_outer, make_rule
 from meta_rl.problem import Problem
 from meta_rl.problems.adapted import AdaptedNetwork, AdaptedPolicy
@@ -30,7 +31,7 @@ from meta_rl.runs.metrics import Metrics, iteration_metrics
 from meta_rl.runs.state import TrainingState
 from meta_rl.storage import checkpoint
 from meta_rl.storage.reading import as_path
-from meta_rl.types import Meta, Params, Task
+from meta_rl.types import MetaParameters, Params, Task
 
 
 class MetaLearner:
@@ -69,10 +70,12 @@ class MetaLearner:
             recorded=config.speed.recorded,
         )
         by_gradient = config.inner.method == "gradient"
-        searching = Search(rule=rule, config=config.inner, tasks_at_once=config.speed.tasks_at_once)
+        searching = GradientFreeLoop(
+            rule=rule, config=config.inner, tasks_at_once=config.speed.tasks_at_once
+        )
         self.inner = differentiable if by_gradient else searching
         theta = problem.initial_parameters()
-        self.meta = Meta(theta, rule.init(theta))
+        self.meta = MetaParameters(theta, rule.init(theta))
         self.outer = make_outer(differentiable, self.meta, problem, config)
         differentiates = isinstance(config.outer, TRPOConfig | GradientConfig)
         # TRPO differentiates the loss of its own line search, whatever the problem's loss is.
@@ -146,7 +149,7 @@ class MetaLearner:
         return self
 
     @property
-    def deployed(self) -> Meta:
+    def deployed(self) -> MetaParameters:
         """What evaluation and adaptation use: ``meta`` with a mixture of rules hardened to one."""
         self._state.undo()
         return self.meta._replace(rule=self.inner.rule.harden(self.meta.rule))

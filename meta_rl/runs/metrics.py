@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from meta_rl import parallel
 from meta_rl.inner.meta_batch import MetaBatch
+from meta_rl.machine import parallel
 from meta_rl.outer.step import Outcome
 from meta_rl.problem import Problem
 

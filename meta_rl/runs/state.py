@@ -20,7 +20,7 @@ from meta_rl.problems.modules import (
     module_of,
 )
 from meta_rl.storage import checkpoint
-from meta_rl.types import Meta
+from meta_rl.types import MetaParameters
 
 SKIPS_ALLOWED = 10
 COUNTERS = ("iteration", "samples", "skipped")
@@ -38,7 +38,7 @@ class TrainingState:
         outer: the outer step, which changes ``meta`` in place.
     """
 
-    def __init__(self, problem: Problem, config: Config, meta: Meta, outer: OuterStep):
+    def __init__(self, problem: Problem, config: Config, meta: MetaParameters, outer: OuterStep):
         self.problem, self.config, self.meta, self.outer = problem, config, meta, outer
         self.iteration = 0
         self.samples = 0

@@ -11,12 +11,12 @@ import optuna
 from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial, create_trial
 
-from meta_rl.tuning.study import Search, scores_at_rungs
+from meta_rl.tuning.study import Study, scores_at_rungs
 
 LEAST = 8  # trials, below which nothing is said
 
 
-def importance(study: Search) -> dict[str, float]:
+def importance(study: Study) -> dict[str, float]:
     """The share of each choice in what tells good trials from the rest; {} of too few trials.
 
     By PED-ANOVA (Watanabe et al. 2023) on the scores at the first rung, which alone all trials

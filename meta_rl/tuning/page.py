@@ -13,10 +13,10 @@ from meta_rl.evaluation.page import document, figure_of, section
 from meta_rl.evaluation.tables import Table, interval
 from meta_rl.naming import figure_text
 from meta_rl.statistics import mean, stratified_bootstrap
-from meta_rl.tuning.protocol import Comparison, Plan
+from meta_rl.tuning.protocol import Comparison, TuningPlan
 
 
-def page(planned: Plan, content: dict[str, Any], comparison: Comparison) -> str:
+def page(planned: TuningPlan, content: dict[str, Any], comparison: Comparison) -> str:
     """The whole document.
 
     Args:
@@ -57,7 +57,7 @@ def page(planned: Plan, content: dict[str, Any], comparison: Comparison) -> str:
     return document(title, parts)
 
 
-def notes(planned: Plan, content: dict[str, Any]) -> list[str]:
+def notes(planned: TuningPlan, content: dict[str, Any]) -> list[str]:
     """How the numbers came about and what they do not show."""
     unit = "environment steps" if content["score"] == "return" else "labelled examples"
     told = [
@@ -104,7 +104,7 @@ def notes(planned: Plan, content: dict[str, Any]) -> list[str]:
     return told
 
 
-def _scores(planned: Plan, comparison: Comparison) -> Table:
+def _scores(planned: TuningPlan, comparison: Comparison) -> Table:
     steps = range(planned.conditions.steps + 1)
     head = ["", "seeds × tasks", *(f"after {k}" for k in steps)]
     rows = []

@@ -23,19 +23,19 @@ from meta_rl.evaluation.progress import progress
 from meta_rl.runs.learner import MetaLearner
 from meta_rl.statistics import Estimate, mean, stratified_bootstrap
 from meta_rl.tuning.candidates import Conditions, build, curve, samples_of_run, train
-from meta_rl.tuning.settings import Settings
+from meta_rl.tuning.settings import TuningSettings
 from meta_rl.tuning.space import Space
-from meta_rl.tuning.study import CONFIG, Claim, Search
+from meta_rl.tuning.study import CONFIG, Claim, Study
 from meta_rl.types import Task
 
 DEFAULT = "default"
 
 
 @dataclass(frozen=True)
-class Plan:
+class TuningPlan:
     """What will be computed; everything a person gave fits together."""
 
-    settings: Settings
+    settings: TuningSettings
     space: Space
     folder: Path
     conditions: Conditions
@@ -53,7 +53,7 @@ class Plan:
         return 1 if self.problem.maximizes else -1
 
 
-def plan(name: str, settings: Settings, space: Space) -> Plan:
+def plan(name: str, settings: TuningSettings, space: Space) -> TuningPlan:
     """Build the default strategy, draw both sets of tasks, and fix the budget.
 
     Raises:
@@ -64,7 +64,7 @@ def plan(name: str, settings: Settings, space: Space) -> Plan:
     learner = assemble.build(default, device)
     learner.problem.close()
     tasks = default.eval.test_tasks or default.eval.tasks
-    return Plan(
+    return TuningPlan(
         settings,
         space,
         settings.out or Path("runs") / f"tune-{name}",
@@ -80,12 +80,12 @@ def plan(name: str, settings: Settings, space: Space) -> Plan:
     )
 
 
-def on_budget(planned: Plan, budget: int) -> Plan:
+def on_budget(planned: TuningPlan, budget: int) -> TuningPlan:
     """The plan with the budget that a study began with, where it may be measured otherwise now."""
     return replace(planned, conditions=replace(planned.conditions, budget=budget))
 
 
-def search(planned: Plan, study: Search) -> None:
+def search(planned: TuningPlan, study: Study) -> None:
     """Train trials until there are enough, of this process and others together."""
     while claim := study.claim():
         trials = study.settings.trials
@@ -99,7 +99,7 @@ def search(planned: Plan, study: Search) -> None:
         tqdm.write(f"trial {claim.trial.number}: {described(planned, claim.trial.params)}: {told}")
 
 
-def described(planned: Plan, params: dict[str, Any]) -> str:
+def described(planned: TuningPlan, params: dict[str, Any]) -> str:
     """A strategy in words: its algorithm and what differs from the default's choices."""
     usual = planned.space.default
     told = [str(params["algorithm"])]
@@ -111,7 +111,9 @@ def described(planned: Plan, params: dict[str, Any]) -> str:
     return ", ".join(told)
 
 
-def _measured(planned: Plan, study: Search, claim: Claim, bar: tqdm) -> tuple[float | None, str]:
+def _measured(
+    planned: TuningPlan, study: Study, claim: Claim, bar: tqdm
+) -> tuple[float | None, str]:
     """A trial's score after the whole budget; None and the reason if it was ended before."""
     try:
         learner = build(claim.config, planned.conditions)
@@ -122,7 +124,7 @@ def _measured(planned: Plan, study: Search, claim: Claim, bar: tqdm) -> tuple[fl
 
 
 def _climbed(
-    planned: Plan, study: Search, claim: Claim, learner: MetaLearner, bar: tqdm
+    planned: TuningPlan, study: Study, claim: Claim, learner: MetaLearner, bar: tqdm
 ) -> tuple[float | None, str]:
     trial, score = claim.trial, float("nan")
     ends_early = claim.config != planned.default  # which others are compared with: always whole
@@ -140,7 +142,7 @@ def _climbed(
     return score, ""
 
 
-def _score(planned: Plan, learner: MetaLearner) -> float:
+def _score(planned: TuningPlan, learner: MetaLearner) -> float:
     """Mean score on the validation tasks after the last inner step."""
     found = curve("trial", [learner], planned.validation, planned.conditions)
     return float(found.scores[-1].mean())
@@ -165,7 +167,7 @@ class Comparison:
         return stratified_bootstrap(np.where(both_lost, 0.0, better), mean)
 
 
-def compare(planned: Plan, study: Search) -> Comparison:
+def compare(planned: TuningPlan, study: Study) -> Comparison:
     """Train both on fresh seeds, score them on the test tasks.
 
     What is trained is kept as checkpoints in the study's folder, so that a killed comparison goes
@@ -198,7 +200,7 @@ def compare(planned: Plan, study: Search) -> Comparison:
     return Comparison(trial, config, tuple(curves))
 
 
-def _trained(planned: Plan, folder: Path, config: Config, timeout: int, bar: tqdm) -> None:
+def _trained(planned: TuningPlan, folder: Path, config: Config, timeout: int, bar: tqdm) -> None:
     """Train one arm on one seed unless that is done, or another process is at it."""
     lock = FileLock(planned.folder / "locks" / f"{folder.parent.name}-{folder.name}")
     try:

@@ -16,11 +16,11 @@ from meta_rl.statistics import mean, stratified_bootstrap
 from meta_rl.storage import files
 from meta_rl.tuning.importance import by_option, importance
 from meta_rl.tuning.page import page
-from meta_rl.tuning.protocol import Comparison, Plan, described
-from meta_rl.tuning.study import ENDED, SKIPPED, Search, scores_at_rungs
+from meta_rl.tuning.protocol import Comparison, TuningPlan, described
+from meta_rl.tuning.study import ENDED, SKIPPED, Study, scores_at_rungs
 
 
-def record(planned: Plan, content: dict[str, Any], comparison: Comparison) -> None:
+def record(planned: TuningPlan, content: dict[str, Any], comparison: Comparison) -> None:
     """Write ``chosen.json``, ``tuning.json``, ``trials.csv``, ``comparison.csv``, ``report.html``.
 
     Args:
@@ -39,7 +39,7 @@ def record(planned: Plan, content: dict[str, Any], comparison: Comparison) -> No
     files.write(folder / "report.html", page(planned, content, comparison))
 
 
-def results(planned: Plan, study: Search, comparison: Comparison) -> dict[str, Any]:
+def results(planned: TuningPlan, study: Study, comparison: Comparison) -> dict[str, Any]:
     """Everything as JSON values."""
     conditions = planned.conditions
     chosen = comparison.trial
@@ -67,7 +67,7 @@ def results(planned: Plan, study: Search, comparison: Comparison) -> dict[str, A
     }
 
 
-def verdict(planned: Plan, comparison: Comparison) -> str:
+def verdict(planned: TuningPlan, comparison: Comparison) -> str:
     """The result in a sentence or two."""
     seeds, tasks = planned.settings.seeds, len(planned.test)
     if not comparison.curves:
@@ -91,7 +91,7 @@ def verdict(planned: Plan, comparison: Comparison) -> str:
     )
 
 
-def _trial(planned: Plan, trial: FrozenTrial) -> dict[str, Any]:
+def _trial(planned: TuningPlan, trial: FrozenTrial) -> dict[str, Any]:
     started, ended = trial.datetime_start, trial.datetime_complete
     return {
         "number": trial.number,
@@ -107,14 +107,14 @@ def _trial(planned: Plan, trial: FrozenTrial) -> dict[str, Any]:
     }
 
 
-def _settings(planned: Plan, comparison: Comparison) -> dict[str, list[Any]]:
+def _settings(planned: TuningPlan, comparison: Comparison) -> dict[str, list[Any]]:
     """Every setting in which chosen and default differ: ``[default, chosen]``."""
     default, chosen = flat(to_dict(planned.default)), flat(to_dict(comparison.config))
     names = [n for n in dict.fromkeys([*default, *chosen]) if n != "iterations"]
     return {n: [default.get(n), chosen.get(n)] for n in names if default.get(n) != chosen.get(n)}
 
 
-def _comparison(planned: Plan, comparison: Comparison) -> dict[str, Any]:
+def _comparison(planned: TuningPlan, comparison: Comparison) -> dict[str, Any]:
     if not comparison.curves:
         return {}
     arms = {}
@@ -143,7 +143,7 @@ def _write_trials(path: Path, trials: list[dict[str, Any]]) -> None:
     files.write_csv(path, [[*plain, *choices], *rows])
 
 
-def _write_comparison(path: Path, planned: Plan, comparison: Comparison) -> None:
+def _write_comparison(path: Path, planned: TuningPlan, comparison: Comparison) -> None:
     """One row for each strategy, seed, task and number of inner steps."""
     head = ["strategy", "seed", "task", "parameters", "inner_steps", "score"]
     tasks = [json.dumps(dict(task)) for task in planned.test]

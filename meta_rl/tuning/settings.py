@@ -25,7 +25,7 @@ SEARCHES = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
+class TuningSettings:
     """The study; and the default strategy, which is the preset with the options given."""
 
     trials: int = 20

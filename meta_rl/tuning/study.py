@@ -25,7 +25,7 @@ from tqdm import tqdm
 from meta_rl import seeds
 from meta_rl.config import Config, from_dict, to_dict
 from meta_rl.errors import InputError
-from meta_rl.tuning.settings import Settings
+from meta_rl.tuning.settings import TuningSettings
 from meta_rl.tuning.space import Space, factor, strategy
 from meta_rl.tuning.storage import open_storage, pruner
 
@@ -47,7 +47,7 @@ class Claim:
     held: FileLock
 
 
-class Search:
+class Study:
     """A study in a folder.
 
     Args:
@@ -66,7 +66,7 @@ class Search:
     def __init__(
         self,
         folder: Path,
-        settings: Settings,
+        settings: TuningSettings,
         space: Space,
         identity: dict[str, Any],
         maximizes: bool,

@@ -14,7 +14,7 @@ from meta_rl.errors import InputError
 from meta_rl.inner.adaptable import check_adaptable
 from meta_rl.inner.core import InnerLoop
 from meta_rl.inner.rules import GradientDescent
-from meta_rl.types import Meta
+from meta_rl.types import MetaParameters
 
 M, WAYS, QUERIES, ALPHA = 3, 3, 6, 0.3
 
@@ -63,7 +63,9 @@ def meta_gradient(net, steps, tasks_at_once, adapts="all", first_order=False):
     )
     theta = {name: value.detach() for name, value in net.named_parameters()}
     support, query = data()
-    loss, gradient = inner.meta_gradient(Meta(theta, rule.init(theta)), [support] * steps, query)
+    loss, gradient = inner.meta_gradient(
+        MetaParameters(theta, rule.init(theta)), [support] * steps, query
+    )
     return loss, gradient.theta
 
 

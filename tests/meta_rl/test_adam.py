@@ -14,7 +14,7 @@ from meta_rl.inner.core import InnerLoop
 from meta_rl.making import make_rule
 from meta_rl.outer.adam import Adam
 from meta_rl.tasks import unflatten_like
-from meta_rl.types import Meta
+from meta_rl.types import MetaParameters
 
 K = 3  # inner steps
 
@@ -23,7 +23,7 @@ def made(**settings):
     """Two tasks in float64: 0.5 |x - c|^2 from the same x, steps of 0.2."""
     rule = make_rule(InnerConfig(steps=K, step_size=0.2, positive="none"), seed=0)
     theta = {"x": torch.tensor([1.0, -2.0], dtype=torch.float64)}
-    meta = tree_map(lambda leaf: leaf.clone(), Meta(theta, rule.init(theta)))
+    meta = tree_map(lambda leaf: leaf.clone(), MetaParameters(theta, rule.init(theta)))
     inner = InnerLoop(loss=lambda p, c: 0.5 * ((p["x"] - c) ** 2).sum(), rule=rule)
     return Adam(AdamConfig(**settings), inner, meta, iterations=100), inner, meta
 

@@ -11,9 +11,10 @@ import pytest
 from tqdm import tqdm
 
 import meta_rl
-from meta_rl import ProgressBar, console
-from meta_rl.console import Console
+from meta_rl import ProgressBar
 from meta_rl.evaluation.progress import progress
+from meta_rl.machine import console
+from meta_rl.machine.console import Console
 from meta_rl.runs.progress import EvaluationProgress
 from tests.test_faults import files_no_longer_than
 from tests.test_resume import tiny

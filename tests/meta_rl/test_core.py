@@ -9,7 +9,7 @@ from torch.utils._pytree import tree_leaves
 from meta_rl.config import InnerConfig
 from meta_rl.inner.core import InnerLoop
 from meta_rl.inner.rules import GradientDescent
-from meta_rl.types import Meta
+from meta_rl.types import MetaParameters
 
 M, D, ALPHA = 5, 4, 0.1
 
@@ -36,7 +36,7 @@ def make(steps, **options):
         rule=rule,
         first_order=config.first_order,
     )
-    return inner, Meta(theta, rule.init(theta))
+    return inner, MetaParameters(theta, rule.init(theta))
 
 
 @pytest.mark.parametrize("steps", [1, 3])

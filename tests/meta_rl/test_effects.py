@@ -16,10 +16,10 @@ from meta_rl.algorithms import ALGORITHMS, nearest
 from meta_rl.assemble import facts_of, make_problem
 from meta_rl.config import Facts, ShotsConfig, require_effect
 from meta_rl.errors import DivergedError, InputError
+from meta_rl.machine.threads import one_thread
 from meta_rl.presets import PRESETS
 from meta_rl.runs.recorder import RunRecorder
 from meta_rl.storage import run_folder
-from meta_rl.threads import one_thread
 from tests import extras
 
 PARTS = ("", "inner", "outer", "data", "network", "eval", "speed")
@@ -308,7 +308,7 @@ def test_checkpoints_and_evaluations_come_as_often_as_they_say(tmp_path, monkeyp
 @pytest.mark.parametrize(
     ("algorithm", "name", "value", "watched"),
     [
-        ("maml", "speed.tasks_at_once", 1, "meta_rl.inner.core.InnerLoop.share"),
+        ("maml", "speed.tasks_at_once", 1, "meta_rl.inner.core.InnerLoop.gradient_part"),
         ("maml", "speed.recorded", True, "meta_rl.inner.recording.Recorded.__call__"),
         ("es-maml", "speed.members_at_once", 2, "meta_rl.inner.meta_batch.MetaBatch.fitness"),
     ],

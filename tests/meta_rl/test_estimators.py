@@ -28,7 +28,7 @@ from meta_rl.inner.rules import GradientDescent
 from meta_rl.problems import estimators, returns
 from meta_rl.problems.reinforcement import Reinforcement
 from meta_rl.tasks import over_tasks, select
-from meta_rl.types import Episodes, Meta
+from meta_rl.types import Episodes, MetaParameters
 
 NAMES = list(estimators.ESTIMATORS)
 HORIZON, ALPHA = 3, 1.0
@@ -325,7 +325,7 @@ def test_the_meta_gradient_is_exact_for_dice_and_each_others_own(name, steps):
     first_order = name == "first-order"
     inner = inner_loop("dice" if first_order else name, steps=steps, per_step=True, positive="none")
     inner = dataclasses.replace(inner, first_order=first_order)
-    meta = Meta(named(THETA), inner.rule.init(named(THETA)))
+    meta = MetaParameters(named(THETA), inner.rule.init(named(THETA)))
     *supports, query = exact_batches(inner, meta, steps)
     _, gradient = inner.meta_gradient(meta, supports, query)
     ours = torch.cat([flat(gradient.theta), gradient.rule["step_size"]])
@@ -346,7 +346,7 @@ def test_the_meta_gradient_is_exact_for_dice_and_each_others_own(name, steps):
 @pytest.mark.parametrize("name", NAMES)
 def test_so_is_that_of_a_step_size_per_parameter(name):
     inner = inner_loop(name, steps=2, form="parameter")
-    meta = Meta(named(THETA), inner.rule.init(named(THETA)))
+    meta = MetaParameters(named(THETA), inner.rule.init(named(THETA)))
     *supports, query = exact_batches(inner, meta, 2)
     _, gradient = inner.meta_gradient(meta, supports, query)
     logarithms = constant(6).log().requires_grad_()
@@ -395,7 +395,7 @@ def every_support(inner, meta, steps, reward):
 def formulation_two(name, exploration, steps, reward):
     """The framework's gradient in theta and step sizes, and the exact one."""
     inner = inner_loop(name, exploration, steps=steps, per_step=True, positive="none")
-    meta = Meta(named(THETA), inner.rule.init(named(THETA)))
+    meta = MetaParameters(named(THETA), inner.rule.init(named(THETA)))
     *supports, query = every_support(inner, meta, steps, reward)
     _, gradient = inner.meta_gradient(meta, supports, query)
     ours = torch.cat([flat(gradient.theta), gradient.rule["step_size"]])
@@ -426,7 +426,7 @@ def test_no_other_combination_is(name, exploration):
 
 def test_a_constant_less_in_the_credit_changes_nothing_in_expectation():
     inner = inner_loop("log-likelihood", 1.0, steps=1)
-    meta = Meta(named(THETA), inner.rule.init(named(THETA)))
+    meta = MetaParameters(named(THETA), inner.rule.init(named(THETA)))
     *supports, query = every_support(inner, meta, 1, REWARDS[0])
     weight = chances(THETA)[:, None] * TRAJECTORIES
     less = query._replace(credit=query.credit - 5.0 * weight)
@@ -477,7 +477,7 @@ def test_sampled_meta_gradients_with_exploration_have_the_expected_mean():
     per_group = 200
     count = GROUPS * per_group
     inner = inner_loop("log-likelihood", 1.0, steps=1, positive="none")
-    meta = Meta(named(THETA), inner.rule.init(named(THETA)))
+    meta = MetaParameters(named(THETA), inner.rule.init(named(THETA)))
     phi = inner.adapt(meta, [], count)
     support = sampled(PROBLEM.sampler.rollout(tasks(count), phi, 1, seed=100))
     plain = returns.discounted_returns(support.reward, support.mask, 1.0)

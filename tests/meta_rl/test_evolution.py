@@ -16,14 +16,14 @@ from meta_rl.inner.meta_batch import MetaBatch
 from meta_rl.outer import evolution, genetic, population
 from meta_rl.outer.evolution import EvolutionStrategy
 from meta_rl.outer.genetic import GeneticAlgorithm
-from meta_rl.types import Meta
+from meta_rl.types import MetaParameters
 
 D, TASKS = 4, 3
 
 
 def start():
     theta = {"x": torch.linspace(-1, 1, D, dtype=torch.float64)}
-    return Meta(theta, {"step_size": torch.tensor(0.5, dtype=torch.float64)})
+    return MetaParameters(theta, {"step_size": torch.tensor(0.5, dtype=torch.float64)})
 
 
 class Batch:
@@ -79,7 +79,7 @@ def test_orthogonal_noise_gives_the_exact_gradient_of_a_linear_fitness():
     """eps_i = sqrt(n) e_i has sum_i eps_i eps_i^T = n I."""
     slope = torch.tensor([3.0, -1.0, 0.5, 2.0, 7.0], dtype=torch.float64)
     eps = 5**0.5 * torch.eye(5, dtype=torch.float64)
-    noise = Meta({"x": eps[:, :D]}, {"step_size": eps[:, D]})
+    noise = MetaParameters({"x": eps[:, :D]}, {"step_size": eps[:, D]})
     fitness = torch.stack([10 + 0.1 * eps @ slope, 10 - 0.1 * eps @ slope])
     gradient = evolution.es_gradient(noise, fitness, 0.1)
     torch.testing.assert_close(gradient.theta["x"], slope[:D])
@@ -195,7 +195,7 @@ def test_a_generation_without_a_finite_fitness_is_skipped_and_said(name):
 
 
 def literal(*values):
-    return Meta({"x": torch.tensor(values)[:, None].expand(-1, 2).clone()}, {})
+    return MetaParameters({"x": torch.tensor(values)[:, None].expand(-1, 2).clone()}, {})
 
 
 def test_truncation_draws_from_the_best_alone_and_from_all_of_them():
@@ -219,7 +219,10 @@ def test_a_tournament_of_one_takes_anybody():
 
 
 def test_crossover_takes_every_number_from_one_of_the_parents():
-    one, other = Meta({"x": torch.zeros(500, 8)}, {}), Meta({"x": torch.ones(500, 8)}, {})
+    one, other = (
+        MetaParameters({"x": torch.zeros(500, 8)}, {}),
+        MetaParameters({"x": torch.ones(500, 8)}, {}),
+    )
     child = genetic.crossover(one, other, 1.0, seeds.generator(0)).theta["x"]
     assert set(child.flatten().tolist()) == {0.0, 1.0}
     assert child.mean() == pytest.approx(0.5, abs=0.03)
@@ -230,7 +233,9 @@ def test_crossover_takes_every_number_from_one_of_the_parents():
 
 
 def test_a_mutation_is_gaussian_noise_of_the_size_asked_for():
-    born = genetic.mutate(Meta({"x": torch.full((2000, 2), 3.0)}, {}), 0.5, seeds.generator(0))
+    born = genetic.mutate(
+        MetaParameters({"x": torch.full((2000, 2), 3.0)}, {}), 0.5, seeds.generator(0)
+    )
     assert born.theta["x"].mean() == pytest.approx(3.0, abs=0.05)
     assert born.theta["x"].std() == pytest.approx(0.5, rel=0.05)
 
@@ -316,7 +321,7 @@ def test_reinforcement_learning_needs_no_gradient(name):
     learner = meta_rl.build(dataclasses.replace(config, data=data, outer=LEARNERS[name]))
     metrics = learner.iterate()
     members = {"strategy": 2 * 4, "genetic": 6}[name]
-    # Every member, and the Meta itself once more for the log: 2 tasks, 2 episodes, 1 step + query.
+    # Every member, and the meta-parameters once more for the log: 2 tasks, 2 episodes, 2 batches.
     rows = (members + 1) * 2 * 2 * 2
     assert 0 < learner.samples <= rows * 100
     assert metrics["train/fitness_best"] >= metrics["train/fitness_mean"]

@@ -30,7 +30,7 @@ KNOWN = {
     "benchmarks/reproduce.py: (here / 'copy.tmp').rename": "the same",
     "benchmarks/reproduce_results.py: self.path.open": "a line at the end",
     "meta_rl/storage/reading.py: os.open": "to read",
-    "meta_rl/console.py: os.open": "of nothing",
+    "meta_rl/machine/console.py: os.open": "of nothing",
     "meta_rl/storage/checkpoint.py: temporary.rename": "a folder, which is whole then",
     "meta_rl/storage/run_folder.py: folder.rename": "a folder",
     "meta_rl/runs/recorder.py: folder.rename": "a folder",

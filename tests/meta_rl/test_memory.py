@@ -6,12 +6,12 @@ from types import SimpleNamespace
 
 import pytest
 
-from meta_rl import memory
-from meta_rl.memory import keep_freed_memory
+from meta_rl.machine import memory
+from meta_rl.machine.memory import keep_freed_memory
 
 FAULTS = """
 import resource, sys, torch
-from meta_rl.memory import keep_freed_memory
+from meta_rl.machine.memory import keep_freed_memory
 if sys.argv[1] == "kept":
     keep_freed_memory()
 x = torch.zeros(10, 2**20)  # 40 MB

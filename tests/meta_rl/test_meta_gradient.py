@@ -187,7 +187,7 @@ def test_a_rule_and_loss_of_ones_own_use_the_same_loop():
         loss=lambda params, batch: ((params["x"] - batch) ** 2).sum(),
         rule=GradientDescent(InnerConfig(step_size=0.5, learn_step_size=False)),
     )
-    from meta_rl.types import Meta
+    from meta_rl.types import MetaParameters
 
-    phi = inner.adapt(Meta({"x": torch.zeros(2)}, {}), [torch.tensor([[1.0, 2.0]])], 1)
+    phi = inner.adapt(MetaParameters({"x": torch.zeros(2)}, {}), [torch.tensor([[1.0, 2.0]])], 1)
     assert torch.equal(phi["x"], torch.tensor([[1.0, 2.0]]))

@@ -11,7 +11,7 @@ from meta_rl.inner.core import InnerLoop
 from meta_rl.inner.optimizers import OPTIMIZERS
 from meta_rl.making import make_rule
 from meta_rl.outer.adam import Adam
-from meta_rl.types import Meta
+from meta_rl.types import MetaParameters
 
 SCALE = 0.01
 THETA = {"w": torch.tensor([1.0, 2.0, 3.0]).double(), "b": torch.zeros(1).double()}
@@ -31,8 +31,8 @@ def test_all_weight_on_one_rule_is_exactly_that_rule(name):
     learned = one_hot(mixture.init(THETA), name)
     own = {k.removeprefix(f"{name}."): v for k, v in learned.items() if k.startswith(name)}
     single = make_rule(dataclasses.replace(config, optimizer=name))
-    phi, state = THETA, mixture.start(THETA)
-    other, other_state = THETA, single.start(THETA)
+    phi, state = THETA, mixture.initial_state(THETA)
+    other, other_state = THETA, single.initial_state(THETA)
     generator = torch.Generator().manual_seed(0)
     for k in range(3):
         g = {n: torch.randn(v.shape, generator=generator, dtype=v.dtype) for n, v in THETA.items()}
@@ -46,14 +46,14 @@ def test_the_four_start_with_first_steps_of_equal_length(name):
     rule = make_rule(InnerConfig(step_size=0.1, optimizer="mixture", gradient_scale=SCALE))
     gradient = {n: torch.full_like(v, SCALE) for n, v in THETA.items()}
     learned = one_hot(rule.init(THETA), name)
-    phi, _ = rule.step(learned, 0, THETA, gradient, LOSS, rule.start(THETA))
+    phi, _ = rule.step(learned, 0, THETA, gradient, LOSS, rule.initial_state(THETA))
     torch.testing.assert_close(THETA["w"] - phi["w"], 0.1 * gradient["w"], rtol=1e-3, atol=0)
 
 
 def test_a_rule_without_weight_has_no_say_even_at_infinity():
     rule = make_rule(InnerConfig(optimizer="mixture"))
     learned = one_hot(rule.init(THETA), "adam") | {"sgd.step_size": torch.tensor(1e4).double()}
-    phi, _ = rule.step(learned, 0, THETA, THETA, LOSS, rule.start(THETA))
+    phi, _ = rule.step(learned, 0, THETA, THETA, LOSS, rule.initial_state(THETA))
     assert torch.isfinite(phi["w"]).all()
 
 
@@ -98,7 +98,7 @@ def test_the_outer_loop_finds_the_rule_that_wins(kind, size, gradient_scale, win
         return 0.5 * (params["x"] - batch[1]).square().sum()
 
     theta = {"x": torch.zeros(6).double()}
-    meta = Meta(theta, rule.init(theta))
+    meta = MetaParameters(theta, rule.init(theta))
     inner = InnerLoop(loss=loss, outer_loss=distance, rule=rule)
     outer = Adam(AdamConfig(learning_rate=1e-6, step_size_learning_rate=0.05), inner, meta)
     generator = torch.Generator().manual_seed(0)

@@ -12,7 +12,7 @@ from meta_rl.inner.core import InnerLoop
 from meta_rl.inner.optimizers import Coefficient
 from meta_rl.inner.rules import adapted_names
 from meta_rl.making import make_rule
-from meta_rl.types import Meta
+from meta_rl.types import MetaParameters
 
 GRADIENTS = torch.tensor([[0.3, -2.0, 1.5], [0.7, 0.1, -4.0]], dtype=torch.float64)
 START = torch.tensor([1.0, 2.0, 3.0], dtype=torch.float64)
@@ -23,7 +23,7 @@ ALL = ["sgd", "momentum", "rmsprop", "adam", "mixture"]
 def walk(rule, gradients, start=START):
     """Parameters after each step along given gradients."""
     theta = {"w": start}
-    learned, phi, state, path = rule.init(theta), theta, rule.start(theta), []
+    learned, phi, state, path = rule.init(theta), theta, rule.initial_state(theta), []
     for k, gradient in enumerate(gradients):
         phi, state = rule.step(learned, k, phi, {"w": gradient}, LOSS, state)
         path.append(phi["w"])
@@ -75,7 +75,7 @@ def test_first_and_second_derivatives_are_finite_at_a_zero_gradient(optimizer, d
     gradient = torch.zeros(3, dtype=dtype, requires_grad=True)
     learned = {n: v.requires_grad_() for n, v in rule.init({"w": START.to(dtype)}).items()}
     theta = {"w": torch.zeros(3, dtype=dtype)}
-    phi, state = theta, rule.start(theta)
+    phi, state = theta, rule.initial_state(theta)
     for k in range(2):
         phi, state = rule.step(learned, k, phi, {"w": gradient}, LOSS.to(dtype) * 0, state)
     inputs = [gradient, *learned.values()]
@@ -138,7 +138,7 @@ def test_the_learned_schedule_scales_the_step_and_decays_the_value():
     learned = rule.init(theta)
     learned["schedule.1.bias"] = torch.tensor([math.log(2), 0.25], dtype=torch.float64)
     gradient = {"w": GRADIENTS[0], "b": GRADIENTS[1, :1]}
-    phi, _ = rule.step(learned, 0, theta, gradient, LOSS, rule.start(theta))
+    phi, _ = rule.step(learned, 0, theta, gradient, LOSS, rule.initial_state(theta))
     torch.testing.assert_close(phi["w"], 0.75 * START - 0.2 * GRADIENTS[0])
     learned["schedule.1.weight"] = torch.ones(2, 16, dtype=torch.float64)
     small = {name: 1e-3 * g for name, g in gradient.items()}
@@ -195,7 +195,7 @@ def test_a_context_starts_at_zero_for_every_task_whatever_theta_says():
     rule = make_rule(InnerConfig(adapts="context", step_size=0.5, positive="none"))
     theta = {"w": START, "net.context": torch.full((3,), 9.0, dtype=torch.float64)}
     inner = InnerLoop(loss=lambda p, x: ((p["net.context"] + p["w"] - x) ** 2).sum() / 2, rule=rule)
-    meta, targets = Meta(theta, rule.init(theta)), torch.stack([START + 1, START - 1])
+    meta, targets = MetaParameters(theta, rule.init(theta)), torch.stack([START + 1, START - 1])
     assert torch.equal(inner.adapt(meta, [], 2)["net.context"], torch.zeros(2, 3).double())
     phi = inner.adapt(meta, [targets], 2)
     torch.testing.assert_close(phi["net.context"][:, 0], torch.tensor([0.5, -0.5]).double())

@@ -16,11 +16,12 @@ from safetensors import safe_open
 from torch.utils._pytree import tree_leaves
 
 import meta_rl
-from meta_rl import MetaLearner, parallel
+from meta_rl import MetaLearner
 from meta_rl.cli import train
 from meta_rl.errors import InputError
 from meta_rl.inner.adaptation import adapt_to_tasks
-from meta_rl.parallel import Blocks
+from meta_rl.machine import parallel
+from meta_rl.machine.parallel import Blocks
 from meta_rl.storage import run_folder
 from meta_rl.tasks import select
 from tests import ranks
@@ -68,7 +69,7 @@ def assert_same_bits(one, other):
 
 
 def test_blocks_are_neighbours_and_as_equal_as_can_be():
-    shares = parallel.share("abcdefg", 3)
+    shares = parallel.own_blocks("abcdefg", 3)
     assert [(b.number, b.start, b.tasks) for b in shares] == [
         (0, 0, "ab"),
         (1, 2, "cd"),
@@ -79,9 +80,9 @@ def test_blocks_are_neighbours_and_as_equal_as_can_be():
 def test_processes_hold_equally_many_blocks(monkeypatch):
     monkeypatch.setattr(parallel, "ranks", lambda: 2)
     monkeypatch.setattr(parallel, "rank", lambda: 1)
-    assert [block.number for block in parallel.share("abcdefg", 4)] == [2, 3]
+    assert [block.number for block in parallel.own_blocks("abcdefg", 4)] == [2, 3]
     with pytest.raises(InputError, match=r"blocks: expected a multiple of the 2 processes, got 3"):
-        parallel.share("abcdefg", 3)
+        parallel.own_blocks("abcdefg", 3)
 
 
 def test_more_processes_than_tasks_are_refused(monkeypatch):
@@ -124,7 +125,7 @@ def test_the_sum_is_taken_in_the_order_of_blocks():
 
 
 def test_values_of_tasks_are_put_where_their_tasks_are():
-    blocks = parallel.share("abc", 2)
+    blocks = parallel.own_blocks("abc", 2)
     held = [torch.tensor([[1.0], [2.0]]), torch.tensor([[3.0, torch.nan], [4.0, 5.0]])]
     placed = parallel.place(held, blocks, 3)
     expected = torch.tensor([[1.0, 3.0, torch.nan], [2.0, 4.0, 5.0]])
@@ -149,7 +150,10 @@ def test_a_step_on_blocks_is_the_step_on_the_whole(algorithm, float64):
     batches = adapt_to_tasks(
         whole.problem, whole.inner, whole.meta, tasks, config.inner.steps, 0
     ).batches
-    cut = [slice(block.start, block.start + len(block.tasks)) for block in parallel.share(tasks, 3)]
+    cut = [
+        slice(block.start, block.start + len(block.tasks))
+        for block in parallel.own_blocks(tasks, 3)
+    ]
     blocks = [Blocks(tuple(select(batch, own) for own in cut), 5) for batch in batches]
     before = [leaf.clone() for leaf in tree_leaves(whole.meta)]
     metrics = [lr.outer.step(b[:-1], b[-1]) for lr, b in ((whole, batches), (parts, blocks))]
@@ -182,7 +186,7 @@ def test_four_processes_learn_what_one_does_bit_for_bit_with_every_outer_step(tm
 
 ENDS = """
 from pathlib import Path
-from meta_rl import parallel
+from meta_rl.machine import parallel
 with parallel.processes():
     import torch._dynamo  # as the first iteration does
     parallel.dist.all_reduce(parallel.torch.zeros(1))

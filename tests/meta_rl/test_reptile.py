@@ -12,14 +12,14 @@ from meta_rl.config import InnerConfig, ReptileConfig, SpeedConfig
 from meta_rl.inner.core import InnerLoop
 from meta_rl.inner.rules import GradientDescent
 from meta_rl.outer.reptile import Reptile
-from meta_rl.types import Meta
+from meta_rl.types import MetaParameters
 
 EPSILON = 0.25
 
 
 def make(steps, iterations=10, **outer):
     rule = GradientDescent(InnerConfig(steps=steps, step_size=ALPHA, learn_step_size=False))
-    meta = Meta({"x": torch.linspace(-1, 1, D, dtype=torch.float64)}, {})
+    meta = MetaParameters({"x": torch.linspace(-1, 1, D, dtype=torch.float64)}, {})
     config = ReptileConfig(**{"learning_rate": EPSILON, **outer})
     return Reptile(config, InnerLoop(loss=quadratic, rule=rule), meta, iterations)
 

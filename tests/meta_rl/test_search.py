@@ -9,9 +9,9 @@ from torch.utils._pytree import tree_leaves
 import meta_rl
 from meta_rl.config import EvolutionConfig, InnerConfig
 from meta_rl.inner.adaptation import adapt_to_tasks
+from meta_rl.inner.gradient_free import GradientFreeLoop, ascent, climb
 from meta_rl.inner.rules import GradientDescent
-from meta_rl.inner.search import Search, ascent, climb
-from meta_rl.types import Meta
+from meta_rl.types import MetaParameters
 
 M, D, METHODS = 5, 4, ["es", "hill-climbing"]
 
@@ -47,7 +47,7 @@ def make(method, step_size=0.2, queries=8, **options):
     config = InnerConfig(method=method, step_size=step_size, queries=queries, **options)
     theta = {"x": torch.zeros(D, dtype=torch.float64)}
     rule = GradientDescent(config)
-    return Search(rule=rule, config=config), Meta(theta, rule.init(theta))
+    return GradientFreeLoop(rule=rule, config=config), MetaParameters(theta, rule.init(theta))
 
 
 def adapted(method, steps, seed=0, **options):
@@ -99,7 +99,7 @@ def test_every_way_to_walk_the_tasks_gives_the_same_parameters(method, tasks_at_
 @pytest.mark.parametrize("method", METHODS)
 def test_a_population_of_equal_members_adapts_as_one(method):
     search, meta, batches, _ = adapted(method, 2)
-    own = Meta(
+    own = MetaParameters(
         *({name: v.expand(M, *v.shape).clone() for name, v in part.items()} for part in meta)
     )
     torch.testing.assert_close(
@@ -126,7 +126,7 @@ def test_environments_are_adapted_to_without_gradients(method, preset):
     )
     learner = meta_rl.build(config).learn(1)
     horizon, rows = learner.problem.family.horizon, {"es": 7, "hill-climbing": 4}[method]
-    # 4 members and the Meta itself; 2 tasks, 2 episodes; two steps of probes and the query.
+    # 4 members and the meta-parameters; 2 tasks, 2 episodes; two steps of probes and the query.
     assert learner.samples <= 5 * 4 * (2 * rows + 1) * horizon
     if preset == "navigation-2d":
         assert learner.samples > 0.5 * 5 * 4 * (2 * rows + 1) * horizon

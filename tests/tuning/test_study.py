@@ -10,9 +10,9 @@ import meta_rl
 from meta_rl.errors import DivergedError, InputError
 from meta_rl.tuning import protocol
 from meta_rl.tuning import study as study_module
-from meta_rl.tuning.settings import Settings
+from meta_rl.tuning.settings import TuningSettings
 from meta_rl.tuning.space import Space, fitting, one_of
-from meta_rl.tuning.study import Search
+from meta_rl.tuning.study import Study
 
 BANDIT = meta_rl.preset("bandit-5")
 STEPS = Space(algorithms=("maml", "fomaml"), factors={"inner.step_size": (0.1, 10.0)})
@@ -25,10 +25,10 @@ def opened(tmp_path):
     made = []
 
     def make(folder="study", space=None, maximizes=True, **settings):
-        settings = Settings(config=BANDIT, **{"trials": 4, "halving": 1, **settings})
+        settings = TuningSettings(config=BANDIT, **{"trials": 4, "halving": 1, **settings})
         space = fitting(space or STEPS, BANDIT)
         identity = settings.identity(space, 100)
-        made.append(Search(tmp_path / folder, settings, space, identity, maximizes))
+        made.append(Study(tmp_path / folder, settings, space, identity, maximizes))
         return made[-1]
 
     yield make
@@ -105,8 +105,8 @@ def test_a_process_that_ends_inside_a_proposal_loses_nothing_declared(opened, ki
 
 def test_a_study_keeps_the_budget_it_measured_first(opened, monkeypatch):
     assert opened().budget == 100
-    measured = Settings.identity
-    monkeypatch.setattr(Settings, "identity", lambda *of: measured(*of) | {"budget": 120})
+    measured = TuningSettings.identity
+    monkeypatch.setattr(TuningSettings, "identity", lambda *of: measured(*of) | {"budget": 120})
     assert opened().budget == 100
     with pytest.raises(InputError, match="another budget"):
         opened(budget=120)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from meta_rl.cli.running import import_families
 from meta_rl.evaluation import protocol
 from meta_rl.evaluation.record import open_folder, record
-from meta_rl.evaluation.settings import Settings
+from meta_rl.evaluation.settings import EvaluationSettings
 from meta_rl.evaluation.tables import plain
 
 
-def run(settings: Settings) -> None:
+def run(settings: EvaluationSettings) -> None:
     """Evaluate, print the table and say where the report is."""
     import_families(settings.families)
     planned = protocol.plan(settings)

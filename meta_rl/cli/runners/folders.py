@@ -5,9 +5,9 @@ from __future__ import annotations
 from itertools import count
 from pathlib import Path
 
-from meta_rl import parallel
 from meta_rl.cli.train import Train
 from meta_rl.errors import InputError
+from meta_rl.machine import parallel
 from meta_rl.naming import safe_name
 from meta_rl.presets import preset
 from meta_rl.storage import files, run_folder

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from meta_rl import agents, parallel
+from meta_rl import agents
 from meta_rl.assemble import Start
 from meta_rl.cli.train import Train
 from meta_rl.config import Config, from_dict, to_dict
 from meta_rl.errors import InputError
 from meta_rl.families import parse_task
+from meta_rl.machine import parallel
 from meta_rl.storage import checkpoint, run_folder
 
 

@@ -11,7 +11,6 @@ from pathlib import Path
 
 from torch import Tensor
 
-from meta_rl import parallel
 from meta_rl.assemble import Start, build, check_data, resolve_device
 from meta_rl.cli.runners.folders import new_run, restarted, run_name
 from meta_rl.cli.runners.starting import require_own_settings, settings_of, start_of
@@ -19,7 +18,8 @@ from meta_rl.cli.running import Ended, told
 from meta_rl.cli.train import Train
 from meta_rl.config import Config
 from meta_rl.errors import InputError
-from meta_rl.parallel import processes
+from meta_rl.machine import parallel
+from meta_rl.machine.parallel import processes
 from meta_rl.runs.learner import MetaLearner
 from meta_rl.runs.progress import EvaluationProgress, ProgressBar
 from meta_rl.runs.recorder import RunRecorder

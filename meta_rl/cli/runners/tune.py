@@ -5,16 +5,16 @@ from __future__ import annotations
 from meta_rl.cli.running import told
 from meta_rl.tuning.protocol import compare, on_budget, plan, search
 from meta_rl.tuning.record import record, results
-from meta_rl.tuning.settings import Settings
+from meta_rl.tuning.settings import TuningSettings
 from meta_rl.tuning.space import Space
-from meta_rl.tuning.study import Search
+from meta_rl.tuning.study import Study
 
 
-def run(name: str, settings: Settings, space: Space) -> None:
+def run(name: str, settings: TuningSettings, space: Space) -> None:
     """Try strategies, compare the best with the default, and say where everything is."""
     planned = plan(name, settings, space)
     identity = settings.identity(space, planned.conditions.budget)
-    study = Search(planned.folder, settings, space, identity, planned.problem.maximizes)
+    study = Study(planned.folder, settings, space, identity, planned.problem.maximizes)
     planned = on_budget(planned, study.budget)
     try:
         search(planned, study)

@@ -32,7 +32,7 @@ PATIENCE = timedelta(minutes=30)
 """How long a process waits for the others, while the first evaluates for instance."""
 
 
-class Block(NamedTuple):
+class TaskBlock(NamedTuple):
     """Some neighbouring tasks of a meta-batch, which are collected and differentiated together."""
 
     number: int
@@ -41,7 +41,7 @@ class Block(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Blocks:
+class BlockedBatch:
     """A batch in parts: one for each block that this process holds."""
 
     held: tuple[Any, ...]  # leaves (tasks of the block, ...)
@@ -78,7 +78,7 @@ def local_rank() -> int:
     return int(os.environ.get("LOCAL_RANK", "0"))
 
 
-def share(tasks: Sequence[Any], blocks: int) -> list[Block]:
+def own_blocks(tasks: Sequence[Any], blocks: int) -> list[TaskBlock]:
     """The blocks of a meta-batch that this process holds.
 
     Args:
@@ -94,7 +94,7 @@ def share(tasks: Sequence[Any], blocks: int) -> list[Block]:
     require(blocks % ranks() == 0, "blocks", f"a multiple of the {ranks()} processes", blocks)
     ends = [len(tasks) * (number + 1) // blocks for number in range(blocks)]
     each = [
-        Block(number, start, tasks[start:end])
+        TaskBlock(number, start, tasks[start:end])
         for number, (start, end) in enumerate(zip([0, *ends], ends, strict=False))
     ]
     own = blocks // ranks()
@@ -102,8 +102,8 @@ def share(tasks: Sequence[Any], blocks: int) -> list[Block]:
 
 
 def blocks_of(supports: Sequence[Any], query: Any) -> list[tuple[list[Any], Any]]:
-    """The supports and the query of each block held; a batch that is no Blocks is one block."""
-    if not isinstance(query, Blocks):
+    """Return the supports and the query of each block held; any other batch is one block."""
+    if not isinstance(query, BlockedBatch):
         return [([*supports], query)]
     each = zip(*(batch.held for batch in (*supports, query)), strict=True)
     return [(own_supports, own_query) for *own_supports, own_query in each]
@@ -111,7 +111,7 @@ def blocks_of(supports: Sequence[Any], query: Any) -> list[tuple[list[Any], Any]
 
 def tasks_of(query: Any) -> int:
     """M, of all processes."""
-    return query.tasks if isinstance(query, Blocks) else num_tasks(query)
+    return query.tasks if isinstance(query, BlockedBatch) else num_tasks(query)
 
 
 def add(held: Sequence[Sequence[Tensor]]) -> list[Tensor]:
@@ -135,7 +135,7 @@ def add(held: Sequence[Sequence[Tensor]]) -> list[Tensor]:
     return [part.view_as(value) for part, value in zip(parts, held[0], strict=True)]
 
 
-def place(held: Sequence[Tensor], blocks: Sequence[Block], tasks: int) -> Tensor:
+def place(held: Sequence[Tensor], blocks: Sequence[TaskBlock], tasks: int) -> Tensor:
     """Values of every task of all processes, ``(*, M)``.
 
     Args:

@@ -27,7 +27,7 @@ from meta_rl.config import InnerConfig
 from meta_rl.inner.rules import Rule
 from meta_rl.problem import Problem
 from meta_rl.tasks import expand, over_tasks
-from meta_rl.types import Meta, Params, Task
+from meta_rl.types import MetaParameters, Params, Task
 
 
 class Probes(NamedTuple):
@@ -40,7 +40,7 @@ class Probes(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Search:
+class GradientFreeLoop:
     """Adapt without a gradient, in place of :class:`meta_rl.inner.core.InnerLoop`.
 
     Only for outer steps that take no gradient.
@@ -51,18 +51,23 @@ class Search:
     tasks_at_once: int | None = None
 
     def adapt(
-        self, meta: Meta, supports: Sequence[Probes], num_tasks: int, *, own_meta: bool = False
+        self,
+        meta: MetaParameters,
+        supports: Sequence[Probes],
+        num_tasks: int,
+        *,
+        own_meta: bool = False,
     ) -> Params:
         """The adapted parameters phi after one inner step on each of the K probes.
 
         A pure function of its arguments; see :meth:`meta_rl.inner.core.InnerLoop.adapt`.
         """
         if not supports:
-            theta = self.rule.begin(meta.theta)
+            theta = self.rule.starting_point(meta.theta)
             return dict(theta) if own_meta else expand(theta, num_tasks)
 
-        def adapt_one(meta: Meta, supports: Sequence[tuple[Params, Tensor]]) -> Params:
-            phi, state = self.rule.begin(meta.theta), self.rule.start(meta.theta)
+        def adapt_one(meta: MetaParameters, supports: Sequence[tuple[Params, Tensor]]) -> Params:
+            phi, state = self.rule.starting_point(meta.theta), self.rule.initial_state(meta.theta)
             for k, (noise, fitness) in enumerate(supports):
                 if self.config.method == "es":
                     uphill = ascent(noise, fitness, self.config.sigma)
@@ -76,7 +81,12 @@ class Search:
         return walk(meta, [(probes.noise, probes.fitness) for probes in supports])
 
     def path(
-        self, meta: Meta, supports: Sequence[Probes], num_tasks: int, *, own_meta: bool = False
+        self,
+        meta: MetaParameters,
+        supports: Sequence[Probes],
+        num_tasks: int,
+        *,
+        own_meta: bool = False,
     ) -> list[Params]:
         """Parameters after 0..K steps, where :meth:`adapt` gives the last; each ``(M, ...)``."""
         return [
@@ -84,7 +94,7 @@ class Search:
             for k in range(len(supports) + 1)
         ]
 
-    def candidates(self, meta: Meta, k: int, phi: Params, noise: Params) -> Params:
+    def candidates(self, meta: MetaParameters, k: int, phi: Params, noise: Params) -> Params:
         """What one task tries in inner step k, ``(R, ...)``; phi itself first."""
         if self.config.method == "es":
             sigma = self.config.sigma
@@ -96,7 +106,7 @@ class Search:
 
             def propose(eps: Params) -> Params:
                 zero = next(iter(phi.values())).new_zeros(())
-                return self.rule.step(meta.rule, k, phi, eps, zero, self.rule.start(phi))[0]
+                return self.rule.step(meta.rule, k, phi, eps, zero, self.rule.initial_state(phi))[0]
 
             moved = torch.vmap(propose)(noise)
         count = next(iter(moved.values())).shape[0]
@@ -108,7 +118,7 @@ class Search:
     def probe(
         self,
         problem: Problem,
-        meta: Meta,
+        meta: MetaParameters,
         tasks: Sequence[Task],
         batches: Sequence[Probes],
         seed: int,
