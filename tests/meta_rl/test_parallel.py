@@ -21,7 +21,7 @@ from meta_rl.cli import train
 from meta_rl.errors import InputError
 from meta_rl.inner.adaptation import adapt_to_tasks
 from meta_rl.machine import parallel
-from meta_rl.machine.parallel import Blocks
+from meta_rl.machine.parallel import BlockedBatch
 from meta_rl.storage import run_folder
 from meta_rl.tasks import select
 from tests import ranks
@@ -154,7 +154,7 @@ def test_a_step_on_blocks_is_the_step_on_the_whole(algorithm, float64):
         slice(block.start, block.start + len(block.tasks))
         for block in parallel.own_blocks(tasks, 3)
     ]
-    blocks = [Blocks(tuple(select(batch, own) for own in cut), 5) for batch in batches]
+    blocks = [BlockedBatch(tuple(select(batch, own) for own in cut), 5) for batch in batches]
     before = [leaf.clone() for leaf in tree_leaves(whole.meta)]
     metrics = [lr.outer.step(b[:-1], b[-1]) for lr, b in ((whole, batches), (parts, blocks))]
     torch.testing.assert_close(tree_leaves(parts.meta), tree_leaves(whole.meta))
