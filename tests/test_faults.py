@@ -146,10 +146,10 @@ def test_one_signal_in_the_middle_of_an_iteration_ends_it_whole(number, tmp_path
     one = learner()
     sample = one.problem.sample_tasks
 
-    def interrupted(n, seed):
+    def interrupted(n, seed, split=None):
         if one.iteration == 2:
             os.kill(os.getpid(), number)
-        return sample(n, seed)
+        return sample(n, seed, split)
 
     one.problem.sample_tasks = interrupted
     with RunRecorder(tmp_path, one) as recorder, StopOnSignal() as stop:
@@ -163,10 +163,10 @@ def test_a_second_ctrl_c_stops_at_once_and_the_last_checkpoint_stays(tmp_path):
     one = learner()
     sample = one.problem.sample_tasks
 
-    def interrupted(n, seed):
+    def interrupted(n, seed, split=None):
         for _ in range(2 if one.iteration == 2 else 0):
             os.kill(os.getpid(), signal.SIGINT)
-        return sample(n, seed)
+        return sample(n, seed, split)
 
     one.problem.sample_tasks = interrupted
     with (
