@@ -30,7 +30,7 @@ class Adapt:
     """Constructor arguments or attributes of the --env-id environment, as a JSON object.
     They take precedence over the family's settings."""
     data: Path | None = None
-    """Folder of your own labelled pictures to adapt a few-shot model to: one sub-folder per class.
+    """Folder of your own labelled pictures, one sub-folder per class, for a few-shot model.
     Pictures beside these sub-folders, or in a sub-folder unlabelled, are classified."""
     run_data: Path | None = None
     """Folder of the run's training data, if it was moved."""
@@ -45,8 +45,8 @@ class Adapt:
     device: str = "auto"
     """Device: auto (CUDA if there is one), cpu or cuda."""
     pictures: bool = True
-    """Save pictures of the adaptation beside the adapted model, and a rollout before and after
-    adapting if the environment can be rendered."""
+    """Save pictures of the adaptation beside the adapted model.
+    If the environment can be rendered, save a rollout before and after adapting too."""
     export_sb3: Path | None = None
     """Also write the adapted policy to this zip, as a stable-baselines3 PPO to train further."""
     export_onnx: Path | None = None

@@ -111,8 +111,9 @@ class AdamConfig(GradientConfig):
     final_learning_rate: float | None = None
     """Learning rate at the end of the run, reached along a cosine; constant if not given."""
     multi_step_fraction: float = 0.0
-    """Fraction of the run with a multi-step loss, for supervised families (Antoniou et al. 2019):
-    the losses after all inner steps count, evenly at first and only the last one in the end."""
+    """Fraction of the run with MAML++'s multi-step loss (Antoniou et al. 2019).
+    The losses after all inner steps count, evenly at first and only the last one in the end.
+    For supervised families."""
 
     def __post_init__(self):
         super().__post_init__()

@@ -32,8 +32,8 @@ class EvolutionConfig(OuterConfig):
     optimizer: Literal["adam", "sgd"] = "adam"
     """Optimizer that ascends the estimated gradient."""
     shaping: Literal["rank", "standardize", "none"] = "rank"
-    """rank: use the centred ranks of fitness. standardize: give fitness mean 0 and standard
-    deviation 1. none: use fitness as it is."""
+    """rank: use the centred ranks of fitness. none: use fitness as it is.
+    standardize: give fitness mean 0 and standard deviation 1."""
 
     def __post_init__(self):
         super().__post_init__()

@@ -31,8 +31,8 @@ class InnerConfig:
     """The inner loop: K steps of an update rule, whose own numbers may be meta-learned."""
 
     method: Literal["gradient", "es", "hill-climbing"] = "gradient"
-    """Inner steps follow the loss's gradient (gradient), a gradient estimated from scores by an
-    evolution strategy (es), or the best of random neighbours (hill-climbing).
+    """gradient: follow the loss's gradient. hill-climbing: take the best of random neighbours.
+    es: follow a gradient that an evolution strategy estimates from scores.
     es and hill-climbing need an outer step that takes no gradient either."""
 
     steps: int = 1
@@ -52,17 +52,18 @@ class InnerConfig:
     optimizer: Literal["sgd", "momentum", "rmsprop", "adam", "mixture"] = "sgd"
     """Optimizer of the inner steps. mixture: meta-learn which of the other four to take."""
     gradient_scale: float = 0.01
-    """Expected root mean square of a gradient's entries at the start, with optimizer mixture.
+    """With optimizer mixture: root mean square of a gradient's entries expected at the start.
     For such gradients, the first steps of all four optimizers are equally long.
     About 0.005 in the environments here, 0.17 for the sinusoid."""
     schedule: Literal["constant", "inverse-sqrt", "exponential", "learned"] = "constant"
-    """Factor on the step size in step k (from 0). constant: 1. inverse-sqrt: 1/sqrt(k+1).
-    exponential: decay^k. learned: from a small network of the step, loss, gradient and value,
-    which decays parameters too (ALFA)."""
+    """Factor on the step size in step k, counted from 0.
+    constant: 1. inverse-sqrt: 1/sqrt(k+1). exponential: decay^k.
+    learned: a network of step, loss, gradient and value, which decays parameters too (ALFA)."""
     decay: float = 0.5
     """Decay of the step size per inner step, with schedule exponential."""
     adapts: Literal["all", "head", "context"] = "all"
-    """Parameters that inner steps change. all: all. head: last layer and a policy's log-std (ANIL).
+    """Parameters that inner steps change. all: all.
+    head: the last layer and a policy's log-std (ANIL).
     context: a vector beside the network's input (CAVIA; --network.context sets its size)."""
     first_order: bool = False
     """Treat the inner gradients as constants in the outer gradient (FOMAML)."""

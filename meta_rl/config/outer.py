@@ -27,9 +27,9 @@ class MakesStep(Protocol):
 
         Args:
             inner: the inner loop, a :class:`meta_rl.inner.core.InnerLoop`.
-            meta: the meta-parameters, leaf tensors.
-            problem: a :class:`meta_rl.types.Problem`; of reinforcement learning where
-                :meth:`OuterConfig.refuse` asks for a policy, which has a ``distribution`` and its
+            meta: leaf tensors, a :class:`meta_rl.types.MetaParameters`.
+            problem: the problem to learn, a :class:`meta_rl.problem.Problem`. If
+                :meth:`OuterConfig.refuse` asks for a policy, it has ``distribution`` and
                 ``policy_loss`` too.
             run: all settings of the run.
         """

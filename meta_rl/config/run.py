@@ -38,7 +38,7 @@ class Config:
     checkpoint_every: int = 25
     """Iterations between checkpoints; the last iteration always gets one."""
     blocks: int | None = None
-    """Blocks in which the tasks of a meta-batch are sampled and summed; by default one a process.
+    """Blocks in which tasks of a meta-batch are sampled and summed; by default one per process.
     With equal blocks, any number of processes that divides them gives equal bits."""
     inner: InnerConfig = field(default_factory=InnerConfig)
     outer: OuterConfig = field(default_factory=TRPOConfig)

@@ -21,10 +21,10 @@ class SpeedConfig:
     tasks_at_once: int | None = None
     """Tasks that vmap computes together: all if not given. Fewer save memory; 1 uses a loop."""
     recorded: bool = False
-    """Record the operations of the meta-gradient, and of the policy while sampling, once per shape
-    (for the first 16 shapes), then replay them: the same bits with less Python.
-    Recording takes a second for plain MAML, five to ten or more with learned rules or convolutions.
-    It pays in long runs of small networks.
+    """Record the operations of the meta-gradient and of the sampling policy, then replay them.
+    This gives the same bits with less Python, and pays in long runs of small networks.
+    Each shape is recorded once, for the first 16 shapes. Recording takes a second for plain MAML,
+    five to ten seconds or more with learned rules or convolutions.
     ProMP's epochs and MAML++'s weighted steps are not recorded."""
     members_at_once: int | None = None
     """Population members (with es-maml: of one sign) computed together: all if not given.
