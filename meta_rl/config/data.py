@@ -179,7 +179,7 @@ class EvalConfig:
     tasks: int = 40
     """Number of held-out tasks, the same tasks in every evaluation."""
     steps: int = 3
-    """Inner steps on each held-out task; --inner.steps, if that is more."""
+    """Inner steps on each held-out task; at least --inner.steps are taken."""
     pictures: bool = True
     """Write pictures of one held-out task before and after adapting to TensorBoard:
     drawn episodes, and rollouts if the environment can be rendered."""

@@ -26,7 +26,7 @@ class TRPOConfig(OuterConfig):
     """Outer step within a KL trust region (Schulman et al. 2015; Finn et al. 2017)."""
 
     max_kl: float = 0.01
-    """Trust region: largest mean KL divergence of the adapted policies in a step, in nats."""
+    """Trust region: maximum mean KL between the old and the new adapted policies, in nats."""
     cg_iterations: int = 10
     """Maximum number of conjugate-gradient iterations for the natural gradient."""
     cg_progress: float = 0.01

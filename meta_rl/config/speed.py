@@ -19,7 +19,7 @@ class SpeedConfig:
     """Speed and memory of an iteration."""
 
     tasks_at_once: int | None = None
-    """Tasks that vmap computes together: all if not given. Fewer save memory; 1 uses a loop."""
+    """Tasks that vmap computes together: all if not given. Fewer tasks save memory; 1 is a loop."""
     recorded: bool = False
     """Record the operations of the meta-gradient and of the sampling policy, then replay them.
     This gives the same bits with less Python, and pays in long runs of small networks.
@@ -28,7 +28,7 @@ class SpeedConfig:
     ProMP's epochs and MAML++'s weighted steps are not recorded."""
     members_at_once: int | None = None
     """Population members (with es-maml: of one sign) computed together: all if not given.
-    Fewer save memory.
+    Fewer members save memory.
     On episodes, members of one group get different random numbers; every group gets the same."""
     workers: int = 0
     """Processes that step single environments; 0 steps them in the main process.
