@@ -187,8 +187,8 @@ def test_channels_are_pruned_before_meta_training_too(few_glyphs, tmp_path, caps
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--keep", "0"], "keep: expected a share above 0, at most 1, got 0.0"),
-        (["--keep", "0.5", "0.5"], "keep: expected different shares"),
+        (["--keep", "0"], "keep: expected a fraction above 0, at most 1, got 0.0"),
+        (["--keep", "0.5", "0.5"], "keep: expected different fractions"),
         (["--rounds", "0"], "rounds: expected 1 or more, got 0"),
         (["--iterations", "-1"], "iterations: expected 0 or more, got -1"),
     ],

@@ -1,4 +1,4 @@
-"""Commands: ``meta-rl train | adapt | evaluate | tune | prune | envs``."""
+"""Run a command: ``meta-rl train | adapt | evaluate | tune | prune | envs``."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ COMMANDS = {
     "prune": "make a run's network smaller and faster",
     "envs": "list task families with their parameters and spaces",
 }
-"""Each command, a module of this package with a ``main``, and what it does."""
+"""What each command does. Each command is a module of this package with a ``main``."""
 
 
 def main(command: str | None = None) -> None:
-    """Run the given command, or the one that the first argument names."""
+    """Run the given command, or the command that the first argument names."""
     name = command or "".join(sys.argv[1:2])
     run_command(run, command, prints=name in ("", "--help", "-h", "envs"))
 
 
 def run(arguments: list[str]) -> None:
-    """Run the command that the first argument names with the others.
+    """Run the command that the first argument names with the other arguments.
 
     Raises:
         InputError: if there is no such command.

@@ -1,4 +1,4 @@
-"""Adapt a trained meta-policy to one variant: ``meta-rl adapt RUN --task goal=0.3,-0.2``."""
+"""Adapt a trained run to one task or environment: ``meta-rl adapt RUN --task goal=0.3,-0.2``."""
 
 from __future__ import annotations
 
@@ -15,47 +15,51 @@ from meta_rl.errors import InputError
 
 @dataclass(frozen=True, kw_only=True)
 class Adapt:
-    """What to adapt, to what, and how long."""
+    """Options of ``meta-rl adapt``."""
 
     run: Annotated[Path | None, tyro.conf.Positional] = None
-    """A run folder, or one checkpoint in it; the newest run in runs/ if not given."""
+    """Run folder, or a checkpoint in it; if not given, the newest run in runs/."""
     task: str | None = None
-    """Parameters of the variant, as goal=0.3,-0.2 or gravity=12,length=0.8,force=9."""
+    """Task to adapt to, such as goal=0.3,-0.2 or gravity=12,length=0.8,force=9.
+    If neither --task, --env-id nor --data is given, a held-out task."""
     env_id: str | None = None
-    """Any registered Gymnasium environment with the same spaces, instead of a task. Wrappers, time
-    limit and those settings that it has are the family's, where that is a GymFamily. MODULE:ID
-    imports the module first, which runs the code in it."""
+    """Id of a Gymnasium environment with the same spaces, to adapt to instead of a task.
+    MODULE:ID imports the module first, which runs its code.
+    A GymFamily adds its wrappers, time limit and those settings that the environment has."""
     env_kwargs: str = "{}"
-    """JSON object of arguments for --env-id's constructor, or attributes of the environment; they
-    come before the family's settings."""
+    """Constructor arguments or attributes of the --env-id environment, as a JSON object.
+    They take precedence over the family's settings."""
     data: Path | None = None
-    """A folder of your own labelled pictures for a few-shot model: one sub-folder for each class;
-    pictures beside them, or in a sub-folder unlabelled, are classified."""
+    """Folder of your own labelled pictures, one sub-folder per class, for a few-shot model.
+    Pictures beside these sub-folders, or in a sub-folder unlabelled, are classified."""
     run_data: Path | None = None
-    """Where the data that the run was trained on are now, if they were moved."""
+    """Folder of the run's training data, if it was moved."""
     families: Path | None = None
-    """A Python file of yours that registers the family, as in meta-rl train; it is run."""
+    """Python file of yours to run, which registers the family, as in meta-rl train."""
     steps: int | None = None
-    """Inner (adaptation) steps; 3 if not given, or as many as were trained with if more."""
+    """Inner (adaptation) steps; if not given, 3, or as many as in training if that is more."""
     episodes: int | None = None
-    """Episodes (or shots) per step; as in meta-training when not given."""
+    """Episodes (or shots) per inner step; if not given, as in training."""
     seed: int = 0
-    """Of the episodes adapted on."""
+    """Seed of the episodes to adapt to."""
     device: str = "auto"
-    """auto (CUDA where there is one), cpu or cuda."""
+    """Device: auto (CUDA if there is one), cpu or cuda."""
     pictures: bool = True
-    """Draw what adapting did, beside the adapted model: pictures, and a roll-out before and after
-    where the environment can be rendered."""
+    """Save pictures of the adaptation beside the adapted model.
+    If the environment can be rendered, save a rollout before and after adapting too."""
     export_sb3: Path | None = None
-    """Also write the adapted policy as this zip of a stable-baselines3 PPO, to learn on with."""
+    """Also write the adapted policy to this zip, as a stable-baselines3 PPO to train further."""
     export_onnx: Path | None = None
-    """Also write the adapted model as this .onnx file, to deploy; what it computes is checked."""
+    """Also write the adapted model to this .onnx file, for deployment; its outputs are checked."""
 
 
 def main(arguments: list[str]) -> None:
     """Adapt, print the score after every step, record and save the result."""
     command = parse(
-        Adapt, arguments, prog="meta-rl adapt", description="Adapt a meta-policy to one variant."
+        Adapt,
+        arguments,
+        prog="meta-rl adapt",
+        description="Adapt a run to one task or environment.",
     )
     _check(command)
     work("adapt", command)

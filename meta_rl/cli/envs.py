@@ -1,4 +1,4 @@
-"""``meta-rl envs [FAMILY ...]``: task families with parameters, spaces, horizon and source."""
+"""List task families with parameters, spaces, horizon and source: ``meta-rl envs [FAMILY ...]``."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from meta_rl.cli.running import work
 
 @dataclass(frozen=True, kw_only=True)
 class List:
-    """Task families with parameters, spaces, horizon and source."""
+    """List task families with their parameters, spaces, horizon and source."""
 
     names: tyro.conf.Positional[tuple[str, ...]] = ()
-    """Families of environments to describe; everything if none is given."""
+    """Task families to describe; if none is given, all of them and the few-shot data."""
     families: Path | None = None
-    """A Python file of yours that registers task families (meta_rl.register)."""
+    """Python file of yours to run, which registers task families (meta_rl.register)."""
 
 
 def main(arguments: list[str]) -> None:
-    """Describe these families, or all."""
+    """Describe the families that the arguments name, or all."""
     work("envs", parse(List, arguments, prog="meta-rl envs"))

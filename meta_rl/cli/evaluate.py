@@ -8,7 +8,7 @@ from meta_rl.evaluation.settings import BASELINES, EvaluationSettings
 
 
 def main(arguments: list[str]) -> None:
-    """Evaluate, print the table and say where the report is."""
+    """Evaluate, print the table and the report's path."""
     listed = "; ".join(f"{name}: {what}" for name, what in BASELINES.items())
     settings = parse(
         EvaluationSettings,

@@ -45,17 +45,17 @@ HELP = ("-h", "--help", ALL := "--help-all")
 SUPPRESS = tyro.conf.Suppress[Any].__metadata__
 
 Preset = Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="[PRESET]")]
-"""The preset's name, if it is given."""
+"""The type of the option that takes the preset's name, if one is given."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Beginning:
-    """The options that decide on the defaults of the others."""
+    """The options that set the defaults of the other options."""
 
     preset: Preset = ()
-    """What to train on and how: see the list above."""
+    """Preset to train: a task family with settings; see the list above."""
     families: Path | None = None
-    """A Python file of yours with task families (meta_rl.register) or algorithms; it is run."""
+    """Python file of yours to run, with task families (meta_rl.register) or algorithms."""
 
 
 B = TypeVar("B", bound=Beginning)
@@ -67,18 +67,18 @@ def parse(
     silent: Callable[[Any], Collection[str]] = lambda command: (),
     **options: Any,
 ) -> Any:
-    """Return the options that these arguments give, by ``tyro.cli``.
+    """Return the options that the arguments give, read by ``tyro.cli``.
 
     Args:
-        kind: of the options, a dataclass.
-        arguments: of the command line.
-        silent: from the options given, the names of those that ``--help`` leaves out, and
-            ``--help-all`` does not.
-        options: for ``tyro.cli``.
+        kind: dataclass of the options.
+        arguments: arguments of the command line.
+        silent: function from the given options to the names of the options that only
+            ``--help-all`` shows.
+        options: further arguments of ``tyro.cli``.
 
     Raises:
-        Ended: if they ask for help or cannot be read; that is told.
-        InputError: if an option has a new name.
+        Ended: if the arguments ask for help or cannot be read, after printing so.
+        InputError: if an option has an old name.
     """
     command, others = _parse_known(kind, arguments, **options)
     if command is not None and not others:
@@ -97,7 +97,7 @@ def parse(
 
 
 def _parse_known(kind: Any, arguments: list[str], **options: Any) -> tuple[Any, list[str]]:
-    """Return the options of this kind and all other arguments; None if they cannot be read."""
+    """Return the options of this kind and all other arguments; None if unreadable."""
     try:
         with contextlib.redirect_stderr(io.StringIO()):
             return tyro.cli(
@@ -113,10 +113,10 @@ def _parse_known(kind: Any, arguments: list[str], **options: Any) -> tuple[Any, 
 
 
 def parse_beginning(kind: type[B], arguments: list[str]) -> B:
-    """Return the options of this kind, whatever other arguments there are.
+    """Return the options of this kind and ignore all other arguments.
 
     Raises:
-        InputError: if nothing follows one of them.
+        InputError: if an option has no value.
     """
     said = io.StringIO()
     try:
@@ -124,22 +124,22 @@ def parse_beginning(kind: type[B], arguments: list[str]) -> B:
             begun: Any = tyro.cli(kind, args=arguments, add_help=False, return_unknown_args=True)
         return begun[0]
     except SystemExit:
-        option = re.findall("--[a-z]+", said.getvalue())[0]  # that has no value, as tyro tells
+        option = re.findall("--[a-z]+", said.getvalue())[0]  # that has no value, says tyro
         raise InputError(f"{option[2:]}: expected something after {option}.") from None
 
 
 MORE = (
-    "Options that would do nothing beside those given are left out, and so are the rarest: put a "
-    "choice before --help to see its own options, or ask for --help-all."
+    "This help leaves out rare options, and options without effect beside the given ones. Put a "
+    "choice before --help to see the options of that choice. --help-all shows all options."
 )
-"""What ``--help`` says where it leaves options out."""
+"""The sentences of ``--help`` about options that it leaves out."""
 
 
 def preset_name(begun: Beginning) -> str | None:
-    """Return the preset that is given, if one is.
+    """Return the given preset, or None.
 
     Raises:
-        InputError: if several are.
+        InputError: if several presets are given.
     """
     if len(begun.preset) > 1:
         raise InputError(f"preset: expected one, got {', '.join(begun.preset)}.")
@@ -147,7 +147,9 @@ def preset_name(begun: Beginning) -> str | None:
 
 
 def require_begun(begun: Beginning, command: Any) -> None:
-    """Refuse a command line whose beginning was read otherwise when the other options were known.
+    """Refuse a command line that gives its beginning after other options.
+
+    The beginning then reads differently once the other options are known.
 
     Raises:
         InputError: if the preset comes after options.
@@ -160,10 +162,10 @@ def require_begun(begun: Beginning, command: Any) -> None:
 
 
 def _registry(silent: Collection[str] = ()) -> ConstructorRegistry:
-    """Return how dataclasses become options: fields by name, the data's folder as ``--data``.
+    """Return the rules that make options of dataclasses; the data's folder becomes ``--data``.
 
     Args:
-        silent: dotted names of fields that become none.
+        silent: dotted names of fields that become no option.
     """
     registry, asking = ConstructorRegistry(), []
 
@@ -171,7 +173,7 @@ def _registry(silent: Collection[str] = ()) -> ConstructorRegistry:
     def options(info: StructTypeInfo) -> StructConstructorSpec | None:
         if asking or not dataclasses.is_dataclass(info.type):
             return None
-        asking.append(info)  # for tyro's own rule, which this one is not to answer again
+        asking.append(info)  # tyro's own rule answers next, and must not call this rule again
         spec: Any = ConstructorRegistry.get_struct_spec(info)
         asking.clear()
         part = _part(info.type)
@@ -185,7 +187,7 @@ def _registry(silent: Collection[str] = ()) -> ConstructorRegistry:
 
 
 def _part(kind: Any) -> str:
-    """Return what begins the names of a class's settings, such as ``inner.``."""
+    """Return the prefix of the names of a class's settings, such as ``inner.``."""
     for part, base in PARTS.items():
         if issubclass(kind, base):
             return f"{part}."

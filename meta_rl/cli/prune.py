@@ -15,44 +15,45 @@ from meta_rl.errors import require
 
 @dataclass(frozen=True, kw_only=True)
 class Prune:
-    """What to prune, how far, and how it recovers."""
+    """Options of ``meta-rl prune``."""
 
     run: Annotated[Path, tyro.conf.Positional]
-    """A run folder, or one checkpoint in it. It stays as it is."""
+    """Run folder, or a checkpoint in it. The run is not changed."""
     keep: tuple[float, ...] = (0.5,)
-    """Share of each hidden layer's units (or channels) that stays. Several make a curve; with 1
-    among them it shows what the further training alone does."""
+    """Fraction of each hidden layer's units (or channels) to keep. Several fractions make a curve.
+    Fraction 1 shows the effect of the further training alone."""
     by: Literal["saliency", "magnitude"] = "saliency"
-    """What goes first: units that the meta-gradient says matter least, or with small weights."""
+    """Units to remove first. saliency: units that matter least to the meta-gradient.
+    magnitude: units with the smallest weights."""
     rounds: int = 1
-    """Take out a few units, train on, and so on so many times."""
+    """Number of rounds in which to remove units and train further."""
     iterations: int = 20
     """Iterations of meta-training after each round; 0 for none."""
     tasks: int | None = None
-    """Held-out tasks to score on; as many as the run tests on when not given."""
+    """Number of held-out tasks to score; if not given, as in the run's final test."""
     log_dir: Path = Path("runs")
-    """A folder RUN-pruned_1 is made in it, with a run folder for each share that stays."""
+    """Folder in which to make a folder RUN-pruned_1, with a run folder for each fraction."""
     device: str = "auto"
-    """auto (CUDA where there is one), cpu or cuda."""
+    """Device: auto (CUDA if there is one), cpu or cuda."""
     data: Path | None = None
-    """Where the data that the run was trained on are now, if they were moved."""
+    """Folder of the run's training data, if it was moved."""
     families: Path | None = None
-    """A Python file of yours that registers the family, as in meta-rl train."""
+    """Python file of yours to run, which registers the family, as in meta-rl train."""
 
 
 def main(arguments: list[str]) -> None:
-    """Prune, train on, and show sizes, scores and latencies before and after."""
+    """Prune, train further, and show sizes, scores and latencies before and after."""
     command = parse(Prune, arguments, prog="meta-rl prune", description=__doc__)
     _check(command)
     work("prune", command)
 
 
 def _check(command: Prune) -> None:
-    require(len(command.keep) > 0, "keep", "a share or several", command.keep)
+    require(len(command.keep) > 0, "keep", "a fraction or several", command.keep)
     for keep in command.keep:
-        require(0 < keep <= 1, "keep", "a share above 0, at most 1", keep)
+        require(0 < keep <= 1, "keep", "a fraction above 0, at most 1", keep)
     twice = len(set(command.keep)) < len(command.keep)
-    require(not twice, "keep", "different shares", command.keep)
+    require(not twice, "keep", "different fractions", command.keep)
     require(command.rounds >= 1, "rounds", "1 or more", command.rounds)
     require(command.iterations >= 0, "iterations", "0 or more", command.iterations)
     require(command.tasks is None or command.tasks >= 1, "tasks", "1 or more", command.tasks)

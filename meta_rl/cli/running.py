@@ -1,4 +1,4 @@
-"""What the commands share: errors that a person caused end in one line, not in a traceback."""
+"""Run commands so that a user's errors end in one line, not in a traceback."""
 
 from __future__ import annotations
 
@@ -21,35 +21,35 @@ from meta_rl.storage.reading import named, shortened
 
 SMALLER = "Ask for fewer tasks, episodes or units, or give --speed.tasks-at-once 1."
 UNREAD = (errno.EPIPE, errno.EIO)
-"""Errors of output that nobody is there to read: of ``| head``, and of a closed terminal."""
+"""Errors of output without a reader: after ``| head``, and on a closed terminal."""
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
 
 class Ended(SystemExit):
-    """An end that a command chose itself: ``--help``, a refused command line, a stopped test."""
+    """A deliberate end of a command: ``--help``, a refused command line, a stopped test."""
 
 
 def runner(command: str) -> Any:
-    """Return the module that does a command's work, imported now, once its options are read."""
+    """Import and return the module that does a command's work; call once options are read."""
     return import_module(f"meta_rl.cli.runners.{command}")
 
 
 def work(command: str, *given: Any) -> None:
-    """Do a command's work, which its runner's ``run`` does with its options."""
+    """Do a command's work: call ``run`` of its runner with its options."""
     runner(command).run(*given)
 
 
 def import_families(file: Path | None) -> None:
-    """Run a person's own Python file, which registers task families or algorithms.
+    """Run a user's Python file, which registers task families or algorithms.
 
     Raises:
-        InputError: if it is not there or raises.
+        InputError: if the file does not exist or raises.
     """
     if file is None:
         return
     if not os.path.isfile(file):
         raise InputError(f"families: expected a Python file, got {file}.")
-    sys.path.append(str(file.resolve().parent))  # for modules of yours beside it; ours come first
+    sys.path.append(str(file.resolve().parent))  # the user's modules; installed ones come first
     try:
         runpy.run_path(str(file))
     except InputError:
@@ -59,11 +59,11 @@ def import_families(file: Path | None) -> None:
 
 
 def told(*words: object, families: Path | None = None) -> str:
-    """A command line to paste into a shell, for people.
+    """Return a command line that a user can paste into a shell.
 
     Args:
         words: the command and its arguments, such as ``adapt`` and a run folder.
-        families: a person's own file, without which the run is not found.
+        families: the user's file that registers the run's family, if there is one.
     """
     further = ["--families", families] if families else []
     return shlex.join(["meta-rl", *(str(word) for word in (*words, *further))])
@@ -72,16 +72,16 @@ def told(*words: object, families: Path | None = None) -> str:
 def run_command(
     main: Callable[[list[str]], None], command: str | None = None, *, prints: bool = False
 ) -> None:
-    """Run a command with the process's arguments; InputError becomes one line and exit status 2.
+    """Run a command with the process's arguments; turn InputError into one line and exit status 2.
 
-    So do memory that is not there, a full disk, and ``sys.exit`` in a person's own code. Status 1
-    where another process of the run was lost. What cannot be printed ends no work: see
+    Lack of memory, a full disk, and ``sys.exit`` in a user's code also end in one line and status
+    2. A lost process of the run ends in status 1. Output that cannot be printed ends no work: see
     :mod:`meta_rl.machine.console`.
 
     Args:
-        main: takes the command line's arguments.
-        command: put before them, if any.
-        prints: whether all that the command is for is what it prints.
+        main: function of the command line's arguments.
+        command: name of the command to put before the arguments, if any.
+        prints: whether printing is the command's only purpose.
     """
     arguments = [command, *sys.argv[1:]] if command else sys.argv[1:]
     console.install()
@@ -111,15 +111,15 @@ def run_command(
 
 
 def _end(error: object, status: int = 2) -> NoReturn:
-    """Tell an error in one line, and end."""
+    """Print an error in one line, and end the process."""
     print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
     raise SystemExit(status) from None
 
 
 def _tell_if_lost(prints: bool) -> None:
-    """Say that output was lost, on a full disk for instance; nobody left to read it is none.
+    """Warn that output was lost, such as on a full disk; a missing reader needs no warning.
 
-    Where output is all there is to a command, it has failed.
+    If printing is the command's only purpose, end it with an error.
     """
     error = console.lost(sys.stdout)
     if error is None or error.errno in UNREAD:
@@ -131,26 +131,26 @@ def _tell_if_lost(prints: bool) -> None:
 
 
 def _place(stop: SystemExit) -> str:
-    """Where it was raised, but for ``exit`` itself."""
+    """Return the file and line that called ``exit``."""
     frames = traceback.extract_tb(stop.__traceback__)
     last = [frame for frame in frames if "sitebuiltins" not in frame.filename][-1]
     return f"{last.filename}, line {last.lineno},"
 
 
 def _showwarning(message: Warning | str, *_: object, **__: object) -> None:
-    """One line, without the colours that Gymnasium gives its own."""
+    """Print a warning in one line, without the colours of Gymnasium's warnings."""
     print(f"warning: {console.STYLE.sub('', str(message))}", file=sys.stderr)
 
 
 def _is_full_disk(error: Exception) -> bool:
-    """Whether it says that a disk is full; SQLite's says so in words, to what optuna raises."""
+    """Return whether an error says that a disk is full; SQLite and optuna say so in words."""
     if isinstance(error, OSError):
         return error.errno in FULL
     return "disk is full" in shortened(error, 2000) + shortened(error.__cause__, 2000)
 
 
 def _excepthook(failed: threading.ExceptHookArgs) -> None:
-    """A thread's error; not TensorBoard's on a full disk, which is raised again where it writes."""
+    """Print a thread's error, except TensorBoard's on a full disk: its writer raises that again."""
     tensorboards = type(failed.thread).__name__ == "_AsyncWriterThread"
     if not (tensorboards and isinstance(failed.exc_value, OSError)):
         threading.__excepthook__(failed)

@@ -32,40 +32,40 @@ LARGEST_CONFIG = 2**24  # bytes
 
 @dataclass(frozen=True, kw_only=True)
 class Origin(Beginning):
-    """Where the settings come from that options may change."""
+    """The options that give the settings to start from, which other options may change."""
 
     resume: Path | None = None
-    """Continue this run folder with its own settings; --iterations may be raised. A run at its last
-    iteration is tested (again)."""
+    """Run folder to continue with its own settings; --iterations may be raised.
+    A run at its last iteration is tested (again)."""
     algorithm: str = "maml"
-    """What is done with the preset's family: one of meta_rl.ALGORITHMS; sets the other defaults."""
+    """Algorithm, from the list above; sets the defaults of the other options."""
     file: Annotated[Path | None, tyro.conf.arg(name="config")] = None
-    """Start from the settings in this file, meta-rl tune's chosen.json or a run's config.json."""
+    """JSON file of settings to start from: meta-rl tune's chosen.json or a run's config.json."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Train(Origin):
-    """Where and how this run is kept, and every setting of it."""
+    """All options of ``meta-rl train``."""
 
     log_dir: Path = Path("runs")
-    """Run folders are made in it: PRESET_1, PRESET_2, ..."""
+    """Folder in which to make the run folder: PRESET_1, PRESET_2, ..."""
     device: str = "auto"
-    """auto (CUDA where there is one), cpu or cuda."""
+    """Device: auto (CUDA if there is one), cpu or cuda."""
     init_sb3: Path | None = None
-    """Zip of a stable-baselines3 PPO or A2C to start from instead of random weights."""
+    """Zip of a stable-baselines3 PPO or A2C to start from, instead of random weights."""
     init_run: Path | None = None
-    """Another run, of any family, whose layers to start from wherever they match."""
+    """Run folder of another run, of any family; copies its layers that match."""
     init_experts: tuple[str, ...] = ()
-    """Zips of stable-baselines3 experts, each with the task that it knows, as
-    goal=0.3,-0.2@first.zip; distilled into one policy to start from."""
+    """Zips of stable-baselines3 experts to distill into one policy to start from.
+    Write each as TASK@ZIP with the task that it solves, such as goal=0.3,-0.2@first.zip."""
     init_imitation: int = 0
-    """Iterations of then imitating these experts through adaptation, which costs episodes."""
+    """Iterations of imitating the experts through adaptation, after distilling; costs episodes."""
     config: Annotated[Config, tyro.conf.arg(name="")]
 
 
 def main(arguments: list[str]) -> None:
-    """Train, evaluate on held-out tasks and say where everything is."""
-    if "TORCHELASTIC_RUN_ID" not in os.environ:  # that torchrun sets
+    """Train, evaluate on held-out tasks and print where results are."""
+    if "TORCHELASTIC_RUN_ID" not in os.environ:  # set by torchrun
         _main(arguments)
         return
     with runner("train").processes():
@@ -90,14 +90,14 @@ def _main(arguments: list[str]) -> None:
         config=(tyro.conf.AvoidSubcommands,),
     )
     require_begun(begun, command)
-    # What a file says was chosen, setting by setting; what a preset or a run has was not.
+    # A user chose every setting of a file, but not the settings of a preset or a run.
     origin = None if begun.file else config
     name = name or (command.config.family if begun.file else DEFAULT)
     work("train", name, command, origin, home)
 
 
 def _silent(command: Train) -> set[str]:
-    """Return the options that would do nothing beside those given, and the rarest."""
+    """Return the rare options, and the options without effect beside the given ones."""
     config = command.config
     found = without_effect(config, facts(config)) | RARE
     if command.preset or command.file:
@@ -112,7 +112,7 @@ def _silent(command: Train) -> set[str]:
 
 
 def _working_folder() -> Path:
-    """Return where paths begin, which code of others may leave for another folder."""
+    """Return the folder of relative paths, before code of others may change it."""
     try:
         return Path.cwd()
     except FileNotFoundError as error:
@@ -122,10 +122,10 @@ def _working_folder() -> Path:
 
 
 def _config(begun: Origin) -> Config:
-    """Return the settings that options may change: of a run, a file, or a preset.
+    """Return the settings of a run, a file or a preset, which options may change.
 
     Raises:
-        InputError: if several of these are given, or one is not there.
+        InputError: if several of these are given, or one does not exist.
     """
     name, method = preset_name(begun), begun.algorithm
     if begun.resume and name:
@@ -143,10 +143,10 @@ def _config(begun: Origin) -> Config:
 
 
 def read_config(file: Path) -> Config:
-    """The settings in a JSON file, such as a run's ``config.json``.
+    """Return the settings in a JSON file, such as a run's ``config.json``.
 
     Raises:
-        InputError: if it cannot be read, or holds something else.
+        InputError: if the file cannot be read, or holds something else.
     """
     try:
         values = json.loads(read_file(file, LARGEST_CONFIG))

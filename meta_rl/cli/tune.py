@@ -1,4 +1,4 @@
-"""Choose the best strategy for a family and budget: ``meta-rl tune [PRESET] [--option ...]``."""
+"""Search for a better algorithm and settings: ``meta-rl tune [PRESET] [--option ...]``."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ DEFAULT = "navigation-2d"
 
 @dataclass(frozen=True, kw_only=True)
 class Tune(TuningSettings):
-    """The study of a preset."""
+    """Options of ``meta-rl tune``."""
 
     preset: Preset = ()
-    """What to tune: see the list above."""
+    """Preset to tune: see the list above."""
 
 
 def main(arguments: list[str]) -> None:
-    """Try strategies, compare the best with the default, and say where everything is."""
+    """Train strategies, compare the best with the default, and print where results are."""
     begun = parse_beginning(Beginning, arguments)
     import_families(begun.families)
     name = preset_name(begun) or DEFAULT
@@ -43,8 +43,9 @@ def main(arguments: list[str]) -> None:
         silent=lambda given: without_effect(given.config, facts(given.config)) | RARE,
         default=Tune(preset=begun.preset, families=begun.families, config=preset(name)),
         prog="meta-rl tune",
-        description=f"Choose the best strategy for a preset. Presets: {', '.join(PRESETS)}. "
-        f"Searches: {searches}. The same command continues; several at once share the work. {MORE}",
+        description=f"Search for a better algorithm and settings for a preset, then test whether "
+        f"they beat the default. Presets: {', '.join(PRESETS)}. Searches: {searches}. The same "
+        f"command continues a study; run it several times at once to share the work. {MORE}",
         config=(tyro.conf.AvoidSubcommands,),
     )
     require_begun(begun, settings)

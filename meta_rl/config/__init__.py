@@ -1,7 +1,7 @@
-"""Every setting of a training run, as frozen dataclasses that import nothing heavy.
+"""Hold every setting of a training run in frozen dataclasses that import nothing heavy.
 
-``meta-rl train --help`` must answer before torch has been imported, so the settings live here
-rather than beside the code they configure. Invalid settings are refused when they are made.
+``meta-rl train --help`` must answer before torch is imported, so the settings live here and not
+beside the code they configure. A settings class refuses invalid values when it is made.
 """
 
 from meta_rl.config.data import EpisodesConfig, EvalConfig, NetworkConfig, ShotsConfig

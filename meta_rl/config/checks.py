@@ -1,4 +1,4 @@
-"""What every settings class checks when it is made."""
+"""Check the types and sizes of settings; every settings class does so when it is made."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ UNIONS = (types.UnionType, typing.Union)  # X | Y, and the form that Literal[...
 
 
 def require_types(config: Any, prefix: str) -> None:
-    """Refuse settings whose type is not the declared one, or that are too large for a tensor.
+    """Refuse settings that have the wrong type, or that are too large for a tensor.
 
     Raises:
-        InputError: naming the setting, what it may be and what it is.
+        InputError: naming the setting, what is expected and what it is.
     """
     for name, hint in typing.get_type_hints(type(config)).items():
         value = getattr(config, name)
@@ -33,16 +33,16 @@ def require_types(config: Any, prefix: str) -> None:
 
 
 def require_if_given(what: str, expected: str, got: float | None) -> None:
-    """Refuse a number that is given and not above 0.
+    """Refuse a number of 0 or below; accept None.
 
     Raises:
-        InputError: naming the setting, what it expects and what it got.
+        InputError: naming the setting, what is expected and what it is.
     """
     require(got is None or got > 0, what, expected, got)
 
 
 def options_of(hint: Any) -> tuple[Any, ...]:
-    """Return what a union is of; another hint alone."""
+    """Return the members of a union; any other hint as the only member."""
     return typing.get_args(hint) if typing.get_origin(hint) in UNIONS else (hint,)
 
 
@@ -61,7 +61,10 @@ def _fits(value: Any, hint: Any) -> bool:
 
 
 def _holds(value: Any, limit: int) -> bool:
-    """Whether integers are within a limit, others in float32's; other checks tell of infinity."""
+    """Return whether integers are below a limit and floats fit float32.
+
+    Infinity passes: other checks refuse it.
+    """
     if isinstance(value, tuple):
         return all(_holds(entry, limit) for entry in value)
     if isinstance(value, int):

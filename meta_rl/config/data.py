@@ -1,4 +1,4 @@
-"""Settings of what is learned from, by which network, and how it is evaluated."""
+"""Settings of the data, the network and the evaluation."""
 
 from __future__ import annotations
 
@@ -15,24 +15,26 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class EpisodesConfig:
-    """Reinforcement learning: what one meta-batch samples and how it is valued."""
+    """Reinforcement learning: size of a meta-batch, returns and gradient estimator."""
 
     tasks: int = 20
     """M, tasks in a meta-batch."""
     episodes: int = 20
-    """B, episodes per task before each inner step and after the last."""
+    """B, episodes per task before each inner step, and after the last one."""
     gamma: float = 0.99
-    """Discount per step."""
+    """Discount factor per environment step."""
     gae_lambda: float = 1.0
-    """Lambda of generalized advantage estimation; 1 is the Monte-Carlo return."""
+    """Lambda of generalized advantage estimation (GAE); 1 uses the Monte-Carlo return."""
     estimator: Literal["likelihood-ratio", "dice", "log-likelihood"] = "likelihood-ratio"
-    """What is differentiated twice: little variance (LVC), no bias (DiCE), or neither (parity)."""
+    """Gradient estimator of the inner loss. likelihood-ratio: low variance (LVC).
+    dice: unbiased (DiCE). log-likelihood: as in older code, for comparison."""
     exploration: float = 0.0
-    """Weight of E-MAML's term: support data are credited with the return after adapting to them."""
+    """Weight of E-MAML's exploration term; needs --data.estimator log-likelihood.
+    The term credits support episodes with the return after adapting to them."""
     init_std: float = 1.0
-    """Initial standard deviation of a Gaussian policy, in its own action units."""
+    """Initial standard deviation of a Gaussian policy, in the policy's action units."""
     action_scale: float = 10.0
-    """A Gaussian policy's [-scale, scale] is mapped linearly onto the environment's action box."""
+    """Map a Gaussian policy's [-scale, scale] linearly onto the environment's action box."""
 
     def __post_init__(self):
         require_types(self, "data")
@@ -44,21 +46,21 @@ class EpisodesConfig:
         if self.exploration > 0 and self.estimator != "log-likelihood":
             raise InputError(
                 f"data.exploration: expected 0 with --data.estimator {self.estimator}, got "
-                f"{self.exploration}. That estimator credits the support data by itself, and the "
+                f"{self.exploration}. That estimator credits the support data already, so the "
                 "term would count it twice. Use --data.estimator log-likelihood (E-MAML)."
             )
         require(self.init_std > 0, "data.init_std", "above 0", self.init_std)
         require(self.action_scale > 0, "data.action_scale", "above 0", self.action_scale)
 
     def conditions(self, run: Config, facts: Facts) -> Conditions:
-        """When settings act that do not always; see :mod:`meta_rl.config.effects`."""
+        """Return under which conditions settings act; see :mod:`meta_rl.config.effects`."""
         longer = facts.horizon is None or facts.horizon > 1
         valued = run.inner.method == "gradient" and longer
         rewards = "with --inner.method gradient, on episodes of more than one step"
-        # A meta-gradient differentiates twice; so does a ratio that is no longer 1.
+        # A meta-gradient has second derivatives; so has a ratio that is no longer 1.
         twice = run.inner.steps > 0 and run.outer.differentiates_estimator(run)
         product = self.estimator != "dice" or longer
-        completed = self.exploration > 0  # which needs its own estimator
+        completed = self.exploration > 0  # the term needs its own estimator
         return [
             ("data.gamma", valued, rewards),
             ("data.gae_lambda", valued and self.gamma > 0, f"{rewards}, with --data.gamma above 0"),
@@ -79,20 +81,20 @@ class EpisodesConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class ShotsConfig:
-    """Supervised few-shot learning: what one meta-batch draws."""
+    """Supervised few-shot learning: size of a meta-batch, and source of the data."""
 
     tasks: int = 25
     """M, tasks in a meta-batch."""
     shots: int = 10
-    """S, labelled examples each task adapts on, of every class where there are classes."""
+    """S, labelled examples that each task adapts to; per class, if labels are classes."""
     queries: int = 10
-    """Examples each task's outer loss is taken on, of every class where there are classes."""
+    """Examples in each task's outer loss; per class, if labels are classes."""
     ways: int = 5
-    """N, classes of a task, where there are classes."""
+    """N, classes in a task, if labels are classes."""
     rotations: bool = False
-    """Whether a class of images turned by 90, 180 and 270 degrees makes three further classes."""
+    """Add each image class turned by 90, 180 and 270 degrees as three further classes."""
     folder: str | None = None
-    """Where the data are, for families that read files."""
+    """Folder of the data, for families that read files."""
 
     def __post_init__(self):
         require_types(self, "data")
@@ -102,9 +104,9 @@ class ShotsConfig:
         require(self.queries > 0, "data.queries", "1 or more", self.queries)
 
     def conditions(self, run: Config, facts: Facts) -> Conditions:
-        """When settings act that do not always; see :mod:`meta_rl.config.effects`."""
+        """Return under which conditions settings act; see :mod:`meta_rl.config.effects`."""
         return [
-            ("data.ways", facts.classes is not False, "where labels are classes"),
+            ("data.ways", facts.classes is not False, "if labels are classes"),
             ("data.rotations", facts.images is not False, "on images"),
             ("data.folder", facts.files is not False, "for families that read files"),
         ]
@@ -112,18 +114,19 @@ class ShotsConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkConfig:
-    """The network whose parameters are adapted."""
+    """The network that adapts."""
 
     kind: Literal["mlp", "convolutional"] = "mlp"
-    """A multi-layer perceptron, or four convolution blocks and a linear layer, for images."""
+    """mlp: a multi-layer perceptron. convolutional: four convolution blocks and a linear layer."""
     hidden: tuple[int, ...] = (64, 64)
-    """Units of each hidden layer of a perceptron."""
+    """Units in each hidden layer of a perceptron."""
     activation: Literal["tanh", "relu"] | None = None
-    """Of a perceptron's hidden layers: tanh if not given. A convolutional network's is relu."""
+    """Activation of a perceptron's hidden layers: tanh if not given.
+    A convolutional network uses relu."""
     context: int = 0
     """Size of the context vector beside the input, for --inner.adapts context; 0 for none."""
     channels: int | tuple[int, ...] = 64
-    """Channels of every block of a convolutional network, which has four; or a number for each."""
+    """Channels of a convolutional network's four blocks: one number for all, or one for each."""
 
     def __post_init__(self):
         require_types(self, "network")
@@ -136,13 +139,13 @@ class NetworkConfig:
         if self.kind == "convolutional" and self.context:
             raise InputError(
                 f"network.context: expected 0 with a convolutional network, got {self.context}. It "
-                "has no input to put a vector beside. Give --network.kind mlp."
+                "cannot join a vector to its input. Give --network.kind mlp."
             )
         require(all(h > 0 for h in self.hidden), "network.hidden", "sizes above 0", self.hidden)
         require(self.context >= 0, "network.context", "0 or more", self.context)
 
     def conditions(self, run: Config, facts: Facts) -> Conditions:
-        """When settings act that do not always; see :mod:`meta_rl.config.effects`."""
+        """Return under which conditions settings act; see :mod:`meta_rl.config.effects`."""
         perceptron, policy = self.kind == "mlp", isinstance(run.data, EpisodesConfig)
         return [
             (
@@ -167,22 +170,22 @@ class NetworkConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class EvalConfig:
-    """Evaluation on held-out tasks while training and when it ends."""
+    """Evaluation on held-out tasks during training and when it ends."""
 
     every: int = 25
-    """Iterations between evaluations while training; 0 for none."""
+    """Iterations between evaluations during training; 0 for none."""
     test: bool = True
     """Score held-out tasks when training ends."""
     tasks: int = 40
-    """Held-out tasks, the same at every evaluation."""
+    """Number of held-out tasks, the same tasks in every evaluation."""
     steps: int = 3
-    """Inner steps taken on each; as many as are trained with, if those are more."""
+    """Inner steps on each held-out task; at least --inner.steps are taken."""
     pictures: bool = True
-    """Whether TensorBoard gets pictures of what adapting does to one of them: episodes drawn, and
-    roll-outs where the environment can be rendered."""
+    """Write pictures of one held-out task before and after adapting to TensorBoard:
+    drawn episodes, and rollouts if the environment can be rendered."""
     test_tasks: int | None = None
-    """Further tasks scored when training ends; if not given, the held-out ones are. Families with
-    class splits take their test classes for these, and their validation classes before."""
+    """Number of further tasks to score when training ends; if not given, the held-out tasks.
+    Families with class splits use test classes here, and validation classes during training."""
 
     def __post_init__(self):
         require_types(self, "eval")
@@ -192,7 +195,7 @@ class EvalConfig:
         require(self.steps >= 0, "eval.steps", "0 or more", self.steps)
 
     def conditions(self, run: Config, facts: Facts) -> Conditions:
-        """When settings act that do not always; see :mod:`meta_rl.config.effects`."""
+        """Return under which conditions settings act; see :mod:`meta_rl.config.effects`."""
         ever = self.every > 0 or self.test
         held_out = self.every > 0 or (self.test and self.test_tasks is None)
         when = "with --eval.every above 0, or with --eval.test"
@@ -202,7 +205,7 @@ class EvalConfig:
             (
                 "eval.steps",
                 self.steps >= run.inner.steps,
-                "from --inner.steps on: evaluations take as many as are trained with, or more",
+                "from --inner.steps on: evaluations take at least as many inner steps as training",
             ),
             ("eval.pictures", ever, when),
             ("eval.test_tasks", self.test, "with --eval.test"),

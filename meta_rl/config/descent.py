@@ -26,20 +26,20 @@ class TRPOConfig(OuterConfig):
     """Outer step within a KL trust region (Schulman et al. 2015; Finn et al. 2017)."""
 
     max_kl: float = 0.01
-    """Trust region: mean KL of the adapted policies, in nats."""
+    """Trust region: maximum mean KL between the old and the new adapted policies, in nats."""
     cg_iterations: int = 10
-    """Conjugate-gradient iterations for the natural gradient, at most."""
+    """Maximum number of conjugate-gradient iterations for the natural gradient."""
     cg_progress: float = 0.01
-    """They end with one that adds less than this share to the decrease predicted so far. Navigation
-    mostly needs 5 to 8 of 10, the half-cheetah all."""
+    """Conjugate-gradient tolerance: a fraction of the decrease predicted so far.
+    Stop once an iteration adds less. Navigation mostly needs 5 to 8 of 10, the half-cheetah all."""
     damping: float = 1e-5
-    """Added to the curvature's diagonal."""
+    """Number added to the curvature's diagonal."""
     backtrack_ratio: float = 0.8
-    """Each rejected line-search trial shrinks the step by this."""
+    """Factor that shortens the step each time the line search rejects it."""
     backtracks: int = 15
-    """Line-search trials before the step is given up."""
+    """Step lengths that the line search tries before it gives the step up."""
     curvature_fraction: float = 1.0
-    """Share of each task's episodes used for curvature products (never for the gradient)."""
+    """Fraction of each task's episodes used for curvature products; the gradient uses all."""
 
     def __post_init__(self):
         super().__post_init__()
@@ -54,7 +54,7 @@ class TRPOConfig(OuterConfig):
         require(0 < share <= 1, "outer.curvature_fraction", "above 0, at most 1", share)
 
     def conditions(self, run: Config, facts: Facts) -> Conditions:
-        """When settings act that do not always; see :mod:`meta_rl.config.effects`."""
+        """Return under which conditions settings act; see :mod:`meta_rl.config.effects`."""
         return [
             (
                 "outer.cg_progress",
@@ -64,15 +64,15 @@ class TRPOConfig(OuterConfig):
             (
                 "outer.backtrack_ratio",
                 self.backtracks > 1,
-                "with several trials (--outer.backtracks 2 or more)",
+                "with several step lengths (--outer.backtracks 2 or more)",
             ),
         ]
 
     def refuse(self, run: Config) -> None:
-        """It needs a policy.
+        """Refuse supervised data: the step needs a policy.
 
         Raises:
-            InputError: with the reason, and what to do.
+            InputError: saying why, and what to do.
         """
         super().refuse(run)
         refuse_without_policy(self, run)
@@ -80,14 +80,14 @@ class TRPOConfig(OuterConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class GradientConfig(OuterConfig):
-    """What the outer steps that descend a gradient by Adam have in common."""
+    """Settings common to the outer steps that descend a gradient with Adam."""
 
     learning_rate: float = 1e-3
-    """For the initialization theta."""
+    """Learning rate of the initialization theta."""
     step_size_learning_rate: float | None = None
-    """For the inner rule's own parameters; the same as for theta when not given."""
+    """Learning rate of the inner rule's own parameters; if not given, as for theta."""
     max_grad_norm: float | None = None
-    """Meta-gradients longer than this are scaled down to it."""
+    """Maximum norm of the meta-gradient, which is scaled down to it; no limit if not given."""
 
     def __post_init__(self):
         super().__post_init__()
@@ -96,23 +96,24 @@ class GradientConfig(OuterConfig):
         require_if_given("outer.max_grad_norm", "above 0", self.max_grad_norm)
 
     def conditions(self, run: Config, facts: Facts) -> Conditions:
-        """When settings act that do not always; see :mod:`meta_rl.config.effects`."""
+        """Return under which conditions settings act; see :mod:`meta_rl.config.effects`."""
         return [of_learned_rules(run)]
 
 
 BASES = (OuterConfig, GradientConfig)
-"""Classes that no outer step has; only their subclasses have one."""
+"""Abstract classes: only their subclasses are settings of an outer step."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class AdamConfig(GradientConfig):
-    """Outer step by Adam on the meta-gradient; with what MAML++ adds, if wanted."""
+    """Outer step by Adam on the meta-gradient, with the additions of MAML++ as options."""
 
     final_learning_rate: float | None = None
-    """Where the learning rates end, falling along a cosine over the run; constant if none."""
+    """Learning rate at the end of the run, reached along a cosine; constant if not given."""
     multi_step_fraction: float = 0.0
-    """Share of the run in which the losses after all inner steps count, evenly at first, and the
-    last one's alone in the end (Antoniou et al. 2019). For supervised families."""
+    """Fraction of the run with MAML++'s multi-step loss (Antoniou et al. 2019).
+    The losses after all inner steps count, evenly at first and only the last one in the end.
+    For supervised families."""
 
     def __post_init__(self):
         super().__post_init__()
@@ -121,11 +122,11 @@ class AdamConfig(GradientConfig):
         require(0 <= share <= 1, "outer.multi_step_fraction", "between 0 and 1", share)
 
     def differentiates_estimator(self, run: Config) -> bool:
-        """Data are used once, where they were drawn: the second derivative is all that differs."""
+        """Return whether the meta-gradient has second derivatives; else all estimators agree."""
         return not run.inner.first_order
 
     def conditions(self, run: Config, facts: Facts) -> Conditions:
-        """When settings act that do not always; see :mod:`meta_rl.config.effects`."""
+        """Return under which conditions settings act; see :mod:`meta_rl.config.effects`."""
         several = "with several inner steps (--inner.steps 2 or more)"
         return [
             *super().conditions(run, facts),
@@ -138,17 +139,17 @@ class AdamConfig(GradientConfig):
         ]
 
     def refuse(self, run: Config) -> None:
-        """The losses after earlier inner steps need query data that fit them.
+        """Refuse a multi-step loss on episodes, which the last inner step's policy sampled.
 
         Raises:
-            InputError: with the reason, and what to do.
+            InputError: saying why, and what to do.
         """
         super().refuse(run)
         if self.multi_step_fraction and isinstance(run.data, EpisodesConfig):
             raise InputError(
                 "outer.multi_step_fraction: expected 0 with environments, got "
-                f"{self.multi_step_fraction}. The query episodes are those of the last inner "
-                "step's policy and say nothing of the earlier ones."
+                f"{self.multi_step_fraction}. The policy after the last inner step "
+                "sampled the query episodes; they say nothing about earlier steps."
             )
 
 
@@ -157,13 +158,15 @@ class ProMPConfig(GradientConfig):
     """Outer steps by Adam on a clipped ratio with a KL penalty (Rothfuss et al. 2019)."""
 
     epochs: int = 5
-    """Steps of Adam on the data of one iteration; adaptation is recomputed in each."""
+    """Adam steps on the data of one iteration; each step adapts again."""
     clip: float = 0.3
-    """Ratios of the adapted policies to the stored ones gain nothing beyond 1 - clip, 1 + clip."""
+    """Clip range, as in PPO: ratios of the adapted policies to the stored ones gain nothing
+    outside 1 - clip to 1 + clip."""
     kl_coefficient: float = 5e-4
-    """eta, weight of the KL from the stored policy of each inner step to the recomputed one."""
+    """eta, weight of the KL from each inner step's stored policy to the recomputed one."""
     kl_target: float | None = None
-    """Double eta where that KL is above 1.5 times this, halve it below 1 / 1.5; fixed if none."""
+    """Target of this KL: double eta above 1.5 * target, halve eta below target / 1.5.
+    If not given, eta is fixed."""
 
     def __post_init__(self):
         super().__post_init__()
@@ -176,7 +179,7 @@ class ProMPConfig(GradientConfig):
         require(grows, "outer.kl_coefficient", expected, eta)
 
     def conditions(self, run: Config, facts: Facts) -> Conditions:
-        """When settings act that do not always; in the first epoch nothing has moved yet."""
+        """Return under which conditions settings act; in the first epoch nothing has moved yet."""
         names = ("outer.clip", "outer.kl_coefficient", "outer.kl_target")
         several = "with several epochs (--outer.epochs 2 or more)"
         return [
@@ -185,10 +188,10 @@ class ProMPConfig(GradientConfig):
         ]
 
     def refuse(self, run: Config) -> None:
-        """It needs a policy, inner steps, and the likelihood ratio to the stored policy.
+        """Refuse runs without a policy, inner steps, or the likelihood ratio to the stored policy.
 
         Raises:
-            InputError: with the reason, and what to do.
+            InputError: saying why, and what to do.
         """
         super().refuse(run)
         refuse_without_policy(self, run)
@@ -211,9 +214,9 @@ class ReptileConfig(OuterConfig):
     differentiates = False
 
     learning_rate: float = 0.1
-    """epsilon, the share of the way to go; or Adam's learning rate."""
+    """epsilon: fraction of the way to the mean of phi, with sgd; or Adam's learning rate."""
     optimizer: Literal["sgd", "adam"] = "sgd"
-    """Go that share of the way, or give theta - mean phi to Adam as a gradient."""
+    """sgd: move that fraction of the way. adam: give theta - mean phi to Adam as a gradient."""
     linear_decay: bool = False
     """Lower the learning rate linearly to 0 over the run's iterations."""
 
@@ -222,10 +225,10 @@ class ReptileConfig(OuterConfig):
         require(self.learning_rate > 0, "outer.learning_rate", "above 0", self.learning_rate)
 
     def refuse(self, run: Config) -> None:
-        """It needs inner steps, and a rule that learns nothing.
+        """Refuse runs without inner steps, or whose rule learns.
 
         Raises:
-            InputError: with the reason, and what to do.
+            InputError: saying why, and what to do.
         """
         super().refuse(run)
         refuse_without_steps(self, run)
@@ -239,6 +242,6 @@ class ReptileConfig(OuterConfig):
         if run.inner.learn_step_size:
             raise InputError(
                 "inner.learn_step_size: expected False with Reptile, got True. Reptile has no "
-                "outer gradient that step sizes could descend. Give --inner.no-learn-step-size, "
+                "outer gradient for step sizes to descend. Give --inner.no-learn-step-size, "
                 "or use AdamConfig."
             )

@@ -1,8 +1,8 @@
-"""Whether settings act: one that would have no effect in its run is refused.
+"""Refuse settings that a user chose and that would have no effect in the run.
 
-Each class of settings declares its ``conditions`` beside its fields: for a setting that does not
-always act, whether it does and with what. What a setting has by default is never refused, nor what
-it has in the settings that a run's were derived from: only what somebody chose.
+Each settings class declares ``conditions`` beside its fields: for a setting that does not always
+act, whether it acts and with what. Default values are never refused, nor values of the settings
+that the run's settings were derived from.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ if TYPE_CHECKING:
     from meta_rl.config.run import Config
 
 Conditions = list[tuple[str, bool, str]]
-"""Settings by their dotted names, whether they act, and with or on what they would."""
+"""Dotted names of settings, whether each acts, and with or on what it would act."""
 
 PARTS = ("", "inner", "outer", "data", "network", "eval", "speed")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Facts:
-    """What a problem is like, as far as settings depend on it; None where that is not known."""
+    """The facts about a problem that settings depend on; None if unknown."""
 
-    continuous: bool | None = None  # whether actions are
+    continuous: bool | None = None  # whether actions are continuous
     bounded: bool | None = None  # whether any action has bounds
     horizon: int | None = None
-    single_environments: bool | None = None  # stepped one by one, so that workers can share them
+    single_environments: bool | None = None  # stepped one by one, so workers can share them
     classes: bool | None = None  # whether labels are classes
     images: bool | None = None  # whether examples are images
     files: bool | None = None  # whether examples are read from files
@@ -41,16 +41,16 @@ def require_effect(
     facts: Facts | None = None,
     parts: tuple[str, ...] = PARTS,
 ) -> None:
-    """Refuse a setting that cannot act and that somebody chose.
+    """Refuse settings that cannot act and that a user chose.
 
     Args:
         run: all settings of the run.
-        origin: settings that the run's were derived from, a preset's or a checkpoint's.
-        facts: about the problem.
-        parts: of the settings, to look at; ``""`` for those of the run itself.
+        origin: settings of the preset or checkpoint that ``run`` was derived from.
+        facts: facts about the problem.
+        parts: parts of the settings to check; ``""`` for settings of the run itself.
 
     Raises:
-        InputError: naming the setting, and what it acts with.
+        InputError: naming the setting, and with what it acts.
     """
     for part in parts:
         owner = getattr(run, part) if part else run
@@ -63,7 +63,7 @@ def require_effect(
 
 
 def distance(one: Config, other: Config) -> int:
-    """How many settings differ; all of them where the class is another."""
+    """Return how many settings differ; all settings of a part, if its classes differ."""
     differ = 0
     for part in PARTS:
         ours, theirs = (getattr(config, part) if part else config for config in (one, other))
@@ -84,6 +84,6 @@ def _same(run: Config, origin: Config | None, name: str) -> bool:
 
 
 def _value(config: Config, name: str) -> Any:
-    """A setting by its dotted name; None where there is none of it."""
+    """Return the setting with a dotted name; None if there is none."""
     part, _, setting = name.rpartition(".")
     return getattr(getattr(config, part) if part else config, setting, None)

@@ -22,17 +22,18 @@ class EvolutionConfig(OuterConfig):
     populated = True
 
     population: int = 50
-    """n, antithetic pairs tried in an iteration: 2 n members."""
+    """n, antithetic pairs per iteration: 2 n population members."""
     sigma: float = 0.1
-    """Standard deviation of the perturbations of theta and of the rule's own parameters."""
+    """Standard deviation of the perturbations of theta and of the inner rule's parameters."""
     learning_rate: float = 0.01
-    """For the initialization theta."""
+    """Learning rate of the initialization theta."""
     step_size_learning_rate: float | None = None
-    """For the inner rule's own parameters; the same as for theta when not given."""
+    """Learning rate of the inner rule's own parameters; if not given, as for theta."""
     optimizer: Literal["adam", "sgd"] = "adam"
-    """What ascends the estimated gradient."""
+    """Optimizer that ascends the estimated gradient."""
     shaping: Literal["rank", "standardize", "none"] = "rank"
-    """Fitness as centred ranks, with mean 0 and standard deviation 1, or as it is."""
+    """rank: use the centred ranks of fitness. none: use fitness as it is.
+    standardize: give fitness mean 0 and standard deviation 1."""
 
     def __post_init__(self):
         super().__post_init__()
@@ -42,14 +43,14 @@ class EvolutionConfig(OuterConfig):
         require_if_given("outer.step_size_learning_rate", "above 0", self.step_size_learning_rate)
 
     def conditions(self, run: Config, facts: Facts) -> Conditions:
-        """When settings act that do not always; see :mod:`meta_rl.config.effects`."""
+        """Return under which conditions settings act; see :mod:`meta_rl.config.effects`."""
         return [of_learned_rules(run)]
 
     def refuse(self, run: Config) -> None:
-        """Any inner loop will do, but for one that asks for half of a gradient.
+        """Refuse settings of a meta-gradient; any inner loop fits otherwise.
 
         Raises:
-            InputError: with the reason, and what to do.
+            InputError: saying why, and what to do.
         """
         refuse_what_needs_a_gradient(self, run)
 
@@ -62,19 +63,20 @@ class GeneticConfig(OuterConfig):
     populated = True
 
     population: int = 64
-    """P, members."""
+    """P, population members."""
     sigma: float = 0.02
-    """Standard deviation of a mutation, for theta and for the rule's own parameters."""
+    """Standard deviation of a mutation of theta and of the inner rule's parameters."""
     selection: Literal["truncation", "tournament"] = "truncation"
-    """Parents are drawn evenly from the best few, or each is the best of a few drawn evenly."""
+    """truncation: draw parents evenly from the best members.
+    tournament: take the best of a few evenly drawn members as a parent."""
     parents: int = 16
-    """For truncation: how many of the best may have children."""
+    """Number of best members that may have children, with truncation."""
     tournament: int = 3
-    """For tournaments: members in one."""
+    """Members in a tournament, with tournament selection."""
     elites: int = 1
-    """The best so many enter the next generation as they are."""
+    """Number of best members that enter the next generation unchanged."""
     crossover: float = 0.0
-    """Probability that a child takes each number from either of two parents."""
+    """Probability that a child has two parents and takes each number from either of them."""
 
     def __post_init__(self):
         super().__post_init__()
@@ -89,7 +91,7 @@ class GeneticConfig(OuterConfig):
         require(0 <= self.crossover <= 1, "outer.crossover", "between 0 and 1", self.crossover)
 
     def conditions(self, run: Config, facts: Facts) -> Conditions:
-        """When settings act that do not always; see :mod:`meta_rl.config.effects`."""
+        """Return under which conditions settings act; see :mod:`meta_rl.config.effects`."""
         best = self.selection == "truncation"
         return [
             ("outer.parents", best, "with --outer.selection truncation"),
@@ -102,9 +104,9 @@ class GeneticConfig(OuterConfig):
         ]
 
     def refuse(self, run: Config) -> None:
-        """Any inner loop will do, but for one that asks for half of a gradient.
+        """Refuse settings of a meta-gradient; any inner loop fits otherwise.
 
         Raises:
-            InputError: with the reason, and what to do.
+            InputError: saying why, and what to do.
         """
         refuse_what_needs_a_gradient(self, run)

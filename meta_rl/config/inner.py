@@ -15,60 +15,62 @@ if TYPE_CHECKING:
 
 @runtime_checkable
 class MakesRule(Protocol):
-    """Settings of your own, a subclass of :class:`InnerConfig`, which make their own rule."""
+    """A subclass of :class:`InnerConfig` of your own, which makes its own update rule."""
 
     def make_rule(self, seed: int = 0) -> Any:
         """Return the update rule of these settings, a :class:`meta_rl.inner.rules.Rule`.
 
         Args:
-            seed: of what the rule draws at its start.
+            seed: seed of the numbers that the rule draws at its start.
         """
         ...
 
 
 @dataclass(frozen=True, kw_only=True)
 class InnerConfig:
-    """The inner loop: K steps of an update rule whose own numbers may be meta-learned."""
+    """The inner loop: K steps of an update rule, whose own numbers may be meta-learned."""
 
     method: Literal["gradient", "es", "hill-climbing"] = "gradient"
-    """What an inner step follows: the loss's gradient, the gradient an evolution strategy
-    estimates from scores, or the best of random neighbours. The latter two need an outer step that
-    takes no gradient either."""
+    """gradient: follow the loss's gradient. hill-climbing: take the best of random neighbours.
+    es: follow a gradient that an evolution strategy estimates from scores.
+    es and hill-climbing need an outer step that takes no gradient either."""
 
     steps: int = 1
-    """K, gradient steps taken when adapting to a task during meta-training."""
+    """K, inner steps on each task during meta-training."""
     step_size: float = 0.1
-    """alpha, its value at the start of meta-training."""
+    """alpha, step size of the inner steps at the start of meta-training."""
     learn_step_size: bool = True
-    """Whether the outer loop learns the step sizes, and the optimizer's coefficients, too;
-    otherwise they stay as given."""
+    """Meta-learn the step sizes and the optimizer's coefficients; if not, they stay as given."""
     form: Literal["scalar", "tensor", "parameter"] = "scalar"
-    """One step size in all, one per tensor, or one per parameter (Meta-SGD)."""
+    """scalar: one step size for all. tensor: one per tensor. parameter: one each (Meta-SGD)."""
     per_step: bool = False
-    """Separate step sizes for each of the K steps (LSLR)."""
+    """Use separate step sizes for each of the K steps (LSLR)."""
     extra_step_scale: float = 1.0
-    """Steps beyond the K trained ones take the last step size times this."""
+    """Factor on the last step size, for inner steps beyond the K trained ones."""
     positive: Literal["exp", "softplus", "none"] = "exp"
-    """What keeps a learned step size above zero; ``none`` lets it change sign, as in Meta-SGD."""
+    """Function that keeps a learned step size above 0; none lets it change sign, as in Meta-SGD."""
     optimizer: Literal["sgd", "momentum", "rmsprop", "adam", "mixture"] = "sgd"
-    """Direction of a step. ``mixture`` learns which of the four to take."""
+    """Optimizer of the inner steps. mixture: meta-learn which of the other four to take."""
     gradient_scale: float = 0.01
-    """Mixture: root mean square of a gradient's entries expected at the start, for which the first
-    steps of all four are equally long. About 0.005 in our environments, 0.17 for the sinusoid."""
+    """With optimizer mixture: root mean square of a gradient's entries expected at the start.
+    For such gradients, the first steps of all four optimizers are equally long.
+    About 0.005 in the environments here, 0.17 for the sinusoid."""
     schedule: Literal["constant", "inverse-sqrt", "exponential", "learned"] = "constant"
-    """What step k (from 0) multiplies the step size by: 1, 1/sqrt(k+1), decay^k, or a small network
-    of the step, loss, gradient and value, which decays parameters too (ALFA)."""
+    """Factor on the step size in step k, counted from 0.
+    constant: 1. inverse-sqrt: 1/sqrt(k+1). exponential: decay^k.
+    learned: a network of step, loss, gradient and value, which decays parameters too (ALFA)."""
     decay: float = 0.5
-    """Of the exponential schedule."""
+    """Decay of the step size per inner step, with schedule exponential."""
     adapts: Literal["all", "head", "context"] = "all"
-    """What inner steps move: everything, the last layer and a policy's log-std (ANIL), or a context
-    vector beside the network's input (CAVIA; give --network.context its size)."""
+    """Parameters that inner steps change. all: all.
+    head: the last layer and a policy's log-std (ANIL).
+    context: a vector beside the network's input (CAVIA; --network.context sets its size)."""
     first_order: bool = False
     """Treat the inner gradients as constants in the outer gradient (FOMAML)."""
     queries: int = 20
-    """Q, for es and hill-climbing: directions tried in an inner step."""
+    """Q, directions tried in an inner step, with method es or hill-climbing."""
     sigma: float = 0.1
-    """For es: how far along a direction parameters are tried."""
+    """Distance along a direction at which parameters are tried, with method es."""
 
     def __post_init__(self):
         require_types(self, "inner")
@@ -85,28 +87,28 @@ class InnerConfig:
         stateful = self.optimizer != "sgd" or self.schedule == "learned"
         if self.method == "hill-climbing" and stateful:
             raise InputError(
-                "inner.optimizer: hill-climbing tries phi - alpha * noise, whose size alpha alone "
-                f"is to say; expected sgd and no learned schedule, got {self.optimizer!r} and "
+                "inner.optimizer: hill-climbing tries phi - alpha * noise, whose size only alpha "
+                f"sets; expected sgd and no learned schedule, got {self.optimizer!r} and "
                 f"{self.schedule!r}. Use --inner.method es with them."
             )
         shaped = self.form != "scalar" or self.per_step
         if shaped and not self.learn_step_size:
             raise InputError(
-                "inner.learn_step_size: expected True where step sizes have a form "
+                "inner.learn_step_size: expected True if step sizes have a form "
                 f"({self.form!r}) or differ between steps, got False: they would all stay equal. "
                 "Leave out --inner.form and --inner.per-step."
             )
 
     @property
     def learns(self) -> bool:
-        """Whether the rule has numbers of its own that the outer loop learns."""
+        """Return whether the outer loop learns numbers of the update rule."""
         learned = self.learn_step_size or self.schedule == "learned" or self.optimizer == "mixture"
         return learned or isinstance(self, MakesRule)
 
     def conditions(self, run: Config, facts: Facts) -> Conditions:
-        """When settings act that do not always; see :mod:`meta_rl.config.effects`.
+        """Return under which conditions settings act; see :mod:`meta_rl.config.effects`.
 
-        A class of your own that uses them otherwise returns its own list.
+        Override this in a class of your own that uses settings otherwise.
         """
         signed = self.positive == "none" and self.step_size <= 0
         return [

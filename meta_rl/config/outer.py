@@ -1,7 +1,7 @@
-"""What settings of outer steps have in common: each says what it does not fit.
+"""Common base of outer steps' settings, each of which refuses runs that it does not fit.
 
-:mod:`meta_rl.making` makes the step of each. A step of your own has a subclass of
-:class:`OuterConfig`, or of one of the others, with a method ``make`` (:class:`MakesStep`).
+:mod:`meta_rl.making` makes the outer step of each class. For a step of your own, derive a class
+from :class:`OuterConfig` or a subclass, with a method ``make`` (:class:`MakesStep`).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @runtime_checkable
 class MakesStep(Protocol):
-    """Settings of your own, which make their own outer step."""
+    """A settings class of your own, which makes its own outer step."""
 
     def make(self, inner: Any, meta: Any, problem: Any, run: Config) -> Any:
         """Return the outer step of these settings, which changes ``meta`` in place.
@@ -28,8 +28,8 @@ class MakesStep(Protocol):
         Args:
             inner: the inner loop, a :class:`meta_rl.inner.core.InnerLoop`.
             meta: leaf tensors, a :class:`meta_rl.types.MetaParameters`.
-            problem: a :class:`meta_rl.types.Problem`; of reinforcement learning where
-                :meth:`OuterConfig.refuse` asks for a policy, which has a ``distribution`` and its
+            problem: the problem to learn, a :class:`meta_rl.problem.Problem`. If
+                :meth:`OuterConfig.refuse` asks for a policy, it has ``distribution`` and
                 ``policy_loss`` too.
             run: all settings of the run.
         """
@@ -47,18 +47,24 @@ class OuterConfig:
         require_types(self, "outer")
 
     def differentiates_estimator(self, run: Config) -> bool:
-        """Whether more of the inner loss counts than its first derivative where data were drawn."""
+        """Return whether the choice of gradient estimator changes the outer step.
+
+        It does if more of the inner loss counts than its first derivative at the policy that
+        drew the data.
+        """
         return self.differentiates
 
     def conditions(self, run: Config, facts: Facts) -> Conditions:
-        """When settings act that do not always; see :mod:`meta_rl.config.effects`."""
+        """Return under which conditions settings act; see :mod:`meta_rl.config.effects`."""
         return []
 
     def refuse(self, run: Config) -> None:
-        """Refuse what does not fit: unless this is overridden, adapting without a gradient.
+        """Refuse runs that this outer step does not fit.
+
+        Unless overridden, refuses inner steps without a gradient.
 
         Raises:
-            InputError: with the reason, and what to do.
+            InputError: saying why, and what to do.
         """
         if run.inner.method != "gradient":
             raise InputError(
@@ -69,7 +75,7 @@ class OuterConfig:
 
 
 def of_learned_rules(run: Config) -> tuple[str, bool, str]:
-    """Return the condition of a learning rate for what the inner rule learns."""
+    """Return under which condition the learning rate of the inner rule's parameters acts."""
     return (
         "outer.step_size_learning_rate",
         run.inner.learns,
@@ -82,10 +88,10 @@ def _name(outer: OuterConfig) -> str:
 
 
 def refuse_without_policy(outer: OuterConfig, run: Config) -> None:
-    """Refuse supervised data, whose networks have no action distribution.
+    """Refuse supervised data: their networks have no action distribution.
 
     Raises:
-        InputError: with the reason, and what to do.
+        InputError: saying why, and what to do.
     """
     if isinstance(run.data, ShotsConfig):
         raise InputError(
@@ -95,23 +101,23 @@ def refuse_without_policy(outer: OuterConfig, run: Config) -> None:
 
 
 def refuse_without_steps(outer: OuterConfig, run: Config) -> None:
-    """Refuse to adapt by no inner step.
+    """Refuse a run without inner steps.
 
     Raises:
-        InputError: with the reason, and what to do.
+        InputError: saying why, and what to do.
     """
     if run.inner.steps == 0:
         raise InputError(
-            f"inner.steps: expected 1 or more with {_name(outer)}, got 0. Its outer step is made "
-            "from the inner steps. Use TRPOConfig or AdamConfig to learn without adapting."
+            f"inner.steps: expected 1 or more with {_name(outer)}, got 0. Its outer step "
+            "needs inner steps. Use TRPOConfig or AdamConfig to learn without adapting."
         )
 
 
 def refuse_what_needs_a_gradient(outer: OuterConfig, run: Config) -> None:
-    """Refuse settings of a meta-gradient where an outer step takes none.
+    """Refuse settings of a meta-gradient, for an outer step that takes none.
 
     Raises:
-        InputError: with the reason, and what to do.
+        InputError: saying why, and what to do.
     """
     if run.inner.first_order:
         raise InputError(

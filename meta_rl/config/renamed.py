@@ -1,6 +1,6 @@
-"""Old names of settings, in JSON that was written under them and on command lines.
+"""Translate old names of settings, in stored JSON and on command lines.
 
-To rename a setting, add a line to RENAMED: runs, checkpoints and studies with the old name load.
+To rename a setting, add a line to RENAMED. Runs, checkpoints and studies with the old name load.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ RENAMED = {
     "outer.members_at_once": "speed.members_at_once",
     "data.workers": "speed.workers",
 }
-"""Old dotted names, and the new ones."""
+"""New dotted name of each old one."""
 
 TYPES = {"speed": "SpeedConfig"}
-"""Parts of the settings that are new altogether, and their classes."""
+"""Class of each part of the settings that old JSON lacks."""
 
 
 def renamed(values: dict[str, Any]) -> dict[str, Any]:
     """Return a run's settings as JSON values, under the new names.
 
-    A value is moved only where the new name has none yet. What never was a setting stays, and
-    :func:`meta_rl.config.from_dict` refuses it.
+    A value moves only if the new name has none yet. Unknown names stay;
+    :func:`meta_rl.config.from_dict` refuses them.
     """
     moved = dict(values)
     for old, new in RENAMED.items():
@@ -36,10 +36,10 @@ def renamed(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def new_name(option: str) -> str | None:
-    """Return the new name of an old option, such as ``--speed.recorded``; None for others.
+    """Return the new name of an old option, such as ``--speed.recorded``; None for other options.
 
     Args:
-        option: as on a command line, with or without a value after ``=``.
+        option: the option as on a command line, with or without a value after ``=``.
     """
     words = option.partition("=")[0].lstrip("-").replace("-", "_").replace(".no_", ".")
     now = RENAMED.get(words)

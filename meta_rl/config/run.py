@@ -1,4 +1,4 @@
-"""All settings of one training run, and their JSON."""
+"""All settings of one training run, and their form as JSON."""
 
 from __future__ import annotations
 
@@ -22,21 +22,24 @@ from meta_rl.errors import InputError, hint, require
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """One training run. Equal configs on one machine and CPU give equal parameters, bit for bit."""
+    """All settings of one training run.
+
+    Equal configs on one machine and CPU give equal parameters, bit for bit.
+    """
 
     family: str
     """Task family to meta-train on."""
     iterations: int = 100
-    """Outer steps in all."""
+    """Total number of outer steps."""
     seed: int = 0
-    """Everything random derives from it."""
+    """Seed of all random numbers in the run."""
     log_every: int = 1
     """Iterations between TensorBoard points."""
     checkpoint_every: int = 25
-    """Iterations between checkpoints; the last iteration is always kept."""
+    """Iterations between checkpoints; the last iteration always gets one."""
     blocks: int | None = None
-    """Parts that the tasks of a meta-batch are collected and summed in, as many as processes when
-    not given. With equal blocks, any number of processes that divides them gives equal bits."""
+    """Blocks in which tasks of a meta-batch are sampled and summed; by default one per process.
+    With equal blocks, any number of processes that divides them gives equal bits."""
     inner: InnerConfig = field(default_factory=InnerConfig)
     outer: OuterConfig = field(default_factory=TRPOConfig)
     data: EpisodesConfig | ShotsConfig = field(default_factory=EpisodesConfig)
@@ -61,12 +64,12 @@ class Config:
         self.outer.refuse(self)
 
     def conditions(self, run: Config, facts: Facts) -> Conditions:
-        """All settings of the run itself act; see :mod:`meta_rl.config.effects`."""
+        """Return no conditions: settings of the run itself always act."""
         return []
 
 
 def to_dict(config: Any) -> Any:
-    """A config as JSON values; each dataclass carries its class name under ``type``."""
+    """Return a config as JSON values; each dataclass has its class name under ``type``."""
     if dataclasses.is_dataclass(config):
         values = {f.name: to_dict(getattr(config, f.name)) for f in dataclasses.fields(config)}
         return {"type": type(config).__name__, **values}
@@ -74,10 +77,10 @@ def to_dict(config: Any) -> Any:
 
 
 def from_dict(values: dict[str, Any], expected: Any = Config) -> Any:
-    """Return the config that :func:`to_dict` wrote, under old names of settings too.
+    """Return the config that :func:`to_dict` wrote; old names of settings load too.
 
     Raises:
-        InputError: on a class or key that does not belong there.
+        InputError: if a class or key does not belong there.
     """
     if not isinstance(values, dict):
         raise InputError(f"config: expected an object of settings, got {values!r}.")
@@ -115,6 +118,6 @@ def _has_no_default(field: dataclasses.Field) -> bool:
 
 
 def _kinds(cls: type) -> list[type]:
-    """Return the class, unless it only has subclasses, and those derived from it, of others too."""
+    """Return a class, unless it is abstract, and all its subclasses, also of users."""
     own = [] if cls in BASES or inspect.isabstract(cls) else [cls]
     return own + [kind for derived in cls.__subclasses__() for kind in _kinds(derived)]

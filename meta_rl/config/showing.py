@@ -1,4 +1,4 @@
-"""Which settings have an effect in a run, so that ``--help`` shows these alone."""
+"""Find the settings that have an effect in a run: ``--help`` shows no others."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ RARE = {
     *("outer.backtrack_ratio", "outer.backtracks"),
     *("blocks", "speed.members_at_once", "inner.positive"),
 }
-"""Settings that act and that hardly anybody changes: ``--help-all`` shows them."""
+"""Settings that act but that users hardly ever change: only ``--help-all`` shows them."""
 
 
 def without_effect(run: Config, facts: Facts) -> set[str]:
-    """Return the settings, by their dotted names, of which no other value would do anything.
+    """Return the dotted names of the settings that would have no effect at any other value.
 
-    Every other value is refused, or what it acts with is not chosen. A setting of a kind that is
-    not known here, in a class of your own, counts as one with an effect.
+    Each other value is refused, or acts only with settings that the run does not have. A setting
+    of an unknown type, in a class of your own, counts as having an effect.
     """
     found = set()
     for part in PARTS:
@@ -41,7 +41,7 @@ def without_effect(run: Config, facts: Facts) -> set[str]:
 
 
 def others(value: Any, hint: Any) -> Iterator[Any]:
-    """Yield values of a type other than the one given, a few of each kind that it allows."""
+    """Yield a few values that a type hint allows, all different from the given value."""
     for kind in options_of(hint):
         if typing.get_origin(kind) is Literal:
             yield from (word for word in typing.get_args(kind) if word != value)
@@ -58,7 +58,7 @@ def others(value: Any, hint: Any) -> Iterator[Any]:
 
 
 def _acts(run: Config, part: str, name: str, value: Any, facts: Facts) -> bool:
-    """Return whether a run with this value is accepted, and the setting acts in it."""
+    """Return whether a run accepts this value and the setting then acts."""
     try:
         changed: Any = {name: value}
         if part:

@@ -1,4 +1,4 @@
-"""Settings of how fast a run is and how much memory it takes."""
+"""Settings of a run's speed and memory."""
 
 from __future__ import annotations
 
@@ -16,22 +16,23 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class SpeedConfig:
-    """Time and memory: how an iteration is computed."""
+    """Speed and memory of an iteration."""
 
     tasks_at_once: int | None = None
-    """Tasks walked together by vmap: all (none given), so many at a time, or 1 for a loop."""
+    """Tasks that vmap computes together: all if not given. Fewer tasks save memory; 1 is a loop."""
     recorded: bool = False
-    """Record the operations of the meta-gradient, and of the policy while sampling, once for every
-    shape (the first 16) and run these from then on: the same bits with less Python. Recording takes
-    a second for plain MAML, five to ten or more with learned rules or convolutions; it pays in long
-    runs of small networks. ProMP's epochs and MAML++'s weighted steps are not recorded."""
+    """Record the operations of the meta-gradient and of the sampling policy, then replay them.
+    This gives the same bits with less Python, and pays in long runs of small networks.
+    Each shape is recorded once, for the first 16 shapes. Recording takes a second for plain MAML,
+    five to ten seconds or more with learned rules or convolutions.
+    ProMP's epochs and MAML++'s weighted steps are not recorded."""
     members_at_once: int | None = None
-    """Members of a population (of an evolution strategy: of one sign) tried together: all (none
-    given), or so many at a time to save memory. On episodes, those of one time get different random
-    numbers, and those of another time the same again."""
+    """Population members (with es-maml: of one sign) computed together: all if not given.
+    Fewer members save memory.
+    On episodes, members of one group get different random numbers; every group gets the same."""
     workers: int = 0
-    """Processes that step single environments; 0 steps them in this one. Families with a batched
-    backend need none."""
+    """Processes that step single environments; 0 steps them in the main process.
+    Families with a batched backend need none."""
 
     def __post_init__(self):
         require_types(self, "speed")
@@ -40,13 +41,13 @@ class SpeedConfig:
         require(self.workers >= 0, "speed.workers", "0 or more", self.workers)
 
     def conditions(self, run: Config, facts: Facts) -> Conditions:
-        """When settings act that do not always; see :mod:`meta_rl.config.effects`."""
+        """Return under which conditions settings act; see :mod:`meta_rl.config.effects`."""
         episodes = isinstance(run.data, EpisodesConfig)
         return [
             (
                 "speed.recorded",
                 episodes or run.outer.differentiates,
-                "where a meta-gradient is taken, or a policy samples episodes",
+                "with a meta-gradient, or a policy that samples episodes",
             ),
             (
                 "speed.members_at_once",

@@ -101,7 +101,7 @@ def test_a_schedule_resumes_where_it_stopped():
 
 
 def test_environments_have_no_multi_step_loss():
-    with pytest.raises(InputError, match="query episodes are those of the last inner step"):
+    with pytest.raises(InputError, match="after the last inner step sampled the query episodes"):
         Config(family="x", data=EpisodesConfig(), outer=AdamConfig(multi_step_fraction=0.5))
     with pytest.raises(InputError, match=r"maml\+\+ takes the losses of one query set"):
         meta_rl.algorithm("maml++", meta_rl.PRESETS["navigation-2d"])

@@ -49,7 +49,7 @@ def test_a_setting_of_the_wrong_class_is_refused():
         (lambda: EpisodesConfig(gamma=float("nan")), r"data\.gamma"),
         (lambda: EpisodesConfig(estimator="lvc"), r"data\.estimator: expected one of 'likelihood"),
         (lambda: EpisodesConfig(exploration=-1.0), r"data\.exploration: expected 0 or more"),
-        (lambda: EpisodesConfig(exploration=1.0), r"credits the support data by itself"),
+        (lambda: EpisodesConfig(exploration=1.0), r"credits the support data already"),
         (lambda: EpisodesConfig(tasks=2**31), r"data\.tasks: expected a number below 2\*\*31"),
         (lambda: NetworkConfig(hidden=(8, 10**12)), r"network\.hidden: expected a number below"),
         (lambda: Config(family="x", seed=2**63), r"seed: expected a number that tensors hold"),

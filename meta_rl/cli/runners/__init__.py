@@ -1,1 +1,1 @@
-"""What the commands do, one module for each; they are imported once its options are read."""
+"""Do the work of commands: one module each, imported once the command's options are read."""

@@ -1,4 +1,4 @@
-"""Do what ``meta-rl adapt`` was asked for."""
+"""Do the work of ``meta-rl adapt``."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def run(command: Adapt) -> None:
     import_families(command.families)
     home = command.run or _newest_run()
     device = assemble.resolve_device(command.device)
-    # Pictures of one's own need none of those that it was trained on, which may not be here.
+    # The user's own pictures replace the training data, which may be missing here.
     learner = loading.load(home, device, command.data is None, command.run_data)
     labelled = _labelled(command.data, learner) if command.data else None
     variant, label, described = _own(labelled) if labelled else _variant(command, learner)
@@ -57,7 +57,7 @@ def run(command: Adapt) -> None:
             print(f"probabilities: {folder / 'predictions.csv'}")
         for file in _draw(learner, model, folder):
             print(f"picture: {file}")
-    finally:  # they may go to another disk than the one that is full
+    finally:  # exports may go to another disk than the full one
         for export, line in exports:
             export(model)
             print(line)
@@ -73,7 +73,7 @@ def _newest_run() -> Path:
 
 
 def _variant(command: Adapt, learner: Any) -> tuple[Any, str, str]:
-    """The task or environment, a folder name for it, and its description."""
+    """Return the task or environment to adapt to, a folder name for it, and its description."""
     if command.env_id is not None:
         try:
             arguments = json.loads(command.env_kwargs)
@@ -99,7 +99,7 @@ def _variant(command: Adapt, learner: Any) -> tuple[Any, str, str]:
 
 
 def _labelled(folder: Path, learner: Any) -> LabelledFolder:
-    """The pictures in a person's folder, in the shape that the model takes."""
+    """Read the pictures in a user's folder, in the shape that the model takes."""
     family = learner.problem.family
     if not isinstance(family, envs.Unopened):
         raise InputError(f"adapt: --data needs a run on images, got one on {family.id}.")
@@ -107,14 +107,14 @@ def _labelled(folder: Path, learner: Any) -> LabelledFolder:
 
 
 def _own(labelled: LabelledFolder) -> tuple[Any, str, str]:
-    """A person's labelled pictures as examples, a folder name for them, and their description."""
+    """Return a user's labelled pictures as examples, with a folder name and a description."""
     names = ", ".join(labelled.classes)
     examples = Examples(torch.from_numpy(labelled.x), torch.from_numpy(labelled.y))
     return examples, "own-images", f"{len(labelled.y)} pictures of your own ({names}), themselves"
 
 
 def _classify(model: Any, labelled: LabelledFolder) -> list[list[Any]]:
-    """Classify the unlabelled pictures; prints and returns the rows of ``predictions.csv``."""
+    """Classify the unlabelled pictures; print and return the rows of ``predictions.csv``."""
     if not labelled.unlabelled_files:
         print("nothing to classify: no pictures beside the classes' sub-folders")
         return []
@@ -135,9 +135,9 @@ def _classify(model: Any, labelled: LabelledFolder) -> list[list[Any]]:
 
 
 def _exports(command: Adapt, learner: Any, variant: Any) -> list[tuple[Callable[[Any], None], str]]:
-    """What writes the model to each file, and a line that says how to use it.
+    """Return a function that writes the model, and a line on how to use the file, per export.
 
-    Whatever would be in their way is refused now.
+    Refuses now whatever would make an export fail.
     """
     exports: list[tuple[Callable[[Any], None], str]] = []
     if zipped := command.export_sb3:
@@ -151,7 +151,7 @@ def _exports(command: Adapt, learner: Any, variant: Any) -> list[tuple[Callable[
 
 
 def _sb3_export(file: Path, learner: Any, variant: Any) -> Callable[[Any], None]:
-    """What writes the model as a zip."""
+    """Return a function that writes the model as a zip."""
     ours = require_reinforcement(learner.problem, "export_sb3", "only policies become a PPO")
     problem, task = ours.variant(variant)
     env = problem.family.make_env(task)
@@ -161,7 +161,7 @@ def _sb3_export(file: Path, learner: Any, variant: Any) -> Callable[[Any], None]
 
 
 def _save(run: Path, model: Any, label: str, described: str) -> Path:
-    """Write the adapted model into a new folder of the run's."""
+    """Write the adapted model into a new folder in the run folder."""
     run = run_of(run)
     home = run / "adapted" if os.path.isdir(run / "checkpoints") else Path(f"{run}_adapted")
     number = 1
@@ -172,7 +172,7 @@ def _save(run: Path, model: Any, label: str, described: str) -> Path:
 
 
 def _draw(learner: Any, model: Any, folder: Path) -> list[Path]:
-    """Write pictures and TensorBoard events beside the adapted model; returns the pictures."""
+    """Write pictures and TensorBoard events beside the adapted model; return the pictures."""
     written = []
     for name, picture in model.pictures.items():
         film = isinstance(picture, Animation)

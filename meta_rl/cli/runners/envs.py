@@ -1,4 +1,4 @@
-"""Do what ``meta-rl envs`` was asked for."""
+"""Do the work of ``meta-rl envs``."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from meta_rl.families import Family, make_family
 
 
 def describe(family: Family) -> str:
-    """What there is to know about a family, in a few lines."""
+    """Return a description of a family in a few lines."""
     lines = [family.id, f"  {family.summary}"]
     for p in family.space.parameters:
         unit = f" {p.unit}" if p.unit else ""
@@ -27,7 +27,7 @@ def describe(family: Family) -> str:
 
 
 def run(command: List) -> None:
-    """Describe these families, or all."""
+    """Print descriptions of the families that the command names, or of all."""
     import_families(command.families)
     families = [make_family(name) for name in command.names] or envs.FAMILIES.values()
     print("\n\n".join(describe(family) for family in families))

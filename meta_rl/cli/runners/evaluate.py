@@ -1,4 +1,4 @@
-"""Do what ``meta-rl evaluate`` was asked for."""
+"""Do the work of ``meta-rl evaluate``."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from meta_rl.evaluation.tables import plain
 
 
 def run(settings: EvaluationSettings) -> None:
-    """Evaluate, print the table and say where the report is."""
+    """Evaluate, print the table and the report's path."""
     import_families(settings.families)
     planned = protocol.plan(settings)
     folder = open_folder(settings.out, planned)
     curves = protocol.contest(planned)
-    print(plain(planned, curves))  # first: it is there whatever becomes of the files
+    print(plain(planned, curves))  # first, in case the files cannot be written
     record(folder, planned, curves)
     print(f"report: {folder / 'report.html'}    data: evaluation.json, evaluation.csv beside it")

@@ -1,4 +1,4 @@
-"""Run folders: their names, and which is the next one."""
+"""Name, make and find run folders."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from meta_rl.naming import safe_name
 from meta_rl.presets import preset
 from meta_rl.storage import files, run_folder
 
-LAUNCH = ".launch"  # file in a run folder that says which launch of torchrun made it
+LAUNCH = ".launch"  # file in a run folder: the launch of torchrun that made it
 
 
 def run_name(name: str, command: Train) -> str:
-    """What a run is called: its preset or another family, and any algorithm but the default."""
+    """Return a run's name: its preset or family, and its algorithm unless that is the default."""
     family = command.config.family
     run = family if command.file or family != preset(name).family else name
     return safe_name(run if command.algorithm == "maml" else f"{run}-{command.algorithm}")
 
 
 def new_run(log_dir: Path, name: str) -> Path:
-    """Make a run folder that a restart by torchrun finds again."""
+    """Make a run folder that :func:`restarted` finds after a restart by torchrun."""
     folder = next_run(log_dir, name)
     if launch := parallel.launch():
         files.write(folder / LAUNCH, launch)
@@ -31,10 +31,10 @@ def new_run(log_dir: Path, name: str) -> Path:
 
 
 def next_run(log_dir: Path, name: str) -> Path:
-    """Make the next free run folder, NAME_N; two processes never get the same.
+    """Make the next free run folder, NAME_N; two processes never get the same one.
 
     Raises:
-        InputError: if it cannot be made.
+        InputError: if the folder cannot be made.
     """
     try:
         names = [path.name.removeprefix(f"{name}_") for path in log_dir.glob(f"{name}_*")]
@@ -51,7 +51,7 @@ def next_run(log_dir: Path, name: str) -> Path:
 
 
 def restarted(log_dir: Path) -> Path | None:
-    """The run with checkpoints that torchrun's launch made before it restarted its processes."""
+    """Return the run with checkpoints that this launch of torchrun made before a restart."""
 
     def find() -> Path | None:
         if not parallel.launched_before():

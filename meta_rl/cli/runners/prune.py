@@ -1,4 +1,4 @@
-"""Do what ``meta-rl prune`` was asked for."""
+"""Do the work of ``meta-rl prune``."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ from meta_rl.storage.run_folder import run_of
 
 
 def run(command: Prune) -> None:
-    """Prune, train on, and show sizes, scores and latencies before and after."""
+    """Prune, train further, and show sizes, scores and latencies before and after."""
     import_families(command.families)
     learner = loading.load(command.run, assemble.resolve_device(command.device), data=command.data)
-    # What the criterion or the network refuses is refused before anything is written.
+    # Let the criterion and the network refuse before anything is written.
     smaller.prune(learner, command.keep[0], command.by)
     folder = next_run(command.log_dir, f"{run_of(command.run).name}-pruned")
     ended = learner.config.eval
@@ -41,10 +41,12 @@ def run(command: Prune) -> None:
             for keep in command.keep:
                 if not stop.stopped:
                     done += _tried(learner, keep, command, folder, tasks, stop)
-        finally:  # what is done is kept, whatever becomes of the rest
+        finally:  # record finished prunings, even if another one fails
             _tell(done, folder, command, tasks)
     if len(done) == 1:
-        raise InputError("keep: expected a share that comes to its end, got none; see above.")
+        raise InputError(
+            "keep: expected a fraction that can be pruned to its end, got none; see above."
+        )
     last = done[-1][1].run
     print(f"adapt it: {told('adapt', last, families=command.families)}")
     again = told("train", "--resume", last, families=command.families)
@@ -54,7 +56,7 @@ def run(command: Prune) -> None:
 def _tried(
     learner: MetaLearner, keep: float, command: Prune, folder: Path, tasks: int, stop: StopOnSignal
 ) -> list[tuple[MetaLearner, Measured]]:
-    """The pruned learner and what it is worth; none if it fails, or is stopped before its end."""
+    """Return the pruned learner and its measures; nothing if it fails or is stopped early."""
     home, name = folder / f"keep-{keep:g}", f"keep {keep:g}"
     try:
         pruned = _pruned(learner, keep, command, home, stop)
@@ -70,7 +72,7 @@ def _tried(
 def _pruned(
     learner: MetaLearner, keep: float, command: Prune, home: Path, stop: StopOnSignal
 ) -> MetaLearner:
-    """A smaller learner, trained on; the last round is kept as a run of its own."""
+    """Prune and train a learner in rounds; record the last round as a run of its own."""
     prunings = _earlier(run_of(command.run))
     units, rounds = [layer.units for layer in smaller.hidden_layers(learner)], command.rounds
     how = {"by": command.by, "keep": keep, "rounds": rounds, "iterations": command.iterations}
@@ -94,7 +96,7 @@ def _pruned(
 
 
 def _earlier(run: Path) -> list[Any]:
-    """How the run itself had been pruned, the first time first."""
+    """Return how the run itself was pruned before, oldest first."""
     before = run / "pruned.json"
     if not os.path.exists(before):
         return []
@@ -103,7 +105,7 @@ def _earlier(run: Path) -> list[Any]:
 
 
 def _keep_origin(run: Path, home: Path, prunings: Sequence[Any]) -> None:
-    """Write how it was pruned, beside a copy of where the run's theta had started."""
+    """Write how the run was pruned, and copy the files that tell where its theta started."""
     for start in run.glob("init_*"):
         files.copy(start, home / start.name)
     files.write_json(home / "pruned.json", [*prunings])
@@ -112,7 +114,7 @@ def _keep_origin(run: Path, home: Path, prunings: Sequence[Any]) -> None:
 def _tell(
     done: Sequence[tuple[MetaLearner, Measured]], folder: Path, command: Prune, tasks: int
 ) -> None:
-    """Time, print and write what became of the run."""
+    """Time the prunings, then print and write their table."""
     learners, measured = [one for one, _ in done], [one for _, one in done]
     time_in_turns(learners, measured)
     for one in learners:
@@ -120,6 +122,6 @@ def _tell(
     settings = {"run": str(command.run), "by": command.by, "tasks": tasks}
     settings |= {"rounds": command.rounds, "iterations": command.iterations}
     unit = learners[0].problem.score_name
-    print(table(measured, unit))  # first: it is there whatever becomes of the files
+    print(table(measured, unit))  # first, in case the files cannot be written
     record(folder, measured, settings, unit)
     print(f"curve: {folder / 'pruning.png'}    data: {folder / 'pruning.json'}")

@@ -1,4 +1,4 @@
-"""Where a run starts: its own checkpoint, another one's layers, or a policy of others."""
+"""Find where a run starts: its own checkpoint, another run's layers, or outside policies."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from meta_rl.storage import checkpoint, run_folder
 
 
 def settings_of(run: Path) -> Config:
-    """Return the settings of a run, which resuming it keeps.
+    """Return the settings of a run, which it keeps when it is resumed.
 
     Raises:
-        InputError: if it has no whole checkpoint, or is one.
+        InputError: if the folder has no whole checkpoint, or is a checkpoint itself.
     """
     if os.path.exists(run / checkpoint.MANIFEST):
         raise InputError(f"resume: expected a run folder, got the checkpoint {run}.")
@@ -32,19 +32,19 @@ def require_own_settings(command: Train, own: Config) -> None:
     """Refuse to resume a run with other settings than its own.
 
     Raises:
-        InputError: if one differs that decides on what is learned.
+        InputError: if a setting differs that affects what the run learns.
     """
     same = run_folder.same_settings(to_dict(command.config), to_dict(own))
     same = same and command.config.blocks == own.blocks
     if not same or command.log_dir != Train.log_dir or _places(command):
         raise InputError(
-            "resume: a run keeps its own settings; only --iterations, --eval... and --data (where "
-            "its data are now) may change."
+            "resume: a run keeps its own settings; only --iterations, --eval... and --data (if its "
+            "data were moved) may change."
         )
 
 
 def _places(command: Train) -> list[str]:
-    """Return the options given that say where theta starts."""
+    """Return the given options that say where theta starts."""
     places = {
         "--init-sb3": command.init_sb3,
         "--init-run": command.init_run,
@@ -54,10 +54,10 @@ def _places(command: Train) -> list[str]:
 
 
 def start_of(command: Train) -> Start | None:
-    """Return where theta starts, if not at random nor from the one zip.
+    """Return the run or experts that theta starts from; None for random weights or --init-sb3.
 
     Raises:
-        InputError: if several are given, or an expert cannot be one.
+        InputError: if several starts are given, or an expert cannot be read.
     """
     if len(options := _places(command)) > 1:
         raise InputError(f"init: expected one start, got {' and '.join(options)}.")

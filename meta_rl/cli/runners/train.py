@@ -1,4 +1,4 @@
-"""Do what ``meta-rl train`` was asked for."""
+"""Do the work of ``meta-rl train``."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ __all__ = ["processes", "run", "settings_of"]
 
 
 def run(name: str, command: Train, origin: Config | None, home: Path) -> None:
-    """Train or resume, score held-out tasks, and say where everything is.
+    """Train or resume, score held-out tasks, and print where results are.
 
     Args:
-        name: of the preset, for the run folder's name.
-        command: the options.
-        origin: settings that the command's were derived from, if nobody chose them all.
-        home: the folder that relative paths are of.
+        name: name of the preset, for the run folder's name.
+        command: options of the command.
+        origin: settings of the preset or run that the options changed; None for a file's.
+        home: the folder that relative paths start from.
     """
     if command.resume and origin:
         require_own_settings(command, origin)
@@ -45,13 +45,13 @@ def run(name: str, command: Train, origin: Config | None, home: Path) -> None:
     folder = home / command.resume if command.resume else again
     start = start_of(command)
     learner = _learner(command, folder, start, origin, home)
-    if parallel.rank() > 0:  # the first process does all the rest
+    if parallel.rank() > 0:  # only the first process records the run
         with StopOnSignal() as stop:
             learner.learn(callbacks=[stop])
         learner.problem.close()
         return
     folder = folder or new_run(home / command.log_dir, run_name(name, command))
-    shown = command.resume or command.log_dir / folder.name  # as the person writes it
+    shown = command.resume or command.log_dir / folder.name  # as the user writes it
     _tell_start(learner, start, shown)
     resume = told("train", "--resume", shown, families=command.families)
     with StopOnSignal() as stop, RunRecorder(folder, learner) as recorder:
@@ -79,10 +79,10 @@ def run(name: str, command: Train, origin: Config | None, home: Path) -> None:
 def _learner(
     command: Train, folder: Path | None, start: Start | None, origin: Config | None, home: Path
 ) -> MetaLearner:
-    """Return a new learner, or the one of a run folder where it stopped."""
+    """Return a new learner, or a run folder's learner as it stopped."""
     config = command.config
     newest = parallel.first(partial(run_folder.load_newest, folder)) if folder else None
-    if newest:  # whatever the number of processes now
+    if newest:  # keep the blocks, whatever the number of processes now
         config = replace(config, blocks=newest[1]["config"].get("blocks") or 1)
         check_data(config)
     zipped = command.init_sb3 and home / command.init_sb3
@@ -95,8 +95,8 @@ def _learner(
     learner.restore(manifest, tensors)
     if config.iterations < learner.iteration:
         raise InputError(
-            f"resume: {folder} is at iteration {learner.iteration} already; expected as many "
-            f"--iterations or more, got {config.iterations}."
+            f"resume: {folder} is at iteration {learner.iteration} already; expected at least as "
+            f"many --iterations, got {config.iterations}."
         )
     return learner
 
@@ -116,9 +116,9 @@ def _tell_start(learner: MetaLearner, start: Start | None, shown: Path) -> None:
 
 
 def _tested(recorder: RunRecorder, stop: StopOnSignal, resume: str) -> Tensor:
-    """Score a trained run that is saved on the tasks kept for the end.
+    """Score a trained and saved run on its test tasks.
 
-    A signal stops that at once, with exit status 128 and its number.
+    A signal stops the test at once, with exit status 128 plus the signal's number.
     """
     progress = EvaluationProgress()
     try:

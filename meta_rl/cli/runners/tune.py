@@ -1,4 +1,4 @@
-"""Do what ``meta-rl tune`` was asked for."""
+"""Do the work of ``meta-rl tune``."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from meta_rl.tuning.study import Study
 
 
 def run(name: str, settings: TuningSettings, space: Space) -> None:
-    """Try strategies, compare the best with the default, and say where everything is."""
+    """Train strategies, compare the best with the default, and print where results are."""
     planned = plan(name, settings, space)
     identity = settings.identity(space, planned.conditions.budget)
     study = Study(planned.folder, settings, space, identity, planned.problem.maximizes)
