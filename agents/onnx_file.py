@@ -111,7 +111,8 @@ def input_shape(model: AdaptedPolicy | AdaptedNetwork) -> tuple[int, ...]:
 def predicted(model: AdaptedPolicy | AdaptedNetwork, inputs: np.ndarray) -> np.ndarray:
     """What the model's own ``predict`` makes of inputs ``(N, ...)``, without drawing anything."""
     if isinstance(model, AdaptedPolicy):
-        return model.predict(inputs, deterministic=True)[0]
+        like = next(iter(model.params.values()))
+        return model.act(torch.as_tensor(inputs).to(like).flatten(1), deterministic=True)
     return model.predict(inputs)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -11,9 +12,11 @@ from torch import Generator, Tensor, nn
 
 from meta_rl.config import NetworkConfig
 from meta_rl.errors import InputError
+from meta_rl.problems.observations import observation_size
 from meta_rl.types import Policy
 
 from .distributions import Categorical, DiagonalGaussian
+from .factored import BernoulliPolicy, MultiCategoricalPolicy
 from .networks import mlp
 
 MIN_LOG_STD = math.log(1e-6)
@@ -29,7 +32,7 @@ class GaussianPolicy(Policy):
 
     Args:
         observation_size: O.
-        action_space: a one-dimensional Box.
+        action_space: a Box; its numbers along several axes are counted in their order.
         network: sizes, activation and context.
         generator: for the initial weights.
         init_std: initial standard deviation, policy units.
@@ -52,7 +55,7 @@ class GaussianPolicy(Policy):
         action_scale: float = 1.0,
     ):
         super().__init__()
-        size = action_space.shape[0]
+        self.shape, size = action_space.shape, math.prod(action_space.shape)
         sizes = (observation_size, network.hidden, size)
         self.mean = mlp(*sizes, network.activation, generator, network.context)
         self.log_std = nn.Parameter(torch.full((size,), math.log(init_std)))
@@ -67,7 +70,8 @@ class GaussianPolicy(Policy):
             "centre": (high + low) / 2,
             "half_width": (high - low) / 2,
         }.items():
-            self.register_buffer(name, torch.as_tensor(value, dtype=torch.float32), False)
+            flat = torch.as_tensor(value, dtype=torch.float32).flatten()
+            self.register_buffer(name, flat, False)
 
     def forward(self, obs: Tensor) -> DiagonalGaussian:
         """Observations ``(*, O)`` to a distribution with leaves ``(*, A)``."""
@@ -75,9 +79,9 @@ class GaussianPolicy(Policy):
         return DiagonalGaussian(mean, self.log_std.clamp(min=MIN_LOG_STD).expand_as(mean))
 
     def env_action(self, action: Tensor) -> Tensor:
-        """Policy actions ``(*, A)`` in the environment's units, inside its box."""
+        """Policy actions ``(*, A)`` in the environment's units and shape, inside its box."""
         scaled = self.centre + self.half_width * (action / self.action_scale)
-        return torch.clamp(scaled, self.low, self.high)
+        return torch.clamp(scaled, self.low, self.high).unflatten(-1, self.shape)
 
 
 class CategoricalPolicy(Policy):
@@ -120,30 +124,29 @@ def make_policy(
     init_std: float = 1.0,
     action_scale: float = 1.0,
 ) -> Policy:
-    """The policy that fits the spaces.
+    """Make the policy that fits the spaces.
+
+    Observations enter it as :func:`meta_rl.problems.observations.flat` makes them.
 
     Raises:
-        InputError: for spaces no policy here handles.
+        InputError: for spaces that no policy here handles.
     """
-    if not isinstance(observation_space, gym.spaces.Box):
-        raise InputError(
-            f"observation space: expected Box, got {observation_space}. "
-            "Wrap the environment in gymnasium.wrappers.FlattenObservation."
-        )
-    size = gym.spaces.flatdim(observation_space)
-    if isinstance(action_space, gym.spaces.Discrete):
-        return CategoricalPolicy(size, action_space, network, generator)
-    box = action_space if isinstance(action_space, gym.spaces.Box) else None
-    if box is not None and len(box.shape) == 1 and box.dtype.kind == "f":
-        return GaussianPolicy(
-            size,
-            box,
-            network,
-            generator,
-            init_std=init_std,
-            action_scale=action_scale,
-        )
+    size = observation_size(observation_space)
+    for space, policy in BY_SPACE.items():
+        if isinstance(action_space, space):
+            return policy(size, action_space, network, generator)
+    if isinstance(action_space, gym.spaces.Box) and action_space.dtype.kind == "f":
+        given = size, action_space, network, generator
+        return GaussianPolicy(*given, init_std=init_std, action_scale=action_scale)
     raise InputError(
-        "action space: expected Discrete or a one-dimensional Box of floats, got "
+        "action space: expected Discrete, MultiDiscrete, MultiBinary or a Box of floats, got "
         f"{action_space}. Wrap the environment: gymnasium.wrappers.TransformAction."
     )
+
+
+BY_SPACE: dict[type[gym.Space], Any] = {
+    gym.spaces.Discrete: CategoricalPolicy,
+    gym.spaces.MultiDiscrete: MultiCategoricalPolicy,
+    gym.spaces.MultiBinary: BernoulliPolicy,
+}
+"""The policy for each space of countable actions."""

@@ -20,7 +20,7 @@ from stable_baselines3.common.type_aliases import MaybeCallback
 
 from meta_rl.errors import require
 
-from .trials import DrawTask, RandomTaskEnv, with_unit_actions
+from .trials import DrawTask, RandomTaskEnv, with_unit_actions, with_vectors
 
 BATCH, LONGEST_ROLLOUT = 64, 2048  # stable-baselines3's defaults
 
@@ -95,7 +95,7 @@ def _learn(
     episodes: int,
     callback: MaybeCallback,
 ) -> list[float]:
-    env, scores = Monitor(with_unit_actions(make_env())), []
+    env, scores = Monitor(with_unit_actions(with_vectors(make_env()))), []
     env.reset(seed=model.seed)
     for budget in budgets:
         more = budget // model.n_steps * model.n_steps - model.num_timesteps
@@ -112,7 +112,7 @@ def _learn(
 def _ppo(env: gym.Env, rollout: int, seed: int) -> PPO:
     return PPO(
         "MlpPolicy",
-        with_unit_actions(env),
+        with_unit_actions(with_vectors(env)),
         n_steps=rollout,
         batch_size=BATCH,
         seed=seed,

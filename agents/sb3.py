@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
+import numpy as np
 import torch
+from gymnasium import spaces
 from stable_baselines3 import PPO
 from stable_baselines3.common.preprocessing import is_image_space
 from stable_baselines3.common.vec_env import VecNormalize
@@ -19,7 +21,8 @@ from torch import nn
 from meta_rl import seeds
 from meta_rl.config import NetworkConfig
 from meta_rl.errors import InputError
-from meta_rl.problems.adapted import AdaptedPolicy
+from meta_rl.problems.adapted import AdaptedPolicy, adapted_policy
+from meta_rl.problems.observations import observation_size
 from meta_rl.storage import files
 from meta_rl.types import Params, Policy
 
@@ -52,7 +55,7 @@ def to_ppo(model: AdaptedPolicy, env: gym.Env, *, seed: int = 0) -> PPO:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         ppo = PPO(
-            "MlpPolicy",
+            "MultiInputPolicy" if isinstance(env.observation_space, spaces.Dict) else "MlpPolicy",
             env,
             gamma=data.get("gamma", 0.99),
             policy_kwargs={
@@ -88,10 +91,12 @@ def check_exportable(policy: nn.Module, env: gym.Env) -> None:
         )
     inputs = in_action_units(policy, dict(policy.named_parameters())).layers[0][0].shape[1]
     space = env.observation_space
-    box = isinstance(space, gym.spaces.Box) and not is_image_space(space)
-    if not box or gym.spaces.flatdim(space) != inputs:
+    if not _joined_alike(space) or observation_size(space) != inputs:
         raise InputError(
-            f"observation space: expected a Box of {inputs} numbers, no image, got {space}."
+            f"observation space: expected one that stable-baselines3 joins to {inputs} numbers "
+            "(Box, Discrete, MultiDiscrete, MultiBinary, or a Dict of them; counted from 0, no "
+            "image), got "
+            f"{space}."
         )
     layer: Any = env
     while layer is not None:
@@ -103,6 +108,18 @@ def check_exportable(policy: nn.Module, env: gym.Env) -> None:
             )
         held = vars(layer)
         layer = held.get("venv") or held.get("env") or next(iter(held.get("envs", ())), None)
+
+
+def _joined_alike(space: gym.Space) -> bool:
+    """Whether stable-baselines3 makes the same vector of an observation as we do."""
+    if isinstance(space, spaces.Dict):
+        parts = space.spaces.values()
+        return all(not isinstance(p, spaces.Dict) and _joined_alike(p) for p in parts)
+    if isinstance(space, spaces.Discrete | spaces.MultiDiscrete) and np.any(space.start):
+        return False  # it counts from 0
+    plain = isinstance(space, spaces.Box | spaces.Discrete | spaces.MultiBinary)
+    plain = plain or (isinstance(space, spaces.MultiDiscrete) and space.nvec.ndim == 1)
+    return plain and not is_image_space(space)
 
 
 def save_ppo(ppo: PPO, file: Path) -> None:
@@ -162,7 +179,7 @@ def load_expert(file: str | Path, env: gym.Env, action_scale: float = 1.0) -> Ad
         action_scale=action_scale,
     )
     params = read_parameters(file, policy)
-    return AdaptedPolicy(policy, params, env.observation_space.shape or (), (), {})
+    return adapted_policy(policy, params, env, (), {})
 
 
 def _shapes(actor: Actor) -> list[list[int]]:

@@ -13,6 +13,8 @@ predictions agree to float32's rounding.
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -24,8 +26,11 @@ from meta_rl.errors import InputError
 from meta_rl.storage.reading import shortened
 from meta_rl.types import Params
 
+from .factored import BernoulliPolicy, MultiCategoricalPolicy
 from .networks import ACTIVATIONS, ContextNetwork
 from .policies import MIN_LOG_STD, CategoricalPolicy, GaussianPolicy
+
+OurPolicy = GaussianPolicy | CategoricalPolicy | MultiCategoricalPolicy | BernoulliPolicy
 
 
 class Actor(NamedTuple):
@@ -36,21 +41,20 @@ class Actor(NamedTuple):
     activation: str
 
 
-def of_ours(policy: nn.Module) -> GaussianPolicy | CategoricalPolicy:
+def of_ours(policy: nn.Module) -> OurPolicy:
     """The policy, if it is one that ``MlpPolicy`` can be equal to.
 
     Raises:
         InputError: if it is not.
     """
-    if not isinstance(policy, GaussianPolicy | CategoricalPolicy):
+    if not isinstance(policy, OurPolicy):
         raise InputError(
-            "stable-baselines3: expected a GaussianPolicy or CategoricalPolicy, got a "
-            f"{type(policy).__name__}."
+            f"stable-baselines3: expected one of our policies, got a {type(policy).__name__}."
         )
     return policy
 
 
-def check_actions(policy: GaussianPolicy | CategoricalPolicy, theirs: Mapping[str, Any]) -> None:
+def check_actions(policy: OurPolicy, theirs: Mapping[str, Any]) -> None:
     """Refuse actions that mean something else, though there may be as many of them.
 
     Args:
@@ -65,11 +69,15 @@ def check_actions(policy: GaussianPolicy | CategoricalPolicy, theirs: Mapping[st
         ours = {"low": policy.low.cpu().numpy(), "high": policy.high.cpu().numpy()}
         if bool((policy.half_width == 0).any()):
             raise InputError(f"action space: expected actions with a range, got {ours}.")
+    elif isinstance(policy, BernoulliPolicy):
+        ours = {"n": math.prod(policy.shape)}
     else:
-        ours = {"n": policy.logits[-1].out_features, "start": policy.start}
-        if policy.start != 0:
+        several = isinstance(policy, MultiCategoricalPolicy)
+        counts = {"nvec": policy.choices} if several else {"n": policy.logits[-1].out_features}
+        ours = {**counts, "start": np.asarray(policy.start.tolist() if several else policy.start)}
+        if ours["start"].any():
             raise InputError(f"action space: expected actions counted from 0, got {ours}.")
-    got = {key: theirs[key] for key in ("low", "high", "n", "start") if key in theirs}
+    got = {key: theirs[key] for key in ("low", "high", "n", "nvec", "start") if key in theirs}
     if got.keys() != ours.keys() or not all(_same(ours[key], got[key]) for key in ours):
         raise InputError(
             f"action space: expected {ours}, got {shortened(got)}. The two must mean the same by "
@@ -78,7 +86,7 @@ def check_actions(policy: GaussianPolicy | CategoricalPolicy, theirs: Mapping[st
         )
 
 
-def in_action_units(policy: GaussianPolicy | CategoricalPolicy, params: Mapping[str, Any]) -> Actor:
+def in_action_units(policy: OurPolicy, params: Mapping[str, Any]) -> Actor:
     """The layers, float64, that map observations to the action space itself."""
     name, network = _network(policy)
     values = {key: value.detach().double().cpu() for key, value in params.items()}
@@ -92,7 +100,7 @@ def in_action_units(policy: GaussianPolicy | CategoricalPolicy, params: Mapping[
         key for key, kind in ACTIVATIONS.items() if any(type(m) is kind for m in network)
     ]
     activation = activations[0] if activations else "tanh"
-    if isinstance(policy, CategoricalPolicy):
+    if not isinstance(policy, GaussianPolicy):
         return Actor(layers, None, activation)
     (weight, bias), factor = layers[-1], _factor(policy)
     layers[-1] = factor[:, None] * weight, policy.centre.double().cpu() + factor * bias
@@ -100,7 +108,7 @@ def in_action_units(policy: GaussianPolicy | CategoricalPolicy, params: Mapping[
     return Actor(layers, log_std, activation)
 
 
-def in_policy_units(actor: Actor, policy: GaussianPolicy | CategoricalPolicy) -> Params:
+def in_policy_units(actor: Actor, policy: OurPolicy) -> Params:
     """The inverse of :func:`in_action_units`, as the policy's own parameters."""
     name, network = _network(policy)
     layers = list(actor.layers)
@@ -119,7 +127,7 @@ def in_policy_units(actor: Actor, policy: GaussianPolicy | CategoricalPolicy) ->
     return {key: values[key].to(like) if key in values else like for key, like in own.items()}
 
 
-def _network(policy: GaussianPolicy | CategoricalPolicy) -> tuple[str, nn.Sequential]:
+def _network(policy: OurPolicy) -> tuple[str, nn.Sequential]:
     if isinstance(policy, GaussianPolicy):
         return "mean", policy.mean
     return "logits", policy.logits
@@ -132,10 +140,10 @@ def _factor(policy: GaussianPolicy) -> Tensor:
 
 def _same(ours: Any, theirs: Any) -> bool:
     """Whether numbers agree to float32's rounding; theirs may be numpy's text, as "[-2. 2.]"."""
-    words = theirs.strip("[]").split() if isinstance(theirs, str) else theirs
+    words = re.sub(r"[\[\]]", " ", theirs).split() if isinstance(theirs, str) else theirs
     try:
-        theirs = np.atleast_1d(np.asarray(words, dtype=float))
+        theirs = np.asarray(words, dtype=float).flatten()
     except (TypeError, ValueError, OverflowError):
         return False
-    ours = np.atleast_1d(ours)
+    ours = np.asarray(ours).flatten()
     return ours.shape == theirs.shape and bool(np.allclose(ours, theirs, rtol=1e-6, atol=0))

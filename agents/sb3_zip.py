@@ -29,6 +29,9 @@ ACTIVATIONS = {
     "<class 'torch.nn.modules.activation.ReLU'>": "relu",
 }
 LAYER = re.compile(r"mlp_extractor\.policy_net\.([0-9]{1,4})\.(weight|bias)")
+OBSERVATIONS = ("Box", "Discrete", "MultiBinary", "Dict")
+"""Spaces whose observations stable-baselines3 joins to the vector that we take; images among them
+have layers of their own, which are refused. MultiDiscrete is one of them by its name."""
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 LARGEST = {"data": 2**26, "policy.pth": 2**28}
 """Bytes that are unpacked of each file in the zip: a small one can hold terabytes of zeros."""
@@ -160,8 +163,9 @@ def _refuse_what_layers_cannot_say(file: str | Path, data: dict[str, Any]) -> No
         )
     space = _attributes(file, data, "observation_space")
     shape = space.get("_shape") or []
-    box = "Box" in str(space.get(":type:")) and isinstance(shape, list)
-    if not box or (len(shape) == 3 and space.get("dtype") == "uint8"):
+    known = any(kind in str(space.get(":type:")) for kind in OBSERVATIONS)
+    flat = known and isinstance(shape, list)
+    if not flat or (len(shape) == 3 and space.get("dtype") == "uint8"):
         raise InputError(
             "stable-baselines3: expected vectors as observations, got "
             f"{shortened(space.get(':type:'))} of shape {shortened(shape)} in {file}."

@@ -9,6 +9,7 @@ import gymnasium as gym
 import numpy as np
 
 from meta_rl.errors import InputError, require
+from meta_rl.problems.observations import PLAIN, flat, observation_size
 
 DrawTask = Callable[[int], gym.Env]
 """An environment of a random task from a seed, such as
@@ -24,6 +25,12 @@ def with_unit_actions(env: gym.Env) -> gym.Env:
     if isinstance(space, gym.spaces.Box) and space.is_bounded():
         return gym.wrappers.RescaleAction(env, np.float32(-1.0), np.float32(1.0))
     return env
+
+
+def with_vectors(env: gym.Env) -> gym.Env:
+    """Return the environment with observations of several parts, or of numbers, as one vector."""
+    box = isinstance(env.observation_space, gym.spaces.Box)
+    return env if box else gym.wrappers.FlattenObservation(env)
 
 
 class RandomTaskEnv(gym.Env):
@@ -74,21 +81,22 @@ class TrialEnv(RandomTaskEnv):
         episodes: of one trial.
 
     Raises:
-        InputError: if episodes is below 1, or observations are no Box or actions neither Box nor
-            Discrete.
+        InputError: if episodes is below 1, or observations or actions have no fixed number of
+            numbers.
     """
 
     def __init__(self, draw: DrawTask, episodes: int):
         require(episodes >= 1, "episodes", "1 or more", episodes)
         super().__init__(draw)
         self.episodes = episodes
-        inner = self._env.observation_space
-        if not isinstance(inner, gym.spaces.Box):
-            raise InputError(f"trial: expected Box observations, got {inner}.")
-        if not isinstance(self.action_space, gym.spaces.Box | gym.spaces.Discrete):
-            raise InputError(f"trial: expected Box or Discrete actions, got {self.action_space}.")
+        if not isinstance(self.action_space, PLAIN):
+            raise InputError(
+                "trial: expected Box, Discrete, MultiDiscrete or MultiBinary actions, got "
+                f"{self.action_space}."
+            )
         self._actions = gym.spaces.flatdim(self.action_space)
-        size = gym.spaces.flatdim(inner) + self._actions + 2
+        self._inner = self._env.observation_space
+        size = observation_size(self._inner) + self._actions + 2
         self.observation_space = gym.spaces.Box(-np.inf, np.inf, (size,), np.float32)
         self._returns: list[float] = []
         self._return = 0.0
@@ -117,4 +125,6 @@ class TrialEnv(RandomTaskEnv):
         return seen, float(reward), over, False, {**info, "returns": list(self._returns)}
 
     def _observe(self, obs: Any, action: Any, reward: float, done: bool) -> np.ndarray:
-        return np.concatenate([np.ravel(obs), action, [reward, done]]).astype(np.float32)
+        box = isinstance(self._inner, gym.spaces.Box)
+        seen = np.ravel(obs) if box else flat(self._inner, obs)
+        return np.concatenate([seen, action, [reward, done]]).astype(np.float32)

@@ -16,6 +16,7 @@ from meta_rl.families.distributions import values_to_try
 from meta_rl.families.family import Family
 from meta_rl.families.parameters import Parameter
 from meta_rl.families.row import closing
+from meta_rl.problems.observations import flat
 from meta_rl.storage.reading import named
 from meta_rl.types import Task, Value
 
@@ -195,14 +196,15 @@ def _tried(family: Family, task: Task, read: Callable[[gym.Env], Found], steps: 
 
 def _episode(family: Family, env: gym.Env, seed: int, steps: int) -> Iterator[bytes]:
     """Digests of an episode's steps under random actions."""
+    space = family.observation_space
     family.action_space.seed(seed)
     actions = [family.action_space.sample() for _ in range(min(family.horizon, steps))]
     try:
         obs, _ = env.reset(seed=seed)
-        yield _digest(obs, 0.0, False)
+        yield _digest(space, obs, 0.0, False)
         for action in actions:
             obs, reward, terminated, truncated, _ = env.step(action)
-            yield _digest(obs, float(reward), bool(terminated))
+            yield _digest(space, obs, float(reward), bool(terminated))
             if terminated or truncated:
                 return
     except InputError:
@@ -215,6 +217,6 @@ def _episode(family: Family, env: gym.Env, seed: int, steps: int) -> Iterator[by
         ) from error
 
 
-def _digest(obs: Any, reward: float, terminated: bool) -> bytes:
-    held = np.asarray(obs)
+def _digest(space: gym.Space, obs: Any, reward: float, terminated: bool) -> bytes:
+    held = np.asarray(obs) if isinstance(space, gym.spaces.Box) else flat(space, obs)
     return blake2b(held.tobytes() + repr((reward, terminated)).encode(), digest_size=16).digest()

@@ -18,6 +18,7 @@ from meta_rl.families.main_module import require_guard
 from meta_rl.families.row import close
 from meta_rl.families.rows import Rows, made
 from meta_rl.families.workers import end_workers, worker_fault
+from meta_rl.problems.observations import flat_space
 from meta_rl.types import Step, Task
 
 WORKER_TIMEOUT = 600.0
@@ -31,7 +32,7 @@ class GymVec:
     reset of all. The same seed gives the same episodes with any number of workers.
 
     Args:
-        make_env: a task to a new environment with Box observations.
+        make_env: a task to a new environment.
         num_tasks: M.
         episodes: B.
         device: where observations and rewards go.
@@ -126,7 +127,7 @@ class GymVec:
     def _open(self, task: Task) -> gym.vector.VectorEnv:
         sample = made(self._make_env, task)
         refuse_running_statistics(sample)
-        spaces = self._space, _ = (sample.observation_space, sample.action_space)
+        spaces = self._space, _ = flat_space(sample.observation_space), sample.action_space
         close(sample)
         count = self.rows[0] * self.rows[1]
         # Shares are equal: of these rows, as many workers as divide them.

@@ -21,6 +21,7 @@ from meta_rl.families.reading_back import read, require_kept, require_unchanged
 from meta_rl.families.rendering import prepare_rendering
 from meta_rl.families.row import close
 from meta_rl.families.targets import bare, without
+from meta_rl.problems.observations import check_observation_space
 from meta_rl.storage.reading import named, shortened
 from meta_rl.types import Task
 
@@ -119,11 +120,7 @@ class GymFamily(Family):
         self.observation_space, self.action_space = sample.observation_space, sample.action_space
         self._render_modes = sample.metadata.get("render_modes") or ()
         close(sample)
-        if not isinstance(self.observation_space, gym.spaces.Box):
-            raise InputError(
-                f"environment: expected Box observations, {self.id} has {self.observation_space}. "
-                "Wrap it: wrappers=[gymnasium.wrappers.FlattenObservation]."
-            )
+        check_observation_space(self.observation_space)
         if parameters or self._settings:
             self._try(effects=try_parameters and bool(parameters))
         for target in unseen if try_parameters else ():
@@ -171,7 +168,7 @@ class GymFamily(Family):
         """
         env = self._build(self.check_task(task), render_mode)
         same = env.action_space == self.action_space
-        if not same or env.observation_space.shape != self.observation_space.shape:
+        if not same or not _alike(env.observation_space, self.observation_space):
             raise InputError(
                 f"environment: task {dict(task)} of {self.id} has the spaces "
                 f"{env.observation_space}, {env.action_space}; expected those of the other tasks, "
@@ -293,6 +290,13 @@ def _set_model(env: gym.Env, changes: Sequence[Change]) -> None:
             f"environment: {shortened(env.unwrapped)} has no MuJoCo model for {target}."
         )
     change_model(model, changes)
+
+
+def _alike(one: gym.Space, other: gym.Space) -> bool:
+    """Whether two spaces' observations have the same form; bounds of a Box may differ."""
+    if isinstance(one, gym.spaces.Box) and isinstance(other, gym.spaces.Box):
+        return one.shape == other.shape
+    return one == other
 
 
 class _Borrowed(gym.Wrapper):

@@ -10,6 +10,7 @@ import gymnasium as gym
 import numpy as np
 
 from meta_rl.errors import FOREIGN, InputError
+from meta_rl.problems.observations import flat, flat_space
 from meta_rl.storage.reading import named, reason, shortened
 from meta_rl.types import Task
 
@@ -63,6 +64,7 @@ class Row(gym.Wrapper):
 
     def __init__(self, env: gym.Env, task: Task):
         super().__init__(env)
+        self.observation_space = self._flat_space = flat_space(env.observation_space)
         self._task, self._time, self._seed = task, 0, 0
         self._finished, self._last = False, None
         self.info: dict[str, Any] = {}  # of the last step
@@ -152,7 +154,14 @@ class Row(gym.Wrapper):
         return bool(flag.reshape(()))
 
     def _observation(self, obs: Any, when: str) -> np.ndarray:
-        space, given = self.env.observation_space, self._array(obs, "observation", when)
+        own, space = self.env.observation_space, self._flat_space
+        if not isinstance(own, gym.spaces.Box):
+            try:
+                obs = flat(own, obs)
+            except InputError as error:
+                got = f"returned the observation {shortened(obs)}, expected one of {own}"
+                raise self._fault(got, when) from error
+        given = self._array(obs, "observation", when)
         if given.shape != space.shape:
             got = f"returned an observation {given.shape}, expected {space.shape}"
             raise self._fault(got, when)

@@ -5,17 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import gymnasium as gym
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.func import functional_call
 
 from meta_rl import seeds
 from meta_rl.errors import InputError, shown
 from meta_rl.problems.modules import fixed
+from meta_rl.problems.observations import flat_batch, observation_size
 from meta_rl.storage import checkpoint
 from meta_rl.storage.reading import as_path
-from meta_rl.types import Params, Policy
+from meta_rl.types import Params, Policy, TaskFamily
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -32,6 +34,7 @@ class AdaptedPolicy:
         policy: the module.
         params: its adapted parameters, without a task dimension.
         obs_shape: of one observation; the policy sees it flat.
+        space: the observations' space, if it is no Box; then ``obs_shape`` is ``(O,)``.
         scores: mean return after 0..K inner steps, as seen while adapting.
         manifest: the settings and spaces it was trained with, for :meth:`save`.
         seed: for actions drawn with ``deterministic=False``.
@@ -45,16 +48,17 @@ class AdaptedPolicy:
         scores: tuple[float, ...],
         manifest: dict[str, Any],
         seed: int = 0,
+        space: gym.Space | None = None,
     ):
         self.policy, self.params, self.scores, self.manifest = policy, params, scores, manifest
-        self.obs_shape = obs_shape
+        self.obs_shape, self.space = obs_shape, space
         self.pictures: dict[str, Figure | Animation] = {}
         self._generator = seeds.generator(seed, next(iter(params.values())).device)
 
     @torch.no_grad()
     def predict(
         self,
-        observation: np.ndarray,
+        observation: Any,
         state: Any = None,
         episode_start: Any = None,
         deterministic: bool = False,
@@ -62,7 +66,8 @@ class AdaptedPolicy:
         """The action for one observation, or for a batch of N of them.
 
         Args:
-            observation: as the environment gives it.
+            observation: as the environment gives it; a batch of a Dict has a leading N in each
+                part.
             state: returned as it is: the policy has no memory.
             episode_start: unused, for stable-baselines3.
             deterministic: the distribution's mode instead of a sample.
@@ -74,18 +79,29 @@ class AdaptedPolicy:
             InputError: if the observation's shape is not the one trained on, or it is not made of
                 finite numbers.
         """
-        obs = _finite(observation, next(iter(self.params.values())))
+        if self.space is None:
+            flat, single = self._rows(_finite(observation, next(iter(self.params.values()))))
+        else:
+            vectors, single = flat_batch(self.space, observation)
+            flat = _finite(vectors, next(iter(self.params.values())))
+        action = self.act(flat, deterministic)
+        return (action[0] if single else action), state
+
+    def act(self, flat: Tensor, deterministic: bool = False) -> np.ndarray:
+        """Return actions ``(N, ...)`` in the environment's units for observations ``(N, O)``."""
+        distribution = functional_call(self.policy, self.params, (flat,))
+        action = distribution.mode() if deterministic else distribution.sample(self._generator)
+        return self.policy.env_action(action).cpu().numpy()
+
+    def _rows(self, obs: Tensor) -> tuple[Tensor, bool]:
+        """One observation, or N of them, as ``(N, O)``; and whether it is one."""
         single = obs.shape == self.obs_shape
         if not single and (obs.shape[1:] != self.obs_shape or not len(obs)):
             raise InputError(
                 f"predict: expected observations {self.obs_shape} or a batch of them, "
                 f"got {tuple(obs.shape)}."
             )
-        flat = obs.reshape(1 if single else len(obs), -1)
-        distribution = functional_call(self.policy, self.params, (flat,))
-        action = distribution.mode() if deterministic else distribution.sample(self._generator)
-        env_action = self.policy.env_action(action).cpu().numpy()
-        return (env_action[0] if single else env_action), state
+        return obs.reshape(1 if single else len(obs), -1), single
 
     def save(self, folder: str | Path) -> Path:
         """Write it as a folder for ``meta_rl.load_adapted``.
@@ -94,6 +110,28 @@ class AdaptedPolicy:
             InputError: if the folder exists or cannot be written.
         """
         return _save(self, folder)
+
+
+def adapted_policy(
+    policy: Policy,
+    params: Params,
+    where: TaskFamily | gym.Env,
+    scores: tuple[float, ...],
+    manifest: dict[str, Any],
+) -> AdaptedPolicy:
+    """Return an adapted policy for the observation space of a family or environment.
+
+    Args:
+        policy: the module.
+        params: its adapted parameters, without a task dimension.
+        where: what has the space.
+        scores: mean return after 0..K inner steps.
+        manifest: the settings and spaces that it was trained with.
+    """
+    space = where.observation_space
+    box = isinstance(space, gym.spaces.Box)
+    shape = space.shape if box else (observation_size(space),)
+    return AdaptedPolicy(policy, params, shape, scores, manifest, space=None if box else space)
 
 
 class AdaptedNetwork:

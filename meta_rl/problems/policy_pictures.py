@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from meta_rl.animation import Animation
 from meta_rl.errors import FOREIGN
 from meta_rl.plots.film import FRAMES, film
-from meta_rl.problems.adapted import AdaptedPolicy
+from meta_rl.problems.adapted import adapted_policy
 from meta_rl.tasks import select
 from meta_rl.types import Episodes, Params, Policy, Task, TaskFamily, Trajectory
 
@@ -55,9 +55,9 @@ class PolicyPictures:
     def _film(self, task: Task, path: Sequence[Params], every: int) -> Animation | None:
         if not self._renders:
             return None
-        shape = self.family.observation_space.shape or ()
         policies = [
-            AdaptedPolicy(self.policy, select(phi, 0), shape, (), {}) for phi in (path[0], path[-1])
+            adapted_policy(self.policy, select(phi, 0), self.family, (), {})
+            for phi in (path[0], path[-1])
         ]
         try:
             return film(self.family, task, *policies, seed=0, every=every)

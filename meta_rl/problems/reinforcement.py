@@ -20,7 +20,7 @@ from meta_rl.errors import InputError
 from meta_rl.inner.adaptable import check_adaptable
 from meta_rl.problem import Kind, Problem
 from meta_rl.problems import estimators, returns
-from meta_rl.problems.adapted import AdaptedPolicy
+from meta_rl.problems.adapted import AdaptedPolicy, adapted_policy
 from meta_rl.problems.modules import trainable
 from meta_rl.problems.policy_pictures import PolicyPictures
 from meta_rl.problems.rollouts import Rollout, Sampler, check_parameters
@@ -218,8 +218,7 @@ class Reinforcement:
         self, params: Params, scores: tuple[float, ...], manifest: dict[str, Any]
     ) -> AdaptedPolicy:
         """A policy with ``predict``."""
-        shape = self.family.observation_space.shape or ()
-        return AdaptedPolicy(self.policy, params, shape, scores, manifest)
+        return adapted_policy(self.policy, params, self.environments, scores, manifest)
 
     def pictures(
         self, task: Task, batches: Sequence[Episodes], path: Sequence[Params]

@@ -90,7 +90,6 @@ def test_boxes_are_rescaled_and_the_previous_action_is_seen_rescaled():
     ("make", "message"),
     [
         (lambda: TrialEnv(draw_bandit, 0), "episodes: expected 1 or more, got 0"),
-        (lambda: TrialEnv(lambda seed: gym.make("Blackjack-v1"), 2), "trial: expected Box observ"),
         (lambda: from_scratch(lambda: bandit(1), [128, 128]), "budgets: expected rising"),
         (lambda: from_scratch(lambda: bandit(1), []), "budgets: expected rising"),
         (lambda: from_scratch(lambda: bandit(1), [0, 63]), r"budgets: expected 64 steps \(a mini"),

@@ -48,9 +48,9 @@ class Ragged(gym.Env):
 
 
 class Named(Ragged):
-    """Its observations have names."""
+    """One of its observations is a text."""
 
-    observation_space = gym.spaces.Dict({"arm": gym.spaces.Box(-1, 1, (2,))})
+    observation_space = gym.spaces.Dict({"arm": gym.spaces.Text(3)})
 
 
 @pytest.mark.parametrize("env_id", ["CartPole-v1", "Pendulum-v1", "MetaRL/Navigation2D-v0"])
@@ -184,8 +184,7 @@ def test_an_environment_that_raises_is_named_with_task_seed_and_step():
             "no argument, attribute or model field",
         ),
         (lambda: GymFamily(Ragged), "no time limit"),
-        (lambda: GymFamily("Blackjack-v1", horizon=5), "expected Box observations"),
-        (lambda: GymFamily(Named, horizon=5), "expected Box observations"),
+        (lambda: GymFamily(Named, horizon=5), "observation space: expected Box, Discrete"),
         (lambda: GymFamily(3), "expected a Gymnasium id, a gymnasium.Env or a function, got 3"),
     ],
 )

@@ -1,0 +1,128 @@
+"""Observations of any space as flat vectors of numbers, which is what policies take.
+
+A Box is flattened; a Discrete or MultiDiscrete observation becomes one-hot; MultiBinary stays zeros
+and ones; the parts of a Dict or Tuple are joined in their order, as
+``stable_baselines3.common.torch_layers.CombinedExtractor`` joins them.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium import spaces
+
+from meta_rl.errors import InputError
+
+PLAIN = (spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary)
+
+
+def observation_size(space: gym.Space) -> int:
+    """Return O, the length of an observation's flat vector.
+
+    Raises:
+        InputError: if the space is of another kind, such as Text or Graph.
+    """
+    check_observation_space(space)
+    return spaces.flatdim(space)
+
+
+def check_observation_space(space: gym.Space) -> None:
+    """Refuse a space whose observations are no fixed number of numbers.
+
+    Raises:
+        InputError: which names the part that is not.
+    """
+    if isinstance(space, spaces.Dict | spaces.Tuple) and len(space.spaces):
+        parts = space.spaces.values() if isinstance(space, spaces.Dict) else space.spaces
+        for part in parts:
+            check_observation_space(part)
+    elif not isinstance(space, PLAIN):
+        raise InputError(
+            "observation space: expected Box, Discrete, MultiDiscrete, MultiBinary, or a Dict or "
+            f"Tuple of these, got {space}. Wrap it: gymnasium.wrappers.TransformObservation."
+        )
+
+
+def flat_space(space: gym.Space) -> spaces.Box:
+    """Return the Box of an observation's flat vector; a Box stays as it is.
+
+    Raises:
+        InputError: as :func:`check_observation_space`.
+    """
+    if isinstance(space, spaces.Box):
+        return space
+    check_observation_space(space)
+    box: Any = spaces.flatten_space(space)
+    return spaces.Box(box.low.astype(np.float32), box.high.astype(np.float32), dtype=np.float32)
+
+
+def flat(space: gym.Space, observation: Any) -> np.ndarray:
+    """Return one observation of a space that is no Box as a vector ``(O,)``, float32.
+
+    Raises:
+        InputError: if it is none of the space's.
+    """
+    try:
+        vector = spaces.flatten(space, observation)
+    except Exception as error:  # whatever an observation of another form raises there
+        raise InputError(
+            f"observation: expected one of {space}, got {observation!r:.200}."
+        ) from error
+    return np.asarray(vector, np.float32)
+
+
+def flat_batch(space: gym.Space, observation: Any) -> tuple[np.ndarray, bool]:
+    """Return flat vectors ``(N, O)``, and whether one observation was given.
+
+    Args:
+        space: a space that is no Box.
+        observation: one of the space, or a batch: each of its arrays with a leading N.
+
+    Raises:
+        InputError: if it is neither.
+    """
+    try:
+        if _is_single(space, observation):
+            return flat(space, observation)[None], True
+        rows = [flat(space, _row(space, observation, i)) for i in range(_rows(observation))]
+        return np.stack(rows), False
+    except (TypeError, ValueError, KeyError, IndexError, AttributeError) as error:
+        raise InputError(
+            f"predict: expected an observation of {space} or a batch of them, got "
+            f"{observation!r:.200}."
+        ) from error
+
+
+def _parts(space: gym.Space, observation: Any) -> list[tuple[Any, Any]]:
+    """Each part's space and observation; a plain space is its own part."""
+    if isinstance(space, spaces.Dict):
+        return [(part, observation[name]) for name, part in space.spaces.items()]
+    if isinstance(space, spaces.Tuple):
+        return list(zip(space.spaces, observation, strict=True))
+    return [(space, observation)]
+
+
+def _is_single(space: gym.Space, observation: Any) -> bool:
+    if isinstance(space, spaces.Dict | spaces.Tuple):
+        return all(_is_single(*part) for part in _parts(space, observation))
+    return np.shape(observation) == (space.shape or ())
+
+
+def _row(space: gym.Space, observation: Any, i: int) -> Any:
+    """One observation of a batch."""
+    if isinstance(space, spaces.Dict):
+        parts = zip(space.spaces, _parts(space, observation), strict=True)
+        return {name: _row(*part, i) for name, part in parts}
+    if isinstance(space, spaces.Tuple):
+        return tuple(_row(*part, i) for part in _parts(space, observation))
+    return np.asarray(observation)[i]
+
+
+def _rows(observation: Any) -> int:
+    """N of a batch."""
+    while isinstance(observation, dict | tuple):
+        held = observation.values() if isinstance(observation, dict) else observation
+        observation = next(iter(held))
+    return len(observation)
