@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 
 FEATURE_BOUND = 10.0
+AT_ONCE = 2**12
+"""Entries of an observation whose features are held at once in the form with one unknown a row."""
 
 
 class LinearFeatureBaseline:
@@ -14,6 +16,10 @@ class LinearFeatureBaseline:
     Features ``[o, o^2, t, t^2, t^3, 1]`` with o clipped to +-10 and t in hundreds of steps (Duan
     et al. 2016, "Benchmarking Deep Reinforcement Learning"), one fit per task, all tasks in one
     batched solve in float64. The time features make it a finite-horizon value function.
+
+    It is solved in the cheaper of two forms with equal results. With X the features (rows x F) and
+    y the returns: ``X (X^T X + ridge)^-1 X^T y`` has one unknown a feature, and
+    ``X X^T (X X^T + ridge)^-1 y`` one a row. The second serves large observations, such as images.
 
     Args:
         ridge: regularization added to the normal equations' diagonal; raised tenfold, up to
@@ -31,17 +37,37 @@ class LinearFeatureBaseline:
             returns: ``(M, B, T)``.
             mask: ``(M, B, T)``, 1.0 on real steps.
         """
+        rows = mask[0].numel()
+        fit = self._by_feature if 2 * obs.shape[-1] + 4 <= rows else self._by_row
+        return fit(obs, returns * mask, mask).to(returns.dtype)
+
+    def _by_feature(self, obs: Tensor, returns: Tensor, mask: Tensor) -> Tensor:
         features = self._features(obs) * mask.unsqueeze(-1)  # (M, B, T, F)
         flat = features.flatten(1, 2)
-        target = (returns * mask).flatten(1).to(flat.dtype).unsqueeze(-1)
+        target = returns.flatten(1).to(flat.dtype).unsqueeze(-1)
         normal, moment = flat.mT @ flat, flat.mT @ target
-        return (features @ self._solve(normal, moment)[:, None]).squeeze(-1).to(returns.dtype)
+        return (features @ self._solve(normal, moment)[:, None]).squeeze(-1)
+
+    def _by_row(self, obs: Tensor, returns: Tensor, mask: Tensor) -> Tensor:
+        gram = self._gram(self._time(obs), mask)  # (M, B T, B T), a part of the features at a time
+        for entries in obs.split(AT_ONCE, -1):
+            clipped = entries.double().clamp(-FEATURE_BOUND, FEATURE_BOUND)
+            gram = gram + self._gram(clipped, mask) + self._gram(clipped**2, mask)
+        target = returns.flatten(1).to(gram.dtype).unsqueeze(-1)
+        return (gram @ self._solve(gram, target)).view_as(mask)
+
+    def _gram(self, features: Tensor, mask: Tensor) -> Tensor:
+        flat = (features * mask.unsqueeze(-1)).flatten(1, 2)
+        return flat @ flat.mT
 
     def _features(self, obs: Tensor) -> Tensor:
         clipped = obs.double().clamp(-FEATURE_BOUND, FEATURE_BOUND)
+        return torch.cat([clipped, clipped**2, self._time(obs)], -1)
+
+    def _time(self, obs: Tensor) -> Tensor:
         steps = torch.arange(obs.shape[2], device=obs.device, dtype=torch.float64) / 100.0
         time = torch.stack([steps, steps**2, steps**3, torch.ones_like(steps)], -1)
-        return torch.cat([clipped, clipped**2, time.expand(*obs.shape[:-1], 4)], -1)
+        return time.expand(*obs.shape[:-1], 4)
 
     def _solve(self, normal: Tensor, moment: Tensor) -> Tensor:
         identity = torch.eye(normal.shape[-1], device=normal.device, dtype=normal.dtype)

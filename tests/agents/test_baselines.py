@@ -1,7 +1,9 @@
 """The linear baseline: exact where it can be, separate for every task, and never a crash."""
 
+import pytest
 import torch
 from meta_rl.agents import LinearFeatureBaseline
+from meta_rl.agents import baselines as baselines
 
 
 def data(seed=0):
@@ -62,3 +64,24 @@ def test_observations_that_cannot_be_told_apart_get_more_ridge_until_they_can():
     normal = torch.full((1, 3, 3), 1e12, dtype=torch.float64)
     weights = LinearFeatureBaseline()._solve(normal, normal[:, :, :1])
     torch.testing.assert_close(weights.sum(1), torch.ones(1, 1).double(), rtol=1e-3, atol=0)
+
+
+@pytest.mark.parametrize("ridge", [1e-5, 0.1])
+def test_both_forms_give_the_same_values(ridge):
+    obs, mask = data()
+    target = torch.randn(mask.shape, generator=torch.Generator().manual_seed(1)).double() * mask
+    fit = LinearFeatureBaseline(ridge)
+    values = fit._by_row(obs, target, mask)
+    torch.testing.assert_close(values, fit._by_feature(obs, target, mask), atol=1e-7, rtol=0)
+
+
+def test_large_observations_are_fitted_by_rows_a_part_at_a_time(monkeypatch):
+    g = torch.Generator().manual_seed(0)
+    obs, mask = torch.randn(2, 3, 5, 40, generator=g).double(), torch.ones(2, 3, 5).double()
+    target = torch.randn(mask.shape, generator=g).double()
+    monkeypatch.setattr(baselines, "AT_ONCE", 7)
+    fit = LinearFeatureBaseline(ridge=0.1)
+    monkeypatch.setattr(fit, "_features", None)  # all features of all rows are never held
+    values = fit.fit_predict(obs, target, mask)
+    monkeypatch.undo()
+    torch.testing.assert_close(values, LinearFeatureBaseline(0.1)._by_feature(obs, target, mask))
