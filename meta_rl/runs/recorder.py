@@ -107,7 +107,9 @@ class RunRecorder:
         return self._evaluated[1]
 
     def test(self, tick: Tick | None = None) -> Tensor:
-        """Save, then adapt to the final test's tasks; record and return scores as :meth:`evaluate`.
+        """Save, then adapt to the tasks of the final test; record and return scores.
+
+        Without tasks kept for it (``eval.test_tasks``), this is :meth:`evaluate`.
 
         Args:
             tick: called with the numbers of batches collected and to collect.
