@@ -40,7 +40,7 @@ class Mixture:
     seed: int = 0
 
     def init(self, theta: Params) -> Params:
-        """Return ``choice`` (4,) and every rule's tensors as ``NAME.*``, like ``adam.step_size``."""
+        """Return ``choice`` (4,), and every rule's tensors as ``NAME.*``: ``adam.step_size``."""
         learned = {"choice": next(iter(theta.values())).new_zeros(len(OPTIMIZERS))}
         for name, rule in self._rules().items():
             learned |= under(name, rule.init(theta))
