@@ -79,7 +79,7 @@ def _mamlpp(config: Config) -> Config:
     if not isinstance(config.outer, AdamConfig):
         raise InputError(
             "algorithm: maml++ takes the losses of one query set after every inner step; "
-            "environments have another query for each."
+            "environments have a new query set for each step."
         )
     outer = replace(config.outer, final_learning_rate=1e-5, multi_step_fraction=0.1)
     steps = max(5, config.inner.steps)

@@ -83,6 +83,6 @@ def make_outer(inner: InnerLoop, meta: MetaParameters, problem: Any, run: Config
         if known in OUTER_STEPS:
             return OUTER_STEPS[known](own, inner, meta, problem, run)
     raise InputError(
-        f"outer: expected settings that make an outer step, got {type(own).__name__}, which "
-        "make none. Give the class a method make(self, inner, meta, problem, run)."
+        f"outer: expected settings with a method make, got {type(own).__name__} without one. "
+        "Give the class a method make(self, inner, meta, problem, run)."
     )

@@ -97,7 +97,7 @@ def check_runs(
             raise
         raise _refused(
             "network",
-            "a module that runs and differentiates for two tasks as the settings say",
+            "a module that runs and differentiates for two tasks with these settings",
             _first_line(error),
             _remedy(inner, run),
         ) from error
@@ -190,7 +190,7 @@ def _try(network: nn.Module, inputs: Tensor, tasks_at_once: int | None) -> None:
                 value.copy_(before[name])
         raise _refused(
             changed[0],
-            "buffers that a call leaves as they are",
+            "buffers that a call does not change",
             "one that it changes",
             "leave that layer out, or call .eval() on it",
         )

@@ -60,7 +60,7 @@ class Failures:
         self.after = torch.zeros(steps + 1, tasks, dtype=torch.bool, device=device)
 
     def attempt(self, k: int, do: Callable[[], Any]) -> Any:
-        """Call ``do`` after k inner steps; record the tasks that fail, and call it again.
+        """Return the result of ``do``; call it again after recording the tasks that fail at step k.
 
         Raises:
             DivergedError, NotFiniteError: if all the tasks that fail had failed before: replacing

@@ -175,7 +175,7 @@ def _already(node: Any) -> Any:
 
 def _depends() -> InputError:
     return InputError(
-        "speed.recorded: expected a network and a loss that decide by shapes alone, got Python "
+        "speed.recorded: expected a network and a loss that depend on shapes alone, got Python "
         "that reads a tensor's value (if, float, tolist or numpy). Leave --speed.recorded out."
     )
 

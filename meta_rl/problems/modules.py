@@ -110,7 +110,7 @@ def check_problem(problem: Problem, trained: dict[str, Any]) -> None:
         )
     if differ and "parameters" in trained:
         warnings.warn(
-            f"checkpoint: it was trained on tasks with {trained['parameters']}; those of "
+            f"checkpoint: it was trained on tasks with {trained['parameters']}, but tasks of "
             f"{ours['family']} have {ours['parameters']} now.",
             stacklevel=4,
         )
@@ -129,6 +129,6 @@ def require_problem(problem: Any, config: Config) -> None:
     data = getattr(problem, "config", config.data)  # a user's problem may lack it
     if type(data) is not type(config.data):
         raise InputError(
-            f"config: expected {type(data).__name__} as its data, which the problem has, got "
+            f"config: expected {type(data).__name__} as its data, like the problem, got "
             f"{type(config.data).__name__}. Start from a preset of the same kind."
         )

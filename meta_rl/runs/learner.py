@@ -138,7 +138,7 @@ class MetaLearner:
             if not callable(callback):
                 raise InputError(
                     "callbacks: expected functions of (learner, metrics), got a "
-                    f"{type(callback).__name__}. Those of meta_rl have the same names."
+                    f"{type(callback).__name__}. Use the one of the same name in meta_rl."
                 )
         last = self.config.iterations if iterations is None else self.iteration + iterations
         while self.iteration < last:

@@ -75,7 +75,7 @@ class RunRecorder:
                 self._laid_out = True
         evaluates = config.eval.every and iteration % config.eval.every == 0
         if evaluates or iteration % config.checkpoint_every == 0:
-            self._save_or_warn("Training goes on without this one.")
+            self._save_or_warn("Training goes on without this checkpoint.")
         if evaluates:
             self.evaluate()
 
@@ -89,7 +89,7 @@ class RunRecorder:
             if kind is None:
                 self.save()
             else:  # the error that ended the run is raised, not this one
-                self._save_or_warn("Its last whole iterations are lost.")
+                self._save_or_warn("The iterations since the last checkpoint are lost.")
             self._log(self._writer.close)
         finally:
             self._lock.release()

@@ -73,8 +73,8 @@ class RunWriter:
             self._writer = SummaryWriter(str(folder), purge_step=resumed_at)
         except UnicodeError:
             warnings.warn(
-                f"tensorboard: expected a folder with a name in UTF-8, got {folder}. There are no "
-                "curves; all else is written. Rename the folder to have them.",
+                f"tensorboard: expected a folder with a name in UTF-8, got {folder}. No curves "
+                "are written; everything else is. Rename the folder to get curves.",
                 stacklevel=3,
             )
         self._score_name = score_name
