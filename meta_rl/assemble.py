@@ -40,7 +40,7 @@ class Start(Protocol):
 
     @property
     def told(self) -> list[str]:
-        """Return lines to print, after :meth:`theta`."""
+        """The lines to print, after :meth:`theta`."""
         ...
 
     def keep(self, folder: Path) -> None:

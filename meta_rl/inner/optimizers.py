@@ -30,12 +30,12 @@ class Coefficient(NamedTuple):
 
     @property
     def value(self) -> Tensor:
-        """Return b."""
+        """The number b."""
         return torch.sigmoid(self.logit)
 
     @property
     def rest(self) -> Tensor:
-        """Return 1 - b, above zero also if b rounds to 1."""
+        """The number 1 - b, above zero also if b rounds to 1."""
         return torch.sigmoid(-self.logit)
 
     def rest_of_power(self, exponent: int) -> Tensor:

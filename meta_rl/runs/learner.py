@@ -150,7 +150,7 @@ class MetaLearner:
 
     @property
     def deployed(self) -> MetaParameters:
-        """Return the meta-parameters to deploy: ``meta`` with a mixture of rules hardened."""
+        """The meta-parameters to deploy: ``meta`` with a mixture of rules hardened."""
         self._state.undo()
         return self.meta._replace(rule=self.inner.rule.harden(self.meta.rule))
 

@@ -42,7 +42,7 @@ class StopOnSignal:
 
     @property
     def stopped(self) -> bool:
-        """Return whether a signal was received."""
+        """Whether a signal was received."""
         return self.number is not None
 
     def __enter__(self) -> StopOnSignal:
