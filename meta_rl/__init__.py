@@ -1,7 +1,7 @@
-"""Meta-learning: one inner loop and one outer loop, for reinforcement learning and few-shot.
+"""Meta-learning: one inner and one outer loop for reinforcement and few-shot learning.
 
-The names below load on first use, so that importing the package costs nothing. The catalogue is
-part of the package: ``meta_rl.envs`` has task families, ``meta_rl.agents`` policies and networks.
+The names below load on first use, so importing the package is fast. The catalogue is part of the
+package: ``meta_rl.envs`` has task families, ``meta_rl.agents`` policies and networks.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ _HOMES = {
     "runs.signals": ("StopOnSignal",),
     "types": ("MetaParameters",),
 }
-"""The module that has each public name."""
+"""The module of each public name."""
 
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
 

@@ -1,4 +1,4 @@
-"""Algorithms by name: what each changes of a preset's settings."""
+"""Algorithms by name: each changes a preset's settings."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def _unrecorded(config: Config) -> Config:
 
 
 def _reptile(config: Config) -> Config:
-    """Several inner steps, because one alone would be joint training; Adam where rewards are."""
+    """Set Reptile, with several inner steps (one would be joint training); Adam with rewards."""
     if config.network.kind == "convolutional":
         config = _inner(config, steps=5, step_size=0.1, learn_step_size=False)
         return replace(config, outer=ReptileConfig(optimizer="adam", learning_rate=1e-3))
@@ -40,27 +40,27 @@ def _reptile(config: Config) -> Config:
         steps, size = max(5, config.inner.steps), 2 * config.inner.step_size
         config = _inner(config, steps=steps, step_size=size, learn_step_size=False)
         return replace(_unrecorded(config), outer=ReptileConfig(learning_rate=1.0))
-    # Each inner step costs episodes, and nobody learns its size: fewer and longer ones.
+    # Inner steps cost episodes, and their size is not learned: take fewer and longer steps.
     steps, size = max(2, config.inner.steps), 3 * config.inner.step_size
     config = _inner(config, steps=steps, step_size=size, learn_step_size=False)
     return replace(config, outer=ReptileConfig(optimizer="adam", learning_rate=0.01))
 
 
 def _anil(config: Config) -> Config:
-    """One layer alone needs longer steps; in our environments its step size grows fast enough."""
+    """Adapt the last layer alone, with longer steps; in environments learning lengthens them."""
     perceptron = isinstance(config.data, ShotsConfig) and config.network.kind == "mlp"
     longer = 10 if perceptron else 1
     return _inner(config, adapts="head", step_size=longer * config.inner.step_size)
 
 
 def _alfa(config: Config) -> Config:
-    """Examples are there for several steps, which the schedule can tell apart; episodes cost."""
+    """Learn the schedule; examples allow several steps for it, but episodes cost samples."""
     several = 3 if isinstance(config.data, ShotsConfig) else 1
     return _inner(config, schedule="learned", steps=max(several, config.inner.steps))
 
 
 def _cavia(config: Config) -> Config:
-    """Zintgraf et al. 2019: a few context numbers, adapted by a step size of 1; no convolutions."""
+    """Adapt four context numbers with a step size of 1 (Zintgraf et al. 2019); no convolutions."""
     inner = replace(config.inner, adapts="context", step_size=1.0)
     network = NetworkConfig(
         hidden=config.network.hidden, activation=config.network.activation, context=4
@@ -75,11 +75,11 @@ def _emaml(config: Config) -> Config:
 
 
 def _mamlpp(config: Config) -> Config:
-    """Antoniou et al. 2019: five steps, whose losses all count in the first tenth of the run."""
+    """Take five steps, whose losses all count in a run's first tenth (Antoniou et al. 2019)."""
     if not isinstance(config.outer, AdamConfig):
         raise InputError(
             "algorithm: maml++ takes the losses of one query set after every inner step; "
-            "environments have another query for each."
+            "environments have a new query set for each step."
         )
     outer = replace(config.outer, final_learning_rate=1e-5, multi_step_fraction=0.1)
     steps = max(5, config.inner.steps)
@@ -87,10 +87,10 @@ def _mamlpp(config: Config) -> Config:
 
 
 def _learned_optimizer(config: Config) -> Config:
-    """Logits that move fast: a choice still soft at the end of a run loses when hardened.
+    """Learn a mixture of rules, with fast logits: hardening a choice that is still soft loses.
 
-    The root mean square of gradients decides where the four rules start alike. With one inner step
-    gradient descent and momentum are the same rule, and so are the other two.
+    The four rules start alike for gradients of this root mean square (``gradient_scale``). With one
+    inner step, gradient descent and momentum are the same rule, and so are RMSprop and Adam.
     """
     if isinstance(config.data, EpisodesConfig):
         config = _inner(config, optimizer="mixture", gradient_scale=0.005)
@@ -102,20 +102,20 @@ def _learned_optimizer(config: Config) -> Config:
 
 
 def _es_maml(config: Config) -> Config:
-    """Few members and many generations; examples score without noise, so shorter ways do."""
+    """Set ES-MAML with few members; examples have no noise, so their perturbations are smaller."""
     episodes = isinstance(config.data, EpisodesConfig)
     sigma, rate = (0.1, 0.05) if episodes else (0.05, 0.02)
     return _population(config, EvolutionConfig(population=10, sigma=sigma, learning_rate=rate))
 
 
 def _ga_maml(config: Config) -> Config:
-    """As for the evolution strategy."""
+    """Set a genetic algorithm with few members; smaller perturbations for examples."""
     sigma = 0.05 if isinstance(config.data, EpisodesConfig) else 0.02
     return _population(config, GeneticConfig(population=20, sigma=sigma, parents=5))
 
 
 def _population(config: Config, outer: EvolutionConfig | GeneticConfig) -> Config:
-    """Fewer tasks and episodes each, because there are many members."""
+    """Set an outer step with a population, on fewer tasks and episodes, as members are many."""
     data: Any = replace(config.data, tasks=min(5, config.data.tasks))
     if isinstance(data, EpisodesConfig):
         data = replace(data, episodes=min(5, data.episodes))
@@ -135,7 +135,7 @@ ALGORITHMS: dict[str, Callable[[Config], Config]] = {
     "maml++": _mamlpp,
     "alfa": _alfa,
     "learned-optimizer": _learned_optimizer,
-    # Ten times the authors' learning rate: they have a thousand iterations, the presets a hundred.
+    # Ten times the paper's learning rate: it has a thousand iterations, the presets a hundred.
     "promp": lambda config: replace(
         config, outer=ProMPConfig(learning_rate=0.01, step_size_learning_rate=0.05)
     ),
@@ -146,10 +146,10 @@ ALGORITHMS: dict[str, Callable[[Config], Config]] = {
 
 
 def algorithm(name: str, config: Config) -> Config:
-    """A preset's settings with another algorithm.
+    """Return a preset's settings with another algorithm.
 
     Raises:
-        InputError: if there is none of this name, or it does not fit the preset.
+        InputError: if the algorithm is unknown, or does not fit the preset.
     """
     if name not in ALGORITHMS:
         raise unknown("algorithm", ALGORITHMS, name)
@@ -157,13 +157,13 @@ def algorithm(name: str, config: Config) -> Config:
 
 
 def nearest(config: Config) -> Config | None:
-    """Return the preset of the same family, by any algorithm, that differs least; None if none."""
+    """Return the preset (with any algorithm) of the same family that differs least, or None."""
     own = [known for known in PRESETS.values() if known.family == config.family]
     if not own and isinstance(config.data, EpisodesConfig):
         own = [maml_on_episodes(config.family)]
     found = []
     for known in own:
         for change in ALGORITHMS.values():
-            with suppress(InputError):  # one that does not fit
+            with suppress(InputError):  # the algorithm does not fit
                 found.append(change(known))
     return min(found, key=lambda one: distance(one, config), default=None)

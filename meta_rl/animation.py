@@ -1,4 +1,4 @@
-"""Frames that follow one another, as a GIF file."""
+"""Animations, written as GIF files."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from PIL import Image
 
 
 class Animation(NamedTuple):
-    """Frames, each shown for the same time."""
+    """A sequence of frames, each shown for the same time."""
 
     frames: np.ndarray  # (n, H, W, 3) uint8
-    seconds: float  # of one frame
+    seconds: float  # duration of one frame
 
     def gif(self) -> bytes:
-        """The animation as a GIF file that repeats forever.
+        """Return the animation as a GIF file that repeats forever.
 
-        All frames share the palette of 128 colours that suits the first and the last of them.
+        All frames use one palette of 128 colours, chosen for the first and the last frame.
         """
         frames = [Image.fromarray(frame) for frame in self.frames]
         ends = Image.fromarray(np.concatenate([self.frames[0], self.frames[-1]]))

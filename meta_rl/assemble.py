@@ -1,4 +1,4 @@
-"""Assemble a learner from settings."""
+"""Build a learner from settings."""
 
 from __future__ import annotations
 
@@ -27,24 +27,24 @@ from meta_rl.storage.reading import shortened
 
 
 class Start(Protocol):
-    """Where theta starts instead of at random: ``FromRun`` or ``FromExperts`` of agents."""
+    """A source of theta's initial values: ``FromRun`` or ``FromExperts`` of agents."""
 
     @property
     def step_size(self) -> float | None:
-        """What learned step sizes start at, once :meth:`theta` was asked; the config's if None."""
+        """The initial learned step size, after :meth:`theta`; the config's when None."""
         ...
 
     def theta(self, problem: Problem, config: Config) -> dict[str, Any]:
-        """Parameters like the problem's initial ones."""
+        """Return theta, with the names and shapes of the problem's initial parameters."""
         ...
 
     @property
     def told(self) -> list[str]:
-        """Lines for people, once :meth:`theta` was asked."""
+        """The lines to print, after :meth:`theta`."""
         ...
 
     def keep(self, folder: Path) -> None:
-        """Write into a run folder where theta came from, which config.json does not say."""
+        """Write theta's source into a run folder, as config.json does not have it."""
         ...
 
 
@@ -55,22 +55,22 @@ def build(
     start: Start | None = None,
     origin: Config | None = None,
 ) -> MetaLearner:
-    """A learner at the start of meta-training.
+    """Return a learner at the start of meta-training.
 
-    From here on the process keeps the memory it frees (:mod:`meta_rl.machine.memory`).
+    From here on, the process keeps the memory it frees (:mod:`meta_rl.machine.memory`).
 
     Args:
-        config: what to train: settings, or the name of a preset.
-        device: ``cpu``, ``cuda``, or ``auto`` for CUDA where there is one.
-        init_sb3: zip of a stable-baselines3 PPO or A2C, whose actor is where theta starts instead
-            of at random. Nothing in it is unpickled.
-        start: another place where theta starts: another run, or experts of single tasks.
-        origin: settings that these were derived from; the nearest preset if not given. A setting
-            that would have no effect is refused unless they have it too.
+        config: settings, or the name of a preset.
+        device: ``cpu``, ``cuda``, or ``auto`` for CUDA if there is a GPU.
+        init_sb3: zip file of a stable-baselines3 PPO or A2C, to initialize theta from its actor.
+            Nothing in it is unpickled.
+        start: another source of theta: another run, or experts of single tasks.
+        origin: settings that ``config`` was derived from; the nearest preset when None. A setting
+            without effect is refused unless ``origin`` has it too.
 
     Raises:
-        InputError: if the family is unknown, the device is not there, the zip or start does not
-            fit, or a setting would have no effect.
+        InputError: if the family is unknown, the device is missing, the zip file or ``start`` does
+            not fit, or a setting would have no effect.
     """
     config = preset(config) if isinstance(config, str) else config
     if not isinstance(config, Config):
@@ -79,9 +79,9 @@ def build(
         )
     memory.keep_freed_memory()
     blocks = config.blocks or parallel.ranks()
-    parallel.own_blocks(range(config.data.tasks), blocks)  # which refuses what cannot be shared out
+    parallel.own_blocks(range(config.data.tasks), blocks)  # refuses a number that does not fit
     if parallel.ranks() > 1:
-        config = replace(config, blocks=blocks)  # to be kept when resumed by fewer processes
+        config = replace(config, blocks=blocks)  # the run keeps it when fewer processes resume it
     config = with_data(config, None)
     problem = make_problem(config, resolve_device(device))
     origin = origin or nearest(config)
@@ -96,13 +96,13 @@ def build(
     learner = MetaLearner(problem, config, origin)
     if start is not None and start.step_size is not None:
         inner = replace(config.inner, step_size=start.step_size)
-        # The outer step may have drawn its population around the step sizes: all of it is carried.
+        # The outer step may have drawn a population around the step sizes: copy the whole state.
         learner.restore(*MetaLearner(problem, replace(config, inner=inner), origin).state())
     return learner
 
 
 def facts_of(problem: Problem) -> Facts:
-    """Return what settings depend on of a problem that was made here."""
+    """Return the facts of a problem that settings depend on."""
     family = problem.environments
     if family is None:
         images = len(problem.describe()["inputs"]) == 3
@@ -118,14 +118,14 @@ def facts_of(problem: Problem) -> Facts:
 
 
 def with_data(config: Config, folder: str | Path | None) -> Config:
-    """Return the config with the absolute path of its data's folder, or of another one.
+    """Return the config with the absolute path of its data folder, or of another folder.
 
     Args:
-        config: of a run.
-        folder: where its data are now; where the config says when None.
+        config: settings of a run.
+        folder: the folder that the data moved to; the config's own when None.
 
     Raises:
-        InputError: if another folder is given and the run reads none.
+        InputError: if ``folder`` is given and the run reads no data folder.
     """
     data = config.data
     if not isinstance(data, ShotsConfig) or data.folder is None:
@@ -136,10 +136,10 @@ def with_data(config: Config, folder: str | Path | None) -> Config:
 
 
 def check_data(config: Config) -> None:
-    """Refuse a run whose data are not where they were, saying how to tell where they are.
+    """Refuse a run whose data folder is missing.
 
     Raises:
-        InputError: if their folder is not there.
+        InputError: says how to pass the folder that the data moved to.
     """
     folder = getattr(config.data, "folder", None)
     if folder is not None and not os.path.exists(Path(folder).expanduser()):
@@ -151,10 +151,10 @@ def check_data(config: Config) -> None:
 
 
 def resolve_device(device: str) -> str:
-    """``auto`` as cuda or cpu; under ``torchrun``, cuda as this process's own GPU.
+    """Resolve ``auto`` to cuda or cpu; under ``torchrun``, cuda to this process's own GPU.
 
     Raises:
-        InputError: if it is none of auto, cpu, cuda and cuda:N, or CUDA is not there.
+        InputError: if ``device`` is not auto, cpu, cuda or cuda:N, or CUDA is missing.
     """
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -167,7 +167,7 @@ def resolve_device(device: str) -> str:
 
 
 def make_problem(config: Config, device: str) -> Any:
-    """Make the problem of these settings: a family or examples, with a new policy or network."""
+    """Make the settings' problem: their family of environments or examples, and a new network."""
     if isinstance(config.data, ShotsConfig) != (config.family in envs.EXAMPLES):
         raise InputError(
             f"data: {type(config.data).__name__} does not fit the family {config.family}; "
@@ -199,7 +199,7 @@ def make_problem(config: Config, device: str) -> Any:
 
 
 def make_supervised(config: Config, examples: Any, device: str) -> Any:
-    """Make the problem of these examples, with a new network."""
+    """Make the problem of a family of examples, with a new network."""
     assert isinstance(config.data, ShotsConfig)
     generator = seeds.generator(seeds.derive(config.seed, seeds.INITIAL))
     shape, outputs = examples.input_shape, examples.output_size

@@ -1,6 +1,6 @@
-"""The errors that end work in one line, and how they are worded.
+"""Errors that commands report in one line, and helpers for their messages.
 
-Imports nothing heavy, so that commands can answer at once.
+Imports nothing heavy, so that commands start fast.
 """
 
 from __future__ import annotations
@@ -14,27 +14,27 @@ from typing import Any
 
 
 class InputError(ValueError):
-    """What a person gave cannot be used; the message says what, expected, got, and what to do."""
+    """A user's input cannot be used; the message says what, expected, got, and what to do."""
 
 
 FOREIGN = (Exception, SystemExit)
-"""What a person's own code may raise, to be told as an :class:`InputError`. Ctrl-C is none of it:
-it is meant for the whole run; ``sys.exit`` in an environment is not."""
+"""Errors of a user's code to report as an :class:`InputError`. They include ``sys.exit`` in an
+environment, but not Ctrl-C, which ends the whole run."""
 
 
 NO_MEMORY = (
     *("can't allocate memory", "you tried to allocate", "out of memory", "bad_alloc"),
     *("calculation overflowed", "array is too big"),
 )
-"""What is said by errors that have no class of their own for it: torch's, C++'s and numpy's."""
+"""Messages of memory errors without a class of their own, from torch, C++ and numpy."""
 
 
 class NotFiniteError(InputError):
-    """An environment returns rewards or observations that are not finite in some tasks.
+    """An environment returned rewards or observations that are not finite in some tasks.
 
     Args:
         message: what, expected, got, and what to do.
-        rows: the tasks, as positions along M.
+        rows: positions of these tasks along M.
     """
 
     def __init__(self, message: str, rows: Sequence[int]):
@@ -43,14 +43,14 @@ class NotFiniteError(InputError):
 
 
 class DivergedError(ArithmeticError):
-    """Training or adapting came to numbers that are not finite, though no input was wrong.
+    """Training or adaptation led to numbers that are not finite, though no input was wrong.
 
-    Smaller steps or another seed may help. A command ends with the message, in one line, and with
-    status 2, as it does with an :class:`InputError`.
+    Smaller steps or another seed may help. As with an :class:`InputError`, a command prints the
+    message in one line and exits with status 2.
 
     Args:
         message: what diverged, and what to do.
-        rows: the tasks that adapting diverged for, as positions along M; none if training did.
+        rows: positions along M of the tasks whose adaptation diverged; empty if training diverged.
     """
 
     def __init__(self, message: str, rows: Sequence[int] = ()):
@@ -59,18 +59,18 @@ class DivergedError(ArithmeticError):
 
 
 NOT_FINITE = (DivergedError, NotFiniteError)
-"""The errors that say in ``rows`` which tasks are lost."""
+"""Errors whose ``rows`` name the tasks that failed."""
 
 
 class ProcessLostError(RuntimeError):
-    """Another process of this run ended, so that this one cannot go on."""
+    """Another process of this run ended, so this process cannot go on."""
 
 
 def require(condition: bool, what: str, expected: str, got: Any) -> None:
-    """Refuse an input unless the condition holds and, for a number, it is finite.
+    """Refuse an input unless the condition holds and the input, if a number, is finite.
 
     Raises:
-        InputError: naming the setting, what it expects and what it got.
+        InputError: names the setting, what it expects and what it got.
     """
     if not condition or (isinstance(got, float) and not math.isfinite(got)):
         raise InputError(f"{what}: expected {expected}, got {shown(got)}.")
@@ -80,48 +80,48 @@ def shown(value: Any, longest: int = 400) -> str:
     """Return a value as Python writes it, in one line of limited length, for an error message."""
     try:
         text = repr(value)
-    except Exception:  # of a number of more digits than Python writes, or an object of others
+    except Exception:  # a number with too many digits, or another library's object
         return f"a value of type {type(value).__name__} that cannot be shown"
     text = " ".join(text.split()) if "\n" in text else text
     return text if len(text) <= longest else f"{text[:longest]}..."
 
 
 def lacks_memory(error: BaseException) -> bool:
-    """Return whether an error says that there is not as much memory as was asked for."""
+    """Return whether an error means that memory ran out."""
     if isinstance(error, OSError):
         return error.errno == errno.ENOMEM
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # torch's
         return True
     try:
         said = str(error).lower()
-    except Exception:  # errors of others need not have a text
+    except Exception:  # another library's error may fail to print
         return False
     return any(text in said for text in NO_MEMORY)
 
 
 def is_whole(value: object) -> bool:
-    """Whether it is a whole number, numpy's too; True and False are none."""
+    """Return whether a value is a whole number, also of numpy; True and False are not."""
     return isinstance(value, numbers.Integral) and not isinstance(value, bool)
 
 
 def require_whole(what: str, got: Any, least: int) -> None:
-    """Refuse an input unless it is a whole number, and not below the least.
+    """Refuse an input unless it is a whole number of ``least`` or more.
 
     Raises:
-        InputError: naming the setting, what it expects and what it got.
+        InputError: names the setting, what it expects and what it got.
     """
     require(is_whole(got), what, f"a whole number of {least} or more", got)
     require(got >= least, what, f"{least} or more", got)
 
 
 def unknown(what: str, known: Iterable[str], got: str, otherwise: str = "") -> InputError:
-    """The error of a name that is none of the known ones, to be raised.
+    """Return the error for an unknown name, to raise.
 
     Args:
-        what: the name is of.
-        known: names; the nearest one is suggested.
-        got: the name.
-        otherwise: what to do where none is near.
+        what: the kind of name, such as a setting.
+        known: the known names; the error suggests the nearest.
+        got: the unknown name.
+        otherwise: advice if no known name is near.
     """
     names = list(known)
     expected = f"{what}: expected one of {', '.join(names)}, got {got!r}."
@@ -129,21 +129,20 @@ def unknown(what: str, known: Iterable[str], got: str, otherwise: str = "") -> I
 
 
 def hint(got: str, known: Iterable[str], otherwise: str = "") -> str:
-    """Which of the known names may have been meant, else what to do instead; after a space."""
+    """Return a suggestion of the nearest known name, else other advice; starts with a space."""
     near = difflib.get_close_matches(got, list(known), 1)
     told = f"Did you mean {near[0]!r}?" if near else otherwise
     return told and f" {told}"
 
 
 def refuse_running_statistics(env: Any) -> None:
-    """Refuse an environment that normalizes by statistics of what it has met so far.
+    """Refuse an environment that normalizes by running statistics, in any of its wrappers.
 
     Args:
-        env: of Gymnasium, or a vector environment of stable-baselines3; all its layers are looked
-            at.
+        env: a Gymnasium environment, or a vector environment of stable-baselines3.
 
     Raises:
-        InputError: naming the layer.
+        InputError: names the wrapper.
     """
     layer = env
     while layer is not None:
@@ -160,7 +159,7 @@ def refuse_running_statistics(env: Any) -> None:
 
 
 def _with_items(values: Iterable[Any]) -> list[Any]:
-    """The values, and those one level down in dictionaries, lists and tuples."""
+    """Return the values, and those one level down in dictionaries, lists and tuples."""
     found = list(values)
     for value in list(found):
         if isinstance(value, dict):

@@ -32,21 +32,20 @@ def load(
     data: str | Path | None = None,
     problem: Problem | None = None,
 ) -> MetaLearner:
-    """The learner of a run folder or checkpoint, where it stopped.
+    """Load the learner of a run folder or checkpoint, as it was when saved.
 
     Args:
-        run: either.
+        run: a run folder, whose newest whole checkpoint is loaded, or a checkpoint.
         device: as in :func:`build`.
-        with_images: whether the images that it was trained on are opened; without them it can be
-            adapted to labelled images of one's own, and nothing else.
-        data: the folder where its data are now, if they were moved.
-        problem: what it was trained on, if that was made of a family, network or policy of one's
-            own: another ``Supervised`` or ``Reinforcement`` of the same. Its weights are
-            overwritten.
+        with_images: whether to open the images of training. Without them the learner can only adapt
+            to a user's own labelled images.
+        data: the folder that the run's data moved to, if they moved.
+        problem: the problem to load into, if training used a user's own family, network or policy:
+            a new ``Supervised`` or ``Reinforcement`` with the same. Its weights are overwritten.
 
     Raises:
-        InputError: if there is no checkpoint that is whole, it does not fit its own config or the
-            problem, or its data are not there.
+        InputError: if there is no whole checkpoint, the checkpoint does not fit its own config or
+            the problem, or the data are missing.
     """
     _, manifest, tensors, damaged = run_folder.load_newest(as_path("run", run))
     for line in damaged:
@@ -68,12 +67,12 @@ def load(
 def load_adapted(
     folder: str | Path, device: str = "cpu", problem: Problem | None = None
 ) -> AdaptedPolicy | AdaptedNetwork:
-    """The model that ``adapt.py`` saved, with ``predict``.
+    """Load an adapted model, with ``predict``, that ``adapt.py`` saved.
 
     Args:
-        folder: the model's.
+        folder: the model's folder.
         device: as in :func:`build`.
-        problem: as in :func:`load`, for a family, network or policy of one's own.
+        problem: as in :func:`load`, for a user's own family, network or policy.
 
     Raises:
         InputError: if the folder is missing, damaged, or holds something else.
@@ -94,7 +93,7 @@ def load_adapted(
 
 
 def _loaded(module: Any, tensors: dict[str, Any], trained: dict[str, Any]) -> dict[str, Any]:
-    """A saved model's parameters, once the module's fixed tensors are as they were saved."""
+    """Load a saved model's fixed tensors into the module, and return its other parameters."""
     modules.check_made_of(trained, modules.layers(module))
     stay = modules.fixed(module).keys()
     modules.load_fixed(module, {name: value for name, value in tensors.items() if name in stay})
@@ -103,7 +102,7 @@ def _loaded(module: Any, tensors: dict[str, Any], trained: dict[str, Any]) -> di
 
 
 def _like(own: dict[str, Any], tensors: dict[str, Any]) -> dict[str, Any]:
-    """A checkpoint's tensors on the device of the model's own, whose shapes and types they have."""
+    """Check that tensors match the model's own, and return them on the model's device."""
     checkpoint.match_tensors(own, tensors)
     checkpoint.require_finite(tensors)
     return {name: tensors[name].to(value) for name, value in own.items()}
@@ -116,7 +115,7 @@ def _adapted_network(
     trained: dict[str, Any],
     device: str,
 ) -> AdaptedNetwork:
-    """A supervised model from what its manifest says, without the data it was trained on."""
+    """Return a supervised model made from its manifest, without the data of training."""
     shape, outputs = _shapes(trained["problem"])
     network = agents.make_network(shape, outputs, config.network, seeds.generator(0)).to(device)
     params = _loaded(network, tensors, trained)
@@ -125,13 +124,13 @@ def _adapted_network(
 
 
 def _without_images(config: Config, problem: dict[str, Any], device: str) -> Any:
-    """A few-shot problem of the shapes that a checkpoint tells."""
+    """Return a few-shot problem with the shapes in the checkpoint, but without images."""
     family = envs.Unopened(config.family, *_shapes(problem))
     return make_supervised(config, family, resolve_device(device))
 
 
 def _shapes(problem: dict[str, Any]) -> tuple[tuple[int, ...], int]:
-    """The input shape and the number of outputs that a checkpoint's problem tells."""
+    """Return the input shape and the number of outputs of a checkpoint's problem."""
     inputs, outputs = problem.get("inputs"), problem.get("outputs")
     numbers: list[Any] = [*inputs, outputs] if isinstance(inputs, list) else [None]
     whole = all(type(number) is int and number > 0 for number in numbers)

@@ -1,4 +1,4 @@
-"""Make what settings describe: the rule of the inner loop, and the outer step."""
+"""Make the inner update rule and the outer step from settings."""
 
 from __future__ import annotations
 
@@ -49,15 +49,15 @@ OUTER_STEPS: dict[type[OuterConfig], Maker] = {
         own, meta, run.seed, run.speed.members_at_once
     ),
 }
-"""What makes the outer step of settings, by their class; a subclass has its parent's."""
+"""The function that makes an outer step, by the settings' class; subclasses inherit it."""
 
 
 def make_rule(config: InnerConfig, seed: int = 0) -> Rule:
-    """Return the update rule of these settings, or the one that settings of your own make.
+    """Return the update rule of the settings; a user's settings make their own.
 
     Args:
-        config: of the inner loop.
-        seed: of a learned schedule's first weights.
+        config: settings of the inner loop.
+        seed: seed of a learned schedule's first weights.
     """
     if isinstance(config, MakesRule):
         return config.make_rule(seed)
@@ -65,16 +65,16 @@ def make_rule(config: InnerConfig, seed: int = 0) -> Rule:
 
 
 def make_outer(inner: InnerLoop, meta: MetaParameters, problem: Any, run: Config) -> OuterStep:
-    """Return the outer step of a run, or the one that outer settings of your own make.
+    """Return the outer step of a run; a user's outer settings make their own.
 
     Args:
         inner: the inner loop.
-        meta: leaf tensors, which the step changes in place.
-        problem: a :class:`meta_rl.types.Problem`; of reinforcement learning for TRPO and ProMP.
-        run: all settings.
+        meta: the meta-parameters, leaf tensors; the outer step changes them in place.
+        problem: a :class:`meta_rl.problem.Problem`; of reinforcement learning for TRPO and ProMP.
+        run: all settings of the run.
 
     Raises:
-        InputError: if the outer settings are of your own and make none.
+        InputError: if a user's outer settings have no method ``make``.
     """
     own = run.outer
     if isinstance(own, MakesStep):
@@ -83,6 +83,6 @@ def make_outer(inner: InnerLoop, meta: MetaParameters, problem: Any, run: Config
         if known in OUTER_STEPS:
             return OUTER_STEPS[known](own, inner, meta, problem, run)
     raise InputError(
-        f"outer: expected settings that make an outer step, got {type(own).__name__}, which "
-        "make none. Give the class a method make(self, inner, meta, problem, run)."
+        f"outer: expected settings with a method make, got {type(own).__name__} without one. "
+        "Give the class a method make(self, inner, meta, problem, run)."
     )

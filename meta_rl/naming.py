@@ -1,4 +1,4 @@
-"""Names of tensors with several owners, and names of outside things in other languages."""
+"""Names of tensors by owner, and safe names for files, figures and spreadsheets."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from meta_rl.types import Params
 
-LONGEST = 100  # characters of a file name, and half of its bytes; file systems allow 255 bytes
+LONGEST = 100  # most characters, and half the most bytes, of a file name; file systems allow 255
 NOT_IN_FILE_NAMES = frozenset('/\\:*?"<>|[]{}$%#`')
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
-"""Beginnings of a cell that spreadsheets compute instead of showing."""
+"""First characters of cells that spreadsheets compute instead of showing."""
 
 
 def under(owner: str, tensors: Params) -> Params:
-    """The tensors named ``owner.NAME``."""
+    """Return the tensors, renamed to ``owner.NAME``."""
     return {f"{owner}.{name}": value for name, value in tensors.items()}
 
 
 def part_of(owner: str, tensors: Params) -> Params:
-    """The tensors of one owner, by the names that :func:`under` was given."""
+    """Return the tensors of one owner, without the prefix of :func:`under`."""
     start = f"{owner}."
     return {
         name.removeprefix(start): value for name, value in tensors.items() if name.startswith(start)
@@ -33,10 +33,10 @@ def printable(text: str) -> str:
 
 
 def safe_name(text: str) -> str:
-    """Return the text as the name of one file or folder, unchanged where it is one already.
+    """Return the text as a name for a file or folder, unchanged if it is safe already.
 
-    The name has no separator, no leading dot and no character that a shell, a glob or a URL reads
-    as its own. One too long is cut and ends in a checksum of the whole.
+    The name has no separator, no leading dot and no character with a meaning in shells, globs or
+    URLs. A name that is too long is cut, and ends in a checksum of the whole text.
     """
     plain = printable(text).replace("�", "-")
     name = "".join("-" if char in NOT_IN_FILE_NAMES else char for char in plain).strip()
@@ -52,24 +52,25 @@ def safe_name(text: str) -> str:
 
 
 def figure_text(text: str) -> str:
-    """Return the text so that matplotlib draws it as it is.
+    """Return the text escaped so that matplotlib draws it unchanged.
 
-    Dollars would begin a formula, and a legend leaves out what begins with an underscore.
+    A dollar sign would start a formula, and a legend leaves out a label that starts with an
+    underscore.
     """
     shown = printable(text).replace("$", r"\$")
     return f" {shown}" if shown.startswith("_") else shown
 
 
 def _is_byte(char: str) -> bool:
-    """Return whether a character stands for a byte of a file name that no text decodes to."""
+    """Return whether a character stands for an undecodable byte of a file name."""
     return "\udc80" <= char <= "\udcff"
 
 
 def csv_cell(value: Any) -> Any:
-    """Return a cell that spreadsheets show and do not compute; numbers stay as they are.
+    """Return a cell that spreadsheets show and do not compute; numbers stay unchanged.
 
-    Text that would be a formula gets an apostrophe before it. Undecodable bytes of a file name stay
-    apart; other control characters become ``�``.
+    Text that would be a formula gets a leading apostrophe. Undecodable bytes of a file name stay
+    distinct; other control characters become ``�``.
     """
     if not isinstance(value, str):
         return value

@@ -1,6 +1,6 @@
-"""Ready settings by name.
+"""Presets: settings by name.
 
-This module imports nothing heavy at the top, so that commands answer ``--help`` at once.
+Imports nothing heavy at the top, so that ``--help`` is fast.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def maml_on_episodes(
     hidden: tuple[int, ...] = (64, 64),
     **data: Any,
 ) -> Config:
-    """Return settings of MAML with TRPO on a family of environments; arguments are what differs."""
+    """Return settings of MAML with TRPO on a family of environments, with some values changed."""
     return Config(
         family=family,
         iterations=iterations,
@@ -46,7 +46,7 @@ def maml_on_episodes(
 def _images(
     family: str, ways: int, shots: int, *, paper: bool = False, rotations: bool = False
 ) -> Config:
-    """MAML with Adam and a convolutional network; the paper's sizes, or smaller ones."""
+    """Return settings of MAML with Adam and a convolutional network, in full or smaller size."""
     many, mini = ways > 5, family == "mini-imagenet"
     step_size, steps = (0.01, 5) if mini else (0.1, 5) if many and paper else (0.4, 1)
     return Config(
@@ -85,8 +85,8 @@ def _ratings(family: str) -> Config:
 
 
 PRESETS: dict[str, Config] = {
-    # Finn et al. 2017, 2-D navigation: 20 tasks, 20 episodes, horizon 100, one inner step; further
-    # steps at test time are shorter (theirs by a half, with a fixed first step of 0.1).
+    # Finn et al. 2017, 2-D navigation: 20 tasks, 20 episodes, horizon 100, one inner step. Further
+    # steps at test time are shorter (in the paper half as long, after a fixed first step of 0.1).
     "navigation-2d": maml_on_episodes("navigation-2d"),
     "navigation-pearl": maml_on_episodes("navigation-pearl", episodes=40),
     "navigation-corner": maml_on_episodes("navigation-corner", action_scale=2.0),
@@ -108,8 +108,8 @@ PRESETS: dict[str, Config] = {
     "mountain-car-continuous": maml_on_episodes(
         "mountain-car-continuous", step_size=1.0, tasks=10, episodes=5, action_scale=1.0
     ),
-    # Rothfuss et al. 2019, appendix: 40 tasks there; 128 units for the humanoid; 0.05 for the
-    # random-parameter robots; two inner steps for the ant with goals.
+    # Rothfuss et al. 2019, appendix; the paper has 40 tasks. 128 units for the humanoid, a step
+    # size of 0.05 for the random-parameter robots, two inner steps for the ant with goals.
     "half-cheetah-direction": maml_on_episodes("half-cheetah-direction", iterations=300),
     "half-cheetah-velocity": maml_on_episodes("half-cheetah-velocity", iterations=300),
     "half-cheetah-velocity-3": maml_on_episodes("half-cheetah-velocity-3", iterations=300),
@@ -145,14 +145,15 @@ PRESETS: dict[str, Config] = {
         network=NetworkConfig(hidden=(40, 40), activation="relu"),
         eval=EvalConfig(every=5_000, tasks=100, steps=10, test_tasks=600),
     ),
-    # Characters of other scripts than those trained on; a small network, for two CPU cores.
+    # Tests on other scripts than those trained on; a small network, for two CPU cores.
     **{
         f"glyphs-{ways}way-{shots}shot": _images("glyphs", ways, shots)
         for ways, shots in ((5, 1), (5, 5), (20, 1))
     },
-    # Finn et al. 2017, appendix A.1: 64 channels, 32 tasks and one step of 0.4, for 20 classes 16
-    # tasks and five steps of 0.1; classes turned by quarters are classes too. Unlike theirs, step
-    # sizes are learned (--inner.no-learn-step-size for theirs) and blocks end in pooling.
+    # Finn et al. 2017, appendix A.1: 64 channels, 32 tasks and one step of 0.4; for 20 classes 16
+    # tasks and five steps of 0.1. Classes rotated by quarter turns are classes too. Unlike in the
+    # paper, step sizes are learned (--inner.no-learn-step-size fixes them), and blocks end in
+    # pooling.
     **{
         f"omniglot-{ways}way-{shots}shot": _images(
             "omniglot", ways, shots, paper=True, rotations=True
@@ -160,7 +161,7 @@ PRESETS: dict[str, Config] = {
         for ways in (5, 20)
         for shots in (1, 5)
     },
-    # The same, mini-ImageNet: 32 channels, 4 tasks, five steps of 0.01 (ten when testing).
+    # The same paper, mini-ImageNet: 32 channels, 4 tasks, five steps of 0.01 (ten when testing).
     **{
         f"mini-imagenet-5way-{shots}shot": _images("mini-imagenet", 5, shots, paper=True)
         for shots in (1, 5)
@@ -168,7 +169,7 @@ PRESETS: dict[str, Config] = {
     "fashion-mnist": _images("fashion-mnist", 5, 1),
     "mnist": _images("mnist", 5, 1),
     "folder": _images("folder", 5, 1),
-    # A user's ten ratings, then that user's others; items are one-hot.
+    # Adapts to ten of a user's ratings, and predicts ten others; items are one-hot.
     "preferences": _ratings("preferences"),
     "movielens": _ratings("movielens"),
 }
@@ -178,15 +179,15 @@ DISCRETE = (
     *("bandit-5", "bandit-10", "bandit-50", "tabular-mdp"),
     *("cartpole", "acrobot", "mountain-car-energy"),
 )
-"""Families of presets whose actions are discrete; all others' are boxes with bounds."""
+"""Families of presets with discrete actions; all others have bounded boxes."""
 FILELESS = ("sinusoid", "preferences", "glyphs")
-"""Few-shot families that are drawn, where others are read from files."""
+"""Few-shot families that are generated; others are read from files."""
 WITHOUT_IMAGES = ("sinusoid", "preferences", "movielens")
-"""Few-shot families of numbers, where others are classes of images."""
+"""Few-shot families of numbers; others are classes of images."""
 
 
 def facts(config: Config) -> Facts:
-    """Return what is known of a preset's family before it is made; nothing of other families."""
+    """Return the facts of a preset's family, without making it; none for other families."""
     family = config.family
     if isinstance(config.data, ShotsConfig):
         images = family not in WITHOUT_IMAGES
@@ -198,10 +199,10 @@ def facts(config: Config) -> Facts:
 
 
 def preset(name: str) -> Config:
-    """The settings of this name; of a family that has none of its own, the usual ones.
+    """Return the preset of this name, or the usual settings of a family without a preset.
 
     Raises:
-        InputError: if there is none; names the nearest.
+        InputError: if there is neither; suggests the nearest name.
     """
     if name in PRESETS:
         return PRESETS[name]

@@ -1,8 +1,8 @@
-"""What a learner asks of a problem, split by who asks.
+"""The protocol of a problem, in three parts.
 
-A :class:`TaskSource` has tasks and collects their data, :class:`Losses` are taken on them, and
-:class:`Deployment` makes a model of what was adapted. A :class:`Problem` is all three. The members
-that have a body are optional.
+A :class:`TaskSource` draws tasks and collects their data. :class:`Losses` has the losses and the
+score of one task. :class:`Deployment` makes models of adapted parameters. A :class:`Problem` is all
+three. Members with a body are optional.
 """
 
 from __future__ import annotations
@@ -22,25 +22,25 @@ if TYPE_CHECKING:
     from meta_rl.animation import Animation
 
 Kind = Literal["episodes", "regression", "classification"]
-"""What a task's data are: episodes with rewards, or examples labelled with numbers or classes."""
+"""The kind of a task's data: episodes, or examples labelled with numbers or classes."""
 
 
 class TaskSource(Protocol):
-    """Where tasks come from, and each task's data."""
+    """Draws tasks and collects their data."""
 
     @property
     def device(self) -> torch.device:
-        """The device of everything collected."""
+        """The device of the collected data."""
         ...
 
     @property
     def evaluated_at_once(self) -> int | None:
-        """The number of tasks that fit into memory when nothing is learned; None: any."""
+        """The number of tasks to evaluate at once, which bounds memory; None for all."""
         return None
 
     @property
     def environments(self) -> TaskFamily | None:
-        """The family of environments; None for tasks that have none."""
+        """The family of environments; None if the tasks have no environments."""
         return None
 
     @property
@@ -49,18 +49,18 @@ class TaskSource(Protocol):
         ...
 
     def sample_tasks(self, n: int, seed: int, split: str | None = None) -> list[Task]:
-        """Draw n tasks to train on, or of another split."""
+        """Draw n tasks of a split; tasks to train on when None."""
         ...
 
     def held_out_tasks(self, n: int, seed: int, final: bool = False) -> list[Task]:
-        """Draw n tasks to evaluate on while training, or for the test at its end."""
+        """Draw n tasks for evaluation while training, or for the final test."""
         ...
 
     def check_tasks(self, tasks: Iterable[Task]) -> list[Task]:
         """Return the tasks with their values normalized.
 
         Raises:
-            InputError: if one does not fit the family.
+            InputError: if a task does not fit the family.
         """
         ...
 
@@ -76,30 +76,30 @@ class TaskSource(Protocol):
 
         Args:
             tasks: M tasks.
-            batches: the batches collected before in this meta-batch, one per inner step.
-            adapted: returns phi after ``len(batches)`` steps; call it if the data depend on it.
+            batches: this meta-batch's earlier batches, one per inner step.
+            adapted: returns phi after ``len(batches)`` inner steps; call it if data depend on phi.
             seed: the meta-batch's seed.
-            query: whether this is the batch for the outer loss.
+            query: whether to collect the query batch, for the outer loss.
         """
         ...
 
     def probe(
         self, tasks: Sequence[Task], batches: Sequence[Any], candidates: Params, seed: int
     ) -> tuple[Tensor, Any, int]:
-        """Try R parameters on every task, for adapting without gradients.
+        """Evaluate R candidates on every task, for adaptation without gradients.
 
         Args:
             tasks: M tasks.
-            batches: the batches collected before in this meta-batch, one per inner step.
-            candidates: tensors ``(M, R, ...)``.
+            batches: this meta-batch's earlier batches, one per inner step.
+            candidates: R candidates' parameters for each task, tensors ``(M, R, ...)``.
             seed: the meta-batch's seed.
 
         Returns:
             Fitness ``(M, R)``, higher is better; the support batch of each task's first candidate,
-            leaves ``(M, ...)``; and how many samples were spent beyond that batch.
+            leaves ``(M, ...)``; and the number of samples spent beyond that batch.
 
         Raises:
-            InputError: if the problem cannot be adapted to without gradients.
+            InputError: if the problem does not support adaptation without gradients.
         """
         raise InputError(
             f"inner.method: expected 'gradient', since {type(self).__name__} has no method probe. "
@@ -107,27 +107,27 @@ class TaskSource(Protocol):
         )
 
     def samples(self, batches: Sequence[Any]) -> int:
-        """Count the environment steps or examples that these batches cost."""
+        """Return the environment steps or examples of the batches."""
         ...
 
     def resized(self, episodes: int | None) -> Problem:
         """Return the problem with another number of episodes (or shots) per inner step.
 
-        It has environments of its own; close both. With None it is as it was.
+        The new problem has its own environments; close both. None keeps the number.
         """
         ...
 
     def close(self) -> None:
-        """Free what is held."""
+        """Free resources such as environments."""
         return
 
 
 class Losses(Protocol):
-    """What is learned: parameters, the losses of one task, and its score."""
+    """Has the initial parameters, and one task's losses and score."""
 
     @property
     def kind(self) -> Kind:
-        """What a task's data are."""
+        """The kind of a task's data."""
         ...
 
     @property
@@ -142,15 +142,15 @@ class Losses(Protocol):
 
     @property
     def exploration_loss(self) -> Callable[[Params, Any, Any], Tensor] | None:
-        """The loss ``(phi_k, support_k, query)`` of how one task's support was sampled, or None."""
+        """One task's loss ``(phi_k, support_k, query)`` for how it sampled support_k, or None."""
         return None
 
     def initial_parameters(self) -> Params:
-        """Return theta as it is at the start of meta-training."""
+        """Return theta at the start of meta-training."""
         ...
 
     def made_up_batch(self, params: Params) -> Any:
-        """Return a small batch of two tasks, of zeros, to try a network on; leaves ``(2, ...)``.
+        """Return a small batch of zeros for two tasks, to check a network; leaves ``(2, ...)``.
 
         Args:
             params: two tasks' parameters, tensors ``(2, ...)``.
@@ -158,33 +158,33 @@ class Losses(Protocol):
         ...
 
     def inner_loss(self, params: Params, batch: Any) -> Tensor:
-        """Return the loss that one task's inner step descends, on its support batch."""
+        """Return one task's inner loss on its support batch."""
         ...
 
     def loss(self, params: Params, batch: Any) -> Tensor:
-        """Return the outer loss of one task's parameters on its query batch."""
+        """Return one task's outer loss on its query batch."""
         ...
 
     def score(self, batches: Sequence[Any], k: int, adapted: Callable[[], Params]) -> Tensor:
-        """Return how good each task is after k inner steps: ``(M,)``.
+        """Return each task's score after k inner steps: ``(M,)``.
 
         Args:
             batches: K support batches and the query batch.
-            k: inner steps.
+            k: number of inner steps.
             adapted: returns phi after k inner steps.
         """
         ...
 
     def statistics(self, batch: Any) -> dict[str, Tensor | float]:
-        """Return numbers worth watching about the query batch, by their name in TensorBoard."""
+        """Return metrics of the query batch, by their TensorBoard tags."""
         return {}
 
 
 class Deployment(Protocol):
-    """What becomes of an adapted policy or network."""
+    """Makes models and pictures of adapted parameters."""
 
     def variant(self, variant: Any) -> tuple[Problem, Task]:
-        """Return the problem on another environment, or as it is, and the task meant there.
+        """Return the problem (on the variant's environment, if it is one) and the task to adapt to.
 
         Args:
             variant: a task of the family, or an environment or family with the same spaces.
@@ -195,25 +195,25 @@ class Deployment(Protocol):
         ...
 
     def deploy(self, params: Params, scores: tuple[float, ...], manifest: dict[str, Any]) -> Any:
-        """Make a model with ``predict`` and ``save`` of one task's adapted parameters."""
+        """Return a model with ``predict`` and ``save`` from one task's adapted parameters."""
         ...
 
     def describe(self) -> dict[str, Any]:
-        """Return what a policy depends on, as JSON values: family and spaces."""
+        """Return the family and the spaces or shapes that a model depends on, as JSON values."""
         ...
 
     def pictures(
         self, task: Task, batches: Sequence[Any], path: Sequence[Params]
     ) -> dict[str, Figure | Animation]:
-        """Draw what adapting does to one task; pictures by name, or none.
+        """Return pictures of the adaptation to one task by name; empty if there are none.
 
         Args:
-            task: the task.
-            batches: its K supports and its query, leaves ``(1, ...)``.
-            path: its phi after 0..K inner steps, tensors ``(1, ...)``.
+            task: the task adapted to.
+            batches: the task's K supports and its query, leaves ``(1, ...)``.
+            path: phi after 0..K inner steps, tensors ``(1, ...)``.
         """
         return {}
 
 
 class Problem(TaskSource, Losses, Deployment, Protocol):
-    """Everything that meta-learning needs to know of what is learned."""
+    """Everything that meta-learning needs from a problem."""

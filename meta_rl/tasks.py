@@ -1,4 +1,4 @@
-"""Tasks: checking them, and walking the leading dimension M that data and parameters have."""
+"""Check tasks, and map functions over the leading dimension M of data and parameters."""
 
 from __future__ import annotations
 
@@ -14,23 +14,27 @@ from meta_rl.types import MetaParameters, Params, Task
 
 
 class TaskChecker(Protocol):
-    """A family, of environments or of examples."""
+    """A family of environments or examples, which checks its tasks."""
 
     @property
     def id(self) -> str:
-        """Its name."""
+        """The family's name."""
         ...
 
     def check_task(self, task: Task) -> Task:
-        """The task with its values normalized; InputError on one that does not fit."""
+        """Return the task with its values normalized.
+
+        Raises:
+            InputError: if the task does not fit the family.
+        """
         ...
 
 
 def check_tasks(family: TaskChecker, tasks: Iterable[Any]) -> list[Task]:
-    """The tasks as the family takes them: the one check, wherever tasks come in.
+    """Return tasks with their values normalized by the family.
 
     Raises:
-        InputError: if there are none, or one is no task of the family.
+        InputError: if there are no tasks, or one is not a task of the family.
     """
     if isinstance(tasks, str | Mapping) or not isinstance(tasks, Iterable):
         raise InputError(
@@ -49,15 +53,15 @@ def check_tasks(family: TaskChecker, tasks: Iterable[Any]) -> list[Task]:
 
 
 def check_sampled(family: TaskChecker, tasks: Sequence[Any], n: int) -> list[Task]:
-    """The tasks that a family has drawn, as it takes them.
+    """Return n tasks that the family has drawn, with their values normalized.
 
     Raises:
-        InputError: unless there are n of them, and each is a task of the family.
+        InputError: unless there are n tasks, and each is a task of the family.
     """
     try:
         sampled = check_tasks(family, tasks)
     except InputError as error:
-        raise InputError(f"{error} Mend sample_tasks of {family.id}, which drew it.") from error
+        raise InputError(f"{error} Fix sample_tasks of {family.id}, which drew it.") from error
     require(len(sampled) == n, f"sample_tasks of {family.id}", f"{n} tasks", len(sampled))
     return sampled
 
@@ -66,11 +70,11 @@ def over_tasks(function: Callable, in_dims: tuple, tasks_at_once: int | None) ->
     """Map a function of one task over all tasks.
 
     Args:
-        function: of one task's arguments.
-        in_dims: 0 for an argument with a leading M, None for one shared by all tasks.
-        tasks_at_once: all in one ``vmap`` (None), so many per ``vmap``, or 1 for a plain loop
-            without vmap. Which is fastest depends on model and device: vmap wins several times
-            over on small dense networks and loses to the loop on CPU convolutions.
+        function: a function of one task's arguments.
+        in_dims: 0 for an argument with a leading M, None for an argument shared by all tasks.
+        tasks_at_once: tasks per ``vmap``; None for all in one, 1 for a plain loop without vmap. The
+            fastest depends on model and device: vmap is several times faster on small dense
+            networks, the loop on CPU convolutions.
     """
     if tasks_at_once != 1:
         return torch.vmap(function, in_dims=in_dims, chunk_size=tasks_at_once)
@@ -88,22 +92,22 @@ def over_tasks(function: Callable, in_dims: tuple, tasks_at_once: int | None) ->
 
 
 def expand(theta: Params, num_tasks: int) -> Params:
-    """Theta as the parameters of M tasks: every tensor viewed as ``(M, ...)``."""
+    """Return theta as the parameters of M tasks: every tensor viewed as ``(M, ...)``."""
     return {name: value.expand(num_tasks, *value.shape) for name, value in theta.items()}
 
 
 def num_tasks(batch: Any) -> int:
-    """M, the length of the batch's leading dimension."""
+    """Return M, the length of the batch's leading dimension."""
     return tree_leaves(batch)[0].shape[0]
 
 
 def select(batch: Any, tasks: int | slice) -> Any:
-    """One task's part of a batch, or a slice of its tasks."""
+    """Return one task's part of a batch, or the part of a slice of tasks."""
     return tree_map(lambda value: value[tasks], batch)
 
 
 def in_parts(batches: Sequence[Any], tasks_at_once: int | None) -> Iterator[list[Any]]:
-    """The batches of ``tasks_at_once`` tasks after another, or of all of them (None)."""
+    """Yield the batches of ``tasks_at_once`` tasks at a time; of all tasks when None."""
     total = num_tasks(batches[-1])
     size = tasks_at_once or total
     for start in range(0, total, size):
@@ -111,6 +115,6 @@ def in_parts(batches: Sequence[Any], tasks_at_once: int | None) -> Iterator[list
 
 
 def unflatten_like(meta: MetaParameters, leaves: Sequence[Tensor]) -> MetaParameters:
-    """Tensors in the order of ``tree_leaves(meta)`` as a MetaParameters of the same names."""
+    """Return tensors in the order of ``tree_leaves(meta)`` as a MetaParameters."""
     remaining = iter(leaves)
     return tree_map(lambda _: next(remaining), meta)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 Table = tuple[list[str], list[list[str]]]
-"""Head and rows."""
+"""A table's head and its rows."""
 
 
 def aligned(table: Table) -> str:
-    """As text, the first column to the left and the others to the right."""
+    """Return a table as text: the first column left-aligned, the others right-aligned."""
     head, rows = table
     widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
     lines = [

@@ -1,4 +1,4 @@
-"""The vocabulary of the framework: shapes, values and the protocols the packages meet at.
+"""The framework's shapes, values, and the protocols between its packages.
 
 Shapes, everywhere in the code and its docstrings:
 
@@ -6,8 +6,8 @@ Shapes, everywhere in the code and its docstrings:
     O  observation size           A  action size            K  inner (adaptation) steps
     N  ways (classes)             S  shots per class        P  parameters of one network
 
-``theta`` are the meta-learned parameters, ``phi`` the adapted ones: every tensor of ``phi`` has a
-leading M. ``support`` is data adapted on, ``query`` the data the outer loss is taken on.
+``theta`` are the meta-learned parameters, ``phi`` the adapted parameters: every tensor of ``phi``
+has a leading M. ``support`` is the data to adapt on, ``query`` the data of the outer loss.
 """
 
 from __future__ import annotations
@@ -27,20 +27,20 @@ if TYPE_CHECKING:
 
 
 Params = dict[str, Tensor]
-"""Named tensors of one network, or with a leading M, of M networks."""
+"""Named tensors of one network, or of M networks with a leading M."""
 
 Value = float | int | str | None | tuple[float, ...]
 """A task parameter's value: a number, a word, True or False, None, or a vector of numbers."""
 
 Task = Mapping[str, Value]
-"""One member of a family as a plain value: parameter name to its value."""
+"""One task of a family: parameter name to value."""
 
 
 class MetaParameters(NamedTuple):
-    """Everything the outer loop learns."""
+    """Everything that the outer loop learns."""
 
     theta: Params  # the network's initialization
-    rule: Params  # the inner update rule's own parameters (step sizes); empty when they are fixed
+    rule: Params  # the inner update rule's learned tensors (step sizes); empty if none is learned
 
 
 class Distribution(Protocol):
@@ -50,56 +50,56 @@ class Distribution(Protocol):
     """
 
     def sample(self, generator: Generator) -> Tensor:
-        """Actions ``(*, A)`` (float) or ``(*,)`` (discrete, int64)."""
+        """Sample actions ``(*, A)`` (float) or ``(*,)`` (discrete, int64)."""
         ...
 
     def mode(self) -> Tensor:
-        """The most likely actions, shaped like those of :meth:`sample`."""
+        """Return the most likely actions, shaped like those of :meth:`sample`."""
         ...
 
     def log_prob(self, action: Tensor) -> Tensor:
-        """Log-probability of each action, summed over action dimensions: ``(*,)``."""
+        """Return each action's log-probability, summed over action dimensions: ``(*,)``."""
         ...
 
     def entropy(self) -> Tensor:
-        """Entropy in nats: ``(*,)``."""
+        """Return the entropy in nats: ``(*,)``."""
         ...
 
     def kl(self, other: Any) -> Tensor:
-        """KL(self || other) in nats: ``(*,)``."""
+        """Return KL(self || other) in nats: ``(*,)``."""
         ...
 
     def fisher(self, tangent: Any) -> Any:
-        """The Fisher information of the distribution's own parameters times a tangent."""
+        """Return the Fisher information of the distribution's parameters times a tangent."""
         ...
 
 
 class Policy(nn.Module):
-    """A module from observations ``(*, O)`` to a :class:`Distribution` over its own actions."""
+    """A module from observations ``(*, O)`` to a :class:`Distribution` over actions."""
 
     def env_action(self, action: Tensor) -> Tensor:
-        """The distribution's actions in the environment's units, inside its action space."""
+        """Return the actions in the environment's units, inside its action space."""
         raise NotImplementedError
 
 
 class Episodes(NamedTuple):
     """B episodes of each of M tasks, padded to the longest; padding has ``mask == 0``.
 
-    Objectives see one task of it, without the leading M.
+    Losses see the episodes of one task, without the leading M.
     """
 
     obs: Tensor  # (M, B, T, O)
     action: Tensor  # (M, B, T, A), or (M, B, T) for discrete actions
     reward: Tensor  # (M, B, T), 0 where masked
     mask: Tensor  # (M, B, T), 1.0 while the episode runs
-    log_prob: Tensor  # (M, B, T), of the behaviour policy
+    log_prob: Tensor  # (M, B, T), under the behaviour policy
     behaviour: Any  # Distribution of the behaviour policy, leaves (M, B, T, ...)
     advantage: Tensor  # (M, B, T), normalized per task, 0 where masked
-    credit: Tensor  # (M, B), for the support data; see returns.credit
+    credit: Tensor  # (M, B), see returns.credit
 
 
 class Step(NamedTuple):
-    """What one lockstep step of M x B rows returns; rows that have finished are to be ignored."""
+    """The result of one lockstep step of M x B rows; ignore rows that have finished."""
 
     obs: Tensor  # (M, B, O)
     reward: Tensor  # (M, B)
@@ -108,7 +108,7 @@ class Step(NamedTuple):
 
 
 class Trajectory(NamedTuple):
-    """One episode, for looking at."""
+    """One episode, for pictures."""
 
     obs: np.ndarray  # (T, O)
     action: np.ndarray  # (T, A) or (T,), in the environment's units
@@ -117,17 +117,17 @@ class Trajectory(NamedTuple):
 class BatchedEnv(Protocol):
     """Steps M tasks x B episodes in lockstep; every row runs one episode per :meth:`reset`.
 
-    Rows never reset by themselves. What a row returns after it terminated or was truncated is
-    meaningless (but finite), and the caller masks it.
+    Rows never reset by themselves. After a row terminated or was truncated, its results are
+    meaningless (but finite), and the caller masks them.
     """
 
     @property
     def occupies_cores(self) -> bool:
-        """Whether it steps on threads or processes of its own."""
+        """Whether the environment steps on its own threads or processes."""
         ...
 
     def reset(self, tasks: Sequence[Task], seed: int) -> Tensor:
-        """Start B fresh episodes of each of the M tasks; returns obs ``(M, B, O)``."""
+        """Start B new episodes of each of the M tasks and return obs ``(M, B, O)``."""
         ...
 
     def step(self, action: Tensor) -> Step:
@@ -135,7 +135,7 @@ class BatchedEnv(Protocol):
         ...
 
     def close(self) -> None:
-        """Free what the environments hold; a second call does nothing."""
+        """Close the environments; a second call does nothing."""
         ...
 
 
@@ -146,8 +146,8 @@ class TaskFamily(Protocol):
     observation_space: gym.Space[Any]
     action_space: gym.Space[Any]
     horizon: int  # steps after which an episode is truncated
-    episodes_at_once: int | None  # B that a batched environment can have; None: any number
-    held_out_split: str  # which tasks evaluation draws while training
+    episodes_at_once: int | None  # largest B of a batched environment; None: any number
+    held_out_split: str  # split for evaluation while training
 
     @property
     def held_out_splits(self) -> tuple[str, ...]:
@@ -156,11 +156,11 @@ class TaskFamily(Protocol):
 
     @property
     def parameters(self) -> Mapping[str, str]:
-        """What tasks differ in: name to range and unit, for people and for checkpoints."""
+        """The parameters that tasks differ in: name to range and unit, as text."""
         ...
 
     def optimal_return(self, task: Task) -> float | None:
-        """Return the best policy's expected return on a task; None where it is not known."""
+        """Return the best policy's expected return on a task; None if unknown."""
         ...
 
     def sample_tasks(self, n: int, seed: int, split: str = "in-distribution") -> list[Task]:
@@ -168,23 +168,27 @@ class TaskFamily(Protocol):
         ...
 
     def check_task(self, task: Task) -> Task:
-        """The task with its numbers normalized; InputError on an unknown or out-of-range one."""
+        """Return the task with its numbers normalized.
+
+        Raises:
+            InputError: if the task is unknown or out of range.
+        """
         ...
 
     def make_env(self, task: Task, render_mode: str | None = None) -> gym.Env:
-        """One standard Gymnasium environment of this task, with its time limit.
+        """Return a standard Gymnasium environment of the task, with its time limit.
 
         Args:
-            task: of the family.
-            render_mode: Gymnasium's, such as ``rgb_array``; environments that have no pictures, and
-                those of a person's own that exist already, stay as they are.
+            task: the family's task to make.
+            render_mode: Gymnasium's render mode, such as ``rgb_array``. It has no effect on
+                environments without pictures and on a user's existing environment object.
         """
         ...
 
     def picture(
         self, task: Task, before: Sequence[Trajectory], after: Sequence[Trajectory]
     ) -> Figure | None:
-        """Episodes before and after adapting to the task, drawn; None where that shows nothing."""
+        """Draw episodes before and after adaptation; return None if there is nothing to see."""
         ...
 
     def make_vec(
@@ -196,14 +200,14 @@ class TaskFamily(Protocol):
         dtype: torch.dtype,
         workers: int = 0,
     ) -> BatchedEnv:
-        """A batched environment of ``num_tasks`` x ``episodes`` rows.
+        """Return a batched environment of ``num_tasks`` x ``episodes`` rows.
 
         Args:
-            num_tasks: M.
-            episodes: B.
-            device: where observations and rewards are.
-            dtype: theirs.
-            workers: processes that step single environments; 0 for this process. Backends that
-                need none ignore it.
+            num_tasks: M tasks.
+            episodes: B episodes per task.
+            device: device of observations and rewards.
+            dtype: floating-point type of observations and rewards.
+            workers: processes that step single environments; 0 for this process. Backends without
+                single environments ignore it.
         """
         ...

@@ -1,1 +1,1 @@
-"""The walk of one task: update rules, their schedules, and adapting with and without gradients."""
+"""The inner loop: update rules, schedules, and adaptation with and without gradients."""

@@ -1,4 +1,4 @@
-"""Which networks the core can adapt: any module whose output is a function of its parameters."""
+"""Checks that a network can be adapted: its output must be a function of its parameters."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ REPLACE = "replace the layer by one of plain tensor operations, or see docs/gotc
 def check_adaptable(
     network: nn.Module, inputs: Tensor | None = None, *, tasks_at_once: int | None = None
 ) -> None:
-    """Refuse a module that cannot be called with M sets of parameters side by side.
+    """Refuse a module that cannot be called with M sets of parameters at once.
 
-    Parameters that two layers share are fine: they adapt as one. Frozen ones
-    (``requires_grad=False``) stay as they are, in the inner loop and in the outer.
+    Parameters that two layers share adapt as one. Frozen parameters (``requires_grad=False``) stay
+    as they are, in the inner loop and in the outer loop.
 
     Args:
-        network: called with parameters from outside, by ``torch.func.functional_call``.
-        inputs: of one task, for a trial: the module is called and differentiated with them, for two
-            tasks at once. Without them only what the module's type tells is checked.
-        tasks_at_once: how the two tasks are walked, as :func:`meta_rl.tasks.over_tasks` does.
+        network: the module; it is called by ``torch.func.functional_call``.
+        inputs: one task's inputs. The module is called and differentiated on them, for two tasks at
+            once. When None, only the layers' types and settings are checked.
+        tasks_at_once: as in :func:`meta_rl.tasks.over_tasks`.
 
     Raises:
-        InputError: naming the layer, and what to do.
+        InputError: names the layer, and what to do.
     """
     if isinstance(network, torch.jit.ScriptModule):
         raise _refused(
@@ -64,22 +64,23 @@ def check_runs(
     meta: MetaParameters,
     differentiates: bool,
 ) -> None:
-    """Refuse a network that does not run as a learner runs it: a trial on a made-up batch.
+    """Refuse a network that fails in an iteration on a made-up batch.
 
-    Two tasks act (or are scored), adapt by one inner step, and give the meta-gradient.
+    The policies of two tasks act (or the networks are scored), adapt by one inner step, and give
+    the meta-gradient.
 
     Args:
-        problem: of the network.
+        problem: the network's problem.
         inner: the inner loop, with its ``tasks_at_once`` and ``first_order``.
-        meta: where it starts.
+        meta: the meta-parameters to adapt from.
         differentiates: whether the outer step differentiates through the inner loop.
 
     Raises:
-        InputError: with the first error, and the settings that it runs with, if any.
+        InputError: names the first error, and settings that the network runs with, if any.
     """
 
     def run(inner: InnerLoop | GradientFreeLoop) -> None:
-        with torch.no_grad():  # as data are collected; some layers then take other ways
+        with torch.no_grad():  # as when data are collected; some layers then compute differently
             batch = problem.made_up_batch(inner.adapt(meta, [], 2))
             if isinstance(inner, InnerLoop):
                 problem.made_up_batch(inner.adapt(meta, [batch], 2))
@@ -91,19 +92,19 @@ def check_runs(
         run(inner)
     except InputError:
         raise
-    except Exception as error:  # whatever a person's module raises
-        if lacks_memory(error):  # which says nothing about the network
+    except Exception as error:  # a user's module may raise anything
+        if lacks_memory(error):  # not the network's fault
             raise
         raise _refused(
             "network",
-            "a module that runs and differentiates for two tasks as the settings say",
+            "a module that runs and differentiates for two tasks with these settings",
             _first_line(error),
             _remedy(inner, run),
         ) from error
 
 
 def _remedy(inner: InnerLoop | GradientFreeLoop, run: Callable[[Any], None]) -> str:
-    """The first of some other settings that a network runs with, else general advice."""
+    """Return the first other settings that the network runs with, else general advice."""
     if not isinstance(inner, InnerLoop):
         return REPLACE
     for told, other in (
@@ -119,7 +120,7 @@ def _remedy(inner: InnerLoop | GradientFreeLoop, run: Callable[[Any], None]) -> 
 def _works(trial: Callable[[], None]) -> bool:
     try:
         trial()
-    except Exception:  # whatever a person's module raises: why it fails has been told
+    except Exception:  # a user's module may raise anything; the first error is reported already
         return False
     return True
 
@@ -147,7 +148,7 @@ def _check_layer(name: str, layer: nn.Module) -> None:
 
 
 def _try(network: nn.Module, inputs: Tensor, tasks_at_once: int | None) -> None:
-    """Call and differentiate it for two tasks; its buffers are put back if it changed them."""
+    """Call and differentiate the network for two tasks; restore the buffers that a call changes."""
     learned = (item for item in network.named_parameters() if item[1].requires_grad)
     params = {name: value.detach() for name, value in learned}
     before = {name: value.clone() for name, value in network.named_buffers()}
@@ -158,7 +159,7 @@ def _try(network: nn.Module, inputs: Tensor, tasks_at_once: int | None) -> None:
         return functional_call(network, params, (inputs,)).sum()
 
     def run(tasks_at_once: int | None) -> None:
-        with torch.no_grad():  # as adapting does: some layers then take other ways
+        with torch.no_grad():  # as in adaptation; some layers then compute differently
             over_tasks(output, (0, 0), tasks_at_once)(two, pair)
             over_tasks(grad(output), (0, 0), tasks_at_once)(two, pair)
 
@@ -172,8 +173,8 @@ def _try(network: nn.Module, inputs: Tensor, tasks_at_once: int | None) -> None:
             run(tasks_at_once)
     except InputError:
         raise
-    except Exception as error:  # whatever a person's module raises
-        if lacks_memory(error):  # which says nothing about the network
+    except Exception as error:  # a user's module may raise anything
+        if lacks_memory(error):  # not the network's fault
             raise
         vmap = "" if tasks_at_once == 1 else " under vmap"
         looped = tasks_at_once != 1 and _works(lambda: run(1))
@@ -189,17 +190,17 @@ def _try(network: nn.Module, inputs: Tensor, tasks_at_once: int | None) -> None:
                 value.copy_(before[name])
         raise _refused(
             changed[0],
-            "buffers that a call leaves as they are",
+            "buffers that a call does not change",
             "one that it changes",
             "leave that layer out, or call .eval() on it",
         )
 
 
 def _first_line(error: Exception) -> str:
-    """An error's type, and the first line of what it says."""
+    """Return an error's type and the first line of its message."""
     try:
         said = str(error).splitlines()[:1]
-    except Exception:  # errors of others need not have a text
+    except Exception:  # another library's error may fail to print
         said = []
     return ": ".join([type(error).__name__, *said])
 

@@ -1,4 +1,4 @@
-"""Adapting to tasks while their data are collected: the one place where both happen."""
+"""Adapt to tasks while collecting their data."""
 
 from __future__ import annotations
 
@@ -22,38 +22,37 @@ from meta_rl.types import MetaParameters, Params, Task
 
 @dataclass(frozen=True, kw_only=True)
 class Adaptation:
-    """What adapting to the M tasks of a meta-batch gave."""
+    """The result of adapting to the M tasks of a meta-batch."""
 
     supports: Sequence[Any]
-    """K batches as the inner loop takes them, leaves ``(M, ...)``: ``Probes`` where adapting takes
-    no gradients."""
+    """K batches for the inner loop, leaves ``(M, ...)``; ``Probes`` without gradients."""
     query: Any
     """The batch collected after adapting, leaves ``(M, ...)``."""
     scores: Tensor | None = None
-    """Each task's score after 0..K inner steps, ``(K + 1, M)``; NaN after it failed. None unless
-    asked for."""
+    """Each task's score after 0..K inner steps, ``(K + 1, M)``; NaN once the task failed. None
+    unless asked for."""
     path: Sequence[Params] = ()
     """Every task's phi after 0..K inner steps, tensors ``(M, ...)``; empty unless asked for."""
     samples: int = 0
     """Environment steps or examples collected by this process."""
     failures: Tensor | None = None
-    """Tasks that adapting failed for, after 0..K inner steps, bool ``(K + 1, M)``; None where a
-    failure is an error."""
+    """Whether each task had failed after 0..K inner steps, bool ``(K + 1, M)``; None if a failure
+    is an error."""
 
     @property
     def batches(self) -> list[Any]:
-        """The batches that phi itself met: K supports and the query."""
+        """The K supports and the query, collected with phi itself."""
         return [*_met(self.supports), self.query]
 
 
 class Failures:
-    """Tasks whose parameters or data stopped being finite, while the others go on.
+    """Tracks the tasks whose parameters or data are not finite, while the other tasks go on.
 
-    Zeros stand in for their parameters, and their scores are not numbers from there on.
+    From its failure on, a task's parameters are replaced by zeros, and its scores are NaN.
 
     Args:
-        steps: K.
-        tasks: M, or P x M of a population.
+        steps: K inner steps.
+        tasks: M tasks, or P x M for a population.
         device: the scores' device.
     """
 
@@ -61,11 +60,11 @@ class Failures:
         self.after = torch.zeros(steps + 1, tasks, dtype=torch.bool, device=device)
 
     def attempt(self, k: int, do: Callable[[], Any]) -> Any:
-        """Return what ``do`` returns, once the tasks it fails for after k steps are entered.
+        """Return the result of ``do``; call it again after recording the tasks that fail at step k.
 
         Raises:
-            DivergedError, NotFiniteError: if it fails for tasks that have failed already: zeros
-                are no better.
+            DivergedError, NotFiniteError: if all the tasks that fail had failed before: replacing
+                their parameters by zeros did not help.
         """
         while True:
             try:
@@ -100,23 +99,23 @@ def adapt_to_tasks(
     tolerant: bool = False,
     collected: Callable[[], None] | None = None,
 ) -> Adaptation:
-    """Collect K support batches of every task and its query batch, adapting after each support.
+    """Collect every task's K support batches and its query batch, adapting after each support.
 
     Args:
-        problem: where data come from.
+        problem: the problem that collects the data.
         inner: the inner loop.
-        meta: where adapting begins.
-        tasks: M of them.
-        steps: K.
-        seed: for everything collected.
+        meta: the meta-parameters to adapt from.
+        tasks: M tasks.
+        steps: K inner steps.
+        seed: seed of the data.
         scored: whether to return scores.
         path: whether to return the path of phi.
-        own_meta: whether every task has a MetaParameters of its own, tensors ``(M, ...)``.
-        tolerant: whether tasks that adapting fails for are left behind.
+        own_meta: whether every task has its own meta-parameters, tensors ``(M, ...)``.
+        tolerant: whether to go on without the tasks that fail; see :class:`Failures`.
         collected: called after each batch.
 
     Raises:
-        DivergedError, NotFiniteError: if adapting fails for a task, unless ``tolerant``.
+        DivergedError, NotFiniteError: if adaptation fails for a task, unless ``tolerant``.
     """
     failures = Failures(steps, len(tasks), problem.device) if tolerant else None
     batches: list[Any] = []
@@ -153,13 +152,13 @@ def adapt_to_tasks(
 
 
 def samples_of(problem: Problem, batches: Sequence[Any]) -> int:
-    """Count the environment steps or examples of batches, with all that probes tried."""
+    """Return the environment steps or examples of the batches, with every candidate of probes."""
     extra = sum(batch.extra_samples for batch in batches if isinstance(batch, Probes))
     return problem.samples(_met(batches)) + extra
 
 
 def _met(batches: Sequence[Any]) -> list[Any]:
-    """The batches that phi itself met; probes hold other attempts as well."""
+    """Return the batches of phi itself, without a probe's other candidates."""
     return [batch.batch if isinstance(batch, Probes) else batch for batch in batches]
 
 

@@ -1,4 +1,4 @@
-"""The inner and the outer loop, once, for every algorithm and both kinds of data.
+"""The inner loop and the outer loss, for every algorithm and both kinds of data.
 
 Finn et al. 2017, "Model-Agnostic Meta-Learning for Fast Adaptation of Deep Networks", with a
 general inner update rule. For tasks m = 1..M with support data D[m, 0..K-1] and query data Q[m]:
@@ -7,8 +7,8 @@ general inner update rule. For tasks m = 1..M with support data D[m, 0..K-1] and
     phi[m, k+1] = rule(phi[m, k], grad loss(phi[m, k], D[m, k]))        inner loop
     outer(theta, rule) = mean_m loss(phi[m, K], Q[m])                   outer loss
 
-An objective supplies ``loss(params_of_one_task, batch_of_one_task) -> scalar`` and nothing more;
-all M tasks are one leading tensor dimension (:mod:`meta_rl.tasks`).
+A problem supplies ``loss(params, batch) -> scalar`` for one task. The M tasks are a leading tensor
+dimension (:mod:`meta_rl.tasks`).
 """
 
 from __future__ import annotations
@@ -29,19 +29,20 @@ from meta_rl.tasks import expand, in_parts, num_tasks, over_tasks, unflatten_lik
 from meta_rl.types import MetaParameters, Params
 
 Loss = Callable[[Params, Any], Tensor]
-"""``loss(params, batch)`` of one task; a scalar."""
+"""A loss ``(params, batch) -> scalar`` of one task."""
 
 Objective = Callable[[Sequence[Params], Sequence[Any], Any], Tensor]
-"""``objective([phi[0], ..., phi[K]], supports, query)`` of one task; a scalar."""
+"""An objective ``([phi[0], ..., phi[K]], supports, query) -> scalar`` of one task."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class InnerLoop:
-    """How one task is learned: the loss, the update rule, and how the M tasks are walked.
+    """Adapts to tasks by gradient, and computes the outer loss and its gradient.
 
-    ``outer_loss`` is the loss on query data, where it is not the one that is adapted on.
-    ``exploration_loss(phi_k, support_k, query)`` joins it for every inner step k, where the support
-    data depend on the parameters that sampled them and the outer loop is to answer for that.
+    ``outer_loss`` is the loss on query data; the inner loss when None.
+    ``exploration_loss(phi_k, support_k, query)`` is added for every inner step k. It is the part of
+    the outer loss that depends on how phi_k sampled the support data; None leaves it out.
+    ``tasks_at_once`` is as in :func:`meta_rl.tasks.over_tasks`.
     ``recorded`` runs the meta-gradient as :class:`meta_rl.inner.recording.Recorded`.
     """
 
@@ -54,7 +55,7 @@ class InnerLoop:
     recorded: bool = False
 
     def walk(self, meta: MetaParameters, supports: Sequence[Any]) -> Iterator[Params]:
-        """One task's phi after 0..K steps."""
+        """Yield one task's phi after 0..K inner steps."""
         phi, state = self.rule.starting_point(meta.theta), self.rule.initial_state(meta.theta)
         yield phi
         for k, support in enumerate(supports):
@@ -74,17 +75,17 @@ class InnerLoop:
         *,
         own_meta: bool = False,
     ) -> Params:
-        """Every task's phi[K], the parameters after one inner step on each of the K supports.
+        """Return every task's phi[K], the parameters after one inner step on each of K supports.
 
         A pure function of its arguments, differentiable in ``meta``. Sampling, the outer gradient,
         curvature products, line searches, evaluation and deployment all call this.
 
         Args:
-            meta: what the outer loop learns; tensors without a task dimension.
+            meta: the meta-parameters to adapt from; tensors without a task dimension.
             supports: K batches, leaves ``(M, ...)``.
             num_tasks: M.
-            own_meta: whether every task starts from meta-parameters of its own (a member of a
-                population): then their tensors have a leading M too.
+            own_meta: whether every task has its own meta-parameters (a member of a population):
+                the tensors of ``meta`` then have a leading M.
 
         Returns:
             Parameters named like theta's, each ``(M, ...)``.
@@ -103,14 +104,14 @@ class InnerLoop:
         *,
         own_meta: bool = False,
     ) -> list[Params]:
-        """Every task's phi[0], ..., phi[K], where :meth:`adapt` gives the last."""
+        """Return every task's phi[0], ..., phi[K]; arguments as in :meth:`adapt`."""
         if not supports:
             return [self.adapt(meta, supports, num_tasks, own_meta=own_meta)]
         walk = self.over_tasks(lambda *one: [*self.walk(*one)], 0 if own_meta else None, 0)
         return walk(meta, list(supports))
 
     def query_loss(self, phi: Params, query: Any) -> Tensor:
-        """One task's outer loss of given parameters; a scalar."""
+        """Return one task's outer loss of the parameters phi, without exploration; a scalar."""
         return (self.outer_loss or self.loss)(phi, query)
 
     def outer_losses(
@@ -120,7 +121,7 @@ class InnerLoop:
         query: Any,
         objective: Objective | None = None,
     ) -> Tensor:
-        """Each task's outer loss, ``(M,)``: that of phi[K] on its query data, or an objective's."""
+        """Return each task's outer loss, ``(M,)``: of phi[K] on its query, or an objective."""
         if objective:
             path = self.path(meta, supports, num_tasks(query))
             return self.over_tasks(objective, 0, 0, 0)(path, list(supports), query)
@@ -131,7 +132,7 @@ class InnerLoop:
     def exploration_losses(
         self, meta: MetaParameters, supports: Sequence[Any], query: Any
     ) -> Tensor | float:
-        """What each task's loss owes to how supports were sampled: ``(M,)``, or 0 if nothing."""
+        """Return each task's sum of exploration losses over inner steps, ``(M,)``, or 0 if none."""
         if self.exploration_loss is None or not supports:
             return 0.0
         of_step = self.over_tasks(self.exploration_loss, 0, 0, 0)
@@ -145,11 +146,11 @@ class InnerLoop:
         query: Any,
         objective: Objective | None = None,
     ) -> tuple[Tensor, MetaParameters]:
-        """The outer loss (mean over tasks) and its gradient in theta and the rule.
+        """Return the outer loss (mean over tasks) and its gradient in theta and the rule.
 
-        Walks ``tasks_at_once`` tasks forward *and* backward before the next ones, so that memory
-        is bounded by them. Batches may be a :class:`meta_rl.machine.parallel.BlockedBatch`; the
-        mean is then over the tasks of all processes.
+        Runs ``tasks_at_once`` tasks forward *and* backward before the next, which bounds memory.
+        Batches may be a :class:`meta_rl.machine.parallel.BlockedBatch`; the mean is then over the
+        tasks of all processes.
         """
         tasks = parallel.tasks_of(query)
         part_of_mean = (
@@ -172,7 +173,10 @@ class InnerLoop:
         tasks: int,
         objective: Objective | None = None,
     ) -> list[Tensor]:
-        """What some tasks add to the mean outer loss over ``tasks``, and its gradient's leaves."""
+        """Return the batches' part of the mean outer loss over ``tasks`` tasks, and its gradient.
+
+        Their sum over all batches is the loss and the gradient's leaves.
+        """
         leaves = [leaf.detach().requires_grad_() for leaf in tree_leaves(meta)]
         learned, (*supports, query) = unflatten_like(meta, leaves), batches
         loss = self.outer_losses(learned, supports, query, objective).sum() / tasks
@@ -184,5 +188,5 @@ class InnerLoop:
         return Recorded(self.gradient_part) if self.recorded else self.gradient_part
 
     def over_tasks(self, function: Callable[..., Any], *in_dims: int | None) -> Callable[..., Any]:
-        """A function of one task as one of all, walked as ``tasks_at_once`` says."""
+        """Map a function of one task over all tasks, ``tasks_at_once`` at a time."""
         return over_tasks(function, in_dims, self.tasks_at_once)

@@ -1,4 +1,4 @@
-"""Adapting to a task without gradients: by an evolution strategy, or by hill climbing.
+"""Adapt to a task without gradients: by an evolution strategy, or by hill climbing.
 
 Song et al. 2020, "ES-MAML: Simple Hessian-Free Meta Learning". In each inner step a task tries R
 parameters near phi:
@@ -8,9 +8,9 @@ parameters near phi:
     hill-climbing  phi, rule(phi, eps_q)                               R = Q + 1
                    phi <- whichever of them scored best
 
-All M x R of them are tried at once. Hill climbing takes its radius from the rule, so that step
-sizes are learned for it too; Q = 1 with many steps is the paper's, Q > 1 the batches of its code.
-Unlike there, phi is tried anew in each step, so that one lucky score does not stand for ever.
+All M x R parameters are tried at once. Hill climbing takes its radius from the rule, so its step
+sizes are learned too. The paper has Q = 1 and many steps, its code Q > 1 as well. Unlike there, phi
+is tried again in each step, so that one lucky score does not last.
 """
 
 from __future__ import annotations
@@ -31,19 +31,19 @@ from meta_rl.types import MetaParameters, Params, Task
 
 
 class Probes(NamedTuple):
-    """What one inner step tried: this takes the place of a support batch."""
+    """The parameters that one inner step tried, and their fitness; replaces a support batch."""
 
     noise: Params  # eps, (M, Q, ...)
-    fitness: Tensor  # (M, R), higher is better; of phi itself first
-    batch: Any  # what phi itself met, leaves (M, ...)
-    extra_samples: int  # spent beyond this batch
+    fitness: Tensor  # (M, R), higher is better; first phi's own
+    batch: Any  # the support batch of phi itself, leaves (M, ...)
+    extra_samples: int  # environment steps or examples beyond this batch
 
 
 @dataclass(frozen=True, kw_only=True)
 class GradientFreeLoop:
-    """Adapt without a gradient, in place of :class:`meta_rl.inner.core.InnerLoop`.
+    """Adapts to tasks without gradients; replaces :class:`meta_rl.inner.core.InnerLoop`.
 
-    Only for outer steps that take no gradient.
+    It is for outer steps that take no gradient.
     """
 
     rule: Rule
@@ -58,7 +58,7 @@ class GradientFreeLoop:
         *,
         own_meta: bool = False,
     ) -> Params:
-        """The adapted parameters phi after one inner step on each of the K probes.
+        """Return the adapted parameters phi after one inner step on each of the K probes.
 
         A pure function of its arguments; see :meth:`meta_rl.inner.core.InnerLoop.adapt`.
         """
@@ -88,14 +88,14 @@ class GradientFreeLoop:
         *,
         own_meta: bool = False,
     ) -> list[Params]:
-        """Parameters after 0..K steps, where :meth:`adapt` gives the last; each ``(M, ...)``."""
+        """Return phi after 0..K inner steps, each ``(M, ...)``; arguments as in :meth:`adapt`."""
         return [
             self.adapt(meta, supports[:k], num_tasks, own_meta=own_meta)
             for k in range(len(supports) + 1)
         ]
 
     def candidates(self, meta: MetaParameters, k: int, phi: Params, noise: Params) -> Params:
-        """What one task tries in inner step k, ``(R, ...)``; phi itself first."""
+        """Return the parameters that one task tries in inner step k, ``(R, ...)``; phi first."""
         if self.config.method == "es":
             sigma = self.config.sigma
             moved = {
@@ -128,7 +128,7 @@ class GradientFreeLoop:
     ) -> Probes:
         """Try parameters near every task's phi after ``len(batches)`` inner steps.
 
-        What ``stand_in`` makes of them is tried: it may replace those of some tasks.
+        ``stand_in`` maps the candidates to those tried: it may replace those of failed tasks.
         """
         k, count = len(batches), len(tasks)
         phi = self.adapt(meta, batches, count, own_meta=own_meta)
@@ -153,15 +153,15 @@ class GradientFreeLoop:
 
 
 def ascent(noise: Params, fitness: Tensor, sigma: float) -> Params:
-    """One task's ES gradient of the standardized fitness.
+    """Return one task's evolution-strategy gradient of the standardized fitness.
 
-    Standardized, a step size means the same whatever a reward's units, as with normalized
-    advantages; the paper's code has it as an option.
+    Standardizing makes a step size independent of the reward's units, as normalized advantages do;
+    the paper's code has it as an option.
 
     Args:
-        noise: eps, ``(Q, ...)``.
-        fitness: ``(2 Q + 1,)``: of phi, of ``+ sigma eps``, of ``- sigma eps``.
-        sigma: the perturbations' size.
+        noise: eps, tensors ``(Q, ...)``.
+        fitness: fitness of phi, ``phi + sigma eps`` and ``phi - sigma eps``, ``(2 Q + 1,)``.
+        sigma: standard deviation of the perturbations.
     """
     plus, minus = fitness[1:].chunk(2)
     spread = fitness[1:].std(correction=0).clamp(min=1e-8)
@@ -170,9 +170,9 @@ def ascent(noise: Params, fitness: Tensor, sigma: float) -> Params:
 
 
 def climb(candidates: Params, fitness: Tensor) -> Params:
-    """The best of one task's candidates ``(R, ...)``; the first, phi itself, where it is no worse.
+    """Return the best of one task's candidates ``(R, ...)``; the first, phi itself, wins a tie.
 
-    A fitness that is not a number never wins.
+    A fitness of NaN never wins.
     """
     known = torch.where(fitness.isnan(), -torch.inf, fitness)
     best = known.argmax(0, keepdim=True)

@@ -1,4 +1,4 @@
-"""One iteration's tasks, for an outer step to adapt to."""
+"""The meta-batch of one iteration, for an outer step to adapt to."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from meta_rl.types import MetaParameters, Task
 class MetaBatch:
     """The M tasks of one iteration, for an outer step to adapt to.
 
-    It counts what that takes: ``samples`` (environment steps or examples) and ``seconds`` of this
-    process. Unless stated otherwise, return values cover the tasks of all processes.
+    It counts the ``samples`` (environment steps or examples) and ``seconds`` of this process.
+    Unless stated otherwise, return values cover the tasks of all processes.
 
     Args:
-        problem: where data come from.
+        problem: the problem that collects the data.
         inner: the inner loop.
-        tasks: M of them.
-        steps: K.
-        seed: for everything collected.
+        tasks: M tasks.
+        steps: K inner steps.
+        seed: seed of the data.
         scored: whether this iteration is logged, so that adaptations have scores.
-        blocks: parts of the meta-batch, each with random numbers of its own. This process holds
-            its part of them.
+        blocks: number of blocks of tasks, each with its own random numbers; the processes divide
+            them among themselves.
     """
 
     def __init__(
@@ -57,11 +57,11 @@ class MetaBatch:
         part for each block of this process; scores cover all tasks.
 
         Args:
-            meta: where adapting begins.
-            tolerant: whether tasks that adapting fails for are left behind.
+            meta: the meta-parameters to adapt from.
+            tolerant: whether to go on without the tasks that fail.
 
         Raises:
-            DivergedError, NotFiniteError: if adapting fails for a task, unless ``tolerant``.
+            DivergedError, NotFiniteError: if adaptation fails for a task, unless ``tolerant``.
         """
         held = [
             self._adapt(meta, block, block.tasks, scored=self.scored, tolerant=tolerant)
@@ -79,14 +79,14 @@ class MetaBatch:
         return Adaptation(supports=supports, query=query, scores=placed, samples=samples)
 
     def fitness(self, population: MetaParameters, members: int) -> Tensor:
-        """Return how good every member of a population is on every task after K inner steps.
+        """Return every member's fitness on every task after K inner steps.
 
         Args:
-            population: tensors with a leading ``members``.
-            members: P; P x M tasks are walked as one dimension.
+            population: P members' meta-parameters, tensors ``(P, ...)``.
+            members: P; the P x M pairs of member and task share one dimension.
 
         Returns:
-            ``(P, M)``, higher is better; not a number where adapting came to no finite end.
+            ``(P, M)``, higher is better; NaN if adaptation was not finite.
         """
         own = [self._fitness(population, members, block) for block in self._blocks]
         return parallel.place(own, self._blocks, len(self.tasks))
@@ -103,7 +103,7 @@ class MetaBatch:
         )
         tasks, options = [*block.tasks] * members, {"own_meta": True, "tolerant": True}
         found = self._adapt(own, block, tasks, scored=True, **options)
-        scores: Any = found.scores  # they were asked for
+        scores: Any = found.scores  # not None: asked for
         return scores[-1].view(members, count) * (1 if self.problem.maximizes else -1)
 
     def _adapt(

@@ -1,4 +1,4 @@
-"""Learned choice of the inner optimizer."""
+"""A learned choice of the inner optimizer."""
 
 from __future__ import annotations
 
@@ -20,47 +20,48 @@ from meta_rl.types import Params
 class Mixture:
     """``phi <- sum_i softmax(choice)_i rule_i(phi)`` over SGD, momentum, RMSprop and Adam.
 
-    Each rule is whole: its own step sizes, coefficients, schedule and moments, all of which see the
-    gradients on the common path. The logits ``choice`` start equal and are learned with the rest by
-    the outer loss. :meth:`harden` keeps the most likely rule alone.
+    Each rule has its own step sizes, coefficients, schedule and moments, and all see the gradients
+    at the common phi. The logits ``choice`` start equal, and the outer loss learns them with the
+    rest. :meth:`harden` keeps only the most likely rule.
 
-    The four start comparable: for gradients whose entries have root mean square
-    ``config.gradient_scale``, the first step of each has the same length, that of gradient descent
-    with ``config.step_size``. RMSprop's and Adam's directions have entries of about 3.2 (no bias
-    correction) and 1 whatever the gradient's scale, so their step sizes start at
-    ``step_size * gradient_scale`` over that. Momentum's first step is gradient descent's.
+    The four rules start comparable: for gradients whose entries have root mean square
+    ``config.gradient_scale``, the first step of each is as long as that of gradient descent with
+    ``config.step_size``. The entries of RMSprop's and Adam's directions are about 3.2 (no bias
+    correction) and 1 at any gradient scale, so their step sizes start at
+    ``step_size * gradient_scale`` divided by these. Momentum's first step equals gradient
+    descent's.
 
     Args:
-        config: its settings.
-        seed: of the learned schedules' first weights.
+        config: settings of the rules.
+        seed: seed of the learned schedules' first weights.
     """
 
     config: InnerConfig
     seed: int = 0
 
     def init(self, theta: Params) -> Params:
-        """``choice`` (4,), and every rule's tensors under ``NAME.``, such as ``adam.step_size``."""
+        """Return ``choice`` (4,), and every rule's tensors as ``NAME.*``: ``adam.step_size``."""
         learned = {"choice": next(iter(theta.values())).new_zeros(len(OPTIMIZERS))}
         for name, rule in self._rules().items():
             learned |= under(name, rule.init(theta))
         return learned
 
     def starting_point(self, theta: Params) -> Params:
-        """As each of the rules."""
+        """Return the starting point of the four rules, which is the same for all."""
         return self._rules()["sgd"].starting_point(theta)
 
     def initial_state(self, theta: Params) -> dict[str, Any]:
-        """Every rule's state."""
+        """Return every rule's state, by name."""
         return {name: rule.initial_state(theta) for name, rule in self._rules().items()}
 
     def adapts(self, params: Params) -> list[str]:
-        """As each of the rules."""
+        """Return the names of the parameters that the four rules move, the same for all."""
         return self._rules()["sgd"].adapts(params)
 
     def step(
         self, learned: Params, k: int, phi: Params, gradient: Params, loss: Tensor, state: Any
     ) -> tuple[Params, Any]:
-        """The weighted mean of where the four rules go."""
+        """Return the weighted mean of the four rules' new parameters, and their states."""
         steps = {
             name: rule.step(part_of(name, learned), k, phi, gradient, loss, state[name])
             for name, rule in self._rules().items()
@@ -68,7 +69,7 @@ class Mixture:
         weights = dict(zip(steps, torch.softmax(learned["choice"], -1), strict=True))
 
         def mean(key: str) -> Tensor:
-            # A rule of weight zero has no say even where it would go to infinity.
+            # A rule of weight zero does not count, even if its step is infinite.
             zero = torch.zeros_like(phi[key])
             return sum(
                 (
@@ -82,7 +83,7 @@ class Mixture:
         return stepped, {name: moments for name, (_, moments) in steps.items()}
 
     def step_sizes(self, learned: Params, theta: Params) -> Params:
-        """Every rule's weight as ``choice.NAME``, and its step sizes under ``NAME.``."""
+        """Return every rule's weight as ``choice.NAME``, and its step sizes as ``NAME.*``."""
         weights = torch.softmax(learned["choice"], -1)
         shown = {f"choice.{name}": weights[i] for i, name in enumerate(OPTIMIZERS)}
         for name, rule in self._rules().items():
@@ -90,14 +91,14 @@ class Mixture:
         return shown
 
     def harden(self, learned: Params) -> Params:
-        """The same tensors with all weight on the most likely rule (the first of equals)."""
+        """Return the tensors with all weight on the most likely rule (the first of equals)."""
         choice = learned["choice"]
         best = choice.argmax(-1, keepdim=True)
         hard = torch.full_like(choice, -torch.inf).scatter(-1, best, 0.0)
         return {**learned, "choice": hard}
 
     def optimizer(self, learned: Params) -> str:
-        """The name of the most likely rule."""
+        """Return the name of the most likely rule."""
         return list(OPTIMIZERS)[int(learned["choice"].argmax())]
 
     def _rules(self) -> dict[str, GradientDescent]:

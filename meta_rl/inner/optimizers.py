@@ -1,9 +1,9 @@
 """Update directions of the inner rules: gradient, momentum, RMSprop, Adam.
 
-They are pure, and smooth everywhere. ``torch.optim`` adds its eps outside the square root, where
-the derivative of ``g / (sqrt(v) + eps)`` is NaN at ``v = 0``. Here it is inside,
+They are pure functions, smooth everywhere. ``torch.optim`` adds eps outside the square root, where
+the derivative of ``g / (sqrt(v) + eps)`` is NaN at ``v = 0``. Here eps is inside,
 ``g / sqrt(v + eps)``, with a slope of ``1 / sqrt(eps)`` = 1e4 at zero. For entries well above 1e-4
-the two agree to a relative ``eps / (2 v)``.
+both forms agree to a relative ``eps / (2 v)``.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 EPSILON = 1e-8
-"""Inside the square root of RMSprop and Adam."""
+"""Eps inside the square root of RMSprop and Adam."""
 
 Moments = tuple[Tensor, ...]
-"""What one parameter tensor carries from inner step to inner step; zeros before the first."""
+"""One parameter tensor's moments, carried between inner steps; zeros before the first step."""
 
 
 class Coefficient(NamedTuple):
@@ -35,11 +35,11 @@ class Coefficient(NamedTuple):
 
     @property
     def rest(self) -> Tensor:
-        """1 - b; above zero also where b rounds to 1."""
+        """The number 1 - b, above zero also if b rounds to 1."""
         return torch.sigmoid(-self.logit)
 
     def rest_of_power(self, exponent: int) -> Tensor:
-        """1 - b^exponent, Adam's bias correction."""
+        """Return 1 - b^exponent, Adam's bias correction."""
         return -torch.expm1(exponent * F.logsigmoid(self.logit))
 
 
@@ -50,9 +50,9 @@ class Optimizer(NamedTuple):
     """An update direction: ``phi <- phi - alpha * direction``."""
 
     direction: Callable[[Tensor, Moments, Coefficients, int], tuple[Tensor, Moments]]
-    moments: int  # tensors carried for each parameter
-    coefficients: dict[str, float]  # by name, where they start
-    first_step: float  # length of its first direction for gradients of ones
+    moments: int  # number of moments for each parameter tensor
+    coefficients: dict[str, float]  # name to initial value
+    first_step: float  # size of the first direction's entries for gradients of ones
 
 
 def _sgd(gradient: Tensor, moments: Moments, c: Coefficients, k: int) -> tuple[Tensor, Moments]:
@@ -62,19 +62,19 @@ def _sgd(gradient: Tensor, moments: Moments, c: Coefficients, k: int) -> tuple[T
 def _momentum(
     gradient: Tensor, moments: Moments, c: Coefficients, k: int
 ) -> tuple[Tensor, Moments]:
-    """``m <- b m + g``; the direction is m (heavy ball; Polyak 1964, in torch.optim's form)."""
+    """Return m of ``m <- b m + g`` (heavy ball; Polyak 1964, in torch.optim's form)."""
     m = c["momentum"].value * moments[0] + gradient
     return m, (m,)
 
 
 def _rmsprop(gradient: Tensor, moments: Moments, c: Coefficients, k: int) -> tuple[Tensor, Moments]:
-    """``v <- b v + (1 - b) g^2``; the direction is ``g / sqrt(v + eps)`` (Hinton 2012)."""
+    """Return ``g / sqrt(v + eps)`` with ``v <- b v + (1 - b) g^2`` (Hinton 2012)."""
     v = c["square_decay"].value * moments[0] + c["square_decay"].rest * gradient.square()
     return gradient * torch.rsqrt(v + EPSILON), (v,)
 
 
 def _adam(gradient: Tensor, moments: Moments, c: Coefficients, k: int) -> tuple[Tensor, Moments]:
-    """Kingma & Ba 2015, algorithm 1, with its bias correction and eps inside the square root."""
+    """Return Adam's direction (Kingma & Ba 2015, algorithm 1), with eps inside the square root."""
     m = c["beta1"].value * moments[0] + c["beta1"].rest * gradient
     v = c["beta2"].value * moments[1] + c["beta2"].rest * gradient.square()
     m_hat = m / c["beta1"].rest_of_power(k + 1)
@@ -89,12 +89,12 @@ OPTIMIZERS: dict[str, Optimizer] = {
     "rmsprop": Optimizer(_rmsprop, 1, {"square_decay": 0.9}, 1 / math.sqrt(1 - 0.9)),
     "adam": Optimizer(_adam, 2, {"beta1": 0.9, "beta2": 0.999}, 1.0),
 }
-"""By the name that ``--inner.optimizer`` has."""
+"""The optimizers, by their name in ``--inner.optimizer``."""
 
 ADAPTIVE = ("rmsprop", "adam")
-"""Those whose direction does not scale with the gradient."""
+"""The optimizers whose direction does not scale with the gradient."""
 
 
 def logit(value: float) -> float:
-    """The inverse of the sigmoid."""
+    """Return the inverse of the sigmoid."""
     return math.log(value) - math.log1p(-value)

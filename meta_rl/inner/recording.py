@@ -1,8 +1,8 @@
-"""Tensor operations recorded once and run again without the Python that led to them.
+"""Record a function's tensor operations once, and replay them without its Python.
 
 A step of a small network costs mostly Python: ``vmap``, ``functional_call`` and autograd between
-operations of a few microseconds each. What they come down to is the same list of operations every
-time, as long as shapes stay the same.
+operations of a few microseconds each. For the same shapes they run the same list of operations
+every time.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from torch.utils._pytree import tree_flatten, tree_leaves, tree_map, tree_unflat
 from meta_rl.errors import InputError
 
 PROGRAMS = 16
-"""How many shapes of one function are recorded; each program takes memory of its own."""
+"""Number of shapes recorded for one function; each program takes memory of its own."""
 
 TURNS = frozenset({"t", "transpose"})
 VIEWS = {"view": "view", "_unsafe_view": "view", "expand": "expand"}  # tensors' own methods
@@ -29,23 +29,23 @@ DIRECT = TURNS | {
     "unsqueeze", "where", "zeros_like",
 }
 # fmt: on
-"""Operations whose function of torch's takes the same arguments."""
+"""Operations whose public torch function takes the same arguments."""
 
 
 class Recorded:
-    """A pure function of tensors, which is recorded once for every shape; then its operations run.
+    """Records a pure function of tensors once for every shape, and replays its operations.
 
-    The same operations in the same order give the same bits. Derivatives taken within the function
-    are recorded; none can be taken through it. Of many shapes, as episodes of varying length have,
-    the first 16 are recorded; with the others the function itself runs, to the same bits.
+    The same operations in the same order give the same bits. Derivatives inside the function are
+    recorded; none can be taken through it. Of many shapes (episodes of varying length) the first 16
+    are recorded; for the others the function itself runs, and gives the same bits.
 
-    What Python decides in the function is decided once and for all: it must depend on nothing but
-    shapes and arguments that are no tensors, and change nothing. A value that Python reads from a
-    tensor would stay as it was, so every program is run beside the function once, on slightly other
-    numbers (not on a GPU, where a sum repeated may have other bits).
+    The function's Python runs only while recording: it must depend on shapes and non-tensor
+    arguments alone, and have no side effects. A value that Python reads from a tensor would be
+    frozen. To detect that, every program is compared once with the function, on slightly other
+    numbers (not on a GPU, where repeating a sum may change bits).
 
     Args:
-        function: of tensors in any nesting, and of constants that can be hashed.
+        function: takes tensors in any nesting, and constants that can be hashed.
     """
 
     def __init__(self, function: Callable):
@@ -54,10 +54,10 @@ class Recorded:
 
     @torch.no_grad()
     def __call__(self, *arguments: Any) -> Any:
-        """What the function returns for these arguments.
+        """Return the function's result for these arguments.
 
         Raises:
-            InputError: if what it does depends on a tensor's value.
+            InputError: if the function's operations depend on a tensor's value.
         """
         leaves, structure = tree_flatten(arguments)
         tensors = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
@@ -78,7 +78,7 @@ class Recorded:
 
 
 def _program(function: Callable, tensors: list[Tensor]) -> Callable:
-    # Half of a second or more to import, which most runs have no use for.
+    # Takes half a second or more to import, and most runs do not need it.
     from torch.fx.experimental.proxy_tensor import make_fx
 
     try:
@@ -102,15 +102,15 @@ def _program(function: Callable, tensors: list[Tensor]) -> Callable:
 
 
 def slimmed(module: Any) -> Any:
-    """A ``torch.fx.GraphModule`` that does the same in fewer operations, to the same bits.
+    """Return a ``torch.fx.GraphModule`` with fewer operations and the same bits.
 
-    ``vmap`` leaves views that show all there is and products with 1; derivatives of derivatives
-    take again what was taken. Operations of :data:`DIRECT` are called through torch's own
-    functions, which cost half a microsecond less than those of ``torch.ops``.
+    ``vmap`` leaves views of a whole tensor and products with 1, and second derivatives repeat
+    operations. Operations of :data:`DIRECT` are called as torch's public functions, which cost half
+    a microsecond less than those of ``torch.ops``.
     """
     graph, known = module.graph, {}
     calls = [node for node in graph.nodes if isinstance(node.target, OpOverload)]
-    # What reads or writes memory as such needs all tensors where they were.
+    # In-place operations and as_strided depend on the tensors' memory: change nothing.
     if any(call.target._schema.is_mutable or _name(call) == "as_strided" for call in calls):
         return module
     shown = _shown(graph)
@@ -135,7 +135,7 @@ def _name(call: Any) -> str:
 
 
 def _shown(graph: Any) -> set[Any]:
-    """Nodes whose memory is returned, by themselves or in views: it stays theirs alone."""
+    """Return the nodes whose memory is returned, directly or in views: none may be merged."""
     shown: set[Any] = set()
     for node in reversed(graph.nodes):
         if any(u.op == "output" or (u in shown and _shares_memory(u)) for u in node.users):
@@ -144,7 +144,7 @@ def _shown(graph: Any) -> set[Any]:
 
 
 def _shares_memory(node: Any) -> bool:
-    """Whether what the node gives may lie in the memory of what it takes."""
+    """Return whether the node's result may share memory with its arguments."""
     if not isinstance(node.target, OpOverload):  # one of several results
         return True
     arguments = node.target._schema.arguments
@@ -152,37 +152,37 @@ def _shares_memory(node: Any) -> bool:
 
 
 def _told(node: Any) -> Any:
-    """Equal for operations that give equal results."""
+    """Return a key that is equal for operations with equal results."""
     drawn = torch.Tag.nondeterministic_seeded in node.target.tags
     return node if drawn else f"{node.target} {node.args} {node.kwargs}"
 
 
 def _already(node: Any) -> Any:
-    """What the operation's result is equal to, if it needs no operation; else None."""
+    """Return the node that the operation's result equals, if there is one; else None."""
     name = _name(node)
     first: Any = node.args[0] if node.args else None
     if name in TURNS and first.target is node.target and first.args[1:] == node.args[1:]:
-        return first.args[0]  # turned there and back
+        return first.args[0]  # transposed twice
     if name in VIEWS or name == "detach" or (name == "mul" and node.args[1] == 1):
         kinds = "shape", "stride", "dtype"
-        # Constants, a network's buffers for instance, tell nothing of themselves.
+        # Constants, such as a network's buffers, have no metadata.
         before, after = (each.meta.get("tensor_meta") for each in (first, node))
         alike = before and all(getattr(before, kind) == getattr(after, kind) for kind in kinds)
-        if alike and not after.dtype.is_complex:  # whose product with 1 may have other zeros
+        if alike and not after.dtype.is_complex:  # a complex 1 may change a zero's sign
             return first
     return None
 
 
 def _depends() -> InputError:
     return InputError(
-        "speed.recorded: expected a network and a loss that decide by shapes alone, got Python "
+        "speed.recorded: expected a network and a loss that depend on shapes alone, got Python "
         "that reads a tensor's value (if, float, tolist or numpy). Leave --speed.recorded out."
     )
 
 
 def _kind(leaf: Any) -> Any:
     if not isinstance(leaf, Tensor):
-        return type(leaf), leaf  # True and 1.0 are equal to 1
+        return type(leaf), leaf  # with the type, as True == 1 == 1.0
     return leaf.shape, leaf.stride(), leaf.dtype, leaf.device
 
 
@@ -191,7 +191,7 @@ def _detached(leaf: Any) -> Any:
 
 
 def _perturbed(tensor: Tensor) -> Tensor:
-    """Slightly other numbers, which lie in memory as the tensor's do."""
+    """Return slightly other numbers, with the tensor's memory layout."""
     if not tensor.is_floating_point() or not tensor.numel():
         return tensor
     shape, stride = tensor.shape, tensor.stride()

@@ -1,7 +1,7 @@
 """Inner update rules: how a task's gradient changes its parameters.
 
-Their own numbers (step sizes, optimizer coefficients, schedules) are ordinary tensors beside theta,
-learned by the same outer loss.
+A rule's own numbers (step sizes, optimizer coefficients, schedules) are ordinary tensors beside
+theta, learned by the same outer loss.
 """
 
 from __future__ import annotations
@@ -25,46 +25,46 @@ class Rule(Protocol):
     """An inner update rule. All methods are pure and see one task (no leading M)."""
 
     def init(self, theta: Params) -> Params:
-        """The rule's learned tensors at the start of meta-training; empty if it learns none."""
+        """Return the learned tensors at the start of meta-training; empty if there are none."""
         ...
 
     def starting_point(self, theta: Params) -> Params:
-        """Where every task starts: theta, except for what starts from zero for every task."""
+        """Return phi before the first inner step: theta, but for tensors that start at zero."""
         ...
 
     def initial_state(self, theta: Params) -> Any:
-        """What the rule carries from step to step (momentum, for one), at its first step."""
+        """Return the state carried between inner steps (such as momentum), before the first."""
         ...
 
     def adapts(self, params: Params) -> list[str]:
-        """Names of the parameters that move; the others stay as theta has them."""
+        """Return the names of the parameters that adapt; the others stay at theta."""
         ...
 
     def step(
         self, learned: Params, k: int, phi: Params, gradient: Params, loss: Tensor, state: Any
     ) -> tuple[Params, Any]:
-        """Inner step k: the new parameters and the new state.
+        """Take inner step k; return the new parameters and the new state.
 
         Args:
-            learned: the rule's own tensors.
-            k: counted from 0.
-            phi: all parameters.
-            gradient: of the parameters that :meth:`adapts` names.
-            loss: whose gradient it is; a scalar.
-            state: from the step before, or :meth:`start`.
+            learned: the rule's learned tensors.
+            k: index of the inner step, from 0.
+            phi: all parameters of the task.
+            gradient: gradient in the parameters that :meth:`adapts` names.
+            loss: the inner loss; a scalar.
+            state: the state after the step before, or :meth:`initial_state`.
         """
         ...
 
     def step_sizes(self, learned: Params, theta: Params) -> Params:
-        """The step sizes in force, for people to look at: a name to a tensor of any shape."""
+        """Return the current step sizes for display: name to a tensor of any shape."""
         ...
 
     def harden(self, learned: Params) -> Params:
-        """The learned tensors to deploy: those given, with any soft choice made."""
+        """Return the learned tensors to deploy, with any soft choice made."""
         ...
 
     def optimizer(self, learned: Params) -> str:
-        """The name of the optimizer that the hardened rule runs."""
+        """Return the name of the hardened rule's optimizer."""
         ...
 
 
@@ -72,30 +72,30 @@ class Rule(Protocol):
 class GradientDescent:
     """``phi <- phi - alpha_k * direction`` with fixed or learned alpha.
 
-    The direction is the gradient or, with state carried between inner steps, that of momentum,
-    RMSprop or Adam (:mod:`meta_rl.inner.optimizers`). alpha is one scalar (Finn et al. 2017), one
-    per tensor, or one per parameter (Meta-SGD, Li et al. 2017), each either shared by the K inner
-    steps or separate for each (LSLR, Antoniou et al. 2019), times a schedule's factor
-    (:mod:`meta_rl.inner.schedules`). The learned tensor is the logarithm of alpha, its inverse
-    softplus, or alpha itself; with it the optimizer's coefficients are learned, as logits.
+    The direction is the gradient or, with state carried between inner steps, the direction of
+    momentum, RMSprop or Adam (:mod:`meta_rl.inner.optimizers`). alpha is one scalar (Finn et al.
+    2017), one per tensor, or one per parameter (Meta-SGD, Li et al. 2017). It is shared by the K
+    inner steps or separate for each (LSLR, Antoniou et al. 2019), and multiplied by a schedule's
+    factor (:mod:`meta_rl.inner.schedules`). The learned tensor is the logarithm of alpha, its
+    inverse softplus, or alpha itself. The optimizer's coefficients are learned too, as logits.
 
     Args:
-        config: its settings; ``optimizer`` is not ``mixture``.
-        seed: of the learned schedule's first weights.
+        config: settings of the rule; ``optimizer`` is not ``mixture``.
+        seed: seed of the learned schedule's first weights.
     """
 
     config: InnerConfig
     seed: int = 0
 
     def init(self, theta: Params) -> Params:
-        """The learned tensors at the start of meta-training, by name.
+        """Return the learned tensors at the start of meta-training, by name.
 
-        ``step_size`` or ``step_size.NAME`` shaped as the form says, and a scalar ``logit.NAME`` for
-        each of the optimizer's coefficients, if step sizes are learned; ``schedule.*`` if the
-        schedule is.
+        If step sizes are learned: ``step_size`` or ``step_size.NAME``, shaped by ``config.form``,
+        and a scalar ``logit.NAME`` for each of the optimizer's coefficients. If the schedule is
+        learned: ``schedule.*``.
 
         Raises:
-            InputError: if theta has nothing of what is to adapt.
+            InputError: if theta has no parameter that adapts.
         """
         names = self.adapts(theta)
         learned: Params = {}
@@ -106,17 +106,17 @@ class GradientDescent:
         return learned
 
     def starting_point(self, theta: Params) -> Params:
-        """Theta; a context vector starts at zero for every task.
+        """Return theta, with a context vector of zero for every task.
 
-        It is theta's own entry times zero, so that it stays within differentiation and the outer
-        gradient in that entry is zero.
+        The context is theta's entry times zero, so that it stays in the graph and the entry's outer
+        gradient is zero.
         """
         if self.config.adapts != "context":
             return theta
         return {**theta, **{name: 0.0 * theta[name] for name in self.adapts(theta)}}
 
     def initial_state(self, theta: Params) -> dict[str, Moments]:
-        """The optimizer's moments, zero; empty for plain gradient descent."""
+        """Return the optimizer's moments, all zero; empty for plain gradient descent."""
         count = OPTIMIZERS[self.config.optimizer].moments
         if not count:
             return {}
@@ -126,13 +126,13 @@ class GradientDescent:
         }
 
     def adapts(self, params: Params) -> list[str]:
-        """All of them, the last layer (ANIL), or the context vector (CAVIA)."""
+        """Return the names of all parameters, the last layer (ANIL) or the context (CAVIA)."""
         return adapted_names(self.config.adapts, params)
 
     def step(
         self, learned: Params, k: int, phi: Params, gradient: Params, loss: Tensor, state: Any
     ) -> tuple[Params, Any]:
-        """``phi - alpha_k * direction``; with a learned schedule phi decays as well."""
+        """Return ``phi - alpha_k * direction`` and the state; a learned schedule decays phi too."""
         optimizer = OPTIMIZERS[self.config.optimizer]
         coefficients = self._coefficients(learned, loss)
         adjusted = self._adjusted(learned, k, phi, gradient, loss)
@@ -149,7 +149,7 @@ class GradientDescent:
         return stepped, moments
 
     def step_sizes(self, learned: Params, theta: Params) -> Params:
-        """Every alpha in force, before its schedule, and the optimizer's learned coefficients."""
+        """Return every alpha before its schedule, and the optimizer's learned coefficients."""
         if not self.config.learn_step_size:
             value = next(iter(theta.values()))
             return {"step_size": value.new_full((), self.config.step_size)}
@@ -162,11 +162,11 @@ class GradientDescent:
         return alphas | {name: torch.sigmoid(learned[f"logit.{name}"]) for name in names}
 
     def harden(self, learned: Params) -> Params:
-        """There is nothing to choose."""
+        """Return the learned tensors as they are: there is no choice to make."""
         return learned
 
     def optimizer(self, learned: Params) -> str:
-        """The one it was made with."""
+        """Return the configured optimizer's name."""
         return self.config.optimizer
 
     def _init_step_sizes(self, adapted: Params) -> Params:
@@ -226,18 +226,17 @@ class GradientDescent:
 
 
 def adapted_names(adapts: str, params: Params) -> list[str]:
-    """Names of the parameters that inner steps move, in the order of ``params``.
+    """Return the names of the parameters that inner steps adapt, in the order of ``params``.
 
-    ``head``: the last layer alone (ANIL, Raghu et al. 2020, "Rapid Learning or Feature Reuse?"):
+    ``head``: the last layer (ANIL, Raghu et al. 2020, "Rapid Learning or Feature Reuse?"). It has
     every tensor of the module that owns the last weight (two or more dimensions) in the order of
-    registration, and ``log_std``. A Gaussian policy's log-std is no representation: it is the other
-    half of the action distribution that the last layer parametrizes, and exploration after
-    adaptation has to be able to shrink.
+    registration, and ``log_std``: a Gaussian policy's log-std is part of the action distribution,
+    not of the representation, and exploration must be able to shrink after adaptation.
 
     ``context``: tensors named ``context`` (CAVIA, Zintgraf et al. 2019).
 
     Raises:
-        InputError: if there are none of that kind.
+        InputError: if there is no such parameter.
     """
     if adapts == "all":
         return list(params)

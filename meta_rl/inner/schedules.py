@@ -1,4 +1,4 @@
-"""How an inner step's size depends on the step, and in the learned schedule on what it meets."""
+"""Schedules of the inner step size: fixed, or learned from the loss and the gradient."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ EPSILON = 1e-8
 
 
 def factor(config: InnerConfig, k: int) -> float:
-    """What step k (from 0) multiplies the step size by, where that is known beforehand.
+    """Return the fixed factor of the step size in inner step k (from 0).
 
-    1 (constant, and learned before its network is asked), ``1 / sqrt(k + 1)`` or ``decay ** k``.
+    It is ``1 / sqrt(k + 1)``, ``decay ** k``, or 1 (constant and learned schedules).
     """
     match config.schedule:
         case "inverse-sqrt":
@@ -31,7 +31,7 @@ def factor(config: InnerConfig, k: int) -> float:
 
 
 def init_network(like: Tensor, seed: int) -> Params:
-    """The learned schedule's weights: two layers, the last one zero, so that it starts constant."""
+    """Return the learned schedule's weights: two layers, the last zero, so it starts constant."""
     generator = seeds.generator(seed)
     weight = torch.randn(HIDDEN, FEATURES, generator=generator) / math.sqrt(FEATURES)
     return {
@@ -45,27 +45,27 @@ def init_network(like: Tensor, seed: int) -> Params:
 def learned(
     weights: Params, k: int, steps: int, loss: Tensor, values: Params, gradient: Params
 ) -> dict[str, tuple[Tensor, Tensor]]:
-    """A multiplier of the step size and a decay of the value, for each tensor that adapts.
+    """Return a multiplier of the step size and a decay of the value for each tensor that adapts.
 
         phi <- (1 - decay) phi - multiplier * alpha * direction
 
     as in ALFA (Baik et al. 2020, "Meta-Learning with Adaptive Hyperparameters"). One small network
-    serves all tensors. It sees, for each, the step k / K, arcsinh of the loss (a signed logarithm,
-    smooth at zero), and the logarithms of the mean squares of its gradient and of its value, plus
-    an eps so that zero tensors are finite. ALFA's features are the means of gradients and weights;
-    squares do not cancel. A policy-gradient loss with normalized advantages is near zero on fresh
-    episodes whatever the policy, so in reinforcement learning the other three do the work. The
-    multiplier is the exponential of the network's first output, the decay its second.
+    serves all tensors. Its features for a tensor are the step k / K, arcsinh of the loss (a signed
+    logarithm, smooth at zero), and the logarithms of the mean squares of the gradient and of the
+    value, plus an eps so that zero tensors are finite. ALFA uses the means of gradients and
+    weights; unlike means, squares do not cancel. In reinforcement learning the loss is near zero on
+    fresh episodes of any policy (advantages are normalized), so the other three features matter.
+    The multiplier is the exponential of the network's first output, the decay its second output.
 
     Args:
-        weights: those :func:`init_network` gave.
-        k: counted from 0.
-        steps: K, in units of which k is seen.
-        loss: whose gradient it is.
-        values: parameters, those in ``gradient`` among them.
-        gradient: of the tensors that adapt.
+        weights: the network's weights, from :func:`init_network`.
+        k: index of the inner step, from 0.
+        steps: K inner steps.
+        loss: the inner loss; a scalar.
+        values: the parameters, including those in ``gradient``.
+        gradient: gradient in the tensors that adapt.
     """
-    # Steps beyond the trained ones are taken as the last: the network has seen no later one.
+    # The network was trained on K steps: it sees later ones as the last.
     when = torch.full_like(loss, min(k, steps - 1) / steps)
     features = torch.stack(
         [
@@ -80,5 +80,5 @@ def learned(
 
 
 def _log_size(value: Tensor) -> Tensor:
-    """A tenth of the log of the mean square: between -1.8 (zero) and about 1."""
+    """Return a tenth of the log of the mean square: between -1.8 (zero) and about 1."""
     return 0.1 * torch.log(value.square().mean() + EPSILON)

@@ -1,1 +1,1 @@
-"""What the machine gives: processes, threads, memory and the console."""
+"""Processes, threads, memory and the console."""

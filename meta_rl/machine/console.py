@@ -1,7 +1,7 @@
-"""Standard output and error that outlast their reader: printing never ends work.
+"""Standard output and error streams whose writes never fail.
 
-A pipe whose reader has gone, a full disk, a terminal that is closed: what is printed is lost, and
-work goes on to its end. The first error is kept, for who wants to know.
+If the reader of a pipe is gone, the disk is full or the terminal is closed, printed text is lost
+and the program goes on. The first error is kept; see :func:`lost`.
 """
 
 from __future__ import annotations
@@ -15,38 +15,38 @@ import sys
 from collections.abc import Iterator
 from typing import Any, TextIO
 
-# Control characters, and those that turn the direction of text. A carriage return may begin what
-# is written: so progress bars are drawn.
+# Control characters, and characters that change the direction of text. A carriage return may start
+# the text, as in progress bars.
 UNSAFE = re.compile(
     "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]|(?!\\A)\r(?!\n)"
 )
 STYLE = re.compile("(\x1b\\[[\\d;]*m)")
-"""A terminal's colours, in text of this project's own making."""
+"""Escape codes of a terminal's colours, as this project's own text uses them."""
 UP = re.compile("(\x1b\\[A)+")
-"""What progress bars write, alone, to get from one of them to another."""
+"""Escape codes that progress bars write alone, to move between bars."""
 
 
 def visible(text: str) -> str:
     r"""Return the text with control characters as escapes, such as ``\x1b`` for ESC.
 
-    Names of files and classes come from others: they must not steer the reader's terminal.
+    Names of files and classes may come from others, and must not control the terminal.
     """
     return UNSAFE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 class Console(io.TextIOWrapper):
-    """A stream for people. No write fails, and no character that is written steers a terminal.
+    """A text stream whose writes never fail and never control the terminal.
 
     Args:
-        raw: where bytes go.
-        encoding: of the text; characters that it does not have are escaped.
-        line_buffering: whether each line is written at once.
-        buffered: False to write everything at once.
+        raw: the stream of bytes to write to.
+        encoding: encoding of the text; characters outside it are escaped.
+        line_buffering: whether to write each line at once.
+        buffered: whether to buffer; False writes everything at once.
     """
 
     def __init__(self, raw: Any, encoding: str, line_buffering: bool, buffered: bool = True):
         self._lasting = _Lasting(raw)
-        self.styled = False  # whether colours pass
+        self.styled = False  # whether to let colours pass
         super().__init__(
             io.BufferedWriter(self._lasting) if buffered else self._lasting,  # type: ignore[arg-type]
             encoding,
@@ -57,22 +57,22 @@ class Console(io.TextIOWrapper):
 
     @property
     def lost(self) -> OSError | None:
-        """The first error of writing, if there was one."""
+        """The first write error, or None."""
         self.flush()
         return self._lasting.error
 
     def close(self) -> None:
-        """Write what is held back, and stay open: who closes it is not the only one to print."""
+        """Write the buffer and stay open: other code may still print."""
         self.flush()
 
     def flush(self) -> None:
-        """Write what is held back."""
+        """Write the buffer."""
         if not self.closed:
             super().flush()
 
     def write(self, text: str, /) -> int:
         """Write text."""
-        if self.closed:  # as its buffer may be, by other code
+        if self.closed:  # other code may have closed the buffer
             return len(text)
         if self.styled:
             parts = STYLE.split(text)
@@ -84,7 +84,7 @@ class Console(io.TextIOWrapper):
 
 
 class _Lasting(io.RawIOBase):
-    """Writes that never fail: what cannot be written is dropped, and the first error kept."""
+    """A raw stream that drops bytes it cannot write, and keeps the first error."""
 
     def __init__(self, raw: Any):
         self.raw, self.error = raw, None
@@ -104,7 +104,7 @@ class _Lasting(io.RawIOBase):
         try:
             while rest:
                 written = self.raw.write(rest)
-                if written is None:  # a pipe that does not block, and is full
+                if written is None:  # a full non-blocking pipe
                     select.select((), (self.raw,), ())
                 rest = rest[written or 0 :]
         except OSError as error:
@@ -115,9 +115,9 @@ class _Lasting(io.RawIOBase):
 
 
 def install() -> None:
-    """Make the streams of this process consoles; those that are closed lead nowhere.
+    """Replace this process's output streams by consoles; a closed stream discards its text.
 
-    Streams that somebody has put in place of Python's own, as test runners do, are left alone.
+    Streams that replace Python's own, as in test runners, are left alone.
     """
     for number in range(3):
         _reserve(number)
@@ -131,7 +131,7 @@ def install() -> None:
 
 @contextlib.contextmanager
 def styled() -> Iterator[None]:
-    """Let colours pass while text of this project's own, such as ``--help``, is printed."""
+    """Let colours pass inside the context, for this project's own text, such as ``--help``."""
     consoles = [stream for stream in (sys.stdout, sys.stderr) if isinstance(stream, Console)]
     for console in consoles:
         console.styled = True
@@ -143,33 +143,33 @@ def styled() -> Iterator[None]:
 
 
 def on_terminal() -> bool:
-    """Return whether standard error is a terminal; a process may have none."""
+    """Return whether standard error is a terminal; False without standard error."""
     return sys.stderr is not None and sys.stderr.isatty()
 
 
 def lost(stream: TextIO) -> OSError | None:
-    """Return the error by which something printed was lost, if it is a console's."""
+    """Return the first write error of a stream, if it is a console; else None."""
     return stream.lost if isinstance(stream, Console) else None
 
 
 def _console(stream: Any) -> Console:
     if stream is None:
         return Console(io.FileIO(os.open(os.devnull, os.O_WRONLY), "w"), "utf-8", False)
-    with contextlib.suppress(OSError):  # of the reader of what an import has printed
+    with contextlib.suppress(OSError):  # an import's output may have lost its reader
         stream.flush()
     buffer = stream.buffer
     console = Console(
-        getattr(buffer, "raw", buffer),  # the same where python runs with -u
+        getattr(buffer, "raw", buffer),  # under python -u, buffer is raw already
         stream.encoding,
         stream.line_buffering,
         buffered=hasattr(buffer, "raw"),
     )
-    console._before = stream  # type: ignore[attr-defined]  # it would close the descriptor
+    console._before = stream  # type: ignore[attr-defined]  # its end would close the descriptor
     return console
 
 
 def _reserve(number: int) -> None:
-    """Open a closed descriptor on nothing: the next file opened would get it, and all prints."""
+    """Open a closed descriptor on the null device, or the next opened file would get all prints."""
     try:
         os.fstat(number)
     except OSError:

@@ -1,28 +1,28 @@
-"""Freed memory kept by the process, for the next tensors to use."""
+"""Keep freed memory in the process, for the next tensors."""
 
 from __future__ import annotations
 
 import ctypes
 
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # of <malloc.h>
-KEPT = 2**31 - 1  # bytes of freed memory at the heap's end, the most that mallopt takes
-# Bytes of a tensor from which on it gets pages of its own and gives them back; before version 2.35
-# the GNU C library refuses more than the second.
+KEPT = 2**31 - 1  # bytes of freed memory to keep at the heap's end, mallopt's maximum
+# Size in bytes from which a tensor gets pages of its own and returns them; before version 2.35 the
+# GNU C library refuses more than the second value.
 LARGE = 2**30, 2**25
 
 
 def keep_freed_memory() -> None:
-    """Stop the C library from handing every large freed tensor back to the system.
+    """Stop the C library from returning every large freed tensor to the system.
 
-    The GNU C library gives blocks of 128 KiB to 32 MiB and more pages of their own, or trims them
-    from its heap's end when they are freed, and the next tensor of that size takes a page fault for
+    The GNU C library gives large blocks (from 128 KiB to over 32 MiB) pages of their own, or trims
+    them from its heap's end when freed. The next tensor of that size then takes a page fault for
     every 4 KiB: a quarter to a third of the seconds of an iteration whose activations are some
-    megabytes. The peak of memory grows by a tenth or so. Other systems stay as they are.
+    megabytes. Keeping the memory raises the peak by about a tenth. Other systems do not change.
 
-    Either threshold once set keeps the other from growing with use, so the trimming is left alone
-    where the pages are refused: it would be many times slower than nothing.
+    Setting one threshold stops the other from growing with use. So trimming is not set if the page
+    threshold is refused: setting it alone would be many times slower than setting neither.
     """
     mallopt = getattr(ctypes.pythonapi, "mallopt", None)
-    # any() stops at the first that is taken.
+    # any() stops at the first size that mallopt accepts.
     if mallopt is not None and any(mallopt(MMAP_THRESHOLD, size) for size in LARGE):
         mallopt(TRIM_THRESHOLD, KEPT)

@@ -1,11 +1,11 @@
-"""More than one process: tasks in blocks, and the few things that cross between processes.
+"""Several processes: blocks of tasks, and the sums over them.
 
-Processes are started by ``torchrun`` and talk through ``torch.distributed``. Each holds some of the
-meta-batch's blocks of tasks, collects their data and takes their gradients; what crosses is the sum
-over all blocks. It is taken in the order of the blocks whichever process holds them, and blocks are
-computed as blocks by a single process too, so that the number of processes changes no bit.
+``torchrun`` starts the processes, and they communicate through ``torch.distributed``. Each process
+holds some of the meta-batch's blocks of tasks, collects their data and computes their gradients.
+Only sums over all blocks cross between processes. Sums follow the order of the blocks, and a single
+process computes the same blocks, so the number of processes does not change a bit.
 
-Without ``torchrun`` there is one process of rank 0, and nothing here communicates.
+Without ``torchrun`` there is one process, of rank 0, and no communication.
 """
 
 from __future__ import annotations
@@ -29,64 +29,64 @@ from meta_rl.tasks import num_tasks
 
 T = TypeVar("T")
 PATIENCE = timedelta(minutes=30)
-"""How long a process waits for the others, while the first evaluates for instance."""
+"""Time that a process waits for the others, for example while the first evaluates."""
 
 
 class TaskBlock(NamedTuple):
-    """Some neighbouring tasks of a meta-batch, which are collected and differentiated together."""
+    """Neighbouring tasks of a meta-batch, collected and differentiated together."""
 
     number: int
-    start: int  # position of its first task along M
+    start: int  # position of the block's first task along M
     tasks: Sequence[Any]
 
 
 @dataclass(frozen=True)
 class BlockedBatch:
-    """A batch in parts: one for each block that this process holds."""
+    """A batch in parts, one for each block that this process holds."""
 
-    held: tuple[Any, ...]  # leaves (tasks of the block, ...)
-    tasks: int  # M, of all processes
+    held: tuple[Any, ...]  # one part for each block, leaves (tasks of the block, ...)
+    tasks: int  # M, over all processes
 
 
 @contextmanager
 def processes() -> Iterator[None]:
-    """Joins the processes that ``torchrun`` started: gloo on the CPU, NCCL between GPUs."""
+    """Connect the processes that ``torchrun`` started: gloo on the CPU, NCCL between GPUs."""
     if torch.cuda.is_available():
         torch.cuda.set_device(local_rank())
-    # Its functions keep the group that there is at their import as their default, and torch imports
-    # it when it likes. Were that later, the group's threads would outlive the group, and a thread
-    # that lets go of a tensor while Python ends kills the process.
+    # Imported before the group exists: its functions keep the current group as their default. If
+    # torch imported it later, the group's threads would outlive the group, and a thread that frees
+    # a tensor while Python ends kills the process.
     import_module("torch.distributed.nn")
     dist.init_process_group(timeout=PATIENCE)
     yield
-    # After an error the others may be gone already; taking leave of them would wait.
+    # Not after an error: this waits for the other processes, which may be gone.
     dist.destroy_process_group()
 
 
 def rank() -> int:
-    """This process's number; the first, 0, logs, evaluates and saves."""
+    """Return this process's number; process 0 logs, evaluates and saves."""
     return dist.get_rank() if dist.is_initialized() else 0
 
 
 def ranks() -> int:
-    """How many processes there are."""
+    """Return the number of processes."""
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
 def local_rank() -> int:
-    """This process's number on its machine, which is that of its GPU."""
+    """Return this process's number on its machine, also the number of its GPU."""
     return int(os.environ.get("LOCAL_RANK", "0"))
 
 
 def own_blocks(tasks: Sequence[Any], blocks: int) -> list[TaskBlock]:
-    """The blocks of a meta-batch that this process holds.
+    """Return the blocks of a meta-batch that this process holds.
 
     Args:
-        tasks: M of them.
-        blocks: parts, as equal as can be, whatever the number of processes.
+        tasks: M tasks.
+        blocks: number of blocks over all processes; their sizes differ by one task at most.
 
     Raises:
-        InputError: unless every process gets equally many blocks, and every block a task.
+        InputError: unless every process gets the same number of blocks, and every block a task.
     """
     few = blocks <= len(tasks)
     require(few or blocks > ranks(), "processes", f"at most the {len(tasks)} tasks", ranks())
@@ -102,7 +102,7 @@ def own_blocks(tasks: Sequence[Any], blocks: int) -> list[TaskBlock]:
 
 
 def blocks_of(supports: Sequence[Any], query: Any) -> list[tuple[list[Any], Any]]:
-    """Return the supports and the query of each block held; any other batch is one block."""
+    """Return the supports and the query of each block held; an unblocked batch is one block."""
     if not isinstance(query, BlockedBatch):
         return [([*supports], query)]
     each = zip(*(batch.held for batch in (*supports, query)), strict=True)
@@ -110,18 +110,18 @@ def blocks_of(supports: Sequence[Any], query: Any) -> list[tuple[list[Any], Any]
 
 
 def tasks_of(query: Any) -> int:
-    """M, of all processes."""
+    """Return M, over all processes."""
     return query.tasks if isinstance(query, BlockedBatch) else num_tasks(query)
 
 
 def add(held: Sequence[Sequence[Tensor]]) -> list[Tensor]:
-    """The sum over the blocks of all processes, in the blocks' order; the same bits on each.
+    """Return the sum over the blocks of all processes, with the same bits on each process.
 
-    Each process sums a slice of every block's numbers and gives the others its result, so that a
-    fixed order moves no more than twice the numbers, as an all-reduce does.
+    It is taken in the blocks' order. Each process sums a slice of every block's numbers and sends
+    the result to the others, which moves no more than an all-reduce: twice the numbers.
 
     Args:
-        held: what each block of this process gave, tensors of the same shapes for each.
+        held: the tensors of each block of this process, of the same shapes for every block.
 
     Raises:
         ProcessLostError: if another process ended.
@@ -136,11 +136,11 @@ def add(held: Sequence[Sequence[Tensor]]) -> list[Tensor]:
 
 
 def place(held: Sequence[Tensor], blocks: Sequence[TaskBlock], tasks: int) -> Tensor:
-    """Values of every task of all processes, ``(*, M)``.
+    """Return the values of every task of all processes, ``(*, M)``.
 
     Args:
-        held: those of each block of this process, ``(*, tasks of the block)``.
-        blocks: these blocks.
+        held: the values of each block of this process, ``(*, tasks of the block)``.
+        blocks: the blocks of this process.
         tasks: M.
     """
     ends = [block.start + len(block.tasks) for block in blocks]
@@ -152,7 +152,7 @@ def place(held: Sequence[Tensor], blocks: Sequence[TaskBlock], tasks: int) -> Te
 
 
 def total(number: float) -> float:
-    """The sum of every process's number."""
+    """Return the sum of every process's number."""
     if ranks() == 1:
         return number
     value = torch.tensor(number, dtype=torch.float64)
@@ -161,7 +161,7 @@ def total(number: float) -> float:
 
 
 def first(answer: Callable[[], T]) -> T:
-    """What the first process answers, on every process; the others do not ask."""
+    """Call ``answer`` on the first process only, and return its result on every process."""
     if ranks() == 1:
         return answer()
     box = [answer() if rank() == 0 else None]
@@ -170,27 +170,27 @@ def first(answer: Callable[[], T]) -> T:
 
 
 def launch() -> str | None:
-    """A name for what ``torchrun`` started, the same after it restarted the processes; or None."""
+    """Return a name for this ``torchrun`` launch, also after restarts; None without torchrun."""
     name = os.environ.get("TORCHELASTIC_RUN_ID")
-    # Without --standalone or --rdzv-id every launch has the same name; its process is another.
+    # Without --standalone or --rdzv-id all launches have one name, but different processes.
     return f"{platform.node()}-{os.getppid()}" if name == "none" else name
 
 
 def launched_before() -> bool:
-    """Whether :func:`launch` may have started processes before these.
+    """Return whether this launch may have started processes before these.
 
-    A node that joins or leaves restarts them uncounted, but only launches with a name of their own
-    can have such nodes.
+    A node that joins or leaves restarts processes without counting, but only launches with their
+    own name can have such nodes.
     """
     restarts = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
     return restarts > 0 or os.environ.get("TORCHELASTIC_RUN_ID", "none") != "none"
 
 
 def _across(rows: Tensor) -> Tensor:
-    """The sum of every process's rows, ``(blocks held, N)``, in the order of ranks: ``(N,)``."""
+    """Return the sum ``(N,)`` of every process's rows ``(blocks held, N)``, in order of ranks."""
     size = rows.shape[1]
     padded = F.pad(rows, (0, -size % ranks()))
-    # (process, blocks held, N / processes): to each its slice of these rows, from each its rows.
+    # (process, blocks held, N / processes): each process gets its slice of every process's rows.
     sent = padded.unflatten(1, (ranks(), -1)).transpose(0, 1).contiguous()
     received = torch.empty_like(sent)
     _talk(lambda: dist.all_to_all_single(received, sent))
@@ -201,7 +201,7 @@ def _across(rows: Tensor) -> Tensor:
 
 
 def _in_order(rows: Tensor) -> Tensor:
-    """The rows' sum, one after another: ``sum`` would choose an order of its own."""
+    """Return the sum of the rows, one after another: ``sum`` would choose its own order."""
     so_far = rows[0]
     for row in rows[1:]:
         so_far = so_far + row

@@ -1,4 +1,4 @@
-"""How many threads torch computes on."""
+"""The number of threads that torch computes on."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import torch
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Keep torch to one thread; afterwards it has as many as before.
+    """Limit torch to one thread inside the context.
 
-    On small tensors its others wait for work, and hold cores for milliseconds meanwhile.
+    With small tensors, its other threads hold cores for milliseconds while they wait for work.
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)

@@ -1,1 +1,1 @@
-"""Outer steps: one algorithm a file."""
+"""Outer steps, one file for each algorithm."""

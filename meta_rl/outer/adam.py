@@ -26,10 +26,10 @@ class Adam(StepOnData):
     """``(theta, rule) <- Adam((theta, rule), outer gradient)``.
 
     Args:
-        config: its settings.
+        config: settings of the outer step.
         inner: the inner loop.
-        meta: leaf tensors, changed in place by :meth:`step`.
-        iterations: of the run, over which the learning rates fall if they do.
+        meta: the meta-parameters, leaf tensors; :meth:`step` changes them in place.
+        iterations: iterations of the run, for learning rates that decay over it.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class Adam(StepOnData):
         """Update ``meta`` in place; a non-finite gradient is skipped and counted.
 
         Returns:
-            ``train/outer_loss``, gradient norms, and ``train/skipped`` where it was.
+            ``train/outer_loss``, gradient norms, and ``train/skipped`` if the step was skipped.
         """
         objective = self._multi_step(self._done())
         loss, gradient = self.inner.meta_gradient(self.meta, supports, query, objective)
@@ -55,14 +55,14 @@ class Adam(StepOnData):
         return metrics if torch.isfinite(norm) else metrics | {"train/skipped": 1.0}
 
     def descend(self, gradient: MetaParameters, scale: float = 1.0) -> Tensor:
-        """One step of Adam on any gradient, or none where it is not finite.
+        """Take one step of Adam on a gradient, or none if the gradient is not finite.
 
         Args:
-            gradient: like ``meta``.
-            scale: multiplies the learning rates, for this step.
+            gradient: any gradient in ``meta``.
+            scale: factor of the learning rates, for this step only.
 
         Returns:
-            The gradient's norm before ``max_grad_norm`` shortened it.
+            The gradient's norm before clipping to ``max_grad_norm``.
         """
         leaves = tree_leaves(self.meta)
         for leaf, value in zip(leaves, tree_leaves(gradient), strict=True):
@@ -75,31 +75,31 @@ class Adam(StepOnData):
         return norm
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Adam's moments and the number of steps, as named tensors."""
+        """Return Adam's moments and the number of steps, as named tensors."""
         return {"steps": torch.tensor(self._steps), **optimizer_tensors(self._optimizer)}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Restore what :meth:`state_dict` gave."""
+        """Restore the result of :meth:`state_dict`."""
         moments = dict(state)
         self._steps = int(take(moments, {"steps": torch.tensor(0)})["steps"])
         load_optimizer_tensors(self._optimizer, moments)
 
     def _done(self) -> float:
-        """The share of the run that is done."""
+        """Return the fraction of the run that is done."""
         return min(1.0, self._steps / self._iterations)
 
     def _annealed(self, done: float) -> float:
-        """What the learning rates are multiplied by when this share of the run is done."""
+        """Return the learning rates' factor when the fraction ``done`` of the run is done."""
         if self.config.final_learning_rate is None:
             return 1.0
         least = self.config.final_learning_rate / self.config.learning_rate
         return least + (1 - least) * (1 + math.cos(math.pi * done)) / 2
 
     def _multi_step(self, done: float) -> Objective | None:
-        """MAML++'s loss when this share of the run is done; None once its own share is over.
+        """Return MAML++'s multi-step loss, or None after ``config.multi_step_fraction`` of the run.
 
-        ``sum_k w_k loss(phi[k], Q)`` over k = 1..K with ``w_k = (1 - faded) / K`` before the last
-        and what is left to 1 for the last.
+        It is ``sum_k w_k loss(phi[k], Q)`` over k = 1..K, with ``w_k = (1 - faded) / K`` for k < K;
+        the weights sum to 1.
         """
         if done >= self.config.multi_step_fraction:
             return None

@@ -26,18 +26,18 @@ Vector = Sequence[Tensor]
 class KLCurvature:
     """``v -> (J^T F J) v`` for the mean over tasks of the masked mean KL on the query data.
 
-    Adaptation and the network are walked once at construction; every product then reuses those
-    graphs. Both J and J^T are linear maps kept as autograd graphs: ``J^T u`` is a backward pass,
-    and ``J v`` the derivative of ``u -> J^T u`` in the direction v (the double-backward form of
-    forward mode, which here costs less than forward mode itself).
+    Adaptation and the network run once, at construction; every product reuses their graphs. J and
+    J^T are linear maps kept as autograd graphs: ``J^T u`` is a backward pass, and ``J v`` the
+    derivative of ``u -> J^T u`` in the direction v (the double-backward form of forward mode, which
+    costs less here than forward mode itself).
 
     Args:
-        inner: the inner loop; any rule, any number of steps.
-        distribution: ``(params, episodes) -> Distribution`` of one task.
-        meta: the current point.
+        inner: the inner loop; any rule, any number of inner steps.
+        distribution: the policy of one task, ``(params, episodes) -> Distribution``.
+        meta: the current meta-parameters.
         supports: K batches of episodes, leaves ``(M, B, ...)``.
         query: episodes of the adapted policies, leaves ``(M, B, ...)``.
-        tasks: that the mean is over; more than M where these are some of them.
+        tasks: number of tasks to average over; M when None, more if M is a part of them.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class KLCurvature:
         self._weight = query.mask / ((tasks or count) * samples[:, None, None])  # (M, B, T)
 
     def __call__(self, vector: Vector) -> list[Tensor]:
-        """The product with one vector, as tensors like the meta-parameters."""
+        """Return the product with one vector, as tensors like the meta-parameters."""
         tangent = self._network_tangent(self._adapt_tangent(vector))
         fisher = self._policy.fisher(tree_unflatten(tangent, self._structure))
         weighted = [
@@ -79,7 +79,7 @@ class KLCurvature:
 
 
 def _backward(outputs: Vector, inputs: Vector, cotangent: Vector) -> list[Tensor]:
-    """``J^T cotangent``, keeping the graph for the next product."""
+    """Return ``J^T cotangent``, keeping the graph for the next product."""
     return list(
         torch.autograd.grad(
             outputs, inputs, cotangent, retain_graph=True, allow_unused=True, materialize_grads=True
@@ -88,12 +88,12 @@ def _backward(outputs: Vector, inputs: Vector, cotangent: Vector) -> list[Tensor
 
 
 def _linear_map(outputs: Vector, inputs: Vector) -> Callable[[Any], list[Tensor]]:
-    """``J`` of outputs with respect to inputs, as a function of a tangent of the inputs."""
+    """Return the function ``tangent -> J tangent``, with J = d outputs / d inputs."""
     dummy = [torch.zeros_like(output).requires_grad_() for output in outputs]
     transposed = torch.autograd.grad(
         outputs, inputs, dummy, create_graph=True, allow_unused=True, materialize_grads=True
     )
-    # Inputs that the outputs do not depend on have a constant zero here, with no graph.
+    # An input that the outputs do not depend on has a constant zero here, with no graph.
     live = [i for i, value in enumerate(transposed) if value.requires_grad]
     rows = [transposed[i] for i in live]
     return lambda tangent: _backward(rows, dummy, [tangent[i] for i in live])

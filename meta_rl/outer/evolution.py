@@ -1,7 +1,7 @@
 """An outer step without a meta-gradient: the evolution strategy ES-MAML.
 
-It tries a population of (theta, rule) on the same tasks, after adaptation, and sees nothing but
-each member's fitness.
+It evaluates a population of (theta, rule) on the same tasks after adaptation, and uses only each
+member's fitness.
 """
 
 from __future__ import annotations
@@ -27,20 +27,19 @@ from meta_rl.types import MetaParameters
 class EvolutionStrategy:
     """ES-MAML (Song et al. 2020, "ES-MAML: Simple Hessian-Free Meta Learning", algorithm 3).
 
-        eps_i ~ N(0, I),  i = 1..n, of the size of (theta, rule)
+        eps_i ~ N(0, I),  i = 1..n, shaped like (theta, rule)
         F_i+, F_i- = mean over tasks of the score after adapting from (theta, rule) +- sigma eps_i
         g = 1 / (2 n sigma) sum_i (F_i+ - F_i-) eps_i
         (theta, rule) <- optimizer ascends g
 
     Without shaping, g is an unbiased estimate of the gradient of E[F(theta + sigma eps)], however F
-    adapts. Step
-    sizes are perturbed as they are learned, hence their logarithms by default. Both signs of a pair
-    are rolled out with the same random numbers, so that what is luck largely cancels.
+    adapts. Step sizes are perturbed in their learned form, by default the logarithm. Both members
+    of a pair use the same random numbers, so that most of the noise cancels.
 
     Args:
-        config: its settings.
-        meta: leaf tensors, changed in place by :meth:`step`.
-        members_at_once: members that are tried together; all when None.
+        config: settings of the outer step.
+        meta: the meta-parameters, leaf tensors; :meth:`step` changes them in place.
+        members_at_once: number of members evaluated together; all when None.
     """
 
     def __init__(
@@ -52,10 +51,10 @@ class EvolutionStrategy:
         self._optimizer = optimizer_of(kind, meta, *rates)
 
     def iterate(self, batch: MetaBatch) -> Outcome:
-        """Try n antithetic pairs on the meta-batch's tasks and ascend their fitness.
+        """Evaluate n antithetic pairs on the meta-batch's tasks and ascend their fitness.
 
-        Members whose fitness is not finite count as the worst, and in
-        ``train/members_not_finite``; where all are, the step is skipped.
+        A member whose fitness is not finite counts as the worst; ``train/members_not_finite`` is
+        the number of such members. The step is skipped if no member's fitness is finite.
         """
         adaptation = batch.adapt(self.meta, tolerant=True) if batch.scored else None
         config = self.config
@@ -75,10 +74,10 @@ class EvolutionStrategy:
         return Outcome(fitness_statistics(fitness) | self.step(gradient), adaptation)
 
     def step(self, gradient: MetaParameters) -> dict[str, float]:
-        """Ascend a gradient of the fitness in place; one that is not finite is skipped and counted.
+        """Ascend the fitness in place along its gradient; skip and count one that is not finite.
 
         Returns:
-            Gradient norms, and ``train/skipped`` where it was.
+            Gradient norms, and ``train/skipped`` if the step was skipped.
         """
         leaves, values = tree_leaves(self.meta), tree_leaves(gradient)
         metrics = gradient_norms(gradient)
@@ -90,33 +89,33 @@ class EvolutionStrategy:
         return metrics
 
     def state_dict(self) -> dict[str, Tensor]:
-        """The optimizer's moments, as named tensors; none for SGD."""
+        """Return the optimizer's moments, as named tensors; none for SGD."""
         return optimizer_tensors(self._optimizer)
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Restore what :meth:`state_dict` gave."""
+        """Restore the result of :meth:`state_dict`."""
         load_optimizer_tensors(self._optimizer, state)
 
 
 def es_gradient(noise: MetaParameters, utility: Tensor, sigma: float) -> MetaParameters:
-    """The gradient of the expected utility, ``1 / (2 n sigma) sum_i (U_i+ - U_i-) eps_i``.
+    """Return the gradient of the expected utility, ``1 / (2 n sigma) sum_i (U_i+ - U_i-) eps_i``.
 
     Salimans et al. 2017, "Evolution Strategies", section 2.1, with mirrored sampling.
 
     Args:
         noise: eps, tensors ``(n, ...)``.
-        utility: ``(2, n)``, of ``+ sigma eps`` and of ``- sigma eps``.
-        sigma: the perturbations' size.
+        utility: utility of ``meta + sigma eps`` and of ``meta - sigma eps``, ``(2, n)``.
+        sigma: standard deviation of the perturbations.
     """
     weight = (utility[0] - utility[1]) / (2 * utility.shape[1] * sigma)
     return tree_map(lambda eps: torch.tensordot(weight.to(eps), eps, 1), noise)
 
 
 def shape(fitness: Tensor, shaping: str) -> Tensor:
-    """Fitness, of any shape, as what the gradient is taken of.
+    """Return the utility of a fitness of any shape.
 
     ``rank``: :func:`centred_ranks`. ``standardize``: mean 0 and standard deviation 1.
-    ``none``: as it is. What is not finite counts as the worst of what is.
+    ``none``: the fitness itself. Values that are not finite count as the worst finite value.
     """
     if shaping == "rank":
         return centred_ranks(fitness)
@@ -128,7 +127,7 @@ def shape(fitness: Tensor, shaping: str) -> Tensor:
 
 
 def centred_ranks(fitness: Tensor) -> Tensor:
-    """Ranks scaled to [-0.5, 0.5], of any shape (Salimans et al. 2017, section 2.1).
+    """Return ranks scaled to [-0.5, 0.5], of any shape (Salimans et al. 2017, section 2.1).
 
     Equal values share the mean of their ranks, so that a constant fitness has no gradient. Values
     that are not finite rank last.
@@ -141,5 +140,5 @@ def centred_ranks(fitness: Tensor) -> Tensor:
 
 
 def perturbed(meta: MetaParameters, noise: MetaParameters, scale: float) -> MetaParameters:
-    """A population around one MetaParameters: ``meta + scale * noise``."""
+    """Return the population ``meta + scale * noise``."""
     return tree_map(lambda leaf, eps: leaf.detach() + scale * eps, meta, noise)

@@ -1,7 +1,7 @@
 """An outer step without a meta-gradient: a genetic algorithm.
 
-It tries a population of (theta, rule) on the same tasks, after adaptation, and sees nothing but
-each member's fitness.
+It evaluates a population of (theta, rule) on the same tasks after adaptation, and uses only each
+member's fitness.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ from meta_rl.types import MetaParameters
 class GeneticAlgorithm:
     """A genetic algorithm over (theta, rule).
 
-    Such et al. 2017, "Deep Neuroevolution", algorithm 1, with the textbook's crossover and
-    tournaments (Eiben and Smith, "Introduction to Evolutionary Computing", chapters 4 and 5).
+    Such et al. 2017, "Deep Neuroevolution", algorithm 1, with crossover and tournaments as in the
+    textbook (Eiben and Smith, "Introduction to Evolutionary Computing", chapters 4 and 5).
 
         F_i = mean over this iteration's tasks of the score after adapting from member i
         meta = the member with the highest F
-        next population = the best few as they are, and children: mutate(crossover(select, select))
+        next population = elites unchanged, and children: mutate(crossover(select, select))
 
-    Fitness is noisy and tasks are new each generation, so the elite is evaluated anew with the
-    others and stays only while it stays best.
+    Fitness is noisy and each generation has new tasks, so elites are evaluated again with the
+    others, and stay only while they stay best.
 
     Args:
-        config: its settings.
-        meta: leaf tensors; the best member is written into them in each generation.
-        seed: of the first population: ``meta`` itself and mutated copies of it.
-        members_at_once: members that are tried together; all when None.
+        config: settings of the outer step.
+        meta: the meta-parameters, leaf tensors; each generation's best member is written into them.
+        seed: seed of the first population: ``meta`` itself and mutated copies of it.
+        members_at_once: number of members evaluated together; all when None.
     """
 
     def __init__(
@@ -58,10 +58,10 @@ class GeneticAlgorithm:
 
     @torch.no_grad()
     def iterate(self, batch: MetaBatch) -> Outcome:
-        """Try every member on the meta-batch's tasks, keep the best as ``meta``, and breed.
+        """Evaluate every member on the meta-batch's tasks, keep the best as ``meta``, and breed.
 
-        Members whose fitness is not finite count as the worst, and in
-        ``train/members_not_finite``; where all are, the step is skipped.
+        A member whose fitness is not finite counts as the worst; ``train/members_not_finite`` is
+        the number of such members. The step is skipped if no member's fitness is finite.
         """
         adaptation = batch.adapt(self.meta, tolerant=True) if batch.scored else None
         fitness = evaluate(batch, self.population, self.members_at_once)
@@ -81,14 +81,14 @@ class GeneticAlgorithm:
         return Outcome(metrics, adaptation)
 
     def state_dict(self) -> dict[str, Tensor]:
-        """The population, as named tensors with a leading P."""
+        """Return the population, as named tensors with a leading P."""
         return under("theta", self.population.theta) | under("rule", self.population.rule)
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Restore what :meth:`state_dict` gave.
+        """Restore the result of :meth:`state_dict`.
 
         Raises:
-            InputError: if it is of another population or network.
+            InputError: if ``state`` belongs to another population or network.
         """
         own = self.state_dict()
         checkpoint.match_tensors(own, state)
@@ -99,7 +99,7 @@ class GeneticAlgorithm:
 def breed(
     population: MetaParameters, fitness: Tensor, config: GeneticConfig, generator: Generator
 ) -> MetaParameters:
-    """The next generation, as many as before: the elites unchanged, then children."""
+    """Return the next generation, of the same size: the elites unchanged, then children."""
     fitness = or_worst(fitness)
     elites = fitness.argsort(descending=True, stable=True)[: config.elites]
     children = len(fitness) - config.elites
@@ -113,14 +113,14 @@ def breed(
 
 
 def truncation(fitness: Tensor, parents: int, count: int, generator: Generator) -> Tensor:
-    """Indices ``(count,)``, each drawn evenly from the best ``parents`` (Such et al. 2017)."""
+    """Draw indices ``(count,)`` uniformly from the best ``parents`` members (Such et al. 2017)."""
     best = fitness.argsort(descending=True, stable=True)[:parents]
     drawn = torch.randint(len(best), (count,), generator=generator, device=generator.device)
     return best[drawn.to(best.device)]
 
 
 def tournament(fitness: Tensor, size: int, count: int, generator: Generator) -> Tensor:
-    """Indices ``(count,)``, each the best of ``size`` drawn evenly with replacement."""
+    """Draw indices ``(count,)``, each the best of ``size`` drawn uniformly with replacement."""
     entrants = torch.randint(
         len(fitness), (count, size), generator=generator, device=generator.device
     ).to(fitness.device)
@@ -130,13 +130,13 @@ def tournament(fitness: Tensor, size: int, count: int, generator: Generator) -> 
 def crossover(
     one: MetaParameters, other: MetaParameters, rate: float, generator: Generator
 ) -> MetaParameters:
-    """Uniform crossover: a child takes each number from either parent with even odds.
+    """Return children by uniform crossover: each number comes from either parent, at even odds.
 
     Args:
-        one: parents, tensors ``(children, ...)``.
-        other: the other parents.
-        rate: probability that a child has two parents; otherwise it is a copy of ``one``.
-        generator: where randomness comes from.
+        one: the first parents, tensors ``(children, ...)``.
+        other: the second parents, tensors ``(children, ...)``.
+        rate: probability that a child has two parents; otherwise it is a copy of the first.
+        generator: source of the random numbers.
     """
 
     def random(*size: int) -> Tensor:
@@ -152,14 +152,14 @@ def crossover(
 
 
 def mutate(population: MetaParameters, sigma: float, generator: Generator) -> MetaParameters:
-    """Every number plus Gaussian noise; step sizes in the form in which they are learned."""
+    """Add Gaussian noise to every number; step sizes in their learned form."""
     member, members = select(population, 0), num_tasks(population)
     noise = gaussian(member, members, generator)
     return tree_map(lambda leaf, eps: leaf + sigma * eps, population, noise)
 
 
 def diversity(population: MetaParameters) -> Tensor:
-    """Root mean square distance of the members' numbers from the population's mean."""
+    """Return the root mean square distance of the members' numbers from the population's mean."""
     leaves = tree_leaves(population)
     flat = torch.cat([leaf.reshape(len(leaf), -1) for leaf in leaves], 1)
     return flat.var(0, correction=0).mean().sqrt()

@@ -1,6 +1,6 @@
-"""What outer steps with a population share: fitness of its members, and random numbers.
+"""Fitness and random numbers for outer steps with a population.
 
-A population is a MetaParameters whose tensors have a leading P.
+A population is a MetaParameters of P members: its tensors have a leading P.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from meta_rl.types import MetaParameters
 
 
 def evaluate(batch: MetaBatch, population: MetaParameters, members_at_once: int | None) -> Tensor:
-    """Each member's fitness, the mean over tasks: ``(P,)``.
+    """Return each member's fitness, averaged over tasks: ``(P,)``.
 
-    Walks ``members_at_once`` members at a time, so that memory is bounded by them.
+    Evaluates ``members_at_once`` members at a time, which bounds memory.
     """
     total = num_tasks(population)
     size = members_at_once or total
@@ -27,12 +27,12 @@ def evaluate(batch: MetaBatch, population: MetaParameters, members_at_once: int 
 
 
 def or_worst(fitness: Tensor) -> Tensor:
-    """Fitness with minus infinity where it is not finite: that member adapted to nonsense."""
+    """Return the fitness, with minus infinity for values that are not finite."""
     return torch.where(torch.isfinite(fitness), fitness, -torch.inf)
 
 
 def gaussian(meta: MetaParameters, members: int, generator: Generator) -> MetaParameters:
-    """Standard normal noise, ``(members, ...)`` for every tensor."""
+    """Return standard normal noise, ``(members, ...)`` for every tensor."""
 
     def draw(leaf: Tensor) -> Tensor:
         return torch.randn(
@@ -48,7 +48,7 @@ def generator_of(meta: MetaParameters, seed: int) -> Generator:
 
 
 def fitness_statistics(fitness: Tensor) -> dict[str, float]:
-    """Return what TensorBoard shows of a population's fitness."""
+    """Return the metrics of a population's fitness."""
     finite = fitness[torch.isfinite(fitness)]
     known = finite if len(finite) else fitness.new_full((1,), torch.nan)
     return {

@@ -1,4 +1,4 @@
-"""ProMP: several outer steps on the same data, held near the policies that sampled it.
+"""ProMP: several outer steps on the same data, kept near the policies that sampled it.
 
 Rothfuss et al. 2019, "ProMP: Proximal Meta-Policy Search", equations 13 to 15 and algorithm 1.
 """
@@ -21,20 +21,20 @@ from meta_rl.tasks import num_tasks
 from meta_rl.types import Distribution, Episodes, MetaParameters, Params
 
 RANGE = 2.0**20
-"""An adaptive coefficient stays within this factor of where it began, so that it can come back."""
+"""Largest factor between an adaptive coefficient and its initial value, so that it can return."""
 
 
 class Measures(NamedTuple):
-    """What ProMP minimizes and what it watches; of one task, or with a leading M."""
+    """ProMP's loss and diagnostics, of one task or with a leading M."""
 
     loss: Tensor  # (), the outer objective
-    kl: Tensor  # (), nats, from the stored adapted policy to the recomputed one, on the query
-    inner_kls: Tensor  # (K,), nats, the same at each inner step, on its support
-    clip_fraction: Tensor  # (), share of the query's ratios outside 1 - clip, 1 + clip
+    kl: Tensor  # (), nats, KL(stored || recomputed) of the adapted policy on the query
+    inner_kls: Tensor  # (K,), nats, the same KL at each inner step, on its support
+    clip_fraction: Tensor  # (), fraction of the query's ratios outside [1 - clip, 1 + clip]
 
 
 class ProMP(StepOnData):
-    """Epochs of Adam on the clipped ratio, with a penalty on how far the inner policies move.
+    """Epochs of Adam on the clipped ratio, with a KL penalty on each inner step's policy.
 
         for each of the epochs, on the data of one iteration:
             phi[m, 0..K] = adapt(theta, rule, supports[m])           against the stored log-probs
@@ -43,17 +43,18 @@ class ProMP(StepOnData):
                 + mean_k eta_k KL(stored pi_k, pi_phi[m, k])         on the support data
             (theta, rule) <- Adam((theta, rule), grad mean_m J)
 
-    Each epoch adapts anew on the recorded supports with the inner loss of sampling, a likelihood
-    ratio to the *stored* probabilities: as theta moves on, so does that ratio move away from one.
-    Eta is fixed, or with a target doubles where its KL exceeds 1.5 times that, and halves below
-    1 / 1.5; one eta per inner step, and their penalties averaged, as in the authors' code.
+    Each epoch adapts again on the recorded supports. The inner loss is that of sampling, a
+    likelihood ratio to the *stored* probabilities; the ratio moves away from 1 as theta changes.
+    Each inner step has its own eta, and their penalties are averaged, as in the authors' code. Eta
+    is fixed; or, with a target KL, doubles if the KL exceeds 1.5 times the target, and halves if
+    the KL falls below the target / 1.5.
 
     Args:
-        config: its settings.
+        config: settings of the outer step.
         inner: the inner loop; its loss takes ratios to the stored log-probabilities.
-        meta: leaf tensors, changed in place by :meth:`step`.
-        distribution: ``(params, episodes) -> Distribution`` of one task.
-        steps: K.
+        meta: the meta-parameters, leaf tensors; :meth:`step` changes them in place.
+        distribution: the policy of one task, ``(params, episodes) -> Distribution``.
+        steps: K inner steps.
     """
 
     def __init__(
@@ -76,13 +77,13 @@ class ProMP(StepOnData):
         self._adam = Adam(adam, inner, meta)
 
     def step(self, supports: Sequence[Episodes], query: Episodes) -> dict[str, Tensor | float]:
-        """Update ``meta`` in place; epochs from the first non-finite gradient on are skipped.
+        """Update ``meta`` in place; skip all epochs from the first non-finite gradient on.
 
         Returns:
-            ``train/outer_loss`` and gradient norms of the first epoch; after the last,
-            ``train/outer_loss_after``, ``train/kl`` of the adapted policies and ``train/kl_inner``,
-            the mean over inner steps (nats), and ``train/clip_fraction``; ``train/kl_coefficient``
-            as it was in this step, and ``train/skipped`` where epochs were.
+            ``train/outer_loss`` and gradient norms of the first epoch. After the last epoch:
+            ``train/outer_loss_after``; ``train/kl`` of the adapted policies and ``train/kl_inner``,
+            the mean over inner steps, in nats; and ``train/clip_fraction``. Also
+            ``train/kl_coefficient`` of this step, and ``train/skipped`` if epochs were skipped.
         """
         metrics: dict[str, Tensor | float] = {}
         for epoch in range(self.config.epochs):
@@ -111,28 +112,28 @@ class ProMP(StepOnData):
     def objective(
         self, path: Sequence[Params], supports: Sequence[Episodes], query: Episodes
     ) -> Tensor:
-        """J of one task, the loss of its parameters phi[0..K]; a scalar."""
+        """Return J, the loss of one task's parameters phi[0..K]; a scalar."""
         return self._measure(path, supports, query).loss
 
     @torch.no_grad()
     def measure(self, supports: Sequence[Episodes], query: Episodes) -> Measures:
-        """Every task's measures at the current MetaParameters, with a leading M."""
+        """Return every task's measures at the current meta-parameters, with a leading M."""
         path = self.inner.path(self.meta, supports, num_tasks(query))
         every = self.inner.over_tasks(self._measure, 0, 0, 0)
         return every(path, list(supports), query)
 
     def _mean(self, supports: Sequence[Episodes], query: Episodes) -> Measures:
-        """The measures' mean over the tasks of all processes."""
+        """Return the measures' mean over the tasks of all processes."""
         measured = [self.measure(*block) for block in parallel.blocks_of(supports, query)]
         sums = parallel.add([[value.sum(0) for value in measures] for measures in measured])
         return Measures(*(value / parallel.tasks_of(query) for value in sums))
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Adam's moments and eta."""
+        """Return Adam's moments and eta, as named tensors."""
         return {"kl_coefficient": self.kl_coefficient, **under("adam", self._adam.state_dict())}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Restore what :meth:`state_dict` gave."""
+        """Restore the result of :meth:`state_dict`."""
         like = {"kl_coefficient": self.kl_coefficient}
         self.kl_coefficient = take(dict(state), like)["kl_coefficient"].to(self.kl_coefficient)
         self._adam.load_state_dict(part_of("adam", state))
@@ -153,18 +154,18 @@ class ProMP(StepOnData):
 
 
 def clipped_surrogate(log_prob: Tensor, episodes: Episodes, clip: float) -> tuple[Tensor, Tensor]:
-    """``-mean min(r A, clip(r, 1 - clip, 1 + clip) A)`` over one task's real steps.
+    """Return ``-mean min(r A, clip(r, 1 - clip, 1 + clip) A)`` over one task's real steps.
 
     Args:
-        log_prob: of the actions taken, under the new policy, ``(B, T)``.
-        episodes: with the stored log-probabilities.
+        log_prob: the taken actions' log-probabilities under the new policy, ``(B, T)``.
+        episodes: the task's episodes, with the stored log-probabilities.
         clip: epsilon.
 
     Returns:
-        The loss, and the share of steps whose ratio r is outside the bounds; scalars.
+        The loss, and the fraction of steps whose ratio r is outside the bounds; scalars.
     """
     mask, real = episodes.mask, episodes.mask.sum().clamp(min=1.0)
-    # Masked before the exponential: padding must not overflow into the sum as inf * 0.
+    # Masked before the exponential: padding must not overflow and add inf * 0 to the sum.
     ratio = torch.exp((log_prob - episodes.log_prob) * mask)
     bounded = ratio.clamp(1 - clip, 1 + clip)
     gain = torch.minimum(ratio * episodes.advantage, bounded * episodes.advantage)
@@ -173,12 +174,12 @@ def clipped_surrogate(log_prob: Tensor, episodes: Episodes, clip: float) -> tupl
 
 
 def adapt_coefficient(coefficient: Tensor, kl: Tensor, target: float) -> Tensor:
-    """Coefficients doubled where ``kl > 1.5 target``, halved where ``kl < target / 1.5``."""
+    """Double the coefficients where ``kl > 1.5 target``, halve them where ``kl < target / 1.5``."""
     doubled = torch.where(kl > 1.5 * target, 2 * coefficient, coefficient)
     return torch.where(kl < target / 1.5, coefficient / 2, doubled)
 
 
 def _mean_kl(policy: Distribution, episodes: Episodes) -> Tensor:
-    """KL(stored || policy) over one task's real steps; a scalar, in nats."""
+    """Return the mean KL(stored || policy) over one task's real steps; a scalar, in nats."""
     kl = episodes.behaviour.kl(policy)
     return (kl * episodes.mask).sum() / episodes.mask.sum().clamp(min=1.0)

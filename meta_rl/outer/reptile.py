@@ -1,6 +1,6 @@
 """Reptile's outer step (Nichol et al. 2018, "On First-Order Meta-Learning Algorithms").
 
-Their algorithm 2, the batched version, and section 7 for Adam as the outer optimizer.
+It is the paper's algorithm 2, the batched version, with Adam as the outer optimizer (section 7).
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ class Reptile(StepOnData):
         phi[m, K] = adapt(theta, rule, supports[m])
         theta <- theta + epsilon mean_m (phi[m, K] - theta)
 
-    Nothing is differentiated through adaptation, and the step is made of support data alone: K
-    batches of episodes, or the support set K times. The query is only scored. What the inner rule
-    might learn stays as it is. With linear decay, epsilon falls to 0 over the run's iterations.
+    It does not differentiate through adaptation, and uses support data alone: K batches of
+    episodes, or the support set K times. The query is only scored. The inner rule's tensors do not
+    change. With linear decay, epsilon falls to 0 over the run's iterations.
 
     Args:
-        config: its settings.
+        config: settings of the outer step.
         inner: the inner loop.
-        meta: leaf tensors, changed in place by :meth:`step`.
-        iterations: outer steps of the run.
+        meta: the meta-parameters, leaf tensors; :meth:`step` changes them in place.
+        iterations: iterations of the run.
     """
 
     def __init__(
@@ -51,8 +51,9 @@ class Reptile(StepOnData):
         """Update theta in place; a step that is not finite is skipped and counted.
 
         Returns:
-            ``train/outer_loss`` on the query data, ``train/grad_norm``, the length of
-            theta - mean phi, ``train/outer_learning_rate``, and ``train/skipped`` where it was.
+            ``train/outer_loss`` on the query data; ``train/grad_norm``, the length of
+            theta - mean phi; ``train/outer_learning_rate``; and ``train/skipped`` if the step was
+            skipped.
         """
         loss, phi = self._mean(supports, query)
         away = {name: value - phi[name] for name, value in self.meta.theta.items()}
@@ -76,7 +77,7 @@ class Reptile(StepOnData):
         return metrics
 
     def _mean(self, supports: Sequence[Any], query: Any) -> tuple[Tensor, Params]:
-        """The query loss and the adapted parameters, means over the tasks of all processes."""
+        """Return the query loss and the adapted parameters, averaged over all processes' tasks."""
 
         def of_block(supports: Sequence[Any], query: Any) -> list[Tensor]:
             phi = self.inner.adapt(self.meta, supports, num_tasks(query))
@@ -88,12 +89,12 @@ class Reptile(StepOnData):
         return loss, dict(zip(self.meta.theta, phi, strict=True))
 
     def state_dict(self) -> dict[str, Tensor]:
-        """The number of steps taken, and Adam's moments where it is used."""
+        """Return the number of steps taken, and Adam's moments if Adam is used."""
         moments = self._adam.state_dict() if self._adam else {}
         return {"steps": torch.tensor(self._steps), **under("adam", moments)}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Restore what :meth:`state_dict` gave."""
+        """Restore the result of :meth:`state_dict`."""
         self._steps = int(take(dict(state), {"steps": torch.tensor(0)})["steps"])
         if self._adam:
             self._adam.load_state_dict(part_of("adam", state))

@@ -1,4 +1,4 @@
-"""The protocol of outer steps, and what several of them share."""
+"""The protocol of outer steps, their common base class, and helpers for their optimizers."""
 
 from __future__ import annotations
 
@@ -16,36 +16,36 @@ from meta_rl.types import MetaParameters
 
 
 class Outcome(NamedTuple):
-    """What an outer step returns."""
+    """The result of an outer step."""
 
     metrics: dict[str, Any]
-    """Numbers by their name in TensorBoard. ``train/skipped`` says that the step changed nothing,
+    """Metrics by their TensorBoard tags. ``train/skipped`` means that the step changed nothing,
     because some numbers were not finite."""
     adaptation: Adaptation | None
-    """The adaptation from the meta-parameters before the step. A step that needs none returns it
-    where the meta-batch is ``scored``."""
+    """The adaptation from the meta-parameters before the step. A step that needs no adaptation
+    returns one if the meta-batch is ``scored``."""
 
 
 class OuterStep(Protocol):
-    """Changes the MetaParameters it was made with, in place, once per iteration."""
+    """Changes its MetaParameters in place, once per iteration."""
 
     def iterate(self, batch: MetaBatch) -> Outcome:
-        """Adapt to the tasks of a meta-batch, and step."""
+        """Adapt to the tasks of a meta-batch, and update the meta-parameters."""
         ...
 
     def state_dict(self) -> dict[str, Tensor]:
-        """What it remembers between steps, as named tensors."""
+        """Return the state kept between steps, as named tensors."""
         ...
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Restore what :meth:`state_dict` gave."""
+        """Restore the result of :meth:`state_dict`."""
         ...
 
 
 class StepOnData(ABC):
-    """An outer step that needs nothing but the data collected with its MetaParameters.
+    """The base of outer steps that use only the data collected with their MetaParameters.
 
-    It has a ``meta`` and a :meth:`step`; one that remembers something between steps has its own
+    A subclass has a ``meta`` and a :meth:`step`. If it keeps state between steps, it also has
     :meth:`state_dict` and :meth:`load_state_dict`.
     """
 
@@ -58,22 +58,22 @@ class StepOnData(ABC):
 
     @abstractmethod
     def step(self, supports: Sequence[Any], query: Any) -> dict[str, Any]:
-        """Update ``meta`` in place; returns metrics.
+        """Update ``meta`` in place and return metrics.
 
         With several blocks, each batch is a :class:`meta_rl.machine.parallel.BlockedBatch`.
 
         Args:
             supports: K batches, leaves ``(M, ...)``.
-            query: a batch of the same tasks, collected after adapting to them.
+            query: the query batch, leaves ``(M, ...)``.
         """
         ...
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Nothing is remembered between steps."""
+        """Return no tensors: no state is kept between steps."""
         return {}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Refuse what another outer step remembered."""
+        """Refuse the state of another outer step."""
         checkpoint.match_tensors({}, state)
 
 
@@ -83,13 +83,13 @@ def optimizer_of(
     rate: float,
     rule_rate: float | None,
 ) -> torch.optim.Optimizer:
-    """A torch optimizer of theta and the rule.
+    """Return a torch optimizer of theta and the rule.
 
     Args:
         kind: a class of ``torch.optim``.
-        meta: leaf tensors.
+        meta: the meta-parameters, leaf tensors.
         rate: learning rate of theta.
-        rule_rate: that of the rule; the same when None.
+        rule_rate: learning rate of the rule; ``rate`` when None.
     """
     groups = [
         {"params": list(meta.theta.values())},
@@ -99,7 +99,7 @@ def optimizer_of(
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """What a torch optimizer remembers, as named tensors."""
+    """Return a torch optimizer's state, as named tensors."""
     return {
         f"{index}.{key}": value
         for index, state in optimizer.state_dict()["state"].items()
@@ -109,10 +109,10 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
 
 
 def take(state: dict[str, Tensor], like: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Return the tensors of a state that have the names of these, and leave the rest in it.
+    """Remove from ``state`` the tensors named in ``like``, and return them.
 
     Raises:
-        InputError: if one is missing, or has another shape or type.
+        InputError: if a tensor is missing, or has another shape or type.
     """
     taken = {name: state.pop(name) for name in like if name in state}
     checkpoint.match_tensors(like, taken)
@@ -120,14 +120,14 @@ def take(state: dict[str, Tensor], like: dict[str, Tensor]) -> dict[str, Tensor]
 
 
 def load_optimizer_tensors(optimizer: torch.optim.Optimizer, state: dict[str, Tensor]) -> None:
-    """Restore what :func:`optimizer_tensors` gave; what it remembered before is forgotten.
+    """Replace a torch optimizer's state by the result of :func:`optimizer_tensors`.
 
     Raises:
         InputError: if a tensor is missing, or has another name, shape or type than its parameter's.
     """
     leaves: list[Tensor] = [leaf for group in optimizer.param_groups for leaf in group["params"]]
     keys = {name.partition(".")[2] for name in state}
-    like = {"step": torch.tensor(0.0)}  # others are like their parameter
+    like = {"step": torch.tensor(0.0)}  # other tensors are like their parameter
     expected = {
         f"{index}.{key}": like.get(key, leaf) for index, leaf in enumerate(leaves) for key in keys
     }
@@ -140,7 +140,7 @@ def load_optimizer_tensors(optimizer: torch.optim.Optimizer, state: dict[str, Te
 
 
 def gradient_norms(gradient: MetaParameters) -> dict[str, float]:
-    """Euclidean norms of the meta-gradient, of theta's part and of the rule's part."""
+    """Return the Euclidean norms of the meta-gradient, its theta part and its rule part."""
     norms = {}
     for part, tensors in zip(gradient._fields, gradient, strict=True):
         if tensors:

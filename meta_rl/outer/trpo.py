@@ -22,23 +22,23 @@ from meta_rl.types import Distribution, Episodes, MetaParameters, Params
 
 
 class TRPO(StepOnData):
-    """One natural-gradient step on the outer loss, held within a KL trust region.
+    """A natural-gradient step on the outer loss, within a KL trust region.
 
         g = outer gradient;  H = J^T F J, the Hessian of the adapted policies' mean KL
         x = conjugate_gradient(H + damping, g)
         step = sqrt(2 max_kl / x.Hx) x
         for j in 0, 1, ...: accept theta - ratio^j step once the outer loss fell and KL <= max_kl
 
-    Step sizes are part of the parameter vector, so the trust region covers what they do to the
+    Step sizes are part of the parameter vector, so the trust region covers their effect on the
     adapted policies. The KL is taken from the distributions stored while sampling.
 
     Args:
-        config: its settings.
+        config: settings of the outer step.
         inner: the inner loop.
-        meta: leaf tensors, changed in place by :meth:`step`.
-        distribution: ``(params, episodes) -> Distribution`` of one task.
-        policy_loss: ``(that distribution, episodes) -> scalar``, the outer loss. The gradient is
-            taken of it as well, whatever ``inner`` has, so that both are of one loss.
+        meta: the meta-parameters, leaf tensors; :meth:`step` changes them in place.
+        distribution: the policy of one task, ``(params, episodes) -> Distribution``.
+        policy_loss: the outer loss ``(distribution, episodes) -> scalar``. It replaces the outer
+            loss of ``inner``, so that gradient and line search use one loss.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class TRPO(StepOnData):
         self.distribution, self.policy_loss = distribution, policy_loss
 
     def step(self, supports: Sequence[Episodes], query: Episodes) -> dict[str, float]:
-        """Update ``meta`` in place, or leave it where the line search finds nothing better.
+        """Update ``meta`` in place, or leave it if the line search finds no improvement.
 
         Returns:
             ``train/outer_loss``, ``train/kl`` (nats), ``train/line_search_trials``,
@@ -75,7 +75,7 @@ class TRPO(StepOnData):
         limits = config.cg_iterations, config.cg_progress
         direction, residual, products = conjugate_gradient(product, gradient, *limits)
         metrics["train/cg_iterations"] = float(products)
-        # H x = g - residual: without another product.
+        # x.Hx without another product, by H x = g - residual.
         quadratic = float(_dot(direction, gradient) - _dot(direction, residual))
         scale = (2 * config.max_kl / max(quadratic, 1e-12)) ** 0.5
         full_step = [scale * d for d in direction]
@@ -142,12 +142,14 @@ def conjugate_gradient(
     iterations: int,
     progress: float = 1e-10,
 ) -> tuple[list[Tensor], list[Tensor], int]:
-    """x, approximately ``A^-1 target`` for a positive semi-definite A given by its products.
+    """Solve ``A x = target`` approximately, for a positive semi-definite A given by its products.
 
-    With it come the residual ``target - A x`` and the number of products taken. Stops early when an
-    iteration has added less than the share ``progress`` of ``target . x``, twice what the quadratic
-    model has fallen by (after Martens 2010, "Deep learning via Hessian-free optimization", section
-    4.4), and when rounding has made a direction's curvature non-positive.
+    Stops early once an iteration adds less than the fraction ``progress`` to ``target . x``, twice
+    the decrease of the quadratic model (after Martens 2010, "Deep learning via Hessian-free
+    optimization", section 4.4), or if rounding makes a direction's curvature non-positive.
+
+    Returns:
+        x, the residual ``target - A x``, and the number of products taken.
     """
     solution = [torch.zeros_like(t) for t in target]
     residual = [t.clone() for t in target]

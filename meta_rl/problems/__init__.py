@@ -1,1 +1,1 @@
-"""Where data and losses come from: reinforcement learning and supervised few-shot learning."""
+"""The two kinds of problem: reinforcement learning and supervised few-shot learning."""

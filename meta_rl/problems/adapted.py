@@ -1,4 +1,4 @@
-"""What adaptation hands out: an ordinary model for one task."""
+"""Adapted models: an ordinary policy or network for one task."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ if TYPE_CHECKING:
 class AdaptedPolicy:
     """A policy adapted to one task, with stable-baselines3's ``predict``.
 
-    ``pictures`` holds what adapting did, by name, if the learner was asked to draw it.
+    ``pictures`` holds the pictures of the adaptation by name, if any were asked for.
 
     Args:
         policy: the module.
-        params: its adapted parameters, without a task dimension.
-        obs_shape: of one observation; the policy sees it flat.
-        space: the observations' space, if it is no Box; then ``obs_shape`` is ``(O,)``.
-        scores: mean return after 0..K inner steps, as seen while adapting.
-        manifest: the settings and spaces it was trained with, for :meth:`save`.
-        seed: for actions drawn with ``deterministic=False``.
+        params: the adapted parameters, without a task dimension.
+        obs_shape: shape of one observation; the policy sees it flat.
+        space: the observation space if it is no Box; then ``obs_shape`` is ``(O,)``.
+        scores: mean return after 0..K inner steps, measured while adapting.
+        manifest: the settings and spaces of training, for :meth:`save`.
+        seed: seed of actions drawn with ``deterministic=False``.
     """
 
     def __init__(
@@ -63,21 +63,21 @@ class AdaptedPolicy:
         episode_start: Any = None,
         deterministic: bool = False,
     ) -> tuple[np.ndarray, Any]:
-        """The action for one observation, or for a batch of N of them.
+        """Return the action for one observation, or for a batch of them.
 
         Args:
-            observation: as the environment gives it; a batch of a Dict has a leading N in each
-                part.
-            state: returned as it is: the policy has no memory.
-            episode_start: unused, for stable-baselines3.
-            deterministic: the distribution's mode instead of a sample.
+            observation: one observation of the environment, or a batch with a leading axis (a
+                Dict: in each part).
+            state: returned unchanged: the policy has no memory.
+            episode_start: unused; there for stable-baselines3.
+            deterministic: whether to take the distribution's mode instead of a sample.
 
         Returns:
             The action in the environment's units and inside its box, and ``state``.
 
         Raises:
-            InputError: if the observation's shape is not the one trained on, or it is not made of
-                finite numbers.
+            InputError: if the observation's shape is not the one trained on, or its numbers are
+                not finite.
         """
         if self.space is None:
             flat, single = self._rows(_finite(observation, next(iter(self.params.values()))))
@@ -139,11 +139,11 @@ class AdaptedNetwork:
 
     Args:
         network: the module.
-        params: its adapted parameters, without a task dimension.
+        params: the adapted parameters, without a task dimension.
         scores: query loss or accuracy after 0..K inner steps.
-        manifest: the settings it was trained with, for :meth:`save`.
-        input_shape: of one input.
-        classifies: whether its outputs are the logits of classes.
+        manifest: the settings of training, for :meth:`save`.
+        input_shape: shape of one input.
+        classifies: whether the outputs are the logits of classes.
     """
 
     def __init__(
@@ -161,20 +161,20 @@ class AdaptedNetwork:
 
     @torch.no_grad()
     def predict(self, x: np.ndarray) -> np.ndarray:
-        """Predictions for a batch of n inputs.
+        """Return predictions for a batch of n inputs.
 
-        A network with batch normalization uses the statistics of this very batch, as it did in
-        meta-training: give it the inputs together, not one by one.
+        A network with batch normalization uses the statistics of this batch, as in meta-training:
+        pass the inputs together, not one by one.
 
         Args:
-            x: ``(n, *input_shape)``.
+            x: the inputs, ``(n, *input_shape)``.
 
         Returns:
             ``(n, outputs)``: the numbers of a regression, or the probability of each class.
 
         Raises:
-            InputError: if the inputs' shape is not the one trained on, or they are not made of
-                finite numbers.
+            InputError: if the inputs' shape is not the one trained on, or their numbers are not
+                finite.
         """
         if np.shape(x)[1:] != self.input_shape:
             shape = ", ".join(map(str, ("n", *self.input_shape)))
@@ -193,7 +193,7 @@ class AdaptedNetwork:
 
 
 def _finite(given: Any, like: torch.Tensor) -> torch.Tensor:
-    """Return numbers as a tensor of another one's type and device."""
+    """Return the numbers as a tensor with the type and device of ``like``."""
     try:
         values = torch.as_tensor(np.asarray(given)).to(like)
     except (TypeError, ValueError, RuntimeError) as error:

@@ -1,4 +1,4 @@
-"""Examples of supervised tasks: the batch, the family of tasks, and a user's own as a family."""
+"""Examples of supervised tasks: a batch, a family of tasks, and a user's own examples."""
 
 from __future__ import annotations
 
@@ -24,32 +24,32 @@ class ExampleFamily(Protocol):
 
     @property
     def id(self) -> str:
-        """Its name."""
+        """The family's name."""
         ...
 
     @property
     def output_size(self) -> int:
-        """Numbers to predict, or N classes of a task."""
+        """The number of values to predict, or N classes of a task."""
         ...
 
     @property
     def kind(self) -> Literal["regression", "classification"]:
-        """What a label is: numbers, or a class."""
+        """The kind of label: numbers, or a class."""
         ...
 
     @property
     def input_shape(self) -> tuple[int, ...]:
-        """Of one example."""
+        """The shape of one example's input."""
         ...
 
     @property
     def splits(self) -> tuple[str, ...]:
-        """What is trained on, evaluated on while training, and tested on at the end."""
+        """The splits for training, for evaluation while training, and for the final test."""
         ...
 
     @property
     def fewest(self) -> int | None:
-        """Examples that every task (or class) has at least; None where they never end."""
+        """The least number of examples of any task (or class); None if unlimited."""
         ...
 
     def sample_tasks(self, n: int, seed: int, split: str) -> list[Task]:
@@ -57,17 +57,22 @@ class ExampleFamily(Protocol):
         ...
 
     def check_task(self, task: Task) -> Task:
-        """The task with its numbers normalized; InputError on an unknown or out-of-range one."""
+        """Return the task with its numbers normalized.
+
+        Raises:
+            InputError: if the task is unknown or out of range.
+        """
         ...
 
     def draw(
         self, tasks: Sequence[Task], first: int, count: int, seed: int, device: torch.device
     ) -> tuple[Tensor, Tensor]:
-        """Examples number first .. first + count of every task, in the order that seed gives.
+        """Return every task's examples ``first`` to ``first + count``, in the seed's order.
 
         Returns:
             Regression: ``(M, count, *input_shape)`` and ``(M, count, outputs)``. Classification:
-            so many of every class, ``(M, N * count, *input_shape)`` and int64 ``(M, N * count)``.
+            ``count`` examples of every class, ``(M, N * count, *input_shape)`` and int64
+            ``(M, N * count)``.
         """
         ...
 
@@ -76,11 +81,11 @@ class OwnExamples:
     """A family of one task, ``{}``: a user's own labelled examples.
 
     Args:
-        family: whose shapes and classes they must have; they may be of fewer classes.
-        examples: of one task, without a leading M.
+        family: the family whose shapes and classes the examples must have; fewer classes are fine.
+        examples: the examples of one task, without a leading M.
 
     Raises:
-        InputError: if they do not fit.
+        InputError: if the examples do not fit the family.
     """
 
     def __init__(self, family: ExampleFamily, examples: Examples):
@@ -109,16 +114,16 @@ class OwnExamples:
         self.examples = examples
 
     def sample_tasks(self, n: int, seed: int, split: str) -> list[Task]:
-        """The one task, n times."""
+        """Return the one task, n times."""
         return [{} for _ in range(n)]
 
     def check_task(self, task: Task) -> Task:
-        """The one task."""
+        """Return the one task."""
         return task
 
     def draw(
         self, tasks: Sequence[Task], first: int, count: int, seed: int, device: torch.device
     ) -> tuple[Tensor, Tensor]:
-        """All examples, for each task."""
+        """Return all examples, for each task."""
         x, y = (value.to(device).expand(len(tasks), *value.shape) for value in self.examples)
         return x, y

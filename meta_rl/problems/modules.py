@@ -1,4 +1,4 @@
-"""What of a network or policy adapts, what stays as it is, and what it is made of."""
+"""The trainable and the fixed tensors of a policy or network, and the classes it is made of."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ from meta_rl.types import Params
 
 
 def module_of(problem: Any) -> nn.Module | None:
-    """The policy or network of a problem; None where it has neither."""
+    """Return the policy or network of a problem, or None."""
     held = vars(problem)
     module = held.get("policy", held.get("network"))
     return module if isinstance(module, nn.Module) else None
 
 
 def trainable(module: nn.Module) -> Params:
-    """Copies of the parameters that are learned: all but those with ``requires_grad=False``."""
+    """Return copies of the trainable parameters: all but those with ``requires_grad=False``."""
     named = module.named_parameters()
     return {name: p.detach().clone() for name, p in named if p.requires_grad}
 
 
 def fixed(module: nn.Module | None) -> Params:
-    """The tensors that stay as they are: frozen parameters, and buffers that are saved."""
+    """Return the tensors that do not change: frozen parameters and persistent buffers."""
     if module is None:
         return {}
     learned = {name for name, p in module.named_parameters() if p.requires_grad}
     kept = module.state_dict(keep_vars=True)
-    # A tensor that two layers share has two names here and one among the parameters.
+    # A tensor that two layers share has two names here, but one in named_parameters().
     ours = {id(p) for p in module.parameters() if p.requires_grad}
     return {n: v.detach() for n, v in kept.items() if n not in learned and id(v) not in ours}
 
@@ -46,7 +46,7 @@ def load_fixed(module: nn.Module | None, tensors: Params) -> None:
     """Write saved tensors over the module's fixed ones; older checkpoints have none.
 
     Raises:
-        InputError: if they are others than the module's.
+        InputError: if the tensors' names, shapes or types differ from the module's.
     """
     own = fixed(module)
     if tensors or not own:
@@ -56,25 +56,25 @@ def load_fixed(module: nn.Module | None, tensors: Params) -> None:
 
 
 def made_of(problem: Any) -> list[str]:
-    """Names of the classes of a problem and of its module's layers, in their order."""
+    """Return the class names of a problem and of its module's layers, in their order."""
     module = module_of(problem)
     return [type(problem).__name__, *([] if module is None else layers(module))]
 
 
 def layers(module: nn.Module) -> list[str]:
-    """Names of the classes of a module and of all that it holds, in their order."""
+    """Return the class names of a module and of all its submodules, in their order."""
     return [type(layer).__name__ for layer in module.modules()]
 
 
 def check_made_of(manifest: Mapping[str, Any], ours: list[str]) -> None:
-    """Refuse other classes than those that were saved; older files do not say.
+    """Refuse a model of other classes than the saved one's; old checkpoints do not name them.
 
     Args:
-        manifest: of a checkpoint.
-        ours: what :func:`made_of` says here; without the problem's class where that does not count.
+        manifest: the checkpoint's manifest.
+        ours: the result of :func:`made_of` here, or of :func:`layers` to leave out the problem.
 
     Raises:
-        InputError: naming the first class that differs, and what to pass.
+        InputError: names the first class that differs, and what to pass.
     """
     saved = manifest.get("made_of")
     if saved is None:
@@ -92,14 +92,14 @@ def check_made_of(manifest: Mapping[str, Any], ours: list[str]) -> None:
 
 
 def check_problem(problem: Problem, trained: dict[str, Any]) -> None:
-    """Refuse a checkpoint of another family or other spaces; warn where tasks' ranges changed.
+    """Refuse a checkpoint of another family or other spaces; warn if the tasks' ranges changed.
 
     Args:
-        problem: what is learned here.
-        trained: what the checkpoint's problem said in ``describe()``.
+        problem: the problem to learn here.
+        trained: the ``describe()`` of the checkpoint's problem.
 
     Raises:
-        InputError: if it was trained on another family or other spaces.
+        InputError: if the checkpoint was trained on another family or other spaces.
     """
     ours = problem.describe()
     differ = [n for n in ours.keys() | trained.keys() if ours.get(n) != trained.get(n)]
@@ -110,25 +110,25 @@ def check_problem(problem: Problem, trained: dict[str, Any]) -> None:
         )
     if differ and "parameters" in trained:
         warnings.warn(
-            f"checkpoint: it was trained on tasks with {trained['parameters']}; those of "
+            f"checkpoint: it was trained on tasks with {trained['parameters']}, but tasks of "
             f"{ours['family']} have {ours['parameters']} now.",
             stacklevel=4,
         )
 
 
 def require_problem(problem: Any, config: Config) -> None:
-    """Refuse what is no problem, and settings of the data of another kind of problem.
+    """Refuse an object that is not a problem, and settings with another kind of data.
 
     Raises:
-        InputError: if it is none, or they are.
+        InputError: if ``problem`` is not a Problem, or ``config.data`` is of another kind.
     """
     if isinstance(problem, type) or not callable(getattr(problem, "initial_parameters", None)):
         raise InputError(
             f"problem: expected a Supervised or Reinforcement problem, got {shown(problem)}."
         )
-    data = getattr(problem, "config", config.data)  # a problem of one's own need not have it
+    data = getattr(problem, "config", config.data)  # a user's problem may lack it
     if type(data) is not type(config.data):
         raise InputError(
-            f"config: expected {type(data).__name__} as its data, which the problem has, got "
+            f"config: expected {type(data).__name__} as its data, like the problem, got "
             f"{type(config.data).__name__}. Start from a preset of the same kind."
         )

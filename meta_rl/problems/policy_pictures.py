@@ -1,4 +1,4 @@
-"""Pictures of policies before and after adapting."""
+"""Pictures of policies before and after adaptation."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from meta_rl.types import Episodes, Params, Policy, Task, TaskFamily, Trajectory
 
 
 class PolicyPictures:
-    """Draws what adapting does to a policy on one task.
+    """Draws a policy's episodes on one task before and after adaptation.
 
     Args:
         family: the task's family.
-        policy: the module.
+        policy: the policy's module.
     """
 
     def __init__(self, family: TaskFamily, policy: Policy):
@@ -30,10 +30,10 @@ class PolicyPictures:
     def draw(
         self, task: Task, batches: Sequence[Episodes], path: Sequence[Params]
     ) -> dict[str, Figure | Animation]:
-        """``trajectories``, where the family draws them, and ``rollout``, where it can be rendered.
+        """Return pictures ``trajectories``, if the family draws them, and ``rollout``, if rendered.
 
-        The trajectories are those that were adapted on, and the query's; the roll-out is one
-        further episode of each policy. A machine that cannot render is told once, in a warning.
+        The trajectories are those of the supports and the query. The rollout is one more episode of
+        each policy. If rendering fails, a warning says so once.
         """
         found: dict[str, Figure | Animation] = {}
         episodes = [self._trajectories(batch) for batch in (batches[0], batches[-1])]
@@ -45,7 +45,7 @@ class PolicyPictures:
         return found
 
     def _trajectories(self, episodes: Episodes) -> list[Trajectory]:
-        """The first task's episodes, without padding."""
+        """Return the first task's episodes, without padding."""
         actions = self.policy.env_action(episodes.action[0])
         return [
             Trajectory(obs[mask > 0].cpu().numpy(), action[mask > 0].cpu().numpy())
@@ -61,10 +61,10 @@ class PolicyPictures:
         ]
         try:
             return film(self.family, task, *policies, seed=0, every=every)
-        except FOREIGN as error:  # whatever a graphics library raises: a run is not to end of it
+        except FOREIGN as error:  # a graphics library may raise anything, and must not end a run
             self._renders = False
             warnings.warn(
-                f"pictures: no roll-outs of {self.family.id}, it cannot be rendered here: "
+                f"pictures: no rollouts of {self.family.id}, it cannot be rendered here: "
                 f"{type(error).__name__}: {error}",
                 stacklevel=2,
             )

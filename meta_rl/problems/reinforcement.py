@@ -1,4 +1,4 @@
-"""Reinforcement learning as a problem: episodes of a family's tasks, and policy gradients."""
+"""The reinforcement learning problem: episodes of a family's tasks, and policy gradients."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Baseline(Protocol):
     """A value function fitted on the data it predicts."""
 
     def fit_predict(self, obs: Tensor, returns: Tensor, mask: Tensor) -> Tensor:
-        """Values ``(M, B, T)``."""
+        """Fit the value function and return its values ``(M, B, T)``."""
         ...
 
 
@@ -44,17 +44,17 @@ class Reinforcement:
 
         loss(phi, D) = - mean_{b,t} [ pi_phi(a|s) / pi_behaviour(a|s) * A ],
 
-    for the outer loop, and for the inner one unless ``config.estimator`` names another that
-    differs in the second derivative (:mod:`meta_rl.problems.estimators`).
+    for the outer loop. The inner loop uses it too, unless ``config.estimator`` names another
+    gradient estimator, with another second derivative (:mod:`meta_rl.problems.estimators`).
 
     Args:
-        family: where tasks and environments come from.
+        family: the family of tasks and environments.
         policy: a module ``obs (*, O) -> Distribution`` with ``env_action``.
-        baseline: fitted per task and per inner step.
-        config: episodes, discount, lambda.
+        baseline: the value function, fitted for each task and each inner step.
+        config: settings of the episodes, such as their number, discount and lambda.
         family_of_env: wraps a user's own ``gymnasium.Env`` as a family of one task.
-        recorded: whether the policy's operations are recorded once and run from then on.
-        workers: processes that step single environments; 0 steps them in this one.
+        recorded: whether to record the policy's operations once and replay them.
+        workers: processes that step single environments; 0 for this process.
     """
 
     kind: Kind = "episodes"
@@ -87,15 +87,15 @@ class Reinforcement:
 
     @property
     def held_out_splits(self) -> tuple[str, ...]:
-        """The family's own."""
+        """The family's splits for the final test."""
         return self.family.held_out_splits
 
     def initial_parameters(self) -> Params:
-        """The policy's own parameters, but for frozen ones (``requires_grad=False``)."""
+        """Return the policy's parameters, except frozen ones (``requires_grad=False``)."""
         return trainable(self.policy)
 
     def sample_tasks(self, n: int, seed: int, split: str | None = None) -> list[Task]:
-        """Draw n tasks of the family, to train on unless a split is given."""
+        """Draw n tasks of the family: of a split, or to train on when None."""
         chosen = [] if split is None else [split]
         return check_sampled(self.family, self.family.sample_tasks(n, seed, *chosen), n)
 
@@ -104,13 +104,13 @@ class Reinforcement:
         return self.sample_tasks(n, seed, self.family.held_out_split)
 
     def check_tasks(self, tasks: Iterable[Task]) -> list[Task]:
-        """The tasks as the family takes them; see ``TaskSource``."""
+        """Return the tasks with their values normalized; see ``TaskSource``."""
         return check_tasks(self.family, tasks)
 
     def made_up_batch(self, params: Params) -> Episodes:
-        """Two episodes of two steps of each of two tasks; see ``Losses``.
+        """Return two episodes of two steps of each of two tasks; see ``Losses``.
 
-        The policy acts on them as it does in a roll-out.
+        The policy acts on them as in a rollout.
         """
         size = gym.spaces.flatdim(self.family.observation_space)
         parameter = next(iter(params.values()))
@@ -123,22 +123,22 @@ class Reinforcement:
         return Episodes(obs, action, one, one, log_prob, behaviour, one, one[..., 0])
 
     def distribution(self, params: Params, episodes: Episodes) -> Distribution:
-        """One task's policy on its episodes' observations."""
+        """Return one task's action distributions on its episodes' observations."""
         return functional_call(self.policy, params, (episodes.obs,))
 
     def loss(self, params: Params, batch: Episodes) -> Tensor:
-        """The outer loop's loss of one task; see the class.
+        """Return one task's outer loss; see the class.
 
-        For another one override :meth:`policy_loss`, which is all that TRPO knows.
+        To change the loss, override :meth:`policy_loss`: TRPO uses only that.
         """
         return self.policy_loss(self.distribution(params, batch), batch)
 
     def policy_loss(self, policy: Distribution, episodes: Episodes) -> Tensor:
-        """The same, of what the task's policy is on the episodes' observations."""
+        """Return one task's outer loss, given its action distributions on the episodes."""
         return _surrogate(estimators.likelihood_ratio, policy, episodes)
 
     def inner_loss(self, params: Params, batch: Episodes) -> Tensor:
-        """What one task adapts on, by the configured estimator."""
+        """Return one task's inner loss, by the configured gradient estimator."""
         estimator = estimators.ESTIMATORS[self.config.estimator]
         return _surrogate(estimator, self.distribution(params, batch), batch)
 
@@ -150,13 +150,13 @@ class Reinforcement:
         seed: int,
         query: bool,
     ) -> Episodes:
-        """B fresh episodes of every task with the adapted policies, with advantages.
+        """Sample B episodes of every task with its adapted policy, and compute advantages.
 
         See :class:`meta_rl.problem.TaskSource`. Support and query episodes are sampled alike.
 
         Raises:
-            DivergedError: if adapting gave parameters that are not finite.
-            NotFiniteError: if the environment gave such rewards or observations.
+            DivergedError: if the adapted parameters are not finite.
+            NotFiniteError: if the environment's rewards or observations are not finite.
         """
         stream, phi = seeds.derive(seed, len(batches)), adapted()
         check_parameters(phi, len(batches))
@@ -166,9 +166,9 @@ class Reinforcement:
     def probe(
         self, tasks: Sequence[Task], batches: Sequence[Rollout], candidates: Params, seed: int
     ) -> tuple[Tensor, Rollout, int]:
-        """Mean undiscounted return of B fresh episodes of every candidate; see ``TaskSource``.
+        """Return the mean undiscounted return of B episodes of every candidate; see ``TaskSource``.
 
-        Candidates are rows like tasks; only an environment object of the user's takes turns.
+        All candidates step in lockstep, except in a user's own environment object.
         """
         check_parameters(candidates, len(batches))
         stream = seeds.derive(seed, len(batches))
@@ -179,11 +179,11 @@ class Reinforcement:
         return fitness, own, spent - int(own.mask.sum())
 
     def score(self, batches: Sequence[Episodes], k: int, adapted: Callable[[], Params]) -> Tensor:
-        """Mean undiscounted return of each task's episodes after k inner steps: ``(M,)``."""
+        """Return each task's mean undiscounted return after k inner steps: ``(M,)``."""
         return batches[k].reward.sum(-1).mean(-1)
 
     def statistics(self, batch: Episodes) -> dict[str, Tensor | float]:
-        """Episode length, policy entropy (nats) and how well the baseline explains the returns."""
+        """Return episode length, policy entropy (nats) and the baseline's explained variance."""
         mask, real = batch.mask, batch.mask.sum()
         target = returns.discounted_returns(batch.reward, mask, self.config.gamma)
         error = (target - self.baseline.fit_predict(batch.obs, target, mask)) * mask
@@ -195,16 +195,16 @@ class Reinforcement:
         }
 
     def samples(self, batches: Sequence[Episodes]) -> int:
-        """Environment steps taken for these batches."""
+        """Return the environment steps taken for the batches."""
         return int(sum(batch.mask.sum() for batch in batches))
 
     def resized(self, episodes: int | None) -> Reinforcement:
-        """Return the same problem with so many episodes per inner step; see ``TaskSource``."""
+        """Return the problem with another number of episodes per inner step; see ``TaskSource``."""
         config = self.config if episodes is None else replace(self.config, episodes=episodes)
         return self._of(self.family, config)
 
     def variant(self, variant: Any) -> tuple[Reinforcement, Task]:
-        """This problem for a task of the family or a ``gymnasium.Env``; see ``Deployment``."""
+        """Return the problem and the task of a variant; see ``Deployment``."""
         if isinstance(variant, Mapping):
             (task,) = self.check_tasks([variant])
             return self._of(self.family, self.config), task
@@ -217,17 +217,17 @@ class Reinforcement:
     def deploy(
         self, params: Params, scores: tuple[float, ...], manifest: dict[str, Any]
     ) -> AdaptedPolicy:
-        """A policy with ``predict``."""
+        """Return an adapted policy, with ``predict`` and ``save``."""
         return adapted_policy(self.policy, params, self.environments, scores, manifest)
 
     def pictures(
         self, task: Task, batches: Sequence[Episodes], path: Sequence[Params]
     ) -> dict[str, Figure | Animation]:
-        """``trajectories`` and ``rollout``; see :class:`PolicyPictures`."""
+        """Draw ``trajectories`` and ``rollout``; see :class:`PolicyPictures`."""
         return self._pictures.draw(task, batches, path)
 
     def describe(self) -> dict[str, Any]:
-        """Family, what its tasks differ in, and spaces."""
+        """Return the family, its tasks' parameters, and the spaces, as JSON values."""
         return {
             "family": self.family.id,
             "parameters": dict(self.family.parameters),
@@ -236,7 +236,7 @@ class Reinforcement:
         }
 
     def close(self) -> None:
-        """Close the environments that were made."""
+        """Close the environments."""
         self.sampler.close()
 
     def _of(self, family: TaskFamily, config: EpisodesConfig) -> Reinforcement:
@@ -244,7 +244,7 @@ class Reinforcement:
         return Reinforcement(*given, workers=self.sampler.workers)
 
     def _explored(self, params: Params, support: Episodes, query: Episodes) -> Tensor:
-        """E-MAML's term of one inner step; ``params`` sampled the support data."""
+        """Return E-MAML's exploration loss of one inner step; ``params`` sampled the support."""
         log_prob = self.distribution(params, support).log_prob(support.action)
         credit = self.config.exploration * query.credit.mean()
         return estimators.exploration(log_prob, support.log_prob, credit, support.mask)
@@ -254,7 +254,7 @@ class Reinforcement:
             ("observation space", self.family.observation_space, family.observation_space),
             ("action space", self.family.action_space, family.action_space),
         ):
-            # Bounds of observations say little; those of actions are what the policy scales to.
+            # Action bounds must be equal: the policy scales to them. Observation bounds need not.
             same_kind = type(ours) is type(theirs) and ours.shape == theirs.shape
             if not same_kind or (what == "action space" and ours != theirs):
                 raise InputError(
@@ -288,12 +288,12 @@ def require_reinforcement(problem: Problem, what: str, why: str) -> Reinforcemen
     """Return the problem as reinforcement learning.
 
     Args:
-        problem: any.
-        what: the option or argument that needs it.
-        why: what it needs it for.
+        problem: any problem.
+        what: the option or argument that needs reinforcement learning.
+        why: the reason, for the message.
 
     Raises:
-        InputError: if the problem is another.
+        InputError: if the problem is not reinforcement learning.
     """
     if isinstance(problem, Reinforcement):
         return problem

@@ -7,31 +7,31 @@ from torch import Tensor
 
 
 def discounted_returns(reward: Tensor, mask: Tensor, gamma: float) -> Tensor:
-    """``R_t = r_t + gamma R_{t+1}``, with nothing after an episode's last step.
+    """Return ``R_t = r_t + gamma R_{t+1}``, with 0 after an episode's last step.
 
-    Time limits end an episode as termination does: these are finite-horizon returns, which is
-    what the time-dependent baseline fits (the convention of MAML and ProMP).
+    A time limit ends an episode as termination does: these are finite-horizon returns, which the
+    time-dependent baseline fits (the convention of MAML and ProMP).
 
     Args:
-        reward: ``(M, B, T)``.
-        mask: ``(M, B, T)``, 1.0 on real steps.
+        reward: rewards, ``(M, B, T)``.
+        mask: 1.0 on real steps, ``(M, B, T)``.
         gamma: discount per step.
     """
     return _discounted_sum(reward * mask, gamma)
 
 
 def gae(reward: Tensor, value: Tensor, mask: Tensor, gamma: float, lam: float) -> Tensor:
-    """Generalized advantage estimates ``(M, B, T)``, 0 where masked.
+    """Return generalized advantage estimates ``(M, B, T)``, 0 where masked.
 
     Schulman et al. 2016, equation 16, with value 0 after an episode's last step:
     ``delta_t = r_t + gamma V_{t+1} - V_t``, ``A_t = sum_l (gamma lam)^l delta_{t+l}``.
 
     Args:
-        reward: ``(M, B, T)``.
+        reward: rewards, ``(M, B, T)``.
         value: V of each step's observation, ``(M, B, T)``.
-        mask: ``(M, B, T)``.
+        mask: 1.0 on real steps, ``(M, B, T)``.
         gamma: discount per step.
-        lam: 1 gives the return minus the baseline, 0 the one-step error.
+        lam: lambda; 1 gives the return minus the baseline, 0 the one-step error.
     """
     value = value * mask
     following = torch.cat([value[..., 1:], torch.zeros_like(value[..., :1])], -1)
@@ -40,26 +40,26 @@ def gae(reward: Tensor, value: Tensor, mask: Tensor, gamma: float, lam: float) -
 
 
 def normalize(advantage: Tensor, mask: Tensor, epsilon: float = 1e-8) -> Tensor:
-    """Zero mean and unit variance over each task's real steps; 0 where masked.
+    """Normalize advantages to mean 0 and variance 1 over each task's real steps; 0 where masked.
 
-    Per task, because across the meta-batch it would change the tasks' effective inner step sizes.
-    A task whose advantages are all equal gets zeros.
+    Normalizing over the meta-batch would change the tasks' effective inner step sizes. A task whose
+    advantages are all equal gets zeros.
     """
     centred, std, constant = _spread(advantage, mask)
     return torch.where(constant, torch.zeros_like(centred), centred / (std + epsilon))
 
 
 def credit(returns: Tensor, advantage: Tensor, mask: Tensor, epsilon: float = 1e-8) -> Tensor:
-    """What each episode says for the data its policy was adapted to: ``(M, B)``.
+    """Return each episode's credit, ``(M, B)``, for :func:`estimators.exploration`.
 
-    Its return less the mean return of the other tasks: a baseline that does not depend on the
-    task's own data, so that it takes variance and no truth from :func:`estimators.exploration`.
-    Divided as the outer loss is, by the task's std of advantages and mean episode length.
+    It is the episode's return minus the mean return of the other tasks. This baseline does not
+    depend on the task's own data, so it lowers the variance without adding bias. The credit is in
+    units of the outer loss: divided by the task's std of advantages and mean episode length.
 
     Args:
-        returns: from each step on, ``(M, B, T)``.
-        advantage: before normalization, ``(M, B, T)``.
-        mask: ``(M, B, T)``.
+        returns: returns from each step on, ``(M, B, T)``.
+        advantage: advantages before normalization, ``(M, B, T)``.
+        mask: 1.0 on real steps, ``(M, B, T)``.
         epsilon: as in :func:`normalize`.
     """
     _, std, constant = _spread(advantage, mask)
@@ -71,7 +71,7 @@ def credit(returns: Tensor, advantage: Tensor, mask: Tensor, epsilon: float = 1e
 
 
 def _spread(advantage: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Centred advantages, their std, and whether that is rounding; per task, (M, 1, 1)."""
+    """Return centred advantages, and each task's std and whether it is rounding, (M, 1, 1)."""
     dims = tuple(range(1, advantage.ndim))
     count = mask.sum(dims, keepdim=True).clamp(min=1.0)
     mean = (advantage * mask).sum(dims, keepdim=True) / count

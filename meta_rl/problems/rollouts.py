@@ -1,4 +1,4 @@
-"""Sampling episodes: all M tasks x B episodes step in lockstep."""
+"""Sample episodes: all M tasks x B episodes step in lockstep."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from meta_rl.machine.threads import one_thread
 from meta_rl.types import BatchedEnv, Params, Policy, Task, TaskFamily
 
 ONE_THREAD = 2**26
-"""Weights times rows, about a millisecond's work, below which a policy acts on one thread beside an
-environment that has the cores."""
+"""Limit on weights times rows (about a millisecond of work): below it, a policy acts on one thread
+if the environment occupies the cores."""
 
 
 class Rollout(NamedTuple):
@@ -32,15 +32,15 @@ class Rollout(NamedTuple):
 
 
 class Sampler:
-    """Samples episodes of a family's tasks with their policies.
+    """Samples episodes of a family's tasks with one policy for each.
 
-    It keeps the batched environments that it made until it is closed.
+    It keeps its batched environments until :meth:`close`.
 
     Args:
         family: the tasks' family.
-        policy: the module; parameters come with each call.
+        policy: the policy's module; each call passes the parameters.
         workers: processes that step single environments.
-        recorded: whether the policy's operations are recorded once and run from then on.
+        recorded: whether to record the policy's operations once and replay them.
     """
 
     def __init__(self, family: TaskFamily, policy: Policy, workers: int, recorded: bool = False):
@@ -50,13 +50,13 @@ class Sampler:
         self._envs: dict[tuple[int, int], BatchedEnv] = {}
 
     def rollout(self, tasks: Sequence[Task], phi: Params, episodes: int, seed: int) -> Rollout:
-        """Sample ``episodes`` whole episodes of every task, as many in lockstep as can be.
+        """Sample B whole episodes of every task, as many in lockstep as the family allows.
 
         Args:
             tasks: M tasks.
             phi: each task's parameters, tensors ``(M, ...)``.
-            episodes: B.
-            seed: for actions, starts and the environments' own randomness.
+            episodes: B episodes per task.
+            seed: seed of the actions and of the environments.
 
         Raises:
             NotFiniteError: if an environment returns a reward or observation that is not finite.
@@ -74,16 +74,16 @@ class Sampler:
     ) -> list[Rollout]:
         """Sample episodes of every task with each of its R candidates.
 
-        Candidates are rows like tasks; only an environment object of the user's takes turns.
+        All candidates step in lockstep, except in a user's own environment object.
 
         Args:
             tasks: M tasks.
-            candidates: tensors ``(M, R, ...)``.
-            episodes: B.
-            seed: for all of them.
+            candidates: R candidates' parameters for each task, tensors ``(M, R, ...)``.
+            episodes: B episodes per candidate.
+            seed: seed of all episodes.
 
         Returns:
-            Parts along R; leaves ``(M, R of the part, B, T, ...)``.
+            The rollouts in parts along R, leaves ``(M, R of the part, B, T, ...)``.
 
         Raises:
             NotFiniteError: if an environment returns a reward or observation that is not finite.
@@ -105,7 +105,7 @@ class Sampler:
         return rollouts
 
     def env(self, num_tasks: int, episodes: int, device: Any, dtype: torch.dtype) -> BatchedEnv:
-        """Return the batched environment of this size, made once."""
+        """Return the batched environment of this size; made at the first call."""
         key = (num_tasks, episodes)
         if key not in self._envs:
             self._envs[key] = self.family.make_vec(
@@ -121,7 +121,7 @@ class Sampler:
 
     @torch.no_grad()
     def _lockstep(self, tasks: Sequence[Task], phi: Params, episodes: int, seed: int) -> Rollout:
-        """Run one episode in each of M x ``episodes`` rows, until all ended."""
+        """Run one episode in each of M x ``episodes`` rows, until all have ended."""
         parameter = next(self.policy.parameters())
         device, dtype = parameter.device, parameter.dtype
         env = self.env(len(tasks), episodes, device, dtype)
@@ -138,9 +138,9 @@ class Sampler:
                 result = env.step(self.policy.env_action(action))
                 steps.append(Rollout(obs, action, result.reward, running, policy))
                 running = running & ~(result.terminated | result.truncated)
-                # What a finished row shows next is padding: it must stay finite.
+                # A finished row keeps its last observation: padding must stay finite.
                 obs = torch.where(running.unsqueeze(-1), result.obs, obs)
-                # Asking for the answer costs a GPU a synchronization, hence not at every step.
+                # running.any() synchronizes a GPU, hence not at every step.
                 if t % 8 == 7 and not running.any():
                     break
         stacked = tree_map(lambda *each: torch.stack(each, 2), *steps)
@@ -150,10 +150,10 @@ class Sampler:
 
 
 def check_parameters(params: Params, steps: int) -> None:
-    """Refuse parameters ``(M, ...)`` that are not finite after so many inner steps.
+    """Refuse parameters ``(M, ...)`` that are not finite after ``steps`` inner steps.
 
     Raises:
-        DivergedError: with the tasks that have them.
+        DivergedError: its ``rows`` are the tasks whose parameters are not finite.
     """
     finite = [torch.isfinite(v).reshape(len(v), -1).all(1) for v in params.values()]
     bad = ~torch.stack(finite).all(0)
@@ -166,12 +166,12 @@ def check_parameters(params: Params, steps: int) -> None:
 
 
 def _join(parts: Sequence[Rollout]) -> Rollout:
-    """Rollouts of the same tasks, side by side along B, padded to the longest."""
+    """Join rollouts of the same tasks along B, padded to the longest."""
     longest = max(part.mask.shape[2] for part in parts)
 
     def pad(part: Rollout) -> Rollout:
         missing = longest - part.mask.shape[2]
-        # Repeating the last entry keeps the padding of the behaviour a valid distribution.
+        # Repeating the last entry keeps the behaviour's padding a valid distribution.
         last = tree_map(lambda v: v[:, :, -1:].expand(-1, -1, missing, *v.shape[3:]), part)
         last = last._replace(mask=torch.zeros_like(last.mask), reward=torch.zeros_like(last.reward))
         return tree_map(lambda *both: torch.cat(both, 2), part, last)
@@ -180,7 +180,7 @@ def _join(parts: Sequence[Rollout]) -> Rollout:
 
 
 def _check_finite(tasks: Sequence[Task], rollout: Rollout) -> None:
-    """Refuse rewards and observations that are not finite on steps that count."""
+    """Refuse rewards and observations that are not finite on real steps."""
     real = rollout.mask > 0
     for what, bad in (
         ("reward", ~torch.isfinite(rollout.reward) & real),
@@ -190,6 +190,6 @@ def _check_finite(tasks: Sequence[Task], rollout: Rollout) -> None:
             m, _, t = (int(i) for i in bad.nonzero()[0])
             raise NotFiniteError(
                 f"environment: expected a finite {what}, got NaN or infinity at step {t} of task "
-                f"{dict(tasks[m])}. Mend the environment or narrow its parameter ranges.",
+                f"{dict(tasks[m])}. Fix the environment or narrow its parameter ranges.",
                 bad.flatten(1).any(1).nonzero()[:, 0].tolist(),
             )

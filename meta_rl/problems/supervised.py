@@ -1,4 +1,4 @@
-"""Supervised few-shot learning as a problem: a support and a query set for each task."""
+"""The supervised few-shot problem: a support set and a query set for each task."""
 
 from __future__ import annotations
 
@@ -27,23 +27,23 @@ from meta_rl.types import Params, Task
 
 
 class Supervised:
-    """Tasks of a family: regression by the squared error, classification by the cross-entropy.
+    """Tasks of a family: regression by squared error, classification by cross-entropy.
 
-    Every inner step sees the same support set; scores and the outer loss are taken on the query,
-    which shares no example with it. The score is the mean squared error, or the share of the query
-    that is classified rightly.
+    Every inner step sees the same support set. Scores and the outer loss are taken on the query
+    set, which has none of the support's examples. The score is the mean squared error, or the
+    accuracy.
 
     Args:
-        family: where tasks and examples come from.
+        family: the family of tasks and examples.
         network: a module ``(S, *input_shape) -> (S, outputs)``.
-        config: shots and queries.
-        tasks_at_once: tasks whose query is scored together by vmap, as in
-            :func:`meta_rl.inner.core.over_tasks`.
+        config: the numbers of shots and queries.
+        tasks_at_once: number of tasks whose queries are scored in one vmap, as in
+            :func:`meta_rl.tasks.over_tasks`.
     """
 
-    exploration_loss: Callable[..., Tensor] | None = None  # examples depend on no parameters
+    exploration_loss: Callable[..., Tensor] | None = None  # examples do not depend on phi
     environments = None
-    evaluated_at_once: int | None = 25  # whatever the size of a meta-batch
+    evaluated_at_once: int | None = 25  # at any size of the meta-batch
 
     def __init__(
         self,
@@ -86,28 +86,28 @@ class Supervised:
 
     @property
     def held_out_splits(self) -> tuple[str, ...]:
-        """The last of the family's splits."""
+        """The family's last split, for the final test."""
         return self.family.splits[2:]
 
     def initial_parameters(self) -> Params:
-        """The network's own parameters, but for frozen ones (``requires_grad=False``)."""
+        """Return the network's parameters, except frozen ones (``requires_grad=False``)."""
         return trainable(self.network)
 
     def sample_tasks(self, n: int, seed: int, split: str | None = None) -> list[Task]:
-        """Draw n tasks of the family's first split, or of another."""
+        """Draw n tasks of a split; of the family's first split when None."""
         drawn = self.family.sample_tasks(n, seed, split or self.family.splits[0])
         return check_sampled(self.family, drawn, n)
 
     def held_out_tasks(self, n: int, seed: int, final: bool = False) -> list[Task]:
-        """Draw n tasks of the split for evaluation while training, or for the test at its end."""
+        """Draw n tasks of the split for evaluation while training, or for the final test."""
         return self.sample_tasks(n, seed, self.family.splits[2 if final else 1])
 
     def check_tasks(self, tasks: Iterable[Task]) -> list[Task]:
-        """The tasks as the family takes them; see ``TaskSource``."""
+        """Return the tasks with their values normalized; see ``TaskSource``."""
         return check_tasks(self.family, tasks)
 
     def made_up_batch(self, params: Params) -> Examples:
-        """Two examples of each of two tasks; see ``Losses``."""
+        """Return two examples of each of two tasks; see ``Losses``."""
         parameter = next(iter(params.values()))
         x = parameter.new_zeros(2, 2, *self.family.input_shape)
         kind = torch.int64 if self._classifies else parameter.dtype
@@ -115,7 +115,7 @@ class Supervised:
         return Examples(x, torch.zeros(shape, dtype=kind, device=x.device))
 
     def loss(self, params: Params, batch: Examples) -> Tensor:
-        """Mean squared error, or cross-entropy in nats, of one task."""
+        """Return one task's mean squared error, or its cross-entropy in nats."""
         output = functional_call(self.network, params, (batch.x,))
         if self._classifies:
             return F.cross_entropy(output, batch.y)
@@ -131,7 +131,7 @@ class Supervised:
         seed: int,
         query: bool,
     ) -> Examples:
-        """The tasks' support set, the same at every inner step, or their query set.
+        """Return the tasks' support sets, the same at every inner step, or their query sets.
 
         See :class:`meta_rl.problem.TaskSource`.
         """
@@ -148,7 +148,7 @@ class Supervised:
     def probe(
         self, tasks: Sequence[Task], batches: Sequence[Examples], candidates: Params, seed: int
     ) -> tuple[Tensor, Examples, int]:
-        """Minus the loss of every candidate on its task's one support set; see ``TaskSource``."""
+        """Return minus every candidate's loss on its task's support set; see ``TaskSource``."""
         support = self.collect(tasks, batches, lambda: candidates, seed, False)
         count = next(iter(candidates.values())).shape[1]
         rows = {name: value.flatten(0, 1) for name, value in candidates.items()}
@@ -158,7 +158,7 @@ class Supervised:
 
     @torch.no_grad()
     def score(self, batches: Sequence[Examples], k: int, adapted: Callable[[], Params]) -> Tensor:
-        """Accuracy (or loss) of each task's query after k inner steps: ``(M,)``."""
+        """Return each task's query accuracy (or loss) after k inner steps: ``(M,)``."""
         return over_tasks(self._score, (0, 0), self.tasks_at_once)(adapted(), batches[-1])
 
     def _score(self, params: Params, examples: Examples) -> Tensor:
@@ -168,11 +168,11 @@ class Supervised:
         return (output.argmax(-1) == examples.y).float().mean()
 
     def statistics(self, batch: Examples) -> dict[str, Tensor | float]:
-        """Nothing about a labelled set changes while training."""
+        """Return no statistics: labelled examples do not change while training."""
         return {}
 
     def samples(self, batches: Sequence[Examples]) -> int:
-        """Labelled examples in the support set and the query set."""
+        """Return the number of labelled examples in the support sets and the query sets."""
         different = {id(batch): batch for batch in batches}.values()
         return sum(batch.y.shape[0] * batch.y.shape[1] for batch in different)
 
@@ -180,9 +180,9 @@ class Supervised:
     def pictures(
         self, task: Task, batches: Sequence[Examples], path: Sequence[Params]
     ) -> dict[str, Figure | Animation]:
-        """``task``: its support, and its query as predicted before and after adapting.
+        """Draw ``task``: the support, and the query as predicted before and after adaptation.
 
-        Of classes of images, and of regression from one number to one; see ``Problem``.
+        Only for classes of images, and regression from one number to one; see ``Deployment``.
         """
         support, query = (select(batch, 0) for batch in (batches[0], batches[-1]))
         if not self._classifies:
@@ -206,19 +206,19 @@ class Supervised:
         return regression_figure(support, query, x, *curves)
 
     def resized(self, episodes: int | None) -> Supervised:
-        """Return the same problem with so many shots; see ``TaskSource``."""
+        """Return the problem with another number of shots; see ``TaskSource``."""
         config = self.config if episodes is None else replace(self.config, shots=episodes)
         return Supervised(self.family, self.network, config, self.tasks_at_once)
 
     def variant(self, variant: Any) -> tuple[Supervised, Task]:
-        """Return this problem for a task of the family, or for labelled examples of a user's own.
+        """Return the problem and the task of a variant: a task, or a user's own examples.
 
         Args:
-            variant: a task, or :class:`Examples` of one task, without a leading M: all of them are
-                the support set, and scores are taken on them too.
+            variant: a task of the family, or :class:`Examples` of one task, without a leading M.
+                The examples are the support set, and scores are taken on them too.
 
         Raises:
-            InputError: if it is neither, or the examples' shapes or classes do not fit.
+            InputError: if the variant is neither, or the examples' shapes or classes do not fit.
         """
         if isinstance(variant, Examples):
             family = OwnExamples(self.family, variant)
@@ -233,12 +233,12 @@ class Supervised:
     def deploy(
         self, params: Params, scores: tuple[float, ...], manifest: dict[str, Any]
     ) -> AdaptedNetwork:
-        """A network with ``predict``."""
+        """Return an adapted network, with ``predict`` and ``save``."""
         shape = self.family.input_shape
         return AdaptedNetwork(self.network, params, scores, manifest, shape, self._classifies)
 
     def describe(self) -> dict[str, Any]:
-        """Family and shapes."""
+        """Return the family, the kind of labels, and the shapes, as JSON values."""
         family = self.family
         return {
             "family": family.id,
@@ -248,4 +248,4 @@ class Supervised:
         }
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Do nothing: there is nothing to free."""

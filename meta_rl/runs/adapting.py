@@ -1,4 +1,4 @@
-"""Adapting without learning from it: for evaluation, for pictures, and to be used."""
+"""Adapt without meta-learning: for evaluation, pictures and deployment."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ def scores_of(
 ) -> Tensor:
     """Return each task's score after 0..K inner steps, ``(K + 1, M)``, on the CPU.
 
-    Walks as many tasks at once as the problem says.
+    Adapts ``problem.evaluated_at_once`` tasks at a time.
 
     Args:
-        problem: where data come from.
+        problem: the problem that collects the data.
         inner: the inner loop.
-        meta: where adapting begins.
-        tasks: M of them.
-        steps: K.
-        seed: for everything collected.
-        tick: called with the number of batches collected, and how many there will be.
+        meta: the meta-parameters to adapt from.
+        tasks: M tasks.
+        steps: K inner steps.
+        seed: seed of the data.
+        tick: called with the numbers of batches collected and to collect.
     """
     size, scores = problem.evaluated_at_once or len(tasks), []
     parts = range(0, len(tasks), size)
@@ -73,19 +73,19 @@ def adapted_model(
     Args:
         problem: the task's problem.
         inner: the inner loop.
-        meta: where adapting begins.
-        task: the task.
-        steps: K.
-        seed: for everything collected.
-        manifest: what the model is saved with.
-        pictures: whether to draw any.
+        meta: the meta-parameters to adapt from.
+        task: the task to adapt to.
+        steps: K inner steps.
+        seed: seed of the data.
+        manifest: the manifest that the model's ``save`` writes.
+        pictures: whether to draw pictures.
     """
     given = problem, inner, meta, [task], steps, seed
     adaptation = adapt_to_tasks(*given, scored=True, path=True)
     drawn = task, adaptation.batches, adaptation.path
     shown = problem.pictures(*drawn) if pictures else {}
     params = {name: value[0].detach().clone() for name, value in adaptation.path[-1].items()}
-    scores: Any = adaptation.scores  # they were asked for
+    scores: Any = adaptation.scores  # not None: scored=True
     model = problem.deploy(params, tuple(scores[:, 0].tolist()), manifest)
     model.pictures = shown
     return model

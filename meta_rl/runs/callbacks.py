@@ -1,8 +1,7 @@
-"""Callbacks by the names they have in stable-baselines3, for :meth:`MetaLearner.learn`.
+"""Callbacks for :meth:`MetaLearner.learn`, named as in stable-baselines3.
 
-They count iterations where stable-baselines3 counts steps of an environment, and they are given
-what every callback here is given, the learner and metrics. Any function of these two is a callback;
-one that returns False stops the run.
+They count iterations where stable-baselines3 counts environment steps. Any function of the learner
+and the metrics is a callback; returning False stops the run.
 """
 
 from __future__ import annotations
@@ -28,23 +27,23 @@ Callback = Callable[[MetaLearner, Metrics], Any]
 class EvalCallback:
     """Adapts to fixed tasks every ``eval_freq`` iterations and keeps the best learner.
 
-    The children are called with the metrics ``eval/mean_reward``, its value after the last inner
-    step, and ``eval/best_mean_reward`` (``..._loss`` for supervised families, where lower is
-    better); the run stops after one returns False.
+    Its two child callbacks get two more metrics: ``eval/mean_reward``, the mean return after the
+    last inner step, and ``eval/best_mean_reward``. Supervised families have ``..._loss`` instead,
+    where lower is better. The run stops if a child returns False.
 
     Args:
-        tasks: evaluated on, such as ``learner.held_out_tasks(40)``.
+        tasks: tasks to evaluate on, such as ``learner.held_out_tasks(40)``.
         eval_freq: iterations between evaluations.
         steps: inner steps; as in meta-training when None.
-        seed: of the episodes.
-        best_model_save_path: folder whose ``best_model`` is replaced by a checkpoint of each new
-            best, for ``meta_rl.load``.
+        seed: seed of the episodes.
+        best_model_save_path: folder for ``best_model``, a checkpoint of the best learner so far,
+            for ``meta_rl.load``.
         callback_on_new_best: called after a new best.
         callback_after_eval: called after every evaluation.
 
     Raises:
-        InputError: if a number is out of range, or nothing can be saved in the folder; after the
-            first iteration, if a task is none of the learner's family.
+        InputError: if a number is out of range, or the folder cannot be written; after the first
+            iteration, if a task is not one of the learner's family.
     """
 
     def __init__(
@@ -66,17 +65,17 @@ class EvalCallback:
         if steps is not None:
             require_whole("steps", steps, 0)
         self.tasks, self.eval_freq, self.steps, self.seed = list(tasks), eval_freq, steps, seed
-        self._unchecked = True  # which tasks a family has, its learner knows
+        self._unchecked = True  # only the learner knows its family's tasks
         self._path = None if best_model_save_path is None else _places(best_model_save_path)
         self._on_new_best, self._after_eval = callback_on_new_best, callback_after_eval
         self.best_mean_reward: float | None = None
         self.last_mean_reward: float | None = None
         self.evaluations: list[tuple[int, Tensor]] = []
-        """Iteration and scores (steps + 1, tasks) of each."""
+        """Each evaluation's iteration, and its scores ``(steps + 1, tasks)``."""
 
     def __call__(self, learner: MetaLearner, metrics: Metrics) -> bool:
-        """Evaluate if it is time; whether to go on."""
-        if self._unchecked:  # at the first iteration, however late the first evaluation is
+        """Evaluate if it is time, and return whether to go on."""
+        if self._unchecked:  # at the first iteration, not as late as the first evaluation
             self.tasks, self._unchecked = learner.problem.check_tasks(self.tasks), False
         if learner.iteration % self.eval_freq:
             return True
@@ -102,12 +101,12 @@ class CheckpointCallback:
 
     Args:
         save_freq: iterations between checkpoints.
-        save_path: folder they are made in.
-        name_prefix: of theirs.
+        save_path: folder to write the checkpoints in.
+        name_prefix: start of every checkpoint's name.
 
     Raises:
-        InputError: if save_freq is below 1, the prefix cannot begin a file name, or nothing can be
-            saved in the folder; later, if there is such a checkpoint already.
+        InputError: if save_freq is below 1, no file name can start with the prefix, or the folder
+            cannot be written; later, if the checkpoint exists already.
     """
 
     def __init__(self, save_freq: int, save_path: str | Path, name_prefix: str = "meta"):
@@ -126,21 +125,22 @@ class CheckpointCallback:
 
 
 class StopTrainingOnRewardThreshold:
-    """Stops once an evaluation's best mean return reaches a threshold.
+    """Stops the run once the best mean return of an :class:`EvalCallback` reaches a threshold.
+
+    Pass it to the EvalCallback as ``callback_on_new_best`` or ``callback_after_eval``.
 
     Args:
-        reward_threshold: of ``eval/best_mean_reward``; give this to an :class:`EvalCallback` as
-            ``callback_on_new_best`` or ``callback_after_eval``.
+        reward_threshold: the value of ``eval/best_mean_reward`` to stop at.
     """
 
     def __init__(self, reward_threshold: float):
         self.reward_threshold = reward_threshold
 
     def __call__(self, learner: MetaLearner, metrics: Metrics) -> bool:
-        """Whether to go on.
+        """Return whether to go on.
 
         Raises:
-            InputError: if no evaluation of rewards called it.
+            InputError: if the metrics hold no evaluation of rewards.
         """
         if "eval/best_mean_reward" not in metrics:
             raise InputError(
@@ -151,15 +151,15 @@ class StopTrainingOnRewardThreshold:
 
 
 def _places(path: str | Path) -> tuple[Path, Path, Path]:
-    """Return where a best model is, where it is while it is new, and where while it is old.
+    """Return the folders of the best model, of its replacement, and of the model replaced.
 
     Raises:
-        InputError: if something else is there, or the folder cannot be written.
+        InputError: if one of them holds something else, or the parent cannot be written.
     """
     home = make_folder(path)
     places = home / "best_model", home / "best_model.new", home / "best_model.old"
     for place in places:
-        with suppress(OSError):  # where it is not empty, as what a kill left is
+        with suppress(OSError):  # not empty, for example after a kill
             place.rmdir()
         if os.path.lexists(place) and not run_folder.holds_a_save_alone(place):
             raise InputError(
@@ -170,7 +170,7 @@ def _places(path: str | Path) -> tuple[Path, Path, Path]:
 
 
 def _replace(places: tuple[Path, Path, Path], learner: MetaLearner) -> None:
-    """Save a checkpoint where there may be one; at every moment one of the two is there whole."""
+    """Replace the best model's checkpoint; at every moment the old or the new one is complete."""
     folder, new, old = places
     checkpoint.discard(new)
     learner.save(new)

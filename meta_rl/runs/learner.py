@@ -38,7 +38,7 @@ class MetaLearner:
     """Meta-learns an initialization and an update rule.
 
         for each iteration:
-            tasks ~ family                                            M of them
+            tasks ~ family                                            M tasks
             for k in 0 .. K-1: support[k] = collect(adapt(theta, rule, support[:k]))
             query = collect(adapt(theta, rule, support))
             (theta, rule) <- outer step on mean_m loss(adapt(theta, rule, support)[m], query[m])
@@ -46,13 +46,13 @@ class MetaLearner:
     Args:
         problem: reinforcement learning on a family, or supervised few-shot learning.
         config: the run's settings.
-        origin: settings that these were derived from, such as a checkpoint's: what they have is
-            not refused where it has no effect.
+        origin: settings that ``config`` was derived from, such as a checkpoint's. A setting taken
+            from ``origin`` is accepted even if it has no effect.
 
     Raises:
-        InputError: if the problem is none or has other data than the settings, a setting of the
-            inner or outer loop would have no effect, or the network does not run as the settings
-            walk tasks.
+        InputError: if ``problem`` is not a Problem or does not match the settings' data, a setting
+            of the inner or outer loop would have no effect, or the network does not run with the
+            settings.
     """
 
     def __init__(self, problem: Problem, config: Config, origin: Config | None = None):
@@ -78,14 +78,14 @@ class MetaLearner:
         self.meta = MetaParameters(theta, rule.init(theta))
         self.outer = make_outer(differentiable, self.meta, problem, config)
         differentiates = isinstance(config.outer, TRPOConfig | GradientConfig)
-        # TRPO differentiates the loss of its own line search, whatever the problem's loss is.
+        # TRPO has an inner loop of its own: it differentiates the loss of its line search.
         tried = getattr(self.outer, "inner", self.inner) if differentiates else self.inner
         check_runs(problem, tried, self.meta, differentiates)
         self._state = TrainingState(problem, config, self.meta, self.outer)
 
     @property
     def problem(self) -> Problem:
-        """What is learned."""
+        """The problem to learn."""
         return self._problem
 
     @property
@@ -95,11 +95,11 @@ class MetaLearner:
 
     @property
     def samples(self) -> int:
-        """Environment steps (or examples) that they took, of all processes."""
+        """Environment steps (or examples) collected so far, over all processes."""
         return self._state.samples
 
     def iterate(self) -> Metrics:
-        """Run one iteration; return its metrics if it is one to log, else none."""
+        """Run one iteration and return its metrics, empty if the iteration is not logged."""
         config, start = self.config, time.perf_counter()
         self._state.begin()
         seed = seeds.derive(config.seed, seeds.TASKS, self.iteration)
@@ -121,14 +121,14 @@ class MetaLearner:
         """Run iterations and return self.
 
         Args:
-            iterations: how many more; up to the config's number when None.
-            callbacks: called after every iteration with the learner and its metrics (empty where
-                this iteration is not logged); the run stops after one returns False, on all
-                processes if there are more.
+            iterations: number of further iterations; up to the config's number when None.
+            callbacks: functions called after every iteration with the learner and the metrics
+                (empty if the iteration is not logged). Returning False stops the run, on all
+                processes.
 
         Raises:
-            InputError: if a callback cannot be called, as stable-baselines3's own cannot.
-            DivergedError: if outer steps came to nothing finite many times in a row.
+            InputError: if a callback cannot be called; stable-baselines3's own cannot.
+            DivergedError: if too many outer steps in a row were not finite.
         """
         if iterations is not None:
             require_whole("iterations", iterations, 0)
@@ -138,7 +138,7 @@ class MetaLearner:
             if not callable(callback):
                 raise InputError(
                     "callbacks: expected functions of (learner, metrics), got a "
-                    f"{type(callback).__name__}. Those of meta_rl have the same names."
+                    f"{type(callback).__name__}. Use the one of the same name in meta_rl."
                 )
         last = self.config.iterations if iterations is None else self.iteration + iterations
         while self.iteration < last:
@@ -150,7 +150,7 @@ class MetaLearner:
 
     @property
     def deployed(self) -> MetaParameters:
-        """What evaluation and adaptation use: ``meta`` with a mixture of rules hardened to one."""
+        """The meta-parameters to deploy: ``meta`` with a mixture of rules hardened."""
         self._state.undo()
         return self.meta._replace(rule=self.inner.rule.harden(self.meta.rule))
 
@@ -162,20 +162,20 @@ class MetaLearner:
         tick: Callable[[int, int], None] | None = None,
         episodes: int | None = None,
     ) -> Tensor:
-        """Adapt to tasks without learning from them: scores after 0..steps steps, ``(steps+1, M)``.
+        """Return each task's score after 0..steps inner steps, ``(steps + 1, M)``.
 
-        Uses the hardened rule.
+        Adapts with the hardened rule, and learns nothing from the tasks.
 
         Args:
-            tasks: M of them.
-            steps: inner steps.
-            seed: of everything collected.
-            tick: called with the number of batches collected, and how many there will be.
-            episodes: B (or shots) per step; as in meta-training when None.
+            tasks: M tasks of the family.
+            steps: number of inner steps.
+            seed: seed of the data.
+            tick: called with the numbers of batches collected and to collect.
+            episodes: B episodes (or S shots) per inner step; as in meta-training when None.
 
         Raises:
-            InputError: if there are no tasks, one is none of the family's, or a number is out of
-                range.
+            InputError: if there are no tasks, a task is not one of the family, or a number is out
+                of range.
         """
         _require_numbers(steps, seed, episodes)
         problem = self.problem if episodes is None else self.problem.resized(episodes)
@@ -188,10 +188,10 @@ class MetaLearner:
 
     @torch.no_grad()
     def pictures(self, task: Task, steps: int, seed: int) -> dict[str, Figure | Animation]:
-        """Draw what adapting does to one task of the family; see ``Deployment.pictures``.
+        """Draw the adaptation to one task of the family; see ``Deployment.pictures``.
 
         Raises:
-            InputError: if the task is none of the family's, or a number is out of range.
+            InputError: if the task is not one of the family, or a number is out of range.
         """
         _require_numbers(steps, seed)
         (task,) = self.problem.check_tasks([task])
@@ -208,25 +208,26 @@ class MetaLearner:
         seed: int = 0,
         pictures: bool = False,
     ) -> AdaptedPolicy | AdaptedNetwork:
-        """A policy (or network) adapted to one variant; the learner itself stays as it is.
+        """Adapt to one variant and return the adapted model; the learner does not change.
 
         Args:
-            variant: a task of the family, such as ``{"goal": (0.3, -0.2)}``; or, with the same
-                spaces, a ``gymnasium.Env`` (used as it is), a registered id, a function that makes
-                environments, or a family of one task.
+            variant: the task to adapt to: a task of the family, such as ``{"goal": (0.3, -0.2)}``;
+                or, with the same spaces, a ``gymnasium.Env`` (used as it is), a registered id, a
+                function that makes environments, or a family of one task.
             steps: inner steps; as in meta-training when None.
-            episodes: B (or shots) per step; as in meta-training when None.
-            seed: of the episodes it adapts on.
-            pictures: whether the model gets ``pictures`` of before and after, by name. A roll-out
-                is two episodes more, of environments that can be rendered.
+            episodes: B episodes (or S shots) per inner step; as in meta-training when None.
+            seed: seed of the episodes to adapt on.
+            pictures: whether to draw the model's ``pictures`` before and after adaptation. A
+                rollout film takes two more episodes of an environment that can be rendered.
 
         Returns:
-            The model, with ``predict``, ``save``, and its ``scores`` after 0..steps inner steps.
+            The policy (or network), with ``predict``, ``save``, and ``scores`` after 0..steps
+            inner steps.
 
         Raises:
             InputError: if the variant's parameters or spaces do not fit, or a number is out of
                 range.
-            DivergedError: if adapting gives parameters that are not finite.
+            DivergedError: if the adapted parameters are not finite.
         """
         steps = self.config.inner.steps if steps is None else steps
         _require_numbers(steps, seed, episodes)
@@ -244,7 +245,11 @@ class MetaLearner:
             problem.close()
 
     def held_out_tasks(self, n: int, final: bool = False) -> list[Task]:
-        """N tasks from a stream that meta-training never draws from; final: for the last test.
+        """Return n held-out tasks, from a random stream that meta-training never draws from.
+
+        Args:
+            n: number of tasks.
+            final: whether to return the tasks kept for the final test.
 
         Raises:
             InputError: unless n is a whole number of 1 or more.
@@ -254,14 +259,14 @@ class MetaLearner:
         return self.problem.held_out_tasks(n, seed, final)
 
     def step_sizes(self) -> Params:
-        """The inner step sizes in force, with the weights of a mixture of rules."""
+        """Return the current inner step sizes, and the weights of a mixture of rules."""
         return {
             name: value.detach()
             for name, value in self.inner.rule.step_sizes(self.meta.rule, self.meta.theta).items()
         }
 
     def save(self, folder: str | Path) -> Path:
-        """Write a checkpoint folder from which :meth:`restore` continues bit for bit on the CPU.
+        """Write a checkpoint folder; :meth:`restore` continues from it bit for bit on the CPU.
 
         Raises:
             InputError: if the folder exists or cannot be written.
@@ -269,20 +274,20 @@ class MetaLearner:
         return checkpoint.save(as_path("folder", folder), *self.state())
 
     def state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
-        """The manifest and the tensors that :meth:`save` writes and :meth:`restore` takes.
+        """Return the manifest and the tensors that :meth:`save` writes and :meth:`restore` takes.
 
-        They are those after the last whole iteration, whatever has cut off the one after it.
+        They describe the last whole iteration, also after an iteration was cut off.
         """
         return self._state.saved()
 
     def restore(self, manifest: dict[str, Any], tensors: dict[str, Tensor]) -> MetaLearner:
-        """Continue from a checkpoint's manifest and tensors; returns self.
+        """Continue from a checkpoint's manifest and tensors, and return self.
 
-        Warns where it was written by other versions of torch, numpy and so on.
+        Warns if other versions of torch, numpy and so on wrote the checkpoint.
 
         Raises:
-            InputError: if it is of another kind, family, spaces or network, or holds numbers that
-                no training leaves.
+            InputError: if the checkpoint is of another kind, family, spaces or network, or holds
+                numbers that no training leaves.
         """
         self._state.restore(manifest, tensors)
         return self

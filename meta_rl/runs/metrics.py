@@ -1,4 +1,4 @@
-"""The metrics of one iteration, by their name in TensorBoard."""
+"""The metrics of one iteration, by their TensorBoard tags."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ Metrics = dict[str, float]
 def iteration_metrics(
     problem: Problem, batch: MetaBatch, outcome: Outcome, samples: int, seconds: float
 ) -> Metrics:
-    """Return what TensorBoard shows of one iteration.
+    """Return one iteration's metrics.
 
     Args:
-        problem: what is learned.
+        problem: the problem to learn.
         batch: the iteration's meta-batch.
-        outcome: the outer step's, with an adaptation that has scores.
-        samples: environment steps or examples of all processes.
-        seconds: the whole iteration's.
+        outcome: the outer step's outcome, whose adaptation has scores.
+        samples: environment steps or examples of the iteration, over all processes.
+        seconds: duration of the iteration.
     """
     adaptation: Any = outcome.adaptation
     return {
@@ -41,7 +41,7 @@ def iteration_metrics(
 
 
 def _statistics(problem: Problem, query: Any) -> Metrics:
-    """The problem's statistics of the query batch, or their mean over blocks."""
+    """Return the problem's statistics of the query batch, averaged over its blocks if any."""
     blocks = [problem.statistics(block) for _, block in parallel.blocks_of([], query)]
     if len(blocks) == parallel.ranks() == 1 or not blocks[0]:
         return {name: float(value) for name, value in blocks[0].items()}

@@ -1,4 +1,4 @@
-"""Progress on a terminal, or in plain lines elsewhere."""
+"""Progress bars on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from meta_rl.runs.metrics import Metrics
 
 
 class ProgressBar:
-    """A bar on a terminal, plain lines elsewhere: rate, time left, score before and after.
+    """Shows a run's rate, time left, and scores before and after adaptation.
 
     Args:
-        learner: at the iteration where progress starts.
+        learner: the learner, at the iteration that progress starts from.
     """
 
     LINES = 20
@@ -45,7 +45,7 @@ class ProgressBar:
 
 
 class EvaluationProgress:
-    """A bar on a terminal, plain lines elsewhere, of the batches that an evaluation collects."""
+    """Shows how many of an evaluation's batches are collected."""
 
     def __init__(self):
         self._plain = not on_terminal()
@@ -53,7 +53,7 @@ class EvaluationProgress:
         self._shown = 0
 
     def __call__(self, done: int, total: int) -> None:
-        """Show that so many of so many batches are collected."""
+        """Show that ``done`` of ``total`` batches are collected."""
         self._bar.total = total
         self._bar.update(done - self._bar.n)
         part = done * ProgressBar.LINES // total
@@ -76,7 +76,7 @@ def _bar(
 
 
 class _Nowhere:
-    """Takes a bar's drawing where there is no terminal to draw on."""
+    """Discards a bar's drawing if there is no terminal."""
 
     def write(self, text: str) -> None:
         pass

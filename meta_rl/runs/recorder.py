@@ -1,4 +1,4 @@
-"""What happens around meta-training: events, evaluation, checkpoints, progress, stopping.
+"""The recorder of a run folder: events, evaluations and checkpoints during meta-training.
 
 A callback is called with the learner and the iteration's metrics; returning False stops the run.
 """
@@ -30,15 +30,15 @@ LOCK = ".lock"
 class RunRecorder:
     """Keeps a run folder: ``config.json``, TensorBoard events and ``checkpoints/``.
 
-    Evaluates on held-out tasks as ``config.eval`` says; saves at the start, every
-    ``config.checkpoint_every`` iterations, before each evaluation, and when left, for whatever
-    reason, keeping the newest five. Only whole iterations are saved. A save or an event that cannot
-    be written (a full disk) is warned of, and training goes on. The folder is this recorder's alone
-    until it is left, or its process has ended in whatever way.
+    Evaluates on held-out tasks as ``config.eval`` says. Saves at the start, every
+    ``config.checkpoint_every`` iterations, before each evaluation, and at the exit, also after an
+    error. Only whole iterations are saved, and the newest five checkpoints kept. If a checkpoint or
+    an event cannot be written (a full disk), it warns, and training goes on. It locks the folder
+    until the exit or the end of its process.
 
     Args:
-        folder: the run's; made if it is new.
-        learner: at the iteration where recording starts.
+        folder: the run's folder; made if it does not exist.
+        learner: the learner, at the iteration that recording starts from.
 
     Raises:
         InputError: if the folder belongs to another run, or cannot be written.
@@ -47,7 +47,7 @@ class RunRecorder:
     def __init__(self, folder: str | Path, learner: MetaLearner):
         # Absolute: an environment may change the working directory.
         self.folder, self.learner, self._logs = as_path("folder", folder).absolute(), learner, True
-        self._continues()  # before anything is written into what may be another's
+        self._continues()  # before anything is written: the folder may be another run's
         self._lock = lock(self.folder)
         resumed = self._continues()
         config = learner.config
@@ -75,27 +75,27 @@ class RunRecorder:
                 self._laid_out = True
         evaluates = config.eval.every and iteration % config.eval.every == 0
         if evaluates or iteration % config.checkpoint_every == 0:
-            self._save_or_warn("Training goes on without this one.")
+            self._save_or_warn("Training goes on without this checkpoint.")
         if evaluates:
             self.evaluate()
 
     def __enter__(self) -> RunRecorder:
-        """Itself."""
+        """Return self."""
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
-        """Save the last whole iteration, whatever was raised, and close the events file."""
+        """Save the last whole iteration, also after an error, and close the events file."""
         try:
             if kind is None:
                 self.save()
-            else:  # which is what people are to be told of in the end
-                self._save_or_warn("Its last whole iterations are lost.")
+            else:  # the error that ended the run is raised, not this one
+                self._save_or_warn("The iterations since the last checkpoint are lost.")
             self._log(self._writer.close)
         finally:
             self._lock.release()
 
     def evaluate(self, tick: Tick | None = None) -> Tensor:
-        """Adapt to the held-out tasks; records and returns scores ``(steps + 1, tasks)``.
+        """Adapt to the held-out tasks; record and return scores ``(steps + 1, tasks)``.
 
         Args:
             tick: as in :meth:`test`.
@@ -107,10 +107,12 @@ class RunRecorder:
         return self._evaluated[1]
 
     def test(self, tick: Tick | None = None) -> Tensor:
-        """The same on the tasks kept for the end, if the settings keep any; saves before.
+        """Save, then adapt to the tasks of the final test; record and return scores.
+
+        Without tasks kept for it (``eval.test_tasks``), this is :meth:`evaluate`.
 
         Args:
-            tick: called with the number of batches collected, and how many there will be.
+            tick: called with the numbers of batches collected and to collect.
         """
         self.save()
         config = self.learner.config
@@ -123,7 +125,7 @@ class RunRecorder:
         self, tasks: Sequence[Task], tag: str, seed: int, tick: Tick | None = None
     ) -> Tensor:
         config, iteration = self.learner.config, self.learner.iteration
-        steps = max(config.eval.steps, config.inner.steps)  # never fewer than were trained
+        steps = max(config.eval.steps, config.inner.steps)  # at least as many as trained
         scores = self.learner.evaluate(tasks, steps, seed, tick)
         self._log(lambda: self._writer.adaptation_curve(scores, tag, iteration))
         if config.eval.pictures:
@@ -137,10 +139,10 @@ class RunRecorder:
             self._writer.picture(f"{tag}/{name}", picture, iteration)
 
     def save(self) -> None:
-        """Write a checkpoint of the last whole iteration unless there is one; drop the oldest.
+        """Write the last whole iteration's checkpoint if there is none yet; delete the oldest.
 
         Raises:
-            InputError: if it cannot be written.
+            InputError: if the checkpoint cannot be written.
         """
         manifest, tensors = self.learner.state()
         try:
@@ -160,10 +162,10 @@ class RunRecorder:
             warnings.warn(f"{error} {consequence}", stacklevel=3)
 
     def _continues(self) -> bool:
-        """Whether the folder holds the run that the learner continues; False if it holds none.
+        """Return whether the folder holds the run that the learner continues; False if empty.
 
         Raises:
-            InputError: if it holds anything else, or cannot be read.
+            InputError: if the folder holds anything else, or cannot be read.
         """
         try:
             there = [p for p in self.folder.glob("*") if not p.name.startswith(".")]
@@ -182,7 +184,7 @@ class RunRecorder:
         return True
 
     def _log(self, write: Callable[[], None]) -> None:
-        """Write events; once that has failed there are no more, until the run is resumed."""
+        """Write events; after a failure, write no more until the run is resumed."""
         if not self._logs:
             return
         try:
@@ -197,10 +199,10 @@ class RunRecorder:
 
 
 def lock(folder: Path) -> FileLock:
-    """Make a folder and hold it until released, or until this process has ended in whatever way.
+    """Make a folder and lock it until the lock is released or this process ends.
 
     Raises:
-        InputError: if another process holds it, or it cannot be made.
+        InputError: if another process holds the folder, or it cannot be made.
     """
     held = FileLock(folder / LOCK)
     try:

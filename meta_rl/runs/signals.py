@@ -1,4 +1,4 @@
-"""Stopping a run on signals, without losing an iteration."""
+"""Stop a run on a signal without losing an iteration."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from meta_rl.runs.metrics import Metrics
 
 
 class Stopped(KeyboardInterrupt):
-    """A signal came while nothing had to be ended first.
+    """Raised on a signal when there is no iteration to finish.
 
     Args:
-        number: the signal.
+        number: the signal's number.
     """
 
     def __init__(self, number: int):
@@ -27,14 +27,14 @@ class Stopped(KeyboardInterrupt):
 class StopOnSignal:
     """Stops at the end of the iteration on Ctrl-C, SIGTERM, SIGHUP (a lost terminal) or SIGUSR1.
 
-    Slurm warns with SIGUSR1. A second Ctrl-C stops at once. A SIGHUP that is ignored, as by nohup,
-    stays so. Use as a context manager; the handlers that were there before come back.
+    Slurm warns with SIGUSR1. A second Ctrl-C stops at once. A SIGHUP that is ignored already, as
+    under nohup, stays ignored. Use as a context manager; leaving it restores the previous handlers.
 
-    ``number`` is the signal that came, or None.
+    ``number`` is the number of the signal received, or None.
     """
 
     NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1")
-    """Windows does not have all of them."""
+    """The signals to listen for; Windows lacks some."""
 
     def __init__(self):
         self.number: int | None = None
@@ -42,11 +42,11 @@ class StopOnSignal:
 
     @property
     def stopped(self) -> bool:
-        """Whether a signal has come."""
+        """Whether a signal was received."""
         return self.number is not None
 
     def __enter__(self) -> StopOnSignal:
-        """Listen."""
+        """Install the handlers."""
         numbers = [getattr(signal, name) for name in self.NAMES if hasattr(signal, name)]
         nohup = getattr(signal, "SIGHUP", None)
         self._before = {
@@ -57,20 +57,20 @@ class StopOnSignal:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        """Give the signals back."""
+        """Restore the previous handlers."""
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
     def __call__(self, learner: MetaLearner, metrics: Metrics) -> bool:
-        """False once a signal has come."""
+        """Return False once a signal was received."""
         return not self.stopped
 
     @contextmanager
     def at_once(self) -> Iterator[None]:
-        """While entered, a signal raises Stopped wherever the process is; it must be no harm.
+        """Raise Stopped at any point inside the context; only for code that may be cut off.
 
         Raises:
-            Stopped: also if one has come before.
+            Stopped: on a signal, also one received earlier.
         """
         self._at_once = True
         try:
@@ -85,6 +85,6 @@ class StopOnSignal:
         signal.signal(signal.SIGINT, signal.default_int_handler)
         if self._at_once:
             raise Stopped(number)
-        # Not by print: the signal may have come in the middle of one.
+        # Not by print: the signal may have interrupted a print.
         with suppress(OSError):  # the terminal is gone
             os.write(2, b"stopping after this iteration; its state will be saved\n")

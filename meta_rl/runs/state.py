@@ -1,4 +1,4 @@
-"""The state of a run: what it has learned and counted after its last whole iteration."""
+"""The state of a run after its last whole iteration: counters and learned tensors."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ COUNTERS = ("iteration", "samples", "skipped")
 
 
 class TrainingState:
-    """Counters and tensors of a run, which change by whole iterations.
+    """The counters and tensors of a run, which change by whole iterations.
 
-    An iteration that is cut off in its middle, by Ctrl-C for one, is taken back.
+    An iteration cut off in its middle, for example by Ctrl-C, is undone.
 
     Args:
-        problem: what is learned.
+        problem: the problem to learn.
         config: the run's settings.
-        meta: what the outer loop learns.
+        meta: the meta-parameters.
         outer: the outer step, which changes ``meta`` in place.
     """
 
@@ -43,21 +43,21 @@ class TrainingState:
         self.iteration = 0
         self.samples = 0
         self.skipped = 0  # outer steps in a row
-        # The state while an iteration is under way, or after one was cut off.
+        # The state before the current iteration, or before one that was cut off; else None.
         self._last_whole: tuple[dict[str, int], dict[str, Tensor]] | None = None
 
     def begin(self) -> None:
-        """Begin an iteration: keep the state as it is."""
+        """Begin an iteration: copy the state for :meth:`undo`."""
         self.undo()
         copies = {name: value.clone() for name, value in self._tensors().items()}
         self._last_whole = self._counters(), copies
 
     def end(self, samples: int, skipped: bool) -> None:
-        """Count an iteration that is whole.
+        """Count a whole iteration.
 
         Args:
-            samples: environment steps or examples that it took.
-            skipped: whether its outer step changed nothing.
+            samples: environment steps or examples that the iteration collected.
+            skipped: whether its outer step was skipped.
 
         Raises:
             DivergedError: after too many skipped outer steps in a row.
@@ -73,7 +73,7 @@ class TrainingState:
             )
 
     def undo(self) -> None:
-        """Take back what an iteration that was cut off may have changed."""
+        """Undo the changes of an iteration that was cut off, if any."""
         if self._last_whole:
             self.restore(*self.saved())
 
@@ -93,8 +93,8 @@ class TrainingState:
         """Continue from a checkpoint's manifest and tensors.
 
         Raises:
-            InputError: if it is of another kind, family, spaces or network, or holds numbers that
-                no training leaves.
+            InputError: if the checkpoint is of another kind, family, spaces or network, or holds
+                numbers that no training leaves.
         """
         fields = {"config": dict, "problem": dict, "iteration": int, "samples": int}
         checkpoint.require_fields(manifest, "meta", **fields)

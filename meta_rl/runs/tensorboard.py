@@ -29,10 +29,10 @@ EVENTS = "events.out.tfevents.*"
 
 @contextmanager
 def events(folder: Path, score_name: str) -> Iterator[RunWriter]:
-    """Write events beside results, whole or not at all.
+    """Write events into a folder; after an error, remove those written so far.
 
     Raises:
-        InputError: if they cannot be written; what was begun of them is removed.
+        InputError: if the events cannot be written.
     """
     before = {*folder.glob(EVENTS)}
     writer = None
@@ -41,7 +41,7 @@ def events(folder: Path, score_name: str) -> Iterator[RunWriter]:
         yield writer
         writer.close()
     except BaseException as error:
-        with suppress(OSError):  # which is told below; this ends the thread that writes
+        with suppress(OSError):  # reported below; closing ends the thread that writes
             if writer:
                 writer.close()
         for file in {*folder.glob(EVENTS)} - before:
@@ -52,19 +52,19 @@ def events(folder: Path, score_name: str) -> Iterator[RunWriter]:
 
 
 class _Silent:
-    """In place of a writer that cannot be: whatever it is told, it writes nothing."""
+    """Replaces a writer that cannot be made: every method does nothing."""
 
     def __getattr__(self, name: str) -> Callable[..., _Silent]:
         return lambda *args, **kwargs: self
 
 
 class RunWriter:
-    """Writes one run's events; ``rollout/``, ``train/`` and ``time/`` as stable-baselines3 does.
+    """Writes one run's events; ``rollout/``, ``train/`` and ``time/`` as in stable-baselines3.
 
     Args:
-        folder: the run's.
-        score_name: what scores are called: ``return``, ``loss`` or ``accuracy``.
-        resumed_at: events from this iteration on are hidden, because they are written again.
+        folder: the run's folder.
+        score_name: name of the scores: ``return``, ``loss`` or ``accuracy``.
+        resumed_at: iteration from which old events are hidden, as the run writes them again.
     """
 
     def __init__(self, folder: Path, score_name: str, resumed_at: int | None = None):
@@ -73,8 +73,8 @@ class RunWriter:
             self._writer = SummaryWriter(str(folder), purge_step=resumed_at)
         except UnicodeError:
             warnings.warn(
-                f"tensorboard: expected a folder with a name in UTF-8, got {folder}. There are no "
-                "curves; all else is written. Rename the folder to have them.",
+                f"tensorboard: expected a folder with a name in UTF-8, got {folder}. No curves "
+                "are written; everything else is. Rename the folder to get curves.",
                 stacklevel=3,
             )
         self._score_name = score_name
@@ -82,9 +82,9 @@ class RunWriter:
         self._tags: set[str] = set()
 
     def layout(self) -> None:
-        """Make the Custom Scalars page show the curves that matter, first.
+        """Make the Custom Scalars page show the most important curves first.
 
-        To be called once scalars were written: charts of what the run does not write are left out.
+        Call it after scalars were written: charts without a scalar are left out.
         """
         evaluated = f"eval/{self._score_name}_step_0"  # may come many iterations later
         written = {*self._tags, evaluated}
@@ -99,12 +99,12 @@ class RunWriter:
         self._writer.add_custom_scalars(pages)
 
     def scalars(self, metrics: dict[str, float], iteration: int) -> None:
-        """Every metric under its own name."""
+        """Write every metric under its own name."""
         for name, value in metrics.items():
             self._scalar(name, value, iteration)
 
     def step_sizes(self, step_sizes: Params, config: InnerConfig, iteration: int) -> None:
-        """The mean of each of the rule's numbers, and one histogram of all step sizes."""
+        """Write the mean of each of the rule's tensors, and one histogram of all step sizes."""
         self._history.append((iteration, means(step_sizes, config)))
         for name, value in step_sizes.items():
             flat = value.flatten().cpu()
@@ -119,7 +119,7 @@ class RunWriter:
             self._writer.add_histogram("rule/step_sizes", finite, iteration)
 
     def adaptation_curve(self, scores: Tensor, tag: str, iteration: int) -> None:
-        """Score after 0..K steps over tasks ``(K + 1, M)``: mean scalars and a figure."""
+        """Write mean scalars and a figure of scores ``(K + 1, M)`` after 0..K inner steps."""
         for k, value in enumerate(scores.mean(1)):
             self._scalar(f"{tag}/{self._score_name}_step_{k}", value.item(), iteration)
         figure = adaptation_figure(scores, self._score_name)
@@ -127,16 +127,16 @@ class RunWriter:
         self._writer.flush()
 
     def rule(self, config: InnerConfig, learned: Params, iteration: int) -> None:
-        """A figure of all :meth:`step_sizes` so far, and of what else the rule has learned."""
+        """Write a figure of all :meth:`step_sizes` so far, and of the rule's other tensors."""
         if self._history and any("step_size" in name for name in self._history[-1][1]):
             figure = rule_figure(self._history, config, learned)
             self._writer.add_figure("rule/picture", figure, iteration)
 
     def picture(self, tag: str, picture: Figure | Animation, iteration: int) -> None:
-        """A figure, or an animation that plays, under the Images tab.
+        """Write a figure, or an animation that plays, under the Images tab.
 
-        ``SummaryWriter.add_video`` writes nothing, silently, with moviepy 2; and the Images tab
-        shows whatever a browser does, GIF files too.
+        An animation is written as a GIF image: with moviepy 2, ``SummaryWriter.add_video`` silently
+        writes nothing, and the Images tab shows every format that the browser shows.
         """
         if isinstance(picture, Figure):
             self._writer.add_figure(tag, picture, iteration)

@@ -83,7 +83,7 @@ def test_their_harmless_forms_run_for_two_tasks(module):
 
 def test_a_buffer_that_a_call_changes_is_found_by_a_trial_and_put_back():
     network = Counter()
-    with pytest.raises(InputError, match=r"^calls: expected buffers that a call leaves"):
+    with pytest.raises(InputError, match=r"^calls: expected buffers that a call does not change"):
         check_adaptable(network, torch.randn(5, 3))
     assert network.calls == 0
 

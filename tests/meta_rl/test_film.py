@@ -99,7 +99,7 @@ def test_a_machine_that_cannot_render_is_told_once_and_goes_on(kind, monkeypatch
 
     monkeypatch.setattr("gymnasium.envs.classic_control.CartPoleEnv.render", broken)
     learner = learner_of("cartpole")
-    with pytest.warns(UserWarning, match="no roll-outs of cartpole.*pygame is not installed"):
+    with pytest.warns(UserWarning, match="no rollouts of cartpole.*pygame is not installed"):
         assert pictures_of(learner) == {}
     assert pictures_of(learner) == {}  # warnings are errors here
 

@@ -57,5 +57,5 @@ def test_settings_derived_from_others_have_their_step(monkeypatch):
 
 
 def test_settings_without_a_step_are_refused_with_what_to_do():
-    with pytest.raises(InputError, match="Stepless, which make none"):
+    with pytest.raises(InputError, match="Stepless without one"):
         make_outer(None, None, None, run(Stepless()))
