@@ -20,6 +20,7 @@ from meta_rl.config.inner import MakesRule
 from meta_rl.config.outer import MakesStep
 from meta_rl.errors import InputError
 from meta_rl.inner.core import InnerLoop
+from meta_rl.inner.gradient_free import GradientFreeLoop
 from meta_rl.inner.mixture import Mixture
 from meta_rl.inner.rules import GradientDescent, Rule
 from meta_rl.outer.adam import Adam
@@ -29,6 +30,7 @@ from meta_rl.outer.promp import ProMP
 from meta_rl.outer.reptile import Reptile
 from meta_rl.outer.step import OuterStep
 from meta_rl.outer.trpo import TRPO
+from meta_rl.problem import Problem
 from meta_rl.types import MetaParameters
 
 Maker = Callable[[Any, InnerLoop, MetaParameters, Any, Config], OuterStep]
@@ -62,6 +64,31 @@ def make_rule(config: InnerConfig, seed: int = 0) -> Rule:
     if isinstance(config, MakesRule):
         return config.make_rule(seed)
     return (Mixture if config.optimizer == "mixture" else GradientDescent)(config, seed)
+
+
+def make_inner(
+    problem: Problem, rule: Rule, run: Config
+) -> tuple[InnerLoop, InnerLoop | GradientFreeLoop]:
+    """Return the inner loop that gradients pass through, and the one that the run adapts by.
+
+    Args:
+        problem: the problem, which has the losses.
+        rule: the update rule.
+        run: all settings of the run.
+    """
+    config, at_once = run.inner, run.speed.tasks_at_once
+    differentiable = InnerLoop(
+        loss=problem.inner_loss,
+        outer_loss=problem.loss,
+        exploration_loss=problem.exploration_loss,
+        rule=rule,
+        first_order=config.first_order,
+        tasks_at_once=at_once,
+        recorded=run.speed.recorded,
+    )
+    if config.method == "gradient":
+        return differentiable, differentiable
+    return differentiable, GradientFreeLoop(rule=rule, config=config, tasks_at_once=at_once)
 
 
 def make_outer(inner: InnerLoop, meta: MetaParameters, problem: Any, run: Config) -> OuterStep:

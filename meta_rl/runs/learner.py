@@ -18,11 +18,9 @@ from meta_rl.config.descent import GradientConfig, TRPOConfig
 from meta_rl.errors import InputError, require_whole, shown
 from meta_rl.inner.adaptable import check_runs
 from meta_rl.inner.adaptation import adapt_to_tasks
-from meta_rl.inner.core import InnerLoop
-from meta_rl.inner.gradient_free import GradientFreeLoop
 from meta_rl.inner.meta_batch import MetaBatch
 from meta_rl.machine import parallel
-from meta_rl.making import make_outer, make_rule
+from meta_rl.making import make_inner, make_outer, make_rule
 from meta_rl.problem import Problem
 from meta_rl.problems.adapted import AdaptedNetwork, AdaptedPolicy
 from meta_rl.problems.modules import made_of, require_problem
@@ -60,20 +58,7 @@ class MetaLearner:
         require_effect(config, origin, parts=("", "inner", "outer", "speed"))
         self._problem, self.config = problem, config
         rule = make_rule(config.inner, seeds.derive(config.seed, seeds.INITIAL, 1))
-        differentiable = InnerLoop(
-            loss=problem.inner_loss,
-            outer_loss=problem.loss,
-            exploration_loss=problem.exploration_loss,
-            rule=rule,
-            first_order=config.inner.first_order,
-            tasks_at_once=config.speed.tasks_at_once,
-            recorded=config.speed.recorded,
-        )
-        by_gradient = config.inner.method == "gradient"
-        searching = GradientFreeLoop(
-            rule=rule, config=config.inner, tasks_at_once=config.speed.tasks_at_once
-        )
-        self.inner = differentiable if by_gradient else searching
+        differentiable, self.inner = make_inner(problem, rule, config)
         theta = problem.initial_parameters()
         self.meta = MetaParameters(theta, rule.init(theta))
         self.outer = make_outer(differentiable, self.meta, problem, config)
