@@ -29,7 +29,7 @@ def check_new_file(file: Path, ending: str, what: str) -> None:
         file.stat()
     except FileNotFoundError:
         pass
-    except OSError as error:  # a name that is too long
+    except OSError as error:  # such as a name that is too long
         raise files.unwritable(file, error) from error
     else:
         raise InputError(f"{what}: {file} exists already; nothing was overwritten.")

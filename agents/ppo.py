@@ -121,7 +121,7 @@ def _ppo(env: gym.Env, rollout: int, seed: int) -> PPO:
 
 
 def _rollout(budgets: Sequence[int]) -> int:
-    """Return the rollout's length: a multiple of a mini-batch that suits the smallest budget."""
+    """Return a rollout's steps: whole mini-batches, about an equal part of the smallest budget."""
     rising = all(one < other for one, other in pairwise(budgets))
     require(len(budgets) > 0 and rising, "budgets", "rising numbers of steps", list(budgets))
     least = min((b for b in budgets if b > 0), default=LONGEST_ROLLOUT)

@@ -68,7 +68,7 @@ def _open(file: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about pickles not by torch.save; refused below
             tensors = torch.load(raw, map_location="cpu", weights_only=True)
-    except Exception as error:  # whatever a damaged or hostile file makes the readers raise
+    except Exception as error:  # a damaged or hostile file can make the readers raise anything
         why = shortened(str(error).split("\n")[0] or type(error).__name__)
         raise InputError(
             f"stable-baselines3: expected a zip that PPO.save wrote, got {file}: {why}"

@@ -14,7 +14,7 @@ from torch.utils._pytree import tree_map
 class TaskByTask(Function):
     """A function of tensors ``(M, ...)``; ``vmap`` only makes M larger."""
 
-    # torch's is a static method. A class method is called alike, and knows its subclass.
+    # torch's vmap is a static method. A class method is called alike, and knows its subclass.
     @classmethod
     def vmap(  # pyright: ignore[reportIncompatibleMethodOverride]
         cls, info: Any, in_dims: tuple, *arguments: Any

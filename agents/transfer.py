@@ -40,7 +40,7 @@ class FromRun:
     def __init__(self, run: str | Path):
         self.run = Path(run)
         self.matches: list[Match] = []
-        self.digest = ""  # of the other run's tensors
+        self.digest = ""  # SHA-256 of the other run's tensors
 
     def theta(self, problem: Problem, config: Config) -> Params:
         """Return the problem's initial parameters, with the other run's where they match.
@@ -98,7 +98,7 @@ def match(own: Params, source: Params) -> list[Match]:
     matches = []
     for name, value in own.items():
         layer, leaf = _split(name)
-        if layer not in ours:  # log_std, context: no layer, one of a kind
+        if layer not in ours:  # log_std and context belong to no layer; match them by name
             other = next((n for n in source if _split(n)[1] == leaf), None)
             matches.append(_compared(name, value, other, source))
             continue

@@ -67,7 +67,7 @@ def lockstep(family: Family, rows: int, env: BatchedEnv) -> Contestant:
 
 
 def gymnasium_vector(family: Family, kind: type) -> Contestant:
-    """Return Gymnasium's vector environment; the robots have no step checker."""
+    """Return Gymnasium's vector environments, one per row; robots have no step checker."""
     task = family.sample_tasks(1, seed=0)[0]
     vector = kind([lambda: family.make_env(task)] * ROWS)
     vector.reset(seed=0)

@@ -91,7 +91,7 @@ def _adapt(
         group, stream = tasks[start : start + size], seeds.derive(seed, start)
         given = problem, run.learner.inner, meta, group, steps, stream
         adaptation = adapt_to_tasks(*given, scored=True, tolerant=True)
-        scored: Any = adaptation.scores  # they were asked for
+        scored: Any = adaptation.scores  # not None, because of scored=True
         found = scored.cpu().double().numpy()
         worst = -np.inf if problem.maximizes else np.inf
         scores.append(np.where(np.isfinite(found), found, worst))

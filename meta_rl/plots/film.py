@@ -29,7 +29,7 @@ class Shot(NamedTuple):
     """One filmed episode."""
 
     frames: list[np.ndarray]  # each (H, W, 3) uint8
-    reward: float  # summed
+    reward: float  # summed over the episode
 
 
 def film(

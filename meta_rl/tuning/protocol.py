@@ -127,7 +127,7 @@ def _climbed(
     planned: TuningPlan, study: Study, claim: Claim, learner: MetaLearner, bar: tqdm
 ) -> tuple[float | None, str]:
     trial, score = claim.trial, float("nan")
-    ends_early = claim.config != planned.default  # the default, to compare with, never does
+    ends_early = claim.config != planned.default  # the default is the comparison's other arm
     for number, share in enumerate(study.rungs()):
         train(learner, planned.conditions, bar.update, share)
         score = _score(planned, learner)

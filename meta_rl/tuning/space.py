@@ -189,7 +189,7 @@ def strategy(space: Space, preset: Config, chooser: Chooser) -> Config:
             multiple = value * chooser.suggest_float(factor(name), low, high, log=True)
             multiples[name] = max(1, round(multiple)) if isinstance(value, int) else multiple
     config = changed(config, multiples)
-    # Settings with fewer evaluation steps than inner steps are refused, so raise them here.
+    # eval.steps below inner.steps would have no effect and is refused, so raise it here.
     return changed(config, {"eval.steps": max(config.eval.steps, config.inner.steps)})
 
 
