@@ -106,7 +106,7 @@ def match(own: Params, source: Params) -> list[Match]:
         head = place == len(ours) - 1
         if place >= len(theirs) or head != (place == len(theirs) - 1):
             what = "the head" if head else f"hidden layer {place + 1}"
-            why = f"{what} of {len(ours)} layers, they have {len(theirs)}"
+            why = f"{what} of {len(ours)} layers, the other run has {len(theirs)}"
             matches.append(Match(name, None, why))
             continue
         # A layer carried in part would get inputs or give outputs that it was not trained for.
@@ -131,7 +131,7 @@ def _with_head(match: Match, head: Match) -> Match:
 
 def _compared(name: str, value: Tensor, other: str | None, source: Params) -> Match:
     if other is None or other not in source:
-        return Match(name, None, "they have none")
+        return Match(name, None, "the other run has none")
     shapes = list(value.shape), list(source[other].shape)
     if shapes[0] != shapes[1]:
         return Match(name, None, f"expected {shapes[0]} for {name}, got {shapes[1]}")

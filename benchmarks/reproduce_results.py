@@ -197,8 +197,8 @@ def read(path: Path) -> list[dict[str, Any]]:
             kept.append(json.loads(text))
         except ValueError as error:
             raise InputError(
-                f"results: expected JSON in line {number} of {path}, got {text[:40]!r}. Mend or "
-                "delete the line."
+                f"results: expected JSON in line {number} of {path}, got {text[:40]!r}. Repair "
+                "or delete the line."
             ) from error
     return kept
 
