@@ -1,4 +1,4 @@
-"""The catalogue of policies, networks and baselines; and what takes them to other libraries."""
+"""Policies, networks and baselines, and their exports to other libraries."""
 
 from importlib import import_module
 from types import ModuleType

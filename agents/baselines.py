@@ -30,11 +30,11 @@ class LinearFeatureBaseline:
         self.ridge = ridge
 
     def fit_predict(self, obs: Tensor, returns: Tensor, mask: Tensor) -> Tensor:
-        """Values ``(M, B, T)`` fitted to the returns on the same data, 0 where masked.
+        """Return values ``(M, B, T)`` fitted to the returns on the same data, 0 where masked.
 
         Args:
-            obs: ``(M, B, T, O)``.
-            returns: ``(M, B, T)``.
+            obs: observations ``(M, B, T, O)``.
+            returns: returns ``(M, B, T)`` to fit.
             mask: ``(M, B, T)``, 1.0 on real steps.
         """
         rows = mask[0].numel()
@@ -79,5 +79,5 @@ class LinearFeatureBaseline:
             ridge = torch.where(failed[:, None, None] > 0, 10 * ridge, ridge)
             factor, failed = torch.linalg.cholesky_ex(normal + ridge * identity)
         weights = torch.cholesky_solve(moment, factor)
-        # A task that still cannot be solved goes without a baseline.
+        # A task whose equations still cannot be factorized gets no baseline.
         return torch.where(failed[:, None, None] > 0, torch.zeros_like(weights), weights)

@@ -23,24 +23,24 @@ def convolutional(
     blocks: int = 4,
     strided: bool = False,
 ) -> nn.Sequential:
-    """Convolution blocks and a linear layer: ``(S, C, H, W) -> (S, outputs)``.
+    """Return convolution blocks and a linear layer: ``(S, C, H, W) -> (S, outputs)``.
 
-    The network of Vinyals et al. 2016, Finn et al. 2017 (there with 64 channels for Omniglot and 32
-    for mini-ImageNet) and Snell et al. 2017: each :class:`Block` halves height and width; what the
-    last one leaves is flattened. Weights are Xavier-uniform (Glorot and Bengio 2010), as MAML's,
-    shifts zero, scales one. No global generator is touched.
+    This is the network of Vinyals et al. 2016, Finn et al. 2017 (64 channels for Omniglot, 32 for
+    mini-ImageNet) and Snell et al. 2017. Each :class:`Block` halves height and width; the last
+    block's maps are flattened. Weights start Xavier-uniform (Glorot and Bengio 2010), as in MAML,
+    shifts zero and scales one. No global generator is touched.
 
     Batches are normalized by their own statistics, query sets too (transductive, as in MAML): a
     prediction depends on the other images of its batch.
 
     Args:
         input_shape: channels, height and width of an image.
-        outputs: N, one for each class.
-        generator: of the initial weights.
-        channels: of every block; or a number for each, which then says how many there are.
-        blocks: how many.
-        strided: halve by convolutions of stride 2 in place of pooling, rounding up, and average
-            what the last block leaves: MAML's own network for Omniglot.
+        outputs: N, one output for each class.
+        generator: the generator that draws the initial weights.
+        channels: channels of every block, or one number per block, which overrides ``blocks``.
+        blocks: number of blocks.
+        strided: halve by convolutions of stride 2 instead of pooling, rounding up, and average
+            the last block's maps: MAML's network for Omniglot.
 
     Raises:
         InputError: if the images are too small to be halved that often.
@@ -65,26 +65,26 @@ def convolutional(
 
 
 class Average(nn.Module):
-    """Mean over height and width: ``(S, C, H, W)`` to ``(S, C)``."""
+    """Averages over height and width: ``(S, C, H, W)`` to ``(S, C)``."""
 
     def forward(self, images: Tensor) -> Tensor:
-        """Each channel's mean."""
+        """Return each channel's mean."""
         return images.mean((2, 3))
 
 
 class Block(nn.Module):
-    """3x3 convolution, batch normalization, 2x2 max pooling, ReLU: ``(S, C, H, W)`` halved.
+    """A 3x3 convolution, batch normalization, 2x2 max pooling and ReLU; halves ``(S, C, H, W)``.
 
-    The convolution has no bias: normalization would take it away again. A channel with a negative
-    scale changes its weight's sign instead, so that the largest value before scaling is the largest
-    after it, and scale, shift and ReLU follow pooling, on a quarter of the values.
+    The convolution has no bias: normalization would cancel it. Scale, shift and ReLU follow
+    pooling, on a quarter of the values. A channel with a negative scale flips its weight's sign
+    instead, so that pooling still picks the value that is largest after scaling.
 
     Args:
-        in_channels: C of the input.
-        channels: C of the output.
-        generator: of the initial weight.
+        in_channels: channels C of the input.
+        channels: channels C of the output.
+        generator: the generator that draws the initial weight.
         strided: convolve with stride 2 and do not pool.
-        epsilon: added to the variance.
+        epsilon: number added to the variance.
     """
 
     def __init__(
@@ -104,7 +104,7 @@ class Block(nn.Module):
         self.shift = nn.Parameter(torch.zeros(channels))
 
     def forward(self, images: Tensor) -> Tensor:
-        """``(S, C, H, W)`` to ``(S, channels, H // 2, W // 2)``; strided, both rounded up."""
+        """Map ``(S, C, H, W)`` to ``(S, channels, H // 2, W // 2)``; strided, rounded up."""
         sign = torch.where(self.scale < 0, -1.0, 1.0).to(self.scale)
         weight = self.weight * sign.view(-1, 1, 1, 1)
         maps, offset, factor = images.permute(0, 2, 3, 1), self.shift, self.scale * sign

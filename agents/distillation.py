@@ -1,4 +1,4 @@
-"""Starting from stable-baselines3 experts of single tasks, distilled into one initialization."""
+"""Distill stable-baselines3 experts of single tasks into one initial theta."""
 
 from __future__ import annotations
 
@@ -28,30 +28,31 @@ from .imitation import imitated
 from .sb3 import load_expert
 
 STEPS, LEARNING_RATE = 1000, 3e-3
-"""Of Adam, on all of the experts' episodes at once."""
+"""Adam's steps and learning rate; each step uses all of the experts' episodes."""
 
 TRIED = (1.0, 1 / 4, 1 / 16, 1 / 64)
-"""Shares of the configured step size that the first one is chosen among."""
+"""Fractions of the configured step size to choose the initial step size from."""
 
 
 class FromExperts:
-    """One policy that is as near as one can be to what each expert does in its own task.
+    """Distills experts of single tasks into one policy's parameters theta.
 
         D_e = episodes of expert e in its task
         theta = argmin mean_e mean_{s in D_e} KL(pi_e(.|s) || pi_theta(.|s))
 
-    as in policy distillation (Rusu et al. 2016). Where experts disagree theta is uncertain: its
-    standard deviation, or its probabilities, cover what they do, and adapting tells them apart.
-    Each plays ``config.data.episodes`` episodes. Nothing in a zip is unpickled. A learned step size
-    starts where adapting theta does best (:func:`fitted_step_size`). Then experts may be imitated
-    through adaptation as well (:mod:`agents.imitation`). Both cost episodes of theta.
+    as in policy distillation (Rusu et al. 2016). Where experts disagree, theta is uncertain: its
+    standard deviation, or its probabilities, cover all of their actions, and adapting tells the
+    tasks apart. Each expert plays ``config.data.episodes`` episodes. Nothing in a zip is unpickled.
+    A learned step size starts at the value with which adapting theta scores best
+    (:func:`fitted_step_size`). Experts can then be imitated through adaptation too
+    (:mod:`agents.imitation`). Both cost episodes of theta.
 
     Args:
         experts: pairs of a task and the zip of a PPO or A2C, of any hidden sizes.
-        imitation: iterations of that.
+        imitation: iterations of imitation through adaptation.
 
     Raises:
-        InputError: if there are none.
+        InputError: if there are no experts.
     """
 
     def __init__(self, experts: Sequence[tuple[Task, str | Path]], imitation: int = 0):
@@ -64,15 +65,15 @@ class FromExperts:
         self.divergences: list[float] = []
 
     def theta(self, problem: Problem, config: Config) -> Params:
-        """The distilled parameters.
+        """Return the distilled parameters.
 
         Raises:
-            InputError: if the family is supervised, a task is none of its own, or a zip is none
-                that :func:`agents.sb3.load_expert` reads.
+            InputError: if the family is supervised, a task is not of the family, or
+                :func:`agents.sb3.load_expert` cannot read a zip.
         """
         ours = require_reinforcement(problem, "init_experts", "experts have rewards")
         actors = []
-        for task, file in self.experts:  # all are read before the first one plays
+        for task, file in self.experts:  # read all zips before the first expert plays
             checked = ours.family.check_task(task)
             env = ours.family.make_env(checked)
             actors.append((checked, load_expert(file, env, ours.config.action_scale)))
@@ -99,7 +100,7 @@ class FromExperts:
 
     @property
     def told(self) -> list[str]:
-        """How far theta is from each expert."""
+        """Return lines that say how far theta is from each expert."""
         lines = ["theta starts from experts; KL in nats from each when distilled:"]
         pairs = zip(self.experts, self.divergences, strict=True)
         lines += [f"  {kl:.3g}  {file}  {dict(task)}" for (task, file), kl in pairs]
@@ -127,7 +128,7 @@ class FromExperts:
 def _played(
     problem: Reinforcement, task: Task, actor: Any, config: EpisodesConfig, seed: int
 ) -> tuple[Tensor, Distribution]:
-    """One expert's observations ``(n, O)`` in its own task, and its distributions there."""
+    """Return an expert's observations ``(n, O)`` in its task, and its distributions there."""
     own = Reinforcement(
         problem.family,
         actor.policy,
@@ -149,12 +150,12 @@ def _played(
 def distilled(
     problem: Reinforcement, data: Sequence[tuple[Tensor, Distribution]]
 ) -> tuple[Params, Tensor]:
-    """The policy's parameters after descending the mean divergence, and each expert's: ``(E,)``."""
+    """Return theta of least mean divergence, and each expert's divergence ``(E,)``."""
     obs = torch.cat([seen for seen, _ in data])
     does = tree_map(lambda *leaves: torch.cat(leaves), *(done for _, done in data))
     counts = [len(seen) for seen, _ in data]
     theta = problem.initial_parameters()
-    # A context is every task's own (CAVIA): adapting begins at zero, wherever it would have moved.
+    # A context stays zero: every task adapts its own from zero (CAVIA).
     moving = [v.requires_grad_() for n, v in theta.items() if n.rpartition(".")[2] != "context"]
     optimizer = torch.optim.Adam(moving, LEARNING_RATE)
 
@@ -176,13 +177,13 @@ def distilled(
 def fitted_step_size(
     problem: Reinforcement, config: Config, theta: Params
 ) -> tuple[float | None, int]:
-    """The step size among a few with which adapting theta ends best; environment steps taken.
+    """Return the step size with which adapting theta scores best, and the environment steps taken.
 
-    None where no step size leads to anything finite.
+    The candidates are :data:`TRIED`. The step size is None if no candidate adapts to finite scores.
 
-    One that suits random weights can undo what experts know: they are certain, and the same step
-    changes what a certain policy does by more. Tried on a meta-batch of training tasks, with the
-    same seed each.
+    A step size that suits random weights can undo the experts' skill: experts are certain, and the
+    same step changes a certain policy by more. All candidates adapt to the same meta-batch of
+    training tasks, with the same seed.
     """
     found, taken = {}, 0
     seed = seeds.derive(config.seed, seeds.ADAPTATION)
@@ -201,10 +202,10 @@ def fitted_step_size(
 
 
 def parse_expert(text: str, parse_task: Any) -> tuple[Mapping[str, Any], Path]:
-    """The task and the zip in ``goal=0.3,-0.2@first.zip``.
+    """Parse the task and the zip in ``goal=0.3,-0.2@first.zip``.
 
     Raises:
-        InputError: if either is missing, or there is no such file.
+        InputError: if the task or the zip is missing, or there is no such file.
     """
     task, at, file = text.partition("@")
     if not (task and at and file):

@@ -1,7 +1,7 @@
-"""What policies return: action distributions as tuples of tensors.
+"""Action distributions that policies return, as tuples of tensors.
 
 ``torch.distributions`` objects cannot leave ``torch.vmap`` and cannot be sampled from a given
-generator; these few lines can. ``*`` stands for any leading axes, such as (M, B, T).
+generator; these tuples can. ``*`` stands for any leading axes, such as (M, B, T).
 """
 
 from __future__ import annotations
@@ -22,44 +22,44 @@ class DiagonalGaussian(NamedTuple):
     log_std: Tensor  # (*, A)
 
     def sample(self, generator: Generator) -> Tensor:
-        """Actions ``(*, A)``."""
+        """Sample actions ``(*, A)``."""
         noise = torch.randn(
             self.mean.shape, generator=generator, device=self.mean.device, dtype=self.mean.dtype
         )
         return self.mean + self.log_std.exp() * noise
 
     def mode(self) -> Tensor:
-        """The mean, ``(*, A)``."""
+        """Return the mean ``(*, A)``."""
         return self.mean
 
     def log_prob(self, action: Tensor) -> Tensor:
-        """Log-density ``(*,)`` of actions ``(*, A)``."""
+        """Return the log-density ``(*,)`` of actions ``(*, A)``."""
         standardized = (action - self.mean) * torch.exp(-self.log_std)
         return (-0.5 * (standardized**2 + LOG_2PI) - self.log_std).sum(-1)
 
     def entropy(self) -> Tensor:
-        """Differential entropy ``(*,)`` in nats."""
+        """Return the differential entropy ``(*,)`` in nats."""
         return (self.log_std + 0.5 * (1 + LOG_2PI)).sum(-1)
 
     def kl(self, other: DiagonalGaussian) -> Tensor:
-        """KL(self || other) ``(*,)`` in nats."""
+        """Return KL(self || other) ``(*,)`` in nats."""
         ratio = torch.exp(2 * (self.log_std - other.log_std))
         shift = ((self.mean - other.mean) * torch.exp(-other.log_std)) ** 2
         return (other.log_std - self.log_std + 0.5 * (ratio + shift - 1)).sum(-1)
 
     def fisher(self, tangent: DiagonalGaussian) -> DiagonalGaussian:
-        """Fisher information in (mean, log_std), diag(1 / std^2, 2), times a tangent."""
+        """Multiply a tangent by the Fisher information in (mean, log_std), diag(1 / std^2, 2)."""
         precision = torch.exp(-2 * self.log_std)
         return DiagonalGaussian(precision * tangent.mean, 2 * tangent.log_std)
 
 
 class Categorical(NamedTuple):
-    """One of A discrete actions."""
+    """A distribution over A discrete actions."""
 
     logits: Tensor  # (*, A), not normalized
 
     def sample(self, generator: Generator) -> Tensor:
-        """Actions ``(*,)`` int64, by the Gumbel-max trick."""
+        """Sample actions ``(*,)`` int64, by the Gumbel-max trick."""
         uniform = torch.rand(
             self.logits.shape,
             generator=generator,
@@ -69,26 +69,26 @@ class Categorical(NamedTuple):
         return (self.logits - torch.log(-torch.log(uniform))).argmax(-1)
 
     def mode(self) -> Tensor:
-        """The likeliest action, ``(*,)`` int64."""
+        """Return the likeliest action ``(*,)`` int64."""
         return self.logits.argmax(-1)
 
     def log_prob(self, action: Tensor) -> Tensor:
-        """Log-probability ``(*,)`` of actions ``(*,)``."""
+        """Return the log-probability ``(*,)`` of actions ``(*,)``."""
         normalized = torch.log_softmax(self.logits, -1)
         return normalized.gather(-1, action.unsqueeze(-1)).squeeze(-1)
 
     def entropy(self) -> Tensor:
-        """Entropy ``(*,)`` in nats."""
+        """Return the entropy ``(*,)`` in nats."""
         normalized = torch.log_softmax(self.logits, -1)
         return -(normalized.exp() * normalized).sum(-1)
 
     def kl(self, other: Categorical) -> Tensor:
-        """KL(self || other) ``(*,)`` in nats."""
+        """Return KL(self || other) ``(*,)`` in nats."""
         mine = torch.log_softmax(self.logits, -1)
         return (mine.exp() * (mine - torch.log_softmax(other.logits, -1))).sum(-1)
 
     def fisher(self, tangent: Categorical) -> Categorical:
-        """Fisher information in the logits, diag(p) - p p^T, times a tangent."""
+        """Multiply a tangent by the Fisher information in the logits, diag(p) - p p^T."""
         p = torch.softmax(self.logits, -1)
         centred = tangent.logits - (p * tangent.logits).sum(-1, keepdim=True)
         return Categorical(p * centred)

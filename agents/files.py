@@ -1,4 +1,4 @@
-"""Files that exports write."""
+"""Checks of the files that exports write."""
 
 from __future__ import annotations
 
@@ -10,15 +10,16 @@ from meta_rl.storage import files
 
 
 def check_new_file(file: Path, ending: str, what: str) -> None:
-    """Refuse what cannot become a new file, before work starts.
+    """Refuse a path that cannot become a new file, before work starts.
 
     Args:
-        file: to be written.
-        ending: that its name must have, as ``.zip``.
-        what: is exported; the error begins with it.
+        file: the path to write to.
+        ending: the ending that the file's name must have, such as ``.zip``.
+        what: the name of the export, which starts the error message.
 
     Raises:
-        InputError: if the name ends otherwise, the file exists, or nothing can be written there.
+        InputError: if the name has another ending, the file exists, or its folder cannot be
+            written to.
     """
     if file.suffix != ending:
         raise InputError(f"{what}: expected a name ending in {ending}, got {file}.")
@@ -28,7 +29,7 @@ def check_new_file(file: Path, ending: str, what: str) -> None:
         file.stat()
     except FileNotFoundError:
         pass
-    except OSError as error:  # a name that is too long
+    except OSError as error:  # such as a name that is too long
         raise files.unwritable(file, error) from error
     else:
         raise InputError(f"{what}: {file} exists already; nothing was overwritten.")

@@ -1,13 +1,13 @@
 """Convolution, normalization and pooling of M tasks' images, differentiable any number of times.
 
-What these compute is what ``F.conv2d``, ``F.batch_norm`` and ``F.max_pool2d`` compute. They exist
-because a vmapped convolution with weights of its own for every task becomes a grouped one, whose
+They compute the same values as ``F.conv2d``, ``F.batch_norm`` and ``F.max_pool2d``. They exist
+because ``vmap`` turns a convolution with a weight per task into a grouped convolution, whose
 derivatives, the second above all, are several times slower than a loop over tasks. Here
 
 - the derivatives are closed forms in the same few kernels (:class:`_Convolution`, ``_Projection``);
-- under ``vmap`` each kernel runs task by task on the plain, ungrouped form, but everything around
-  it (graph, elementwise operations) runs once for all; a weight that all tasks share makes it one
-  kernel over all tasks' images;
+- under ``vmap`` each kernel runs task by task in the plain, ungrouped form, but the graph and
+  elementwise operations run once for all tasks; if all tasks share the weight, one kernel runs
+  over all tasks' images;
 - channels come last in memory, where the CPU's kernels are fastest.
 
 Images are ``(M, S, H, W, C)``, weights ``(M, outputs, C, 3, 3)``.
@@ -38,11 +38,11 @@ IMAGES, WEIGHT, MAPS = range(3)
 
 
 def convolve(images: Tensor, weight: Tensor, stride: int = 1) -> Tensor:
-    """3x3 convolution of one task's images, padded by 1.
+    """Convolve one task's images by 3x3, padded by 1.
 
     Args:
-        images: ``(S, H, W, C)``.
-        weight: ``(outputs, C, 3, 3)``.
+        images: the task's images ``(S, H, W, C)``.
+        weight: the weight ``(outputs, C, 3, 3)``.
         stride: rows and columns from one output to the next.
 
     Returns:
@@ -53,19 +53,20 @@ def convolve(images: Tensor, weight: Tensor, stride: int = 1) -> Tensor:
 
 
 def convolve_and_pool(images: Tensor, weight: Tensor) -> Tensor:
-    """``max_pool(convolve(images, weight))``, a few images at a time: little memory."""
+    """Compute ``max_pool(convolve(images, weight))`` a few images at a time, to save memory."""
     return _PooledConvolution.apply(images[None], weight[None])[0].squeeze(0)
 
 
 def channel_moments(images: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and variance of each channel of a convolution, from those of the patches it sees.
+    """Return each output channel's mean and variance, from the moments of the images' patches.
 
-    With the mean m and the covariance C of the 3x3 patches (9 x channels numbers each) they are
-    w m and w C w: for images of few channels much less work than the maps themselves.
+    With the mean m and the covariance C of the 3x3 patches (9 x channels numbers each), the
+    channels' moments are w m and w C w. For images of few channels this is much less work than
+    computing the maps.
 
     Args:
-        images: of one task, ``(S, H, W, C)``.
-        weight: ``(outputs, C, 3, 3)``.
+        images: one task's images ``(S, H, W, C)``.
+        weight: the weight ``(outputs, C, 3, 3)``.
     """
     patches = F.unfold(images.permute(0, 3, 1, 2), 3, padding=1).transpose(0, 1).flatten(1)
     mean = patches.mean(1, keepdim=True)
@@ -76,28 +77,29 @@ def channel_moments(images: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def standardize(maps: Tensor, epsilon: float) -> Tensor:
-    """One task's maps ``(S, H, W, C)``, each channel with mean 0 and variance 1 over S, H and W."""
+    """Scale one task's maps ``(S, H, W, C)``: each channel gets mean 0 and variance 1."""
     return _Standardization.apply(maps[None], epsilon)[0].squeeze(0)
 
 
 def max_pool(maps: Tensor) -> Tensor:
-    """Largest value of each 2x2 window: ``(S, H, W, C)`` to ``(S, H // 2, W // 2, C)``."""
+    """Take the largest value of each 2x2 window: ``(S, H, W, C)`` to ``(S, H // 2, W // 2, C)``."""
     return _Pooling.apply(maps[None])[0].squeeze(0)
 
 
 class _Convolution(TaskByTask):
     """The gradient in one of three arguments of ``sum(maps * convolution(images, weight))``.
 
-    That form is linear in each argument: its gradient in ``maps`` is the convolution, those in
-    the other two are the convolution's derivatives, and the derivatives of all three are gradients
-    of the same form again. With ``where``, maps are the pooled ones: those that pooling took there.
+    The sum is linear in each argument. Its gradient in ``maps`` is the convolution, its gradients
+    in ``images`` and ``weight`` are the convolution's derivatives, and the derivatives of all three
+    gradients are gradients of the same sum again. With ``where``, the maps are the pooled maps,
+    taken at these places.
     """
 
     @staticmethod
     def forward(
         wanted: int, how: How, where: Tensor | None, first: Tensor, second: Tensor
     ) -> Tensor:
-        """``first`` and ``second`` are the two arguments not wanted, in their order."""
+        """Compute the wanted gradient from the other two arguments, given in their order."""
         one = {IMAGES: grad_images, WEIGHT: grad_weight, MAPS: convolution}[wanted]
         places = [None] * len(first) if where is None else where
         return stack(one(*task, how) for task in zip(first, second, places, strict=True))
@@ -124,15 +126,15 @@ class _Convolution(TaskByTask):
 
     @classmethod
     def vmap(cls, info: Any, in_dims: tuple, *arguments: Any) -> tuple[Any, Any]:
-        """With a weight that is the same for all, more images of one task; else more tasks."""
-        at = {IMAGES: 3, MAPS: 4}.get(arguments[0])  # where the weight is
+        """Merge calls into the image axis if they share the weight, else into the task axis."""
+        at = {IMAGES: 3, MAPS: 4}.get(arguments[0])  # the weight's position
         if at is None or in_dims[at] is not None:
             return super().vmap(info, in_dims, *arguments)
         return one_weight(cls, info, in_dims, arguments, at)
 
 
 class _PooledConvolution(TaskByTask):
-    """The convolution's largest value in each 2x2 window, and where in its image it is."""
+    """The convolution's largest value in each 2x2 window, and its place in the image."""
 
     @staticmethod
     def forward(images: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
@@ -159,14 +161,14 @@ class _PooledConvolution(TaskByTask):
 
     @classmethod
     def vmap(cls, info: Any, in_dims: tuple, *arguments: Any) -> tuple[Any, Any]:
-        """As for :class:`_Convolution`."""
+        """Merge calls as :class:`_Convolution` does."""
         if in_dims[1] is not None:
             return super().vmap(info, in_dims, *arguments)
         return one_weight(cls, info, in_dims, arguments, 1)
 
 
 class _Standardization(TaskByTask):
-    """``(maps - mean) * inverse`` and inverse, that of the standard deviation: ``(M, C)``."""
+    """``(maps - mean) * inverse``, and the inverse standard deviation ``(M, C)``."""
 
     @staticmethod
     def forward(maps: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:
@@ -200,7 +202,7 @@ class _Standardization(TaskByTask):
 class _Projection(TaskByTask):
     """``inverse * P(g)`` with ``P(g) = g - mean(g) - x mean(g x)``, x the standardized maps.
 
-    The derivative of standardization; P is symmetric, so that its own derivative has it again.
+    This is the derivative of standardization. P is symmetric, so its own derivative contains P.
     """
 
     @staticmethod
@@ -239,7 +241,7 @@ class _Projection(TaskByTask):
 
 
 class _Pooling(TaskByTask):
-    """Largest value of each window, and where in its image it is (the first of equals)."""
+    """The largest value of each window, and its place in the image (the first of equals)."""
 
     @staticmethod
     def forward(maps: Tensor) -> tuple[Tensor, Tensor]:
@@ -280,10 +282,10 @@ class _Unpooling(TaskByTask):
 
 
 def _mean(maps: Tensor) -> Tensor:
-    """Over all of a task's images: ``(M, C)``."""
+    """Average over all of a task's images: ``(M, C)``."""
     return maps.flatten(1, -2).mean(1)
 
 
 def _wide(value: Tensor) -> Tensor:
-    """``(M, C)`` beside ``(M, S, H, W, C)``."""
+    """Give ``(M, C)`` the axes to broadcast against ``(M, S, H, W, C)``."""
     return value[:, None, None, None]

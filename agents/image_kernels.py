@@ -1,8 +1,8 @@
-"""What :mod:`agents.image_functions` computes, for one task and undifferentiated, on torch kernels.
+"""Kernels of :mod:`agents.image_functions` for one task, without gradients, by torch's own kernels.
 
-Images are ``(S, H, W, C)``, with channels last in memory; ``where`` are the places in each image
-that 2x2 pooling took its values from. Where it is given, the full-size maps of a convolution exist
-for a few images at a time only.
+Images are ``(S, H, W, C)``, with channels last in memory. ``where`` holds the places in each image
+that 2x2 pooling took its values from. If ``where`` is given, the full-size maps of a convolution
+exist for only a few images at a time.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ aten: Any = torch.ops.aten
 
 
 class How(NamedTuple):
-    """Of a convolution: the size of its images, and its stride."""
+    """The image size and the stride of a convolution."""
 
     size: tuple[int, int]  # height and width of the images
     stride: int
 
 
 def pool_into(images: Tensor, weight: Tensor, values: Tensor, where: Tensor) -> None:
-    """The largest map values of each window, and their places, written into the last two.
+    """Write the largest map value of each window into ``values``, and its place into ``where``.
 
-    Few images at a time, so that what is pooled stays in the cache.
+    It takes a few images at a time, so that their maps stay in the cache.
     """
     size = _few(images, weight.shape[0])
     parts = zip(*(tensor.split(size) for tensor in (images, values, where)), strict=True)
@@ -36,7 +36,7 @@ def pool_into(images: Tensor, weight: Tensor, values: Tensor, where: Tensor) -> 
 
 
 def convolution(images: Tensor, weight: Tensor, where: Tensor | None, how: How) -> Tensor:
-    """The maps of the images; with ``where``, those at these places."""
+    """Return the images' maps; with ``where``, only the values at these places."""
     if where is None:
         return channels_last(
             torch.conv2d(channels_first(images), weight, stride=how.stride, padding=1)
@@ -50,7 +50,7 @@ def convolution(images: Tensor, weight: Tensor, where: Tensor | None, how: How) 
 
 
 def grad_images(weight: Tensor, maps: Tensor, where: Tensor | None, how: How) -> Tensor:
-    """Gradient in the images of ``sum(maps * convolution)``."""
+    """Return the gradient of ``sum(maps * convolution)`` in the images."""
     if where is not None:
         maps = unpooled(maps, where, how.size)
     images = channels_first(maps.new_empty(maps.shape[0], *how.size, weight.shape[1]))
@@ -58,7 +58,7 @@ def grad_images(weight: Tensor, maps: Tensor, where: Tensor | None, how: How) ->
 
 
 def grad_weight(images: Tensor, maps: Tensor, where: Tensor | None, how: How) -> Tensor:
-    """Gradient in the weight of ``sum(maps * convolution)``."""
+    """Return the gradient of ``sum(maps * convolution)`` in the weight."""
     weight = maps.new_empty(maps.shape[-1], images.shape[-1], 3, 3)
     mask = [False, True, False]
     if where is None:
@@ -80,7 +80,7 @@ def _backward(maps: Tensor, images: Tensor, weight: Tensor, stride: int, mask: l
 
 
 def unpooled(pooled: Tensor, where: Tensor, size: tuple[int, int]) -> Tensor:
-    """Each pooled value where it came from, zeros elsewhere."""
+    """Put each pooled value where it came from, zeros elsewhere."""
     like = channels_first(pooled.new_empty(pooled.shape[0], *size, pooled.shape[-1]))
     window = [2, 2], [2, 2], [0, 0], [1, 1], False
     maps = aten.max_pool2d_with_indices_backward(
@@ -90,23 +90,23 @@ def unpooled(pooled: Tensor, where: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def _gather(maps: Tensor, where: Tensor) -> Tensor:
-    """``(S, H, W, C)`` at indices ``(S, H', W', C)`` into each image's H x W."""
+    """Gather ``(S, H, W, C)`` at indices ``(S, H', W', C)`` into each image's H x W."""
     return maps.flatten(1, 2).gather(1, where.flatten(1, 2)).view(where.shape)
 
 
 def _few(images: Tensor, channels: int) -> int:
-    """How many images at a time have maps of 2 MB in single precision."""
+    """Return how many images' maps fit into 2 MB in single precision."""
     return max(1, 2**19 // (images.shape[1] * images.shape[2] * channels))
 
 
 def channels_first(maps: Tensor) -> Tensor:
-    """Channels first in the order of dimensions, last in memory.
+    """Order the dimensions channels first, and keep channels last in memory.
 
-    By way of a flat view: else torch takes a single channel's strides for channels first.
+    A flat view comes between: otherwise torch takes a single channel's strides for channels first.
     """
     return maps.reshape(-1).view(maps.shape).permute(0, 3, 1, 2)
 
 
 def channels_last(maps: Tensor) -> Tensor:
-    """Back again from :func:`channels_first`."""
+    """Undo :func:`channels_first`."""
     return maps.permute(0, 2, 3, 1).contiguous()

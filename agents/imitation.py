@@ -1,7 +1,7 @@
-"""Experts imitated through adaptation: a task's own episodes lead from theta to its expert.
+"""Imitate experts through adaptation: train theta to adapt to each task's expert.
 
 Mendonca et al. 2019, "Guided Meta-Policy Search": the inner step is reinforcement learning on
-episodes of theta itself, the outer loss is supervised.
+theta's own episodes; the outer loss is supervised.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from meta_rl.problems.reinforcement import Reinforcement
 from meta_rl.types import Distribution, MetaParameters, Params, Task
 
 LEARNING_RATE, STATES = 0.01, 2000
-"""Of Adam; and the expert's observations that an outer step is taken on, of each task."""
+"""Adam's learning rate, and each expert's number of observations in an outer step."""
 
 
 class Shown(NamedTuple):
-    """What experts do where they have been; leaves ``(E, n, ...)``."""
+    """Experts' observations, and their action distributions there; leaves ``(E, n, ...)``."""
 
     obs: Tensor
     does: Distribution
@@ -44,21 +44,21 @@ def imitated(
     data: Sequence[tuple[Tensor, Distribution]],
     iterations: int,
 ) -> tuple[Params, int]:
-    """Theta after descending how far the *adapted* policies are from their experts.
+    """Train theta so that its *adapted* policies come close to the experts.
 
         for each iteration:
             support[e, k] = episodes of adapt(theta, support[e, :k]) in the task of expert e
             theta <- Adam on mean_e mean_s KL(pi_e(.|s) || pi_phi[e](.|s)),  phi = adapt(theta)
 
-    The rule is the run's first one and stays as it is; its step sizes are one number.
+    The update rule is the run's initial rule with one scalar step size. It is not trained here.
 
     Args:
-        problem: whose policy it is.
-        config: the run's.
-        theta: where it begins.
-        tasks: E of them.
+        problem: the problem with the policy.
+        config: the run's settings.
+        theta: the parameters to start from.
+        tasks: the E tasks of the experts.
         data: each expert's observations ``(n, O)`` in its task, and its distributions there.
-        iterations: outer steps.
+        iterations: number of outer steps.
 
     Returns:
         The new theta, and the environment steps taken.
@@ -89,7 +89,7 @@ def imitated(
     adam, spent = Adam(AdamConfig(learning_rate=LEARNING_RATE), inner, meta), 0
     for number in range(iterations):
         seed = seeds.derive(config.seed, seeds.SEARCH, number)
-        # K batches: what would be the query of one step fewer is the last support.
+        # K support batches: adapting by K - 1 steps gives K - 1, and its query is the last one.
         adaptation = adapt_to_tasks(problem, inner, meta, tasks, config.inner.steps - 1, seed)
         spent += adaptation.samples
         _, gradient = inner.meta_gradient(meta, adaptation.batches, _drawn(data, seed))
@@ -99,7 +99,7 @@ def imitated(
 
 
 def _drawn(data: Sequence[tuple[Tensor, Distribution]], seed: int) -> Shown:
-    """As many of each expert's observations, at random."""
+    """Draw ``STATES`` of each expert's observations, with replacement."""
     generator = seeds.generator(seed)
     parts = []
     for obs, does in data:

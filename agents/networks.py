@@ -21,10 +21,11 @@ ACTIVATIONS = {"tanh": nn.Tanh, "relu": nn.ReLU}
 def make_network(
     input_shape: tuple[int, ...], outputs: int, config: NetworkConfig, generator: Generator
 ) -> nn.Sequential:
-    """The network of these settings, ``(S, *input_shape) -> (S, outputs)``.
+    """Make the network of these settings, ``(S, *input_shape) -> (S, outputs)``.
 
     Raises:
-        InputError: if it is convolutional and the inputs are no images it can halve four times.
+        InputError: if a convolutional network gets inputs that are not images, or images too small
+            to be halved four times.
     """
     if config.kind == "convolutional":
         if len(input_shape) != 3:
@@ -49,10 +50,10 @@ def mlp(
     generator: Generator,
     context: int = 0,
 ) -> nn.Sequential:
-    """A multi-layer perceptron ``(N, inputs) -> (N, outputs)``.
+    """Make a multi-layer perceptron ``(N, inputs) -> (N, outputs)``.
 
-    Weights are Xavier-uniform (Glorot and Bengio 2010), biases zero. No global generator is
-    touched. With a context of a size above 0 it is a :class:`ContextNetwork`.
+    Weights start Xavier-uniform (Glorot and Bengio 2010), biases zero. No global generator is
+    touched. With a context size above 0, the network is a :class:`ContextNetwork`.
     """
     layers: list[nn.Module] = []
     sizes = [inputs + context, *hidden, outputs]
@@ -67,12 +68,12 @@ def mlp(
 class ContextNetwork(nn.Sequential):
     """Layers whose input is ``(x, context)``: the same context vector beside every row of x.
 
-    The parameter ``context`` is zero; in CAVIA (Zintgraf et al. 2019) it is all that a
-    task adapts, so that the weights stay shared by all tasks.
+    The parameter ``context`` starts at zero. In CAVIA (Zintgraf et al. 2019) a task adapts only
+    the context, and all tasks share the weights.
 
     Args:
-        layers: the first of them takes the inputs and the context.
-        context: size of the vector.
+        layers: the layers; the first takes the inputs and the context.
+        context: size of the context vector.
     """
 
     def __init__(self, layers: Sequence[nn.Module], context: int):
@@ -80,6 +81,6 @@ class ContextNetwork(nn.Sequential):
         self.context = nn.Parameter(torch.zeros(context))
 
     def forward(self, input: Tensor) -> Tensor:
-        """``(N, inputs)`` to ``(N, outputs)``."""
+        """Map ``(N, inputs)`` to ``(N, outputs)``."""
         beside = self.context.expand(*input.shape[:-1], self.context.shape[0])
         return super().forward(torch.cat([input, beside], -1))

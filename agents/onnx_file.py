@@ -1,8 +1,9 @@
-"""An adapted model as an ONNX file, which many runtimes run without Python; checked by running it.
+"""Export an adapted model as an ONNX file, which many runtimes run without Python.
 
-The file goes through ``torch.export``. It maps a batch to a batch: observations to what
-``predict(deterministic=True)`` gives, in the environment's units and inside its box; or the inputs
-of a network to its outputs, of a classifier to the probability of each class.
+``torch.export`` makes the file, and ONNX Runtime checks its outputs. It maps a batch to a batch. A
+policy's file maps observations to the actions of ``predict(deterministic=True)``, in the
+environment's units and inside its box. A network's file maps inputs to outputs; a classifier's
+outputs are the probabilities of the classes.
 """
 
 from __future__ import annotations
@@ -30,19 +31,19 @@ if TYPE_CHECKING:
     from onnxruntime import InferenceSession
 
 TOLERANCE = 1e-5
-"""How far outputs may be from ``predict``'s: absolutely, and relative to their size."""
+"""Largest difference from ``predict``'s outputs, absolute and relative."""
 
 
 def save_onnx(model: AdaptedPolicy | AdaptedNetwork, file: str | Path) -> None:
     """Write the model, whole or not at all, after ONNX Runtime gave the same outputs.
 
     Args:
-        model: adapted; a meta-policy is one adapted with ``steps=0``.
-        file: must not exist yet.
+        model: the adapted model; adapt with ``steps=0`` to export the meta-policy.
+        file: the file to write, which must not exist yet.
 
     Raises:
-        InputError: if the file cannot be made (see :func:`check_onnx`), or its outputs are others
-            than the model's.
+        InputError: if the file cannot be made (see :func:`check_onnx`), or its outputs differ from
+            the model's.
     """
     file = Path(file)
     check_onnx(file)
@@ -51,7 +52,7 @@ def save_onnx(model: AdaptedPolicy | AdaptedNetwork, file: str | Path) -> None:
     quiet = logging.getLogger("torch.onnx")
     level = quiet.level
     try:
-        quiet.setLevel(logging.ERROR)  # it tells that torchvision is not there
+        quiet.setLevel(logging.ERROR)  # it warns that torchvision is missing
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch deprecates what its own exporter calls
             program = torch.onnx.export(
@@ -65,18 +66,18 @@ def save_onnx(model: AdaptedPolicy | AdaptedNetwork, file: str | Path) -> None:
             )
     finally:
         quiet.setLevel(level)
-    assert program is not None  # it is without dynamo
+    assert program is not None  # it is None only without dynamo
     content = program.model_proto.SerializeToString()
     _check_equal(model, content)
     files.write(file, content)
 
 
 def check_onnx(file: Path) -> None:
-    """Refuse a file that could not be made, before work starts.
+    """Refuse a file that cannot be made, before work starts.
 
     Raises:
-        InputError: for another ending than .onnx, a file that exists, no folder to write to, or
-            packages that are not installed.
+        InputError: if the name does not end in .onnx, the file exists, its folder does not, or the
+            packages are not installed.
     """
     check_new_file(file, ".onnx", "onnx")
     missing = [n for n in ("onnxscript", "onnxruntime") if importlib.util.find_spec(n) is None]
@@ -88,7 +89,7 @@ def check_onnx(file: Path) -> None:
 
 
 def open_onnx(file: str | Path | bytes) -> InferenceSession:
-    """The file, or its content, in ONNX Runtime, on one processor."""
+    """Open the file, or its content, in ONNX Runtime on one processor."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -97,19 +98,19 @@ def open_onnx(file: str | Path | bytes) -> InferenceSession:
 
 
 def run_onnx(session: InferenceSession, inputs: np.ndarray) -> np.ndarray:
-    """The outputs ``(N, ...)`` of inputs ``(N, ...)``."""
+    """Return the outputs ``(N, ...)`` for inputs ``(N, ...)``."""
     (first,) = session.get_inputs()
     (outputs,) = session.run(None, {first.name: inputs})
     return np.asarray(outputs)
 
 
 def input_shape(model: AdaptedPolicy | AdaptedNetwork) -> tuple[int, ...]:
-    """Of one input, or of one observation."""
+    """Return the shape of one input, or of one observation."""
     return model.obs_shape if isinstance(model, AdaptedPolicy) else model.input_shape
 
 
 def predicted(model: AdaptedPolicy | AdaptedNetwork, inputs: np.ndarray) -> np.ndarray:
-    """What the model's own ``predict`` makes of inputs ``(N, ...)``, without drawing anything."""
+    """Return the model's own ``predict`` of inputs ``(N, ...)``, without sampling."""
     if isinstance(model, AdaptedPolicy):
         like = next(iter(model.params.values()))
         return model.act(torch.as_tensor(inputs).to(like).flatten(1), deterministic=True)
@@ -117,7 +118,7 @@ def predicted(model: AdaptedPolicy | AdaptedNetwork, inputs: np.ndarray) -> np.n
 
 
 def to_module(model: AdaptedPolicy | AdaptedNetwork) -> nn.Module:
-    """A module on the CPU that holds the adapted parameters and computes what ``predict`` does."""
+    """Return a CPU module with the adapted parameters that computes the same as ``predict``."""
     if isinstance(model, AdaptedPolicy):
         return _Actions(_holding(model.policy, model.params))
     network = _in_torchs_layers(_holding(model.network, model.params))
@@ -125,14 +126,14 @@ def to_module(model: AdaptedPolicy | AdaptedNetwork) -> nn.Module:
 
 
 class _Actions(nn.Module):
-    """Observations ``(N, *shape)`` to the likeliest actions, in the environment's units."""
+    """Maps observations ``(N, *shape)`` to the likeliest actions, in the environment's units."""
 
     def __init__(self, policy: Any):
         super().__init__()
         self.policy = policy
 
     def forward(self, observation: Tensor) -> Tensor:
-        """Actions ``(N, A)``, or ``(N,)`` int64."""
+        """Return actions ``(N, A)``, or ``(N,)`` int64."""
         return self.policy.env_action(self.policy(observation.flatten(1)).mode())
 
 
@@ -145,7 +146,7 @@ class _Block(nn.Module):
         self.strided, self.epsilon = block.strided, block.epsilon
 
     def forward(self, images: Tensor) -> Tensor:
-        """``(S, C, H, W)`` to ``(S, channels, H // 2, W // 2)``; strided, both rounded up."""
+        """Map ``(S, C, H, W)`` to ``(S, channels, H // 2, W // 2)``; strided, rounded up."""
         maps = F.conv2d(images, self.weight, stride=2 if self.strided else 1, padding=1)
         centred = maps - maps.mean((0, 2, 3), keepdim=True)
         variance = centred.square().mean((0, 2, 3), keepdim=True)
@@ -155,7 +156,7 @@ class _Block(nn.Module):
 
 
 def _holding(module: nn.Module, params: dict[str, Tensor]) -> nn.Module:
-    """A copy of the module with these parameters, on the CPU."""
+    """Return a copy of the module with these parameters, on the CPU."""
     own = copy.deepcopy(module).cpu()
     with torch.no_grad():
         for name, parameter in own.named_parameters():
@@ -164,7 +165,7 @@ def _holding(module: nn.Module, params: dict[str, Tensor]) -> nn.Module:
 
 
 def _on_cpu(model: AdaptedPolicy | AdaptedNetwork) -> AdaptedPolicy | AdaptedNetwork:
-    """The same model there."""
+    """Return a copy of the model on the CPU."""
     own = copy.copy(model)
     own.params = {name: value.cpu() for name, value in model.params.items()}
     if isinstance(own, AdaptedPolicy):
@@ -175,16 +176,16 @@ def _on_cpu(model: AdaptedPolicy | AdaptedNetwork) -> AdaptedPolicy | AdaptedNet
 
 
 def _in_torchs_layers(network: nn.Module) -> nn.Module:
-    """The network with its convolution blocks in torch's functions."""
+    """Replace the network's convolution blocks by blocks of torch's functions."""
     for name, layer in network.named_children():
         setattr(network, name, _Block(layer) if isinstance(layer, Block) else layer)
     return network
 
 
 def _check_equal(model: AdaptedPolicy | AdaptedNetwork, content: bytes) -> None:
-    """Raise unless the file computes what ``predict`` does, on random inputs of several sizes."""
+    """Raise unless the file's outputs equal ``predict``'s on random batches of several sizes."""
     session, generator = open_onnx(content), np.random.default_rng(0)
-    model = _on_cpu(model)  # a GPU may round what it multiplies to ten bits (TF32)
+    model = _on_cpu(model)  # a GPU may round factors to ten bits (TF32)
     for size in (1, 7, 64):
         inputs = generator.normal(size=(size, *input_shape(model))).astype(np.float32)
         expected = predicted(model, inputs)

@@ -23,20 +23,20 @@ MIN_LOG_STD = math.log(1e-6)
 
 
 class GaussianPolicy(Policy):
-    """Continuous actions: a network for the mean, one state-independent log-std per dimension.
+    """A policy of continuous actions: a network for the mean, one log-std per dimension.
 
-    The policy acts in its own units; ``env_action`` maps [-action_scale, action_scale] linearly
-    onto the environment's box and clips. With a scale of 10 and a standard deviation of 1, the
-    initial noise is a tenth of the box's half-width (the normalization of ProMP, garage and
-    pytorch-maml-rl, on which their inner step size of 0.1 relies).
+    The log-std does not depend on the observation. The policy acts in its own units; ``env_action``
+    maps [-action_scale, action_scale] linearly onto the environment's box and clips. With a scale
+    of 10 and a standard deviation of 1, the initial noise is a tenth of the box's half-width.
+    ProMP, garage and pytorch-maml-rl normalize so; their inner step size of 0.1 relies on it.
 
     Args:
-        observation_size: O.
-        action_space: a Box; its numbers along several axes are counted in their order.
-        network: sizes, activation and context.
-        generator: for the initial weights.
-        init_std: initial standard deviation, policy units.
-        action_scale: see above.
+        observation_size: size O of an observation.
+        action_space: a Box; several axes are flattened.
+        network: sizes, activation and context of the network.
+        generator: the generator that draws the initial weights.
+        init_std: initial standard deviation, in policy units.
+        action_scale: policy units that make half of the box's width.
     """
 
     low: Tensor
@@ -60,7 +60,7 @@ class GaussianPolicy(Policy):
         self.mean = mlp(*sizes, network.activation, generator, network.context)
         self.log_std = nn.Parameter(torch.full((size,), math.log(init_std)))
         self.action_scale = action_scale
-        # An unbounded dimension has no half-width to scale to: its actions pass as they are.
+        # An unbounded dimension has no half-width to scale to: its actions pass unscaled.
         bounded = np.isfinite(action_space.low) & np.isfinite(action_space.high)
         low = np.where(bounded, action_space.low, -action_scale)
         high = np.where(bounded, action_space.high, action_scale)
@@ -74,24 +74,24 @@ class GaussianPolicy(Policy):
             self.register_buffer(name, flat, False)
 
     def forward(self, obs: Tensor) -> DiagonalGaussian:
-        """Observations ``(*, O)`` to a distribution with leaves ``(*, A)``."""
+        """Map observations ``(*, O)`` to a distribution with leaves ``(*, A)``."""
         mean = self.mean(obs.flatten(0, -2)).unflatten(0, obs.shape[:-1])
         return DiagonalGaussian(mean, self.log_std.clamp(min=MIN_LOG_STD).expand_as(mean))
 
     def env_action(self, action: Tensor) -> Tensor:
-        """Policy actions ``(*, A)`` in the environment's units and shape, inside its box."""
+        """Convert policy actions ``(*, A)`` to the environment's units and shape, in its box."""
         scaled = self.centre + self.half_width * (action / self.action_scale)
         return torch.clamp(scaled, self.low, self.high).unflatten(-1, self.shape)
 
 
 class CategoricalPolicy(Policy):
-    """Discrete actions: a network for the logits.
+    """A policy of discrete actions: a network for the logits.
 
     Args:
-        observation_size: O.
+        observation_size: size O of an observation.
         action_space: a Discrete space.
-        network: sizes, activation and context.
-        generator: for the initial weights.
+        network: sizes, activation and context of the network.
+        generator: the generator that draws the initial weights.
     """
 
     def __init__(
@@ -107,11 +107,11 @@ class CategoricalPolicy(Policy):
         self.logits = mlp(*sizes, network.activation, generator, network.context)
 
     def forward(self, obs: Tensor) -> Categorical:
-        """Observations ``(*, O)`` to a distribution with logits ``(*, A)``."""
+        """Map observations ``(*, O)`` to a distribution with logits ``(*, A)``."""
         return Categorical(self.logits(obs.flatten(0, -2)).unflatten(0, obs.shape[:-1]))
 
     def env_action(self, action: Tensor) -> Tensor:
-        """Action numbers ``(*,)`` as the space counts them."""
+        """Convert action numbers ``(*,)`` to the space's, which count from its start."""
         return action + self.start
 
 
@@ -129,7 +129,7 @@ def make_policy(
     Observations enter it as :func:`meta_rl.problems.observations.flat` makes them.
 
     Raises:
-        InputError: for spaces that no policy here handles.
+        InputError: if no policy here handles the spaces.
     """
     size = observation_size(observation_space)
     for space, policy in BY_SPACE.items():

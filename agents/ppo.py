@@ -1,8 +1,8 @@
-"""What adapting has to beat: stable-baselines3's PPO, from scratch or pretrained on the family.
+"""Train stable-baselines3's PPO as a baseline, from scratch or pretrained on the family.
 
-Scores are mean undiscounted returns of fresh episodes with sampled actions, as the scores of
-adaptation are. Box actions are rescaled to [-1, 1], as PPO's initial standard deviation of 1
-expects. stable-baselines3 seeds and uses the global generators of torch and numpy.
+Scores are mean undiscounted returns of fresh episodes with sampled actions, as for adaptation. Box
+actions are rescaled to [-1, 1], as PPO's initial standard deviation of 1 expects.
+stable-baselines3 seeds and uses the global generators of torch and numpy.
 """
 
 from __future__ import annotations
@@ -33,35 +33,35 @@ def from_scratch(
     seed: int = 0,
     callback: MaybeCallback = None,
 ) -> list[float]:
-    """Scores of one PPO, learning on one environment, after each budget.
+    """Train one PPO on one environment and return its score after each budget.
 
     Args:
         make_env: makes the environment, once to learn on and once to be scored on.
-        budgets: environment steps to learn on in all, rising; 0 for the untrained policy. PPO
-            learns from rollouts of multiples of 64 steps: it takes as many whole ones as a budget
-            holds, and never more steps than that.
-        episodes: to score on; they are not counted.
-        seed: of weights, actions and episodes.
-        callback: as PPO's ``learn`` takes it.
+        budgets: total environment steps to learn on, rising; 0 scores the untrained policy. PPO
+            learns from rollouts of a multiple of 64 steps: it takes as many whole rollouts as fit
+            into a budget, never more steps than the budget.
+        episodes: episodes of a score; their steps are not counted.
+        seed: seed of weights, actions and episodes.
+        callback: callback for PPO's ``learn``.
 
     Raises:
-        InputError: if the budgets do not rise, or a positive one is too small for a mini-batch.
+        InputError: if the budgets do not rise, or a positive budget is smaller than a mini-batch.
     """
     model = _ppo(make_env(), _rollout(budgets), seed)
     return _learn(model, make_env, budgets, episodes, callback)
 
 
 def pretrain(draw: DrawTask, steps: int, *, seed: int = 0, callback: MaybeCallback = None) -> PPO:
-    """One PPO on the whole family: another task in each episode (domain randomization).
+    """Train one PPO on the whole family, with another task in each episode (domain randomization).
 
     Args:
-        draw: see :data:`~agents.trials.DrawTask`.
+        draw: makes the environment of a random task; see :data:`~agents.trials.DrawTask`.
         steps: environment steps to learn on, in whole rollouts as in :func:`from_scratch`.
-        seed: of weights, actions, tasks and episodes.
-        callback: as PPO's ``learn`` takes it.
+        seed: seed of weights, actions, tasks and episodes.
+        callback: callback for PPO's ``learn``.
 
     Raises:
-        InputError: if the steps are too few for a mini-batch.
+        InputError: if the steps are fewer than a mini-batch.
     """
     rollout = _rollout([steps])
     model = _ppo(RandomTaskEnv(draw), rollout, seed)
@@ -77,10 +77,10 @@ def fine_tune(
     seed: int = 0,
     callback: MaybeCallback = None,
 ) -> list[float]:
-    """Scores of a pretrained PPO, learning on one environment, after each budget.
+    """Fine-tune a pretrained PPO on one environment and return its score after each budget.
 
-    The pretrained model itself stays as it is; what was given to its optimizer goes on. Arguments
-    and errors as for :func:`from_scratch`.
+    The pretrained model itself does not change. Fine-tuning continues with a copy of its weights
+    and optimizer state. Arguments and errors are those of :func:`from_scratch`.
     """
     model = _ppo(make_env(), _rollout(budgets), seed)
     parameters: Any = pretrained.get_parameters()
@@ -121,7 +121,7 @@ def _ppo(env: gym.Env, rollout: int, seed: int) -> PPO:
 
 
 def _rollout(budgets: Sequence[int]) -> int:
-    """The longest multiple of a mini-batch that goes into the smallest budget whole times."""
+    """Return a rollout's steps: whole mini-batches, about an equal part of the smallest budget."""
     rising = all(one < other for one, other in pairwise(budgets))
     require(len(budgets) > 0 and rising, "budgets", "rising numbers of steps", list(budgets))
     least = min((b for b in budgets if b > 0), default=LONGEST_ROLLOUT)

@@ -1,8 +1,8 @@
-"""RL2: adapting inside a recurrent policy's state, by sb3-contrib's RecurrentPPO.
+"""RL2: a recurrent policy that adapts in its state, trained by sb3-contrib's RecurrentPPO.
 
 Duan et al. 2016, "RL2: Fast Reinforcement Learning via Slow Reinforcement Learning"; Wang et al.
-2016, "Learning to reinforcement learn". The baseline that takes no gradient step on a new task: it
-is shown several episodes of it in a row, and its k-th episode corresponds to adapting on k-1.
+2016, "Learning to reinforcement learn". This baseline takes no gradient step on a new task. It
+plays several episodes of the task in a row; its k-th episode corresponds to adapting on k-1.
 """
 
 from __future__ import annotations
@@ -30,21 +30,23 @@ def train_rl2(
     seed: int = 0,
     callback: MaybeCallback = None,
 ) -> RecurrentPPO:
-    """A recurrent policy that adapts within a trial.
+    """Train a recurrent policy that adapts within a trial.
 
     Args:
-        draw: see :data:`~agents.trials.DrawTask`; a new task for each trial.
-        episodes: of one trial.
-        steps: environment steps to learn on; whole rollouts, never more than that.
-        rollout: steps between two updates. Gradients go back through at most so many, so it should
-            hold a trial.
+        draw: makes the environment of a random task, for each trial; see
+            :data:`~agents.trials.DrawTask`.
+        episodes: episodes of one trial.
+        steps: environment steps to learn on, in whole rollouts and never more.
+        rollout: steps between two updates. Gradients go back through at most one rollout, so it
+            should hold a trial.
         hidden: units of the LSTM and of the layer after it.
-        learning_rate: of Adam.
-        seed: of weights, actions, tasks and episodes.
-        callback: as RecurrentPPO's ``learn`` takes it.
+        learning_rate: Adam's learning rate.
+        seed: seed of weights, actions, tasks and episodes.
+        callback: callback for RecurrentPPO's ``learn``.
 
     Raises:
-        InputError: if a number is too small, or as :class:`~agents.trials.TrialEnv`.
+        InputError: if a number is too small, or :class:`~agents.trials.TrialEnv` refuses the
+            environment.
     """
     require(rollout >= 2, "rollout", "2 or more", rollout)
     require(steps >= rollout, "steps", f"{rollout} (a rollout) or more", steps)
@@ -64,13 +66,14 @@ def train_rl2(
 def in_context_returns(
     model: RecurrentPPO, draw: DrawTask, episodes: int, seeds: Sequence[int]
 ) -> np.ndarray:
-    """Undiscounted return of every episode of a trial, ``(trials, episodes)``; sampled actions.
+    """Return every episode's undiscounted return ``(trials, episodes)``, with sampled actions.
 
     Args:
-        model: of :func:`train_rl2`.
-        draw: see :data:`~agents.trials.DrawTask`; one that ignores its seed gives one fixed task.
-        episodes: of one trial; may be more than were trained with.
-        seeds: one trial for each, of its tasks, episodes and actions.
+        model: a policy that :func:`train_rl2` returned.
+        draw: makes the environment of a random task; see :data:`~agents.trials.DrawTask`. A
+            function that ignores its seed gives one fixed task.
+        episodes: episodes of one trial; may be more than in training.
+        seeds: one seed per trial, for its task, episodes and actions.
     """
     env, returns = _trials(draw, episodes), []
     for seed in seeds:
@@ -88,5 +91,5 @@ def in_context_returns(
 
 
 def _trials(draw: DrawTask, episodes: int) -> TrialEnv:
-    """With the previous action in the observation rescaled as well."""
+    """Return the environment of trials, whose observation holds the rescaled previous action."""
     return TrialEnv(lambda seed: with_unit_actions(draw(seed)), episodes)

@@ -1,4 +1,4 @@
-"""The bridge to stable-baselines3: a policy becomes a ``PPO``, a saved actor becomes a policy.
+"""Convert a policy to a stable-baselines3 ``PPO``, and a saved actor to a policy.
 
 See :mod:`agents.sb3_actor` for why both are exact, :mod:`agents.sb3_zip` for how a zip is read.
 """
@@ -34,16 +34,16 @@ from .sb3_zip import read_actor
 
 
 def to_ppo(model: AdaptedPolicy, env: gym.Env, *, seed: int = 0) -> PPO:
-    """A stable-baselines3 ``PPO`` that acts as the policy does, ready to ``learn`` on ``env``.
+    """Return a stable-baselines3 ``PPO`` that acts as the policy and can ``learn`` on ``env``.
 
     Actor, standard deviations and discount are the policy's. Our value baseline is fitted anew to
     every batch and has no counterpart in PPO: the critic starts fresh, with the actor's sizes.
     Everything else is stable-baselines3's default.
 
     Args:
-        model: an adapted policy; a meta-policy is one adapted with ``steps=0``.
-        env: where it is to act, with the spaces it was trained with.
-        seed: of the critic's weights.
+        model: the adapted policy; adapt with ``steps=0`` to export the meta-policy.
+        env: the environment to act in, with the spaces of training.
+        seed: seed of the critic's weights.
 
     Raises:
         InputError: if PPO could not act as the policy does; see :func:`check_exportable`.
@@ -75,12 +75,12 @@ def to_ppo(model: AdaptedPolicy, env: gym.Env, *, seed: int = 0) -> PPO:
 
 
 def check_exportable(policy: nn.Module, env: gym.Env) -> None:
-    """Refuse what PPO's ``MlpPolicy`` could not compute.
+    """Refuse a policy or environment that PPO's ``MlpPolicy`` could not reproduce.
 
     Raises:
-        InputError: for another module than our policies, other actions than the environment's,
-            actions not counted from 0 or without a finite range, images, or an environment that
-            normalizes observations by statistics which the zip would not hold.
+        InputError: if the policy is not one of ours, its actions are not the environment's, are not
+            counted from 0 or have no finite range, observations are images, or the environment
+            normalizes observations by statistics that the zip would not hold.
     """
     policy = of_ours(policy)
     check_actions(policy, vars(env.action_space))
@@ -123,10 +123,10 @@ def _joined_alike(space: gym.Space) -> bool:
 
 
 def save_ppo(ppo: PPO, file: Path) -> None:
-    """``PPO.save``, whole or not at all.
+    """Write the zip of ``PPO.save``, whole or not at all.
 
     Raises:
-        InputError: if it cannot be written; see :func:`~agents.files.check_new_file`.
+        InputError: if the file cannot be written; see :func:`~agents.files.check_new_file`.
     """
     check_new_file(file, ".zip", "stable-baselines3")
     ppo.save(zipped := io.BytesIO())
@@ -134,14 +134,14 @@ def save_ppo(ppo: PPO, file: Path) -> None:
 
 
 def read_parameters(file: str | Path, policy: Policy) -> Params:
-    """A saved PPO's or A2C's actor as parameters of a policy of ours, without unpickling anything.
+    """Read a saved PPO's or A2C's actor as parameters of our policy, without unpickling anything.
 
-    The policy then acts as the saved one does, with its standard deviations. A context is left
-    as it is: zero, until it is adapted.
+    With these parameters our policy acts as the saved one does, with its standard deviations. A
+    context keeps its value: zero, until it is adapted.
 
     Raises:
-        InputError: if the file is not what :func:`read_actor` reads, or its layers, activation or
-            actions differ from the policy's.
+        InputError: if :func:`read_actor` cannot read the file, or its layers, activation or actions
+            differ from the policy's.
     """
     policy = of_ours(policy)
     saved, action_space = read_actor(file)
@@ -159,12 +159,12 @@ def read_parameters(file: str | Path, policy: Policy) -> Params:
 
 
 def load_expert(file: str | Path, env: gym.Env, action_scale: float = 1.0) -> AdaptedPolicy:
-    """A saved PPO's or A2C's actor as a policy with ``predict``, without unpickling anything.
+    """Load a saved PPO's or A2C's actor as a policy with ``predict``, without unpickling anything.
 
     Args:
-        file: the zip.
-        env: the environment it was trained on, or one with the same spaces.
-        action_scale: of the policy's own units, for a box of actions; no action depends on it.
+        file: the zip to read.
+        env: the environment of the actor's training, or one with the same spaces.
+        action_scale: policy units of half a box's width; no action depends on it.
 
     Raises:
         InputError: as :func:`read_parameters`.
@@ -183,6 +183,6 @@ def load_expert(file: str | Path, env: gym.Env, action_scale: float = 1.0) -> Ad
 
 
 def _shapes(actor: Actor) -> list[list[int]]:
-    """Of weights and biases in turn, and of the log-std."""
+    """Return the shapes of weights and biases in turn, and of the log-std."""
     tensors = [tensor for layer in actor.layers for tensor in layer]
     return [list(t.shape) for t in (*tensors, actor.log_std) if t is not None]

@@ -1,14 +1,14 @@
-"""Our policies' layers in the units of stable-baselines3's ``MlpPolicy``, and back.
+"""Convert our policies' layers to the units of stable-baselines3's ``MlpPolicy``, and back.
 
-Both compute the same function. Theirs, in the units of the action space, and ours:
+Both compute the same function. First theirs, in the units of the action space, then ours:
 
     clip(W h(obs) + b),                                    std exp(log_std)
     clip(centre + half_width / scale * (W' h(obs) + b')),  std half_width / scale * exp(log_std')
 
-The scaling is linear, so it goes into the last layer and the log-std; the context of a
+The scaling is linear, so it goes into the last layer and the log-std. The context of a
 :class:`~agents.networks.ContextNetwork` is a constant input, so it goes into the first bias. Both
-are computed in float64: where a policy has neither, weights are copied bit for bit, elsewhere
-predictions agree to float32's rounding.
+are computed in float64. Weights of a policy without scaling and context are copied bit for bit;
+otherwise predictions agree to float32's rounding.
 """
 
 from __future__ import annotations
@@ -42,10 +42,10 @@ class Actor(NamedTuple):
 
 
 def of_ours(policy: nn.Module) -> OurPolicy:
-    """The policy, if it is one that ``MlpPolicy`` can be equal to.
+    """Return the policy if ``MlpPolicy`` can reproduce it.
 
     Raises:
-        InputError: if it is not.
+        InputError: if ``MlpPolicy`` cannot.
     """
     if not isinstance(policy, OurPolicy):
         raise InputError(
@@ -55,15 +55,15 @@ def of_ours(policy: nn.Module) -> OurPolicy:
 
 
 def check_actions(policy: OurPolicy, theirs: Mapping[str, Any]) -> None:
-    """Refuse actions that mean something else, though there may be as many of them.
+    """Refuse another action space whose actions differ from the policy's, even if as many.
 
     Args:
-        policy: ours.
+        policy: our policy.
         theirs: attributes of the other action space: numbers, or numpy's text for them.
 
     Raises:
-        InputError: if they differ, have no range, or are not counted from 0 (stable-baselines3
-            does not add a Discrete space's start).
+        InputError: if the actions differ, have no range, or are not counted from 0
+            (stable-baselines3 does not add a Discrete space's start).
     """
     if isinstance(policy, GaussianPolicy):
         ours = {"low": policy.low.cpu().numpy(), "high": policy.high.cpu().numpy()}
@@ -87,7 +87,7 @@ def check_actions(policy: OurPolicy, theirs: Mapping[str, Any]) -> None:
 
 
 def in_action_units(policy: OurPolicy, params: Mapping[str, Any]) -> Actor:
-    """The layers, float64, that map observations to the action space itself."""
+    """Return the float64 layers that map observations to the action space itself."""
     name, network = _network(policy)
     values = {key: value.detach().double().cpu() for key, value in params.items()}
     indices = [i for i, layer in enumerate(network) if isinstance(layer, nn.Linear)]
@@ -109,7 +109,7 @@ def in_action_units(policy: OurPolicy, params: Mapping[str, Any]) -> Actor:
 
 
 def in_policy_units(actor: Actor, policy: OurPolicy) -> Params:
-    """The inverse of :func:`in_action_units`, as the policy's own parameters."""
+    """Invert :func:`in_action_units`: return an actor's layers as the policy's own parameters."""
     name, network = _network(policy)
     layers = list(actor.layers)
     own = {key: value.detach().clone() for key, value in policy.named_parameters()}
@@ -134,12 +134,12 @@ def _network(policy: OurPolicy) -> tuple[str, nn.Sequential]:
 
 
 def _factor(policy: GaussianPolicy) -> Tensor:
-    """Action units per policy unit, (A,)."""
+    """Return action units per policy unit, ``(A,)``."""
     return policy.half_width.double().cpu() / policy.action_scale
 
 
 def _same(ours: Any, theirs: Any) -> bool:
-    """Whether numbers agree to float32's rounding; theirs may be numpy's text, as "[-2. 2.]"."""
+    """Return whether numbers agree to float32's rounding; theirs may be text, as "[-2. 2.]"."""
     words = re.sub(r"[\[\]]", " ", theirs).split() if isinstance(theirs, str) else theirs
     try:
         theirs = np.asarray(words, dtype=float).flatten()

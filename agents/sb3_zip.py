@@ -1,8 +1,8 @@
-"""What a stable-baselines3 zip says of its policy, read without running anything that is in it.
+"""Read the policy in a stable-baselines3 zip without running any code in it.
 
-``PPO.load`` unpickles, and a pickle runs whatever its author likes. Here tensors are read by
-``torch.load(weights_only=True)``, and of the file ``data`` only what is plain JSON: for objects
-stable-baselines3 writes, beside their pickles, a few attributes as text.
+``PPO.load`` unpickles, and a pickle runs whatever its author likes. Here
+``torch.load(weights_only=True)`` reads the tensors, and only the plain JSON of the file ``data`` is
+read: stable-baselines3 writes a few attributes of an object as text beside its pickle.
 """
 
 from __future__ import annotations
@@ -34,15 +34,16 @@ OBSERVATIONS = ("Box", "Discrete", "MultiBinary", "Dict")
 have layers of their own, which are refused. MultiDiscrete is one of them by its name."""
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 LARGEST = {"data": 2**26, "policy.pth": 2**28}
-"""Bytes that are unpacked of each file in the zip: a small one can hold terabytes of zeros."""
+"""Bytes unpacked at most of each file in the zip: a small zip can hold terabytes of zeros."""
 
 
 def read_actor(file: str | Path) -> tuple[Actor, dict[str, Any]]:
-    """The actor in a zip that ``PPO.save`` or ``A2C.save`` wrote, and its action space as text.
+    """Read the actor, and its action space as text, from a zip of ``PPO.save`` or ``A2C.save``.
 
     Raises:
-        InputError: if it is no such zip, or the actor is more than layers of one activation on the
-            observation: gSDE, normalized observations, images, own extractors or policies.
+        InputError: if the file is not such a zip, or the actor is more than layers of one
+            activation on the observation: gSDE, normalized observations, images, own extractors or
+            policies.
     """
     with reading(f"stable-baselines3: zip {file}", "Give one that PPO.save or A2C.save wrote."):
         data, tensors = _open(Path(file))
@@ -57,7 +58,7 @@ def read_actor(file: str | Path) -> tuple[Actor, dict[str, Any]]:
 
 
 def _open(file: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """The JSON of ``data`` and the tensors of ``policy.pth``."""
+    """Return the JSON of ``data`` and the tensors of ``policy.pth``."""
     try:
         with open_file(file) as content, zipfile.ZipFile(content) as archive:
             data = json.loads(_unpacked(archive, "data"))
@@ -68,9 +69,9 @@ def _open(file: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
                 raise ValueError(f"policy.pth unpacks to {size:,} bytes")
         raw.seek(0)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of pickles by others than torch.save; refused below
+            warnings.simplefilter("ignore")  # about pickles not by torch.save; refused below
             tensors = torch.load(raw, map_location="cpu", weights_only=True)
-    except Exception as error:  # whatever a damaged or hostile file makes the readers raise
+    except Exception as error:  # a damaged or hostile file can make the readers raise anything
         why = shortened(str(error).split("\n")[0] or type(error).__name__)
         raise InputError(
             f"stable-baselines3: expected a zip that PPO.save wrote, got {file}: {why}"
@@ -85,7 +86,7 @@ def _open(file: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
 
 
 def _unpacked(archive: zipfile.ZipFile, name: str) -> bytes:
-    """One file of a zip, if it is not too large, whatever the zip says of its size."""
+    """Unpack one file of a zip, and refuse a large one whatever size the zip claims."""
     part = archive.getinfo(name)
     if part.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise ValueError(f"{name} is packed in another way than stable-baselines3 does")
@@ -97,7 +98,7 @@ def _unpacked(archive: zipfile.ZipFile, name: str) -> bytes:
 
 
 def _is_plain(value: Any) -> bool:
-    """Whether it is a dense tensor of numbers that are all there; a view can repeat a few."""
+    """Return whether it is a dense float tensor that stores every number: a view can repeat few."""
     dense = isinstance(value, Tensor) and value.layout == torch.strided
     if not dense or value.dtype not in FLOATS or value.device.type != "cpu":
         return False
@@ -105,7 +106,7 @@ def _is_plain(value: Any) -> bool:
 
 
 def _layers(file: str | Path, tensors: dict[str, Tensor]) -> list[tuple[Tensor, Tensor]]:
-    """Weights and biases of the actor, first to last, in float64."""
+    """Return the actor's weights and biases, first to last, in float64."""
     numbers = sorted({int(found[1]) for name in tensors if (found := LAYER.fullmatch(name))})
     modules = [*(f"mlp_extractor.policy_net.{i}" for i in numbers), "action_net"]
     expected = {f"{module}.{part}" for module in modules for part in ("weight", "bias")}
@@ -117,7 +118,7 @@ def _layers(file: str | Path, tensors: dict[str, Tensor]) -> list[tuple[Tensor, 
             f"stable-baselines3: expected a PPO or A2C with MlpPolicy, got {file} with the tensors "
             f"{got}, ..."
         )
-    # In float32, which is the network's: what overflows there is not finite either.
+    # The network computes in float32: a weight that overflows there is not finite either.
     bad = [n for n in sorted(tensors) if not torch.isfinite(tensors[n].float()).all()]
     if bad:
         raise InputError(
@@ -142,7 +143,7 @@ def _misfit(file: str | Path, name: str, got: Tensor, expected: Any) -> InputErr
 
 
 def _refuse_what_layers_cannot_say(file: str | Path, data: dict[str, Any]) -> None:
-    """Raise for whatever stands between the observation, the layers and the action."""
+    """Raise for anything that changes observations or actions besides the layers."""
     module = _attributes(file, data, "policy_class").get("__module__")
     if module != "stable_baselines3.common.policies":
         raise InputError(
@@ -173,7 +174,7 @@ def _refuse_what_layers_cannot_say(file: str | Path, data: dict[str, Any]) -> No
 
 
 def _activation(file: str | Path, data: dict[str, Any]) -> str:
-    """``tanh`` or ``relu``; stable-baselines3's default is the former."""
+    """Return ``tanh`` (stable-baselines3's default) or ``relu``."""
     given = _attributes(file, data, "policy_kwargs").get("activation_fn")
     if given is None:
         return "tanh"
@@ -186,7 +187,7 @@ def _activation(file: str | Path, data: dict[str, Any]) -> str:
 
 
 def _attributes(file: str | Path, data: dict[str, Any], key: str) -> dict[str, Any]:
-    """An entry's attributes as text, its pickle left out."""
+    """Return an entry's attributes as text, without its pickle."""
     entry = data.get(key)
     if not isinstance(entry, dict):
         raise InputError(

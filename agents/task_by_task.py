@@ -1,4 +1,4 @@
-"""Functions of M tasks' tensors, for which ``vmap`` makes M larger and runs them as before."""
+"""Functions of M tasks' tensors that ``vmap`` runs as they are, on more tasks."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from torch.utils._pytree import tree_map
 
 
 class TaskByTask(Function):
-    """A function of tensors ``(M, ...)``, where ``vmap`` only makes M larger."""
+    """A function of tensors ``(M, ...)``; ``vmap`` only makes M larger."""
 
-    # A class method where torch has a static one: called alike, and each subclass is told itself.
+    # torch's vmap is a static method. A class method is called alike, and knows its subclass.
     @classmethod
     def vmap(  # pyright: ignore[reportIncompatibleMethodOverride]
         cls, info: Any, in_dims: tuple, *arguments: Any
     ) -> tuple[Any, Any]:
-        """The B values of the new dimension join the M tasks."""
+        """Apply the function with the B values of the new dimension among the M tasks."""
 
         def joined(value: Any, dim: int | None) -> Any:
             if not isinstance(value, Tensor):
@@ -39,9 +39,9 @@ def one_weight(
 
     Args:
         function: the function to apply.
-        info: of ``vmap``.
+        info: the information that ``vmap`` gives.
         in_dims: the mapped dimension of each argument.
-        arguments: of the function.
+        arguments: the function's arguments.
         at: the position of the weight, which all tasks share.
     """
 
@@ -63,6 +63,6 @@ def one_weight(
 
 
 def stack(each: Iterable[Tensor]) -> Tensor:
-    """Stack the tasks' tensors: ``(M, ...)``; a single one is viewed, not copied."""
+    """Stack the tasks' tensors to ``(M, ...)``; a single tensor is viewed, not copied."""
     tensors = list(each)
     return torch.stack(tensors) if len(tensors) > 1 else tensors[0][None]

@@ -1,4 +1,4 @@
-"""Starting from another run's theta, of another family perhaps: layers that match are carried."""
+"""Start from another run's theta, perhaps of another family: copy the layers that match."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from meta_rl.types import Params
 
 
 class Match(NamedTuple):
-    """Where one parameter starts."""
+    """The source of one parameter's initial value."""
 
     name: str
-    source: str | None  # the other run's parameter that it is a copy of; None if it is fresh
+    source: str | None  # the other run's parameter to copy; None for a fresh one
     why: str
 
 
 class FromRun:
-    """Theta of another run, wherever layers match; the rest is fresh.
+    """Carries another run's layers into theta where they match; the rest is fresh.
 
-    Layers are matched by their place from the input, heads with heads alone: a policy's ``mean``
-    and ``logits``, and a few-shot network's layers, count alike. A layer is carried as a whole or
-    not at all, if all of its tensors have the shapes of the new one's; ``log_std`` only with the
-    head. The new run's inner rule and outer optimizer start as they would without.
+    Layers are matched by their place from the input, heads only with heads. A policy's ``mean`` and
+    ``logits`` and a few-shot network's layers count alike. A layer is carried whole, if all of its
+    tensors have the new layer's shapes, or not at all; ``log_std`` only with the head. The new
+    run's inner rule and outer optimizer start fresh.
 
     Args:
         run: a run folder, one checkpoint in it, or an adapted model's folder.
@@ -40,13 +40,13 @@ class FromRun:
     def __init__(self, run: str | Path):
         self.run = Path(run)
         self.matches: list[Match] = []
-        self.digest = ""  # of the other run's tensors
+        self.digest = ""  # SHA-256 of the other run's tensors
 
     def theta(self, problem: Problem, config: Config) -> Params:
-        """The problem's initial parameters with the other run's where they match.
+        """Return the problem's initial parameters, with the other run's where they match.
 
         Raises:
-            InputError: if there is no run, it has another activation, or nothing matches.
+            InputError: if there is no run, its activation differs, or no layer matches.
         """
         _, manifest, tensors, _ = run_folder.load_newest(self.run)
         self.digest, kind = str(manifest["sha256"]), str(manifest.get("kind"))
@@ -70,13 +70,13 @@ class FromRun:
 
     @property
     def told(self) -> list[str]:
-        """A line for each parameter: carried or fresh, and why."""
+        """Return a line for each parameter: carried or fresh, and why."""
         width = max(len(m.name) for m in self.matches)
         head = f"theta starts from {self.run}:"
         return [head, *(f"  {m.name.ljust(width)}  {_verb(m)}: {m.why}" for m in self.matches)]
 
     def keep(self, folder: Path) -> None:
-        """Write into a run folder what was carried, as ``init_run.json``."""
+        """Write the list of carried parameters into a run folder's ``init_run.json``."""
         content: dict[str, Any] = {"run": str(self.run), "sha256": self.digest}
         content["parameters"] = {m.name: {"start": _verb(m), "why": m.why} for m in self.matches}
         files.write_json(folder / "init_run.json", content)
@@ -93,12 +93,12 @@ class FromRun:
 
 
 def match(own: Params, source: Params) -> list[Match]:
-    """For each of our parameters, which of the source's it can start from, and why (not)."""
+    """Return for each own parameter the source's parameter that fits, or why none does."""
     ours, theirs = _layers(own), _layers(source)
     matches = []
     for name, value in own.items():
         layer, leaf = _split(name)
-        if layer not in ours:  # log_std, context: no layer, one of a kind
+        if layer not in ours:  # log_std and context belong to no layer; match them by name
             other = next((n for n in source if _split(n)[1] == leaf), None)
             matches.append(_compared(name, value, other, source))
             continue
@@ -106,10 +106,10 @@ def match(own: Params, source: Params) -> list[Match]:
         head = place == len(ours) - 1
         if place >= len(theirs) or head != (place == len(theirs) - 1):
             what = "the head" if head else f"hidden layer {place + 1}"
-            why = f"{what} of {len(ours)} layers, they have {len(theirs)}"
+            why = f"{what} of {len(ours)} layers, the other run has {len(theirs)}"
             matches.append(Match(name, None, why))
             continue
-        # A layer that fits in part would be fed, or read, by numbers it was not trained with.
+        # A layer carried in part would get inputs or give outputs that it was not trained for.
         each = [
             _compared(n, v, f"{theirs[place]}.{_split(n)[1]}".lstrip("."), source)
             for n, v in own.items()
@@ -123,7 +123,7 @@ def match(own: Params, source: Params) -> list[Match]:
 
 
 def _with_head(match: Match, head: Match) -> Match:
-    """A standard deviation is its head's, in that one's units: fresh where the head is."""
+    """Make ``log_std`` fresh if the head is: its units are the head's."""
     if head.source or not match.source or _split(match.name)[1] != "log_std":
         return match
     return Match(match.name, None, head.why)
@@ -131,7 +131,7 @@ def _with_head(match: Match, head: Match) -> Match:
 
 def _compared(name: str, value: Tensor, other: str | None, source: Params) -> Match:
     if other is None or other not in source:
-        return Match(name, None, "they have none")
+        return Match(name, None, "the other run has none")
     shapes = list(value.shape), list(source[other].shape)
     if shapes[0] != shapes[1]:
         return Match(name, None, f"expected {shapes[0]} for {name}, got {shapes[1]}")
@@ -139,9 +139,9 @@ def _compared(name: str, value: Tensor, other: str | None, source: Params) -> Ma
 
 
 def _layers(params: Params) -> list[str]:
-    """Names of the layers, those with a weight of two or more dimensions, from the input on.
+    """Return the names of layers (their weight has two or more dimensions), from the input on.
 
-    By their numbers: a checkpoint's tensors come in any order.
+    They are sorted by their numbers, because a checkpoint's tensors come in any order.
     """
     names = dict.fromkeys(_split(n)[0] for n, v in params.items() if v.ndim >= 2)
     return sorted(names, key=lambda layer: [int(p) for p in layer.split(".") if p.isdigit()])

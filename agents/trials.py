@@ -1,4 +1,4 @@
-"""Environments whose task is drawn anew: each episode, or each trial of several episodes."""
+"""Environments that draw a new task for each episode, or for each trial of several episodes."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from meta_rl.errors import InputError, require
 from meta_rl.problems.observations import PLAIN, flat, observation_size
 
 DrawTask = Callable[[int], gym.Env]
-"""An environment of a random task from a seed, such as
+"""A function that makes the environment of a random task from a seed, such as
 ``lambda seed: family.make_env(family.sample_tasks(1, seed)[0])``."""
 
 
 def with_unit_actions(env: gym.Env) -> gym.Env:
-    """The environment with its Box actions rescaled to [-1, 1], if they are bounded.
+    """Rescale the environment's Box actions to [-1, 1], if they are bounded.
 
-    PPO starts with a standard deviation of 1 in the action space's units, whatever they are.
+    PPO starts with a standard deviation of 1 in the action space's units, whatever these are.
     """
     space = env.action_space
     if isinstance(space, gym.spaces.Box) and space.is_bounded():
@@ -34,10 +34,11 @@ def with_vectors(env: gym.Env) -> gym.Env:
 
 
 class RandomTaskEnv(gym.Env):
-    """Another task of the family in each episode; the observation does not tell which.
+    """An environment with another task in each episode, which the observation does not tell.
 
     Args:
-        draw: see :data:`DrawTask`. What it made before is closed.
+        draw: makes the environment of a random task; see :data:`DrawTask`. The previous episode's
+            environment is closed.
     """
 
     def __init__(self, draw: DrawTask):
@@ -55,7 +56,7 @@ class RandomTaskEnv(gym.Env):
         return self._env.reset(seed=self._seed())
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
-        """As the task's environment."""
+        """Step the task's environment."""
         return self._env.step(action)
 
     def close(self) -> None:
@@ -67,18 +68,18 @@ class RandomTaskEnv(gym.Env):
 
 
 class TrialEnv(RandomTaskEnv):
-    """Several episodes of one task in a row, seen as one: what an RL2 policy learns in.
+    """A trial of RL2: several episodes of one task in a row, as one long episode.
 
     Duan et al. 2016 ("RL2"), figure 1. The observation is ``(observation, previous action, previous
-    reward, done)``, flat: discrete actions as one-hot vectors, all zeros at the start of a trial;
-    done is 1 on the first observation of each later episode. A recurrent policy thus keeps its
-    state over the episodes of a trial and loses it between trials, where the task changes. A trial
-    *terminates* after its last episode: nothing comes after it that could be bootstrapped.
-    ``info["returns"]`` has the returns of the episodes ended so far.
+    reward, done)``, flat. Discrete actions are one-hot vectors, and zeros at the start of a trial;
+    done is 1 on the first observation of each later episode. A recurrent policy keeps its state
+    over the episodes of a trial and loses it between trials, where the task changes. A trial
+    *terminates* after its last episode: no later value could be bootstrapped. ``info["returns"]``
+    holds the returns of the episodes ended so far.
 
     Args:
-        draw: see :data:`DrawTask`.
-        episodes: of one trial.
+        draw: makes the environment of a random task; see :data:`DrawTask`.
+        episodes: episodes of one trial.
 
     Raises:
         InputError: if episodes is below 1, or observations or actions have no fixed number of
@@ -110,7 +111,7 @@ class TrialEnv(RandomTaskEnv):
         return self._observe(obs, np.zeros(self._actions), 0.0, False), info
 
     def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
-        """One step; an episode that ends is followed by the next one's first observation."""
+        """Take a step; after an episode's end, return the next episode's first observation."""
         obs, reward, terminated, truncated, info = self._env.step(action)
         self._return += float(reward)
         done = terminated or truncated

@@ -1,10 +1,10 @@
-"""Adapting against every baseline at equal environment steps: three runs of each.
+"""Compare adaptation with every baseline at equal environment steps, with three seeds.
 
     python -m benchmarks.evaluations navigation-2d cartpole pendulum
 
 Trains three seeds, evaluates them together and keeps ``evaluation.json``, without the runs'
-settings, as ``benchmarks/results/evaluation-PRESET.json``. Hours: PPO learns each of three tasks
-from scratch with 100 times the environment steps that adapting takes.
+settings, as ``benchmarks/results/evaluation-PRESET.json``. It takes hours: PPO learns each of three
+tasks from scratch with 100 times the environment steps of adaptation.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from benchmarks.provenance import write
 from meta_rl.cli import evaluate, train
 
 PRESETS = {"navigation-2d": (100, 100_000), "cartpole": (60, 40_000), "pendulum": (60, 40_000)}
-"""Meta-iterations, and the environment steps that ``pretrained`` and ``rl2`` learn on before."""
+"""Meta-iterations, and the environment steps that ``pretrained`` and ``rl2`` train on."""
 SEEDS = ("0", "1", "2")
 BASELINES = ("random", "oracle", "ppo-100x", "pretrained", "rl2")
 
@@ -32,7 +32,7 @@ def main() -> None:
 
 
 def evaluated(preset: str, logs: Path) -> Path:
-    """Train and evaluate; the evaluation's folder."""
+    """Train and evaluate a preset; return the evaluation's folder."""
     shared = ["--device", "cpu"]
     iterations, before = map(str, PRESETS[preset])
     for seed in SEEDS:
@@ -46,7 +46,7 @@ def evaluated(preset: str, logs: Path) -> Path:
 
 
 def keep(preset: str, folder: Path) -> None:
-    """Track what was found; where it was found and with what settings is in this file."""
+    """Write the evaluation as a result file, without paths and settings, which this file has."""
     found = json.loads((folder / "evaluation.json").read_text(encoding="utf-8"))
     del found["settings"]["runs"], found["settings"]["out"]
     found["runs"] = [{key: run[key] for key in ("seed", "iteration", "samples")}

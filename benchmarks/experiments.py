@@ -1,4 +1,4 @@
-"""What is compared: experiments as data, each a name and its arms' settings."""
+"""The experiments of :mod:`benchmarks.learning` as data: each a name and its arms' settings."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from meta_rl.presets import PRESETS, preset
 NAVIGATION, CARTPOLE, SINUSOID, BANDIT, MDP = (
     PRESETS[n] for n in ("navigation-2d", "cartpole", "sinusoid", "bandit-5", "tabular-mdp")
 )
-# Does a family meta-train at all: the preset after training, and without.
+# Families tested for whether they meta-train at all: the preset with training and without.
 FAMILIES = (
     "bandit-5",
     "bandit-10",
@@ -29,7 +29,7 @@ FAMILIES = (
     "half-cheetah-direction",
     "half-cheetah-velocity",
 )
-# The robots that take hours: a few iterations on a few tasks, to see them work from end to end.
+# Robots that take hours to train: a few iterations on a few tasks show that they work.
 SMOKE = (
     "ant-direction",
     "ant-direction-maml",
@@ -50,20 +50,20 @@ SMOKE_METAWORLD = ("metaworld-ml1-reach-v3",)
 
 
 def inner(config: Config, **changes: Any) -> Config:
-    """The same settings with another inner loop."""
+    """Return the settings with changes of the inner loop."""
     return dataclasses.replace(config, inner=dataclasses.replace(config.inner, **changes))
 
 
 def outer(config: Config, **changes: Any) -> Config:
-    """The same settings with another outer step."""
+    """Return the settings with changes of the outer step."""
     return dataclasses.replace(config, outer=dataclasses.replace(config.outer, **changes))
 
 
 def short(name: str) -> Config:
-    """A family's preset cut down to ten iterations of 5 tasks x 10 episodes.
+    """Return a family's preset cut down to ten iterations of 5 tasks x 10 episodes.
 
-    So few do not move the step size to where it goes (0.36 for half-cheetah-direction): it starts
-    at 0.5.
+    The step size starts at 0.5, because ten iterations are too few to learn it (0.36 for
+    half-cheetah-direction).
     """
     config = inner(preset(name), step_size=0.5)
     data: Any = dataclasses.replace(config.data, tasks=5, episodes=10)
@@ -71,7 +71,7 @@ def short(name: str) -> Config:
 
 
 def step_sizes(config: Config) -> dict[str, Config]:
-    """Learned against fixed ones, from the value most papers take and from the preset's."""
+    """Return arms with learned and fixed step sizes, from most papers' value and the preset's."""
     return {
         f"{'learned, from' if learned else 'fixed at'} {size:g}": inner(
             config, step_size=size, learn_step_size=learned
@@ -82,14 +82,14 @@ def step_sizes(config: Config) -> dict[str, Config]:
 
 
 def shots(config: Config, shots: int) -> Config:
-    """The same settings with another number of shots."""
+    """Return the settings with another number of shots."""
     data = dataclasses.replace(config.data, shots=shots)
     assert isinstance(data, ShotsConfig)
     return dataclasses.replace(config, data=data)
 
 
 def algorithms(config: Config) -> dict[str, Config]:
-    """Every algorithm but those that the preset refuses, and what each must beat."""
+    """Return an arm per algorithm that the preset accepts, and the two arms to beat."""
     arms = {}
     for name in ALGORITHMS:
         with contextlib.suppress(InputError):
@@ -98,7 +98,7 @@ def algorithms(config: Config) -> dict[str, Config]:
 
 
 def small(config: Config) -> Config:
-    """A few-shot preset cut down to what minutes of one core can train: 16 channels, 8 tasks."""
+    """Return a few-shot preset that one core trains in minutes: 16 channels, 8 tasks."""
     network = dataclasses.replace(config.network, channels=16)
     data: Any = dataclasses.replace(config.data, tasks=8)
     speed = dataclasses.replace(config.speed, tasks_at_once=8)
@@ -106,7 +106,7 @@ def small(config: Config) -> Config:
 
 
 def few_shot(config: Config) -> dict[str, Config]:
-    """The algorithms with published few-shot numbers, a perceptron, and no training at all."""
+    """Return arms of algorithms with published numbers, a perceptron, and no training at all."""
     names = ("maml", "fomaml", "anil", "reptile", "meta-sgd", "lslr", "maml++")
     network = dataclasses.replace(config.network, kind="mlp", hidden=(256, 128, 64, 64))
     perceptron = dataclasses.replace(config, network=network)
@@ -114,9 +114,9 @@ def few_shot(config: Config) -> dict[str, Config]:
     return {**arms, "maml, perceptron": inner(perceptron, step_size=0.1), UNTRAINED: config}
 
 
-# "pretrained" trains one policy on all tasks without any inner step and is then adapted with the
-# same rule; UNTRAINED is adapted without having been trained; FROM_SCRATCH has one
-# stable-baselines3 PPO for every held-out task, on as many environment steps as adaptation takes.
+# "pretrained" trains one policy on all tasks without inner steps and then adapts it with the same
+# rule. UNTRAINED adapts without training. FROM_SCRATCH trains one stable-baselines3 PPO for every
+# held-out task, on as many environment steps as adaptation takes.
 UNTRAINED = "random initialization"
 FROM_SCRATCH = "PPO from scratch"
 EXPERIMENTS: dict[str, dict[str, Config]] = {

@@ -1,4 +1,4 @@
-"""The pictures of docs/families.md: ``python -m benchmarks.family_pictures``."""
+"""Draw the pictures of docs/families.md: ``python -m benchmarks.family_pictures``."""
 
 from __future__ import annotations
 

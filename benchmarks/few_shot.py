@@ -1,13 +1,13 @@
-"""Seconds and memory of a meta-iteration of the convolutional network, beside a loop and a vmap.
+"""Time a meta-iteration of the convolutional network, and its memory, beside a loop and a vmap.
 
     python -m benchmarks.few_shot --rounds 5
 
-5-way 1-shot on 28 x 28 images, 4 blocks of 64 channels, 15 queries a class, meta-batch 32. Arms:
-our network on the core, walking so many tasks at once; the same computation as a Python loop over
-tasks with autograd and torch's own layers; those layers under one vmap over all tasks. They take
-turns in one process, so that what else the machine does falls on all alike; memory is the peak of a
-fresh process each. The convolutions that it all comes down to are an arm too, as the limit. Beside
-wall time there is the processor's, which waiting for a busy machine does not lengthen. Writes
+5-way 1-shot on 28 x 28 images, 4 blocks of 64 channels, 15 queries a class, meta-batch 32. The arms
+are: our network on the core, with some number of tasks at once; a Python loop over tasks with
+autograd and torch's own layers; torch's layers under one vmap over all tasks; and the bare
+convolutions, as the limit. Arms take turns in one process, so that other load falls on all alike.
+Memory is the peak of a fresh process for each arm. Processor time is measured beside wall time,
+because waiting on a busy machine does not lengthen it. Writes
 ``benchmarks/results/few-shot-speed.json``.
 """
 
@@ -48,7 +48,7 @@ WORKS = {  # name: inner steps, whether first-order
 
 
 def layers() -> nn.Sequential:
-    """The same network in torch's own layers, with the current batch's statistics."""
+    """Return the same network in torch's own layers, with the current batch's statistics."""
     sizes = [(1, 64), (64, 64), (64, 64), (64, 64)]
     blocks = [
         nn.Sequential(
@@ -63,7 +63,7 @@ def layers() -> nn.Sequential:
 
 
 def batches() -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
-    """Support and query set: images ``(M, S, 1, 28, 28)``, labels ``(M, S)``."""
+    """Return support and query set: images ``(M, S, 1, 28, 28)``, labels ``(M, S)``."""
     generator = Generator().manual_seed(0)
     images = torch.rand(TASKS, WAYS * (1 + QUERIES), 1, 28, 28, generator=generator)
     labels = torch.arange(WAYS).repeat(1 + QUERIES).expand(TASKS, -1)
@@ -71,7 +71,7 @@ def batches() -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
 
 
 def meta_iteration(arm: str, steps: int, first_order: bool) -> Callable[[], Tensor | None]:
-    """One meta-gradient of the arm, flat."""
+    """Return a function that computes the arm's meta-gradient, flat."""
     network = agents.convolutional((1, 28, 28), WAYS, Generator().manual_seed(0))
     theta = {name: value.detach() for name, value in network.named_parameters()}
     support, query = batches()
@@ -96,7 +96,7 @@ def meta_iteration(arm: str, steps: int, first_order: bool) -> Callable[[], Tens
 def looped(
     loss: Any, theta: Params, support: Any, query: Any, steps: int, first_order: bool
 ) -> Tensor:
-    """MAML as it is usually written: one task after the other, gradients accumulated."""
+    """Compute MAML as it is usually written: task by task, with accumulated gradients."""
     theta = {name: value.clone().requires_grad_() for name, value in theta.items()}
     for m in range(TASKS):
         phi = theta
@@ -111,11 +111,11 @@ def looped(
 
 
 def convolutions(shots: int, queries: int, steps: int, first_order: bool) -> None:
-    """What torch's own layers would have to convolve, one task after the other, and nothing else.
+    """Run only the convolutions of torch's own layers, task by task.
 
-    A pass is each layer's convolution, its derivative by the weights, and by the inputs but for the
-    first layer. A second-order inner step is its own pass and two more through its backward one, of
-    the first layer one more.
+    A pass is each layer's convolution and its derivatives in the weights and, except in the first
+    layer, the inputs. A second-order inner step takes its own pass and two more for its backward
+    pass, in the first layer one more.
     """
     for size_in, side in ((1, 28), (64, 14), (64, 7), (64, 3)):
         again = 1 if first_order else 3 if size_in > 1 else 2
@@ -135,7 +135,7 @@ def flat(tensors: Any) -> Tensor:
 
 
 def timed(work: str, arms: list[str], rounds: int) -> dict[str, Any]:
-    """Seconds of each arm in each round, after one round to warm up; all take turns."""
+    """Time each arm in each round, in turns, after one round to warm up."""
     calls = {arm: meta_iteration(arm, *WORKS[work]) for arm in arms}
     wall: dict[str, list[float]] = {arm: [] for arm in arms}
     processor: dict[str, list[float]] = {arm: [] for arm in arms}
@@ -151,7 +151,7 @@ def timed(work: str, arms: list[str], rounds: int) -> dict[str, Any]:
 
 
 def megabytes(arm: str, work: str) -> int:
-    """Peak memory of a process that runs the arm once, less what it has before."""
+    """Return the growth of peak memory, in MB, of a process that runs the arm once."""
     command = [sys.executable, "-m", "benchmarks.few_shot", "--memory-of", arm, "--works", work]
     output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     return int(output)
@@ -175,7 +175,7 @@ def main() -> None:
     if args.memory_of:
         return print_memory(args.memory_of, args.works[0])
     results: dict[str, Any] = {}
-    # First of all: a new process counts what its parent held when it was started as its own peak.
+    # Measure memory first: a new process inherits its parent's current memory as its peak.
     memory = {work: {arm: megabytes(arm, work) for arm in args.arms} for work in args.works}
     for work in args.works:
         for threads in args.threads:

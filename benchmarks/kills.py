@@ -1,10 +1,10 @@
 """Kill training and saving at random moments: ``python -m benchmarks.kills [--kills 200]``.
 
-Training is a child process that is sent SIGKILL, or SIGTERM one time in five, at a moment drawn
-evenly from the time that an unbroken run takes; then ``train.py --resume`` goes on, until the run
-is whole. Its last checkpoint must hold the tensors of a run that nobody killed, bit for bit. Some
-more kills are sent in the final test, which must then come to the same scores. Saving is a child
-that does nothing but save; what it acknowledged must be there, whole, after it was killed.
+A child process trains. It gets SIGKILL, or SIGTERM one time in five, at a uniformly drawn moment of
+an uninterrupted run's duration. Then ``train.py --resume`` continues, until the run is complete.
+Its last checkpoint must hold the tensors of an uninterrupted run, bit for bit. Further kills hit
+the final test, which must then give the same scores. Another child only saves; after a kill, every
+save that it acknowledged must be there, undamaged.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ RUNS = {
     "cartpole --algorithm promp": [*TINY, *EPISODES],
     "bandit-5 --algorithm ga-maml": [*TINY, *EPISODES, "--outer.population", "6"],
 }
-TESTED = ["--eval.test-tasks", "200", "--eval.every", "1000"]  # and so none before the test
-TIMES = 5  # that the final test of one run is killed
-CLOSED = 0.2  # share of the deaths that are SIGTERM
+TESTED = ["--eval.test-tasks", "200", "--eval.every", "1000"]  # no evaluation before the test
+TIMES = 5  # kills in the final test of one run
+CLOSED = 0.2  # fraction of signals that are SIGTERM
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +58,7 @@ class Kills:
     saves: int = 300
     """SIGKILLs of a process that saves all the time."""
     seed: int = 0
-    """Of the moments."""
+    """Seed of the moments."""
     write: bool = False
     """Keep the result in benchmarks/results."""
 
@@ -90,7 +90,7 @@ def main(command: Kills) -> None:
 
 
 def kill_training(folder: Path, kills: int, generator: random.Random) -> Counter[str]:
-    """Train, kill, resume, until so many SIGKILLs; counts of what happened."""
+    """Train, kill and resume, until so many SIGKILLs; return counts of events."""
     counts: Counter[str] = Counter()
     unbroken = {}
     for number, (name, options) in enumerate(cycle(RUNS.items())):
@@ -119,7 +119,7 @@ def live_through(
     generator: random.Random,
     counts: Counter[str],
 ) -> None:
-    """Kill and resume one run until it has come to its end."""
+    """Kill and resume one run until it is complete."""
     wanted = int(arguments[arguments.index("--iterations") + 1])
     while True:
         run = newest_run(logs, name)
@@ -136,14 +136,14 @@ def live_through(
         counts["terminated"] += number == signal.SIGTERM
         counts["resumed"] += at >= 0
         counts["killed before the first checkpoint"] += at < 0 and status < 0
-        if status not in (0, -number, 128 + number):  # the last where it came in the final test
+        if status not in (0, -number, 128 + number):  # 128 + number: in the final test
             counts["not resumed"] += 1
             print(logs.with_suffix(".log").read_text(encoding="utf-8"), file=sys.stderr)
             return
 
 
 def kill_tests(folder: Path, kills: int, generator: random.Random) -> Counter[str]:
-    """Train, kill in the final test, resume and kill again, then let it end; counts of that."""
+    """Train, kill in the final test, resume and kill again, then let it end; return counts."""
     counts: Counter[str] = Counter()
     for number, (name, options) in enumerate(cycle(RUNS.items())):
         if counts["killed"] >= kills:
@@ -172,7 +172,7 @@ def kill_tests(folder: Path, kills: int, generator: random.Random) -> Counter[st
 
 
 def begin_test(arguments: list[str], log: Path) -> int:
-    """A child that trains, or resumes, once it has shown that it is in its final test."""
+    """Start a child that trains or resumes, and return its id once it is in its final test."""
     log.unlink(missing_ok=True)
     child = fork(lambda: train.main(arguments), log)
     while not log.exists() or "final test:" not in log.read_text():
@@ -183,12 +183,12 @@ def begin_test(arguments: list[str], log: Path) -> int:
 
 
 def scores_in(log: Path) -> list[str]:
-    """The lines in which a command told the scores of its final test."""
+    """Return the lines in which a command printed the scores of its final test."""
     return [line for line in log.read_text().splitlines() if "inner steps:" in line]
 
 
 def kill_saves(folder: Path, kills: int, generator: random.Random) -> Counter[str]:
-    """Kill a process that saves all the time; counts of what was there afterwards."""
+    """Kill a process that saves all the time; return counts of lost and damaged saves."""
     counts: Counter[str] = Counter()
     saved = 0
     for _ in range(kills):
@@ -213,7 +213,7 @@ def kill_saves(folder: Path, kills: int, generator: random.Random) -> Counter[st
 
 
 def save_for_ever(run: Path, first: int, acknowledge: int) -> None:
-    """Save and drop the oldest, as a run does, telling of each when it is done."""
+    """Save and remove the oldest, as a run does, and acknowledge every finished save."""
     run_folder.discard_temporary(run)
     for number in count(first):
         content = torch.full((20_000,), float(number))
@@ -225,7 +225,7 @@ def save_for_ever(run: Path, first: int, acknowledge: int) -> None:
 
 
 def fork(act: Callable[[], None], log: Path | None = None) -> int:
-    """A child that acts and ends; this process has no threads that it could miss."""
+    """Fork a child that acts and ends; forking is safe because this process has no threads."""
     child = os.fork()
     if child:
         return child
@@ -247,18 +247,18 @@ def fork(act: Callable[[], None], log: Path | None = None) -> int:
 
 
 def end(child: int) -> int:
-    """Wait for a child: its exit status, or minus the signal that ended it."""
+    """Wait for a child; return its exit status, or minus the signal that ended it."""
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
 def newest_run(logs: Path, name: str) -> Path | None:
-    """The run folder made last, if there is one."""
+    """Return the run folder made last, if there is one."""
     runs = logs.glob(f"{name.replace(' --algorithm ', '-')}_*")
     return max(runs, key=lambda path: int(path.name.rpartition("_")[2]), default=None)
 
 
 def last(run: Path | None) -> bytes:
-    """The tensors of a run's last checkpoint, as they are in the file."""
+    """Return the bytes of the tensors in a run's last checkpoint."""
     assert run is not None
     return (run_folder.load_newest(run)[0] / checkpoint.TENSORS).read_bytes()
 

@@ -1,9 +1,9 @@
-"""Does it learn? Train every arm of an experiment on several seeds, evaluate on held-out tasks.
+"""Train every arm of an experiment on several seeds, and evaluate it on held-out tasks.
 
     python -m benchmarks.learning navigation-2d --seeds 3
 
 Writes ``benchmarks/results/learning-EXPERIMENT.json`` after every arm: for each seed, the score of
-every held-out task after 0..K inner steps, and the curve seen while training.
+every held-out task after 0..K inner steps, and the learning curve.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from meta_rl.assemble import build
 from meta_rl.config import Config, EpisodesConfig, ShotsConfig
 from meta_rl.families import Family, make_family
 
-HELD_OUT = 2017  # seed of the evaluation tasks: no run, and no choice of settings, has seen them
+HELD_OUT = 2017  # seed of the evaluation tasks, which no run and no choice of settings has seen
 
 
 def measure(config: Config, args: argparse.Namespace, seed: int, trained: bool) -> dict[str, Any]:
-    """Train one arm on one seed and evaluate it; JSON values."""
+    """Train one arm on one seed and evaluate it; return JSON values."""
     iterations = sys.maxsize if args.samples else args.iterations or config.iterations
     learner = build(dataclasses.replace(config, seed=seed, iterations=iterations))
     curve: list[dict[str, float]] = []
@@ -51,7 +51,7 @@ def measure(config: Config, args: argparse.Namespace, seed: int, trained: bool) 
         learner.learn(callbacks=[keep])
     seconds = time.process_time() - start
     seed_of_tasks = seeds.derive(HELD_OUT, seeds.EVALUATION)
-    # The test classes of few-shot families; of environments, tasks like those trained on.
+    # Few-shot families have test classes; environments get new tasks like the training tasks.
     if isinstance(config.data, ShotsConfig):
         tasks = learner.problem.held_out_tasks(args.tasks, seed_of_tasks, final=True)
     else:
@@ -70,10 +70,11 @@ def measure(config: Config, args: argparse.Namespace, seed: int, trained: bool) 
 
 
 def from_scratch(config: Config, args: argparse.Namespace, seed: int) -> dict[str, Any]:
-    """PPO's mean return in its rollouts 0..K, each as long as one inner step's episodes.
+    """Train a PPO for each task; return mean returns of rollouts 0..K.
 
-    Rollout k is sampled by the policy after k updates, as adaptation's scores are. Actions are
-    rescaled to [-1, 1] for PPO; its settings are stable-baselines3's defaults.
+    A rollout is as long as one inner step's episodes. The policy after k updates samples rollout k,
+    as for adaptation's scores. Actions are rescaled to [-1, 1]; settings are stable-baselines3's
+    defaults.
     """
     start = time.perf_counter()
     family = make_family(config.family)
@@ -105,16 +106,16 @@ def from_scratch(config: Config, args: argparse.Namespace, seed: int) -> dict[st
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("experiment", choices=EXPERIMENTS)
-    parser.add_argument("--arms", nargs="*", help="only these; others in the file stay")
+    parser.add_argument("--arms", nargs="*", help="arms to measure; others in the file stay")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--first-seed", type=int, default=0)
-    parser.add_argument("--iterations", type=int, help="instead of the preset's")
-    parser.add_argument("--samples", type=int, help="train until so many are spent, instead")
+    parser.add_argument("--iterations", type=int, help="iterations, in place of the preset's")
+    parser.add_argument("--samples", type=int, help="samples to train on, in place of iterations")
     parser.add_argument("--tasks", type=int, default=40, help="held-out tasks, the same for all")
-    parser.add_argument("--episodes", type=int, help="per evaluation step; the preset's if absent")
+    parser.add_argument("--episodes", type=int, help="episodes per inner step at evaluation")
     parser.add_argument("--steps", type=int, default=3, help="inner steps at evaluation")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--name", help="of the result file")
+    parser.add_argument("--name", help="name of the result file")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     settings = {k: v for k, v in vars(args).items() if k not in ("arms", "name") and v is not None}
@@ -124,7 +125,7 @@ def main() -> None:
         if args.arms and arm not in args.arms:
             continue
         runs = []
-        # Every task has a PPO of its own: forty independent runs need no further seeds.
+        # Every task has its own PPO: forty independent runs need no further seeds.
         count = 1 if arm == FROM_SCRATCH else args.seeds
         for seed in range(args.first_seed, args.first_seed + count):
             if arm == FROM_SCRATCH:
@@ -141,7 +142,7 @@ def main() -> None:
 
 
 def _measured_before(name: str, settings: dict[str, Any]) -> dict[str, Any]:
-    """The arms already in the result file, if they were measured with the same settings."""
+    """Return the arms in the result file, if they were measured with the same settings."""
     if not (before := read(name)):
         return {}
     if {k: v for k, v in before["settings"].items() if v is not None} != settings:

@@ -1,4 +1,4 @@
-"""Does the learned choice of optimizer find the rule that wins, on families built for one of them?
+"""Test whether the learned choice of optimizer finds the best rule, on families built for one rule.
 
     python -m benchmarks.optimizer_choice
 
@@ -29,17 +29,18 @@ HELD_OUT = 2017  # seed of the evaluation tasks
 class Quadratics:
     """Losses ``sum_i h_i (phi_i - optimum_i)^2``, as regression on inputs of different sizes.
 
-    The h_i are the family's, the optimum is the task's, drawn so that every dimension matters
+    All tasks share the family's h_i. A task is an optimum, drawn so that every dimension matters
     alike: ``distance * N(0, 1) / sqrt(h_i)``, the distance log-uniform from 1 / spread to spread.
 
     With one curvature and distances that differ a hundredfold, gradient descent with
-    ``alpha = 1 / (2 h)`` is exact for all, and no rule whose steps have one length is. With
-    curvatures that differ a hundredfold no one alpha suits all dimensions, but normalized steps do.
+    ``alpha = 1 / (2 h)`` is exact for all tasks, and no rule with steps of one length is. With
+    curvatures that differ a hundredfold, no single alpha suits all dimensions, but normalized steps
+    do.
 
     Args:
-        name: its id.
-        curvature: h.
-        spread: 1 or more.
+        name: the family's id.
+        curvature: curvature h_i of each dimension.
+        spread: largest distance, 1 or more.
     """
 
     kind: Literal["regression"] = "regression"
@@ -60,13 +61,13 @@ class Quadratics:
         return [{"optimum": tuple(optimum.tolist())} for optimum in optima]
 
     def check_task(self, task: Task) -> Task:
-        """The task as it is."""
+        """Return the task unchanged."""
         return task
 
     def draw(
         self, tasks: Sequence[Task], first: int, count: int, seed: int, device: torch.device
     ) -> tuple[Tensor, Tensor]:
-        """One example for each dimension, the same in every draw: nothing here is noisy."""
+        """Return one example for each dimension, the same in every draw, without noise."""
         size = (count * torch.tensor(self.curvature, device=device)).sqrt()
         x = torch.diag(size).expand(len(tasks), -1, -1)
         optima = torch.tensor([task["optimum"] for task in tasks], device=device)
@@ -80,7 +81,7 @@ FAMILIES = {
 
 
 def train(family: Quadratics, optimizer: Any, seed: int, iterations: int = 150) -> MetaLearner:
-    """Meta-train a rule and where it starts; the settings are the same for all families."""
+    """Meta-train an update rule and theta; the settings are the same for all families."""
     (dimensions,) = family.input_shape
     data = ShotsConfig(tasks=20, shots=dimensions, queries=dimensions)
     scale: Any = {"gradient_scale": 1.0} if optimizer == "mixture" else {}
@@ -100,13 +101,13 @@ def train(family: Quadratics, optimizer: Any, seed: int, iterations: int = 150) 
 
 
 def held_out_loss(learner: MetaLearner, family: Quadratics) -> float:
-    """Mean loss of 200 held-out tasks after adapting with the rule that is deployed."""
+    """Return the mean loss of 200 held-out tasks after adapting with the deployed rule."""
     tasks = family.sample_tasks(200, seeds.derive(HELD_OUT, seeds.EVALUATION))
     return learner.evaluate(tasks, learner.config.inner.steps, 0)[-1].mean().item()
 
 
 def chosen(learner: MetaLearner, family: Quadratics) -> str:
-    """The optimizer that an adapted model's manifest names."""
+    """Return the optimizer that an adapted model's manifest names."""
     return learner.adapt(family.sample_tasks(1, 0)[0]).manifest["optimizer"]
 
 

@@ -1,10 +1,10 @@
-"""Seconds per meta-iteration on 2-D navigation, in one process and in two under torchrun.
+"""Time a meta-iteration on 2-D navigation, in one process and in two under torchrun.
 
     OMP_NUM_THREADS=1 python -m benchmarks.processes
 
-The preset's work, MAML-TRPO on 20 tasks x 20 episodes x 100 steps, one thread for each process:
-in one piece, in two blocks one after another, and in two blocks by two processes. They take turns,
-so that a busy machine is busy for all three; on such a one the CPU seconds of a process say more
+The work is the preset's, MAML-TRPO on 20 tasks x 20 episodes x 100 steps, with one thread for each
+process: as one block, as two blocks one after another, and as two blocks by two processes. All
+three take turns, so that other load falls on all alike. On a busy machine, CPU seconds say more
 than the clock. Writes ``benchmarks/results/processes.json``.
 """
 
@@ -27,11 +27,11 @@ from meta_rl.presets import PRESETS
 from meta_rl.storage import files
 
 SETUPS = {"one process": (1, 1), "two blocks": (1, 2), "two processes": (2, 2)}
-"""Processes and blocks."""
+"""Number of processes and blocks of each setup."""
 
 
 def measure(blocks: int, iterations: int, file: Path) -> None:
-    """Seconds of each iteration, by the clock and of CPU, after one to warm up."""
+    """Write each iteration's seconds, by the clock and of CPU, after one to warm up."""
     with parallel.processes():
         learner = build(dataclasses.replace(PRESETS["navigation-2d"], blocks=blocks))
         learner.iterate()
@@ -45,7 +45,7 @@ def measure(blocks: int, iterations: int, file: Path) -> None:
 
 
 def launch(processes: int, blocks: int, iterations: int) -> list[tuple[float, float]]:
-    """What the first of so many processes of torchrun measures."""
+    """Measure under torchrun, and return the first process's seconds."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "seconds.json"
         torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]

@@ -1,4 +1,4 @@
-"""Where a measured number comes from: commit, versions and hardware, kept beside every result."""
+"""Write and read result files, with the commit, versions and hardware of every measurement."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ RESULTS = ROOT / "benchmarks" / "results"
 
 
 def provenance() -> dict[str, Any]:
-    """Commit (with ``+`` if files but results differed from it), versions, hardware and day."""
+    """Return commit (with ``+`` if files but results differ), date, versions and hardware."""
     commit = _git("describe", "--always", "--exclude=*")
     others = ".", f":(exclude){RESULTS.relative_to(ROOT)}"
     commit += "+" * bool(_git("status", "--porcelain", "--", *others))
@@ -56,10 +56,10 @@ def read(name: str) -> dict[str, Any]:
 
 
 def compact(value: Any, indent: str = "") -> str:
-    """Return JSON with one line a run.
+    """Return JSON with one line per run.
 
     An object that holds other objects, and a list of objects, get a line for each entry. Everything
-    else, and so the scores and the learning curve of one run, stays on one line.
+    else stays on one line, such as the scores and the learning curve of one run.
     """
     deeper = indent + " "
     if (
@@ -87,7 +87,7 @@ def _git(*arguments: str) -> str:
 
 
 def _version(package: str) -> str | None:
-    """The version of a package that need not be installed."""
+    """Return the version of a package, or None if it is not installed."""
     try:
         return version(package)
     except PackageNotFoundError:

@@ -1,14 +1,14 @@
-"""What is lost and gained with fewer units: a policy and a few-shot network, pruned and trained on.
+"""Measure the costs and gains of pruning a policy and a few-shot network.
 
     python -m benchmarks.pruning
 
-Meta-trains each model with several seeds, prunes it to several shares of its units by
-``meta-rl prune`` (in one round, then meta-training goes on for as long with every share, 1 among
-them), and writes
-``benchmarks/results/pruning.json``: sizes, scores on held-out tasks after adaptation and how much
-less they are than the whole network's after the same training, latencies of one prediction and of
-one inner step; and of the adapted model as an ONNX file, how far its outputs are from ``predict``'s
-and its latency in ONNX Runtime, all on one processor.
+Meta-trains each model with several seeds and prunes it by ``meta-rl prune``, in one round, to
+several fractions of its units, 1 among them. Meta-training then continues equally long with every
+fraction. Writes ``benchmarks/results/pruning.json``: sizes, scores on held-out tasks after
+adaptation, the loss against the whole network after the same training, and latencies of one
+prediction and one inner step. The adapted model is exported to ONNX too: the file holds the largest
+difference of its outputs from ``predict``'s, and its latency in ONNX Runtime. All run on one
+processor.
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ from meta_rl.statistics import mean, stratified_bootstrap
 
 @dataclasses.dataclass(frozen=True)
 class Model:
-    """What is trained and pruned, and for how long."""
+    """A model to train and prune, and the length of its training."""
 
     preset: str
     iterations: int
-    """Of meta-training before pruning."""
+    """Iterations of meta-training before pruning."""
     more: int
-    """And after it."""
+    """Iterations of meta-training after pruning."""
     tasks: int
-    """That are held out."""
+    """Number of held-out tasks."""
     keep: tuple[str, ...] = ("1", "0.75", "0.5", "0.25")
     settings: tuple[str, ...] = ()
 
@@ -59,7 +59,7 @@ MODELS = {
 
 
 def measure(model: Model, by: str, seeds: int, home: Path) -> dict[str, Any]:
-    """Train one model with each seed, and prune it; what ``meta-rl prune`` and ONNX say."""
+    """Train one model with each seed, prune it, and return its measurements."""
     each = [pruned(model, by, seed, home / str(seed)) for seed in range(seeds)]
     measured = [run["measured"] for run in each]
     names = [one["name"] for one in measured[0]]
@@ -68,15 +68,15 @@ def measure(model: Model, by: str, seeds: int, home: Path) -> dict[str, Any]:
         for one in run:
             if one["name"] not in ("before", "keep 1"):
                 percent = 100 * (last["keep 1"] - last[one["name"]]) / abs(last["keep 1"].mean())
-                # Seeds have tasks of their own; that draws take the same places of each is no
-                # matter where tasks are independent.
+                # Each seed has its own tasks. Draws take the same positions in all seeds, which
+                # does no harm because tasks are independent.
                 one["lost"] = stratified_bootstrap(percent, mean)
     settings = {**dataclasses.asdict(model), "by": by, "seeds": seeds}
     return {"score": each[0]["score"], "settings": settings, "runs": measured}
 
 
 def pruned(model: Model, by: str, seed: int, home: Path) -> dict[str, Any]:
-    """One seed's run, trained and pruned."""
+    """Train and prune one seed's run; return its measurements."""
     run = home / f"{model.preset}_1"
     logs = ["--log-dir", str(home), "--device", "cpu"]
     quiet = ["--eval.every", "0", "--eval.no-pictures", "--seed", str(seed), *logs]
@@ -92,7 +92,7 @@ def pruned(model: Model, by: str, seed: int, home: Path) -> dict[str, Any]:
 
 
 def in_onnx_runtime(run: Path, file: Path) -> dict[str, float]:
-    """Largest difference from ``predict`` over batches of 10, and the latency of one input."""
+    """Return the largest difference from ``predict`` on batches of 10, and one input's latency."""
     learner = meta_rl.load(run)
     model = learner.adapt(learner.held_out_tasks(1)[0], steps=1)
     agents.onnx_file.save_onnx(model, file)
@@ -119,7 +119,7 @@ def main() -> None:
     parser.add_argument("--by", default="saliency", choices=["saliency", "magnitude"])
     parser.add_argument("--seeds", type=int, default=3)
     args = parser.parse_args()
-    # Models that are not asked for stay as they were measured.
+    # Models that are not asked for keep their measurements.
     results: dict[str, Any] = read("pruning").get("models", {})
     for model in args.models:
         with TemporaryDirectory() as fresh:

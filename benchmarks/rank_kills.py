@@ -1,9 +1,9 @@
 """Kill one of two processes of a run again and again: ``python -m benchmarks.rank_kills``.
 
-torchrun trains in two processes. One of them, drawn at random, gets SIGKILL at a random moment
-after the run has gone on by some iterations; torchrun restarts both, which go on from the newest
-checkpoint. The last one must hold the tensors of a run in one process that nobody killed, bit for
-bit. Writes ``benchmarks/results/rank-kills.json``.
+torchrun trains in two processes. After some iterations, a process drawn at random gets SIGKILL at a
+random moment. torchrun restarts both, and they resume from the newest checkpoint. The last
+checkpoint must hold the tensors of an uninterrupted run in one process, bit for bit. Writes
+``benchmarks/results/rank-kills.json``.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ class RankKills:
     """How often to kill."""
 
     launches: int = 4
-    """Of torchrun."""
+    """Launches of torchrun."""
     kills: int = 5
-    """In each of them."""
+    """Kills in each launch."""
     patience: float = 600.0
-    """Seconds that a run may take to go on; then the kill counts as not recovered from."""
+    """Seconds that a run may take to recover; then the kill counts as not recovered from."""
     seed: int = 0
-    """Of ranks and moments."""
+    """Seed of ranks and moments."""
     write: bool = False
     """Keep the result in benchmarks/results."""
 
@@ -81,7 +81,7 @@ def main(command: RankKills) -> None:
 def live_through(
     options: list[str], logs: Path, command: RankKills, generator: random.Random
 ) -> list[float]:
-    """Train under torchrun, killing; seconds from each kill to two checkpoints more."""
+    """Train under torchrun and kill; return the seconds from each kill to two checkpoints more."""
     settings = {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1", "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(
         [*TORCHRUN, "--max-restarts", str(2 * command.kills), "train.py", *options],
@@ -98,7 +98,7 @@ def live_through(
             time.sleep(generator.uniform(0, 0.5))
             os.kill(generator.choice(workers(process.pid)), signal.SIGKILL)
             killed, at = time.monotonic(), newest(logs)
-            # Rank 0 may still have been saving one.
+            # Two, because rank 0 may still have been saving the first.
             if not reached(logs, at + 2, process, command.patience):
                 return seconds
             seconds.append(time.monotonic() - killed)
@@ -110,7 +110,7 @@ def live_through(
 
 
 def reached(logs: Path, iteration: int, process: subprocess.Popen, patience: float) -> bool:
-    """Wait for a checkpoint of this iteration; False if the run ended or hung before."""
+    """Wait for a checkpoint of this iteration; return False if the run ended or hung first."""
     until = time.monotonic() + patience
     while newest(logs) < iteration:
         if process.poll() is not None or time.monotonic() > until:
@@ -120,12 +120,12 @@ def reached(logs: Path, iteration: int, process: subprocess.Popen, patience: flo
 
 
 def newest(logs: Path) -> int:
-    """The number of the run's newest checkpoint; -1 if it has none."""
+    """Return the number of the run's newest checkpoint; -1 if it has none."""
     return max((int(p.name) for p in run_folder.checkpoints(logs / "navigation-2d_1")), default=-1)
 
 
 def workers(launcher: int) -> list[int]:
-    """The processes that torchrun has started, by their ids."""
+    """Return the ids of the processes that torchrun has started."""
     children = (
         Path(f"/proc/{launcher}/task/{launcher}/children").read_text(encoding="utf-8").split()
     )

@@ -1,4 +1,4 @@
-"""Write the measured tables and figures of the benchmark pages from the tracked results.
+"""Write the tables and figures of the benchmark pages from the tracked results.
 
     python -m benchmarks.report
 
@@ -58,7 +58,7 @@ def measured() -> list[str]:
 
 
 def texts(results: dict[str, Any]) -> dict[str, str]:
-    """Return what stands between each pair of marks: tables, and where their numbers come from."""
+    """Return the text between each pair of marks: tables, and the provenance of their numbers."""
     families = {n: results[f"learning-{n}"] for n in FAMILIES if f"learning-{n}" in results}
     studies = {name: results[name] for name in results if name.startswith("tuning-")}
     each = {name: f"{maker(name)(name, r)}\n\n{source(r)}" for name, r in alone(results).items()}
@@ -69,7 +69,7 @@ def texts(results: dict[str, Any]) -> dict[str, str]:
 
 
 def alone(results: dict[str, Any]) -> dict[str, Any]:
-    """Return the results that have marks of their own, where others share a table."""
+    """Return the results that have their own marks; the others share tables."""
     shared = {f"learning-{name}" for name in FAMILIES}
     return {
         name: result
@@ -109,10 +109,11 @@ def filled(texts: dict[str, str]) -> dict[Path, str]:
 
 
 def figure(name: str, arms: dict[str, Any], budget: int | None) -> None:
-    """Score after adaptation and the step sizes while training; seeds as thin lines.
+    """Draw scores after adaptation, and step sizes, over training; seeds are thin lines.
 
-    With a budget in samples, many algorithms are compared, which differ in how many an iteration
-    takes and in what their step sizes mean: then these are left out.
+    With a budget in samples, the axis is samples and step sizes are left out: many algorithms are
+    compared, whose iterations take different numbers of samples and whose step sizes differ in
+    meaning.
     """
     figure = Figure(figsize=(10, 4), layout="constrained")
     axes = np.atleast_1d(figure.subplots(1, 1 if budget else 2))

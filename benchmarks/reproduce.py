@@ -1,9 +1,8 @@
 """Train and score every run of a list, resuming by itself: ``python -m benchmarks.reproduce``.
 
-Each run trains in a folder of its own under ``--folder`` and resumes there, to the same bits, after
-any interruption. A finished run adds one line to ``benchmarks/results/reproduce/FAMILY.jsonl``.
-Several of these commands may work on one list at a time. docs/benchmarks/long-runs.md says what a
-line holds.
+Each run trains in its own folder under ``--folder`` and resumes there, to the same bits, after any
+interruption. A finished run adds one line to ``benchmarks/results/reproduce/FAMILY.jsonl``. Several
+of these commands may work on one list at a time. docs/benchmarks/long-runs.md explains a line.
 """
 
 from __future__ import annotations
@@ -50,23 +49,23 @@ AUTOGROUP = Path("/proc/self/autogroup")
 
 @dataclass(frozen=True, kw_only=True)
 class Reproduce:
-    """Where to work."""
+    """Folders, and the number of processes."""
 
     folder: Path = Path("runs/reproduce")
-    """Unfinished runs and every run's last checkpoints."""
+    """Folder of unfinished runs and every run's last checkpoints."""
     results: Path = RESULTS / "reproduce"
-    """One line for each finished run, in a file for each family."""
+    """Folder of results: one line for each finished run, in a file for each family."""
     workers: int = 1
-    """Processes that work at the same time, each on a run of its own."""
+    """Processes that work at the same time, each on its own run."""
     status: bool = False
-    """Say what is done and how long the rest will take, and do nothing."""
+    """Print the runs done and the time left, and train nothing."""
 
     def __post_init__(self):
         require(self.workers > 0, "workers", "1 or more", self.workers)
 
 
 def main(arguments: list[str], runs: Sequence[Run] = RUNS) -> None:
-    """Work through the list, or say how far it is."""
+    """Work through the list, or print its status."""
     command = tyro.cli(Reproduce, args=arguments, prog="reproduce", description=__doc__)
     if command.status:
         print(status(command, runs))
@@ -79,10 +78,10 @@ def main(arguments: list[str], runs: Sequence[Run] = RUNS) -> None:
 
 
 def lower_priority() -> None:
-    """Take the lowest priority, so that this can go on beside other work.
+    """Take the lowest priority, to leave the processor to other work.
 
-    Linux shares the processor among sessions first where ``autogroup`` is on, and counts niceness
-    within each. So a session that is this process's own is made as nice as the process.
+    If ``autogroup`` is on, Linux first divides the processor among sessions, and niceness counts
+    only within each. So if the session is this process's own, the session is made as nice too.
     """
     os.nice(19)
     if os.getsid(0) == os.getpid() and os.access(AUTOGROUP, os.W_OK):
@@ -90,7 +89,7 @@ def lower_priority() -> None:
 
 
 def work_together(command: Reproduce, runs: Sequence[Run]) -> None:
-    """Share the list among processes; a signal to this one stops them all."""
+    """Divide the list among processes; a signal to this process stops them all."""
     context = multiprocessing.get_context("spawn")
     workers = [
         context.Process(target=_worker, args=(command, runs)) for _ in range(command.workers)
@@ -113,10 +112,10 @@ def _worker(command: Reproduce, runs: Sequence[Run]) -> None:
 
 
 def work(command: Reproduce, runs: Sequence[Run]) -> None:
-    """Do every run that is not done and that no other process is at, in the list's order.
+    """Do every run that is not done and that no other process holds, in the list's order.
 
-    On one thread: on tensors of this size further threads mostly wait for work, and what is
-    computed then does not depend on the number of cores.
+    It works on one thread: on tensors of this size further threads mostly wait, and the results do
+    not depend on the number of cores.
     """
     with one_thread(), StopOnSignal() as stop:
         for run in runs:
@@ -133,10 +132,10 @@ def work(command: Reproduce, runs: Sequence[Run]) -> None:
 
 
 def attempt(command: Reproduce, runs: Sequence[Run], run: Run, stop: StopOnSignal) -> None:
-    """Train and score one run and record its line, unless told to stop before its end.
+    """Train and score one run and record its line, unless told to stop first.
 
-    A run that fails gets a line that says so. What the machine lacks, such as space on a disk, is
-    not the run's failure: it ends the queue, and the run resumes when the queue is started again.
+    A run that fails gets a line that says so. An error of the machine, such as a full disk, is not
+    the run's failure: it ends the queue, and the run resumes when the queue is started again.
     """
     begin_with_shorter(command, runs, run)
     try:
@@ -144,8 +143,8 @@ def attempt(command: Reproduce, runs: Sequence[Run], run: Run, stop: StopOnSigna
     except Exception as error:
         if isinstance(error, OSError | MemoryError) or isinstance(error.__cause__, OSError):
             raise InputError(
-                f"reproduce: {run.id} cannot go on here: {error} Nothing is lost: start the "
-                "command again when that is mended."
+                f"reproduce: {run.id} cannot go on here: {error} Nothing is lost: fix this and "
+                "start the command again."
             ) from error
         message = f"{type(error).__name__}: {' '.join(str(error).split())}"
         points = Curve.read(place(command, run) / "curve.jsonl")
@@ -156,7 +155,7 @@ def attempt(command: Reproduce, runs: Sequence[Run], run: Run, stop: StopOnSigna
 
 
 def train(command: Reproduce, run: Run, stop: StopOnSignal) -> dict[str, Any] | None:
-    """Train from the newest checkpoint on, then score."""
+    """Train from the newest checkpoint on, then score; return the line, or None if stopped."""
     folder = place(command, run) / "run"
     learner = build(run.config)
     if run_folder.checkpoints(folder):
@@ -180,26 +179,26 @@ def train(command: Reproduce, run: Run, stop: StopOnSignal) -> dict[str, Any] | 
 
 
 def _is_wanted(*_: object) -> bool:
-    """Whether the process that started this worker, and is to stop it, is there."""
+    """Return whether the process that started this worker, and could stop it, still lives."""
     parent = multiprocessing.parent_process()
     return parent is None or parent.is_alive()
 
 
 def place(command: Reproduce, run: Run) -> Path:
-    """The work folder of a run; other settings have another."""
+    """Return a run's work folder, which depends on its settings."""
     digest = hashlib.sha256(json.dumps(settings(run), sort_keys=True).encode()).hexdigest()
     return command.folder / f"{run.id}-{digest[:8]}"
 
 
 def shorter(runs: Sequence[Run], run: Run) -> list[Run]:
-    """The runs that are this one cut short, longest first."""
+    """Return the runs that equal this one but are shorter, longest first."""
     alike = [r for r in runs if (r.arm, r.seed) == (run.arm, run.seed)]
     cut = [r for r in alike if r.iterations < run.iterations and settings(r) == settings(run)]
     return sorted(cut, key=lambda r: -r.iterations)
 
 
 def begin_with_shorter(command: Reproduce, runs: Sequence[Run], run: Run) -> None:
-    """Let a new run go on where the longest shorter one has ended."""
+    """Start a new run from the end of the longest shorter one."""
     here = place(command, run)
     for other in shorter(runs, run):
         source = place(command, other)
@@ -211,7 +210,7 @@ def begin_with_shorter(command: Reproduce, runs: Sequence[Run], run: Run) -> Non
 
 
 def missing(run: Run) -> str | None:
-    """Why a run cannot be done on this machine, if it cannot."""
+    """Return why this machine cannot do a run, or None if it can."""
     if run.optional:
         try:
             build(run.config)
@@ -222,7 +221,7 @@ def missing(run: Run) -> str | None:
 
 @contextmanager
 def claimed(command: Reproduce, run: Run) -> Iterator[bool]:
-    """Hold a run's folder; False if another process holds it."""
+    """Hold a run's folder; yield False if another process holds it."""
     try:
         held = lock(place(command, run))
     except InputError as error:
@@ -237,7 +236,7 @@ def claimed(command: Reproduce, run: Run) -> Iterator[bool]:
 
 
 def status(command: Reproduce, runs: Sequence[Run]) -> str:
-    """What is done, and the processor-hours left."""
+    """Return the state of every run, and the processor-hours left."""
     told, left, counts = [], 0.0, {"done": 0, "failed": 0, "to do": 0, "cannot run here": 0}
     known = {line["id"]: line for run in runs for line in read(results_file(command.results, run))}
     for run in runs:
@@ -261,7 +260,7 @@ def status(command: Reproduce, runs: Sequence[Run]) -> str:
 
 
 def pace(run: Run, known: Any, points: Sequence[Mapping[str, Any]]) -> float:
-    """Processor seconds an iteration: measured on this arm if it can be, else the list's."""
+    """Return processor seconds per iteration: measured on this arm if possible, else the list's."""
     own = [line for line in known if line["arm"] == run.arm and line["seconds"] > 0]
     if own:
         return sum(o["seconds"] for o in own) / sum(o["iterations"] for o in own)

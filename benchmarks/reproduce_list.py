@@ -1,4 +1,4 @@
-"""What ``benchmarks.reproduce`` runs, in this order: cheap families first."""
+"""The runs of ``benchmarks.reproduce``, in their order: cheap families first."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from meta_rl.presets import preset
 
 @dataclass(frozen=True, kw_only=True)
 class Protocol:
-    """How a finished run is scored: after 0..K inner steps on each task.
+    """How to score a finished run: after 0..K inner steps on each task.
 
     Args:
-        tasks: how many held-out tasks; or the tasks, where a family has no others.
-        steps: K.
+        tasks: the number of held-out tasks, or the tasks themselves if a family has no others.
+        steps: number of inner steps K.
         episodes: episodes in each inner step; the run's own number if None.
-        success_episodes: further episodes of the adapted policy's mean actions on each task, in
-            which the environment tells of success at some step or not.
+        success_episodes: further episodes on each task, with the adapted policy's mean actions, to
+            count those in which the environment reports success.
     """
 
     tasks: int | tuple[Mapping[str, Any], ...] = 40
@@ -32,19 +32,19 @@ class Protocol:
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """One training run and how it is scored.
+    """A training run and its scoring.
 
     Args:
-        preset: where the settings come from.
+        preset: the preset with the settings.
         algorithm: one of meta_rl.ALGORITHMS.
         changes: settings that differ from the preset's, such as ``{"inner.steps": 3}``.
-        label: what the changes are called in the run's name.
-        seed: of everything random.
-        iterations: outer steps in all.
-        protocols: how it is scored; the first is the one to compare with published numbers.
-        seconds: processor seconds an iteration, as measured before the list was made.
-        note: why it is shorter, or has fewer seeds, than others.
-        optional: whether it needs data or a package that a machine may lack.
+        label: name of the changes in the run's name.
+        seed: seed of everything random.
+        iterations: total outer steps.
+        protocols: how to score the run; the first compares with published numbers.
+        seconds: processor seconds per iteration, measured before the list was made.
+        note: why the run is shorter, or has fewer seeds, than others.
+        optional: whether the run needs data or a package that a machine may lack.
     """
 
     preset: str
@@ -87,24 +87,24 @@ class Run:
 
 
 def seeds(count: int, preset: str, *, first: int = 0, **run: Any) -> list[Run]:
-    """The same run with so many seeds."""
+    """Return the same run with this number of seeds."""
     return [Run(preset=preset, seed=seed, **run) for seed in range(first, first + count)]
 
 
 PAPER_NAVIGATION = (Protocol(episodes=40), Protocol())
-"""Finn et al. 2017 adapt on 4,000 steps; the second is as trained."""
+"""Finn et al. 2017 adapt on 4,000 steps, like the first protocol; the second is as in training."""
 SINUSOIDS = (Protocol(tasks=600, steps=10),)
 IMAGES = (Protocol(tasks=600, steps=3),)
 DIRECTIONS = tuple({"direction": sign} for _ in range(20) for sign in (-1.0, 1.0))
 BOTH = (Protocol(tasks=DIRECTIONS),)
-"""Families of two tasks are scored on these, as every paper does: there are no held-out ones."""
+"""Tasks to score families of two tasks on, as every paper does: no tasks are held out."""
 BOTH_ANT = (Protocol(tasks=DIRECTIONS, episodes=40),)
 """Finn et al. 2017 adapt the ant on 40 episodes."""
 BOTH_PEARL = (*BOTH, Protocol(tasks=DIRECTIONS, steps=1, episodes=2))
 PEARL = (Protocol(tasks=30), Protocol(tasks=30, steps=1, episodes=2))
-"""Rakelly et al. 2019 have 30 test tasks, and score after two episodes, which is the second."""
+"""Rakelly et al. 2019 have 30 test tasks and score after two episodes, as the second protocol."""
 RANDOM_PARAMETERS = (Protocol(tasks=10), Protocol(tasks=10, steps=1, episodes=2))
-"""The same with 10 test tasks."""
+"""The protocols of PEARL with 10 test tasks."""
 META_WORLD = (Protocol(tasks=40, steps=1, episodes=10, success_episodes=3),)
 """McLean et al. 2025: 40 goals, ten episodes to adapt on and three to succeed in."""
 THREE_STEPS: dict[str, Any] = {

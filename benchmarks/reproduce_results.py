@@ -1,4 +1,4 @@
-"""What ``benchmarks.reproduce`` keeps of a run: scores and a learning curve in one line of JSON."""
+"""Score the runs of ``benchmarks.reproduce``, and record each as one line of JSON."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ from meta_rl.storage import files
 from meta_rl.types import Task
 
 HELD_OUT = 2017  # seed of the evaluation tasks, as in benchmarks.learning
-POINTS = 100  # of a learning curve
+POINTS = 100  # points of a learning curve
 NOT_LEARNED_FROM = "iterations", "seed", "log_every", "checkpoint_every", "eval"
 
 
 def evaluate(learner: MetaLearner, protocol: Protocol, seed: int) -> dict[str, Any]:
-    """Scores ``(steps + 1, tasks)``; of episodes also their mean lengths, of the same shape.
+    """Return scores ``(steps + 1, tasks)``, and for episodes their mean lengths of the same shape.
 
-    The tasks are the same for all runs. Lengths tell a bonus for every step from the rest of a
+    The tasks are the same for all runs. Lengths separate a bonus for every step from the rest of a
     return.
     """
     tasks = protocol.tasks
@@ -55,7 +55,7 @@ def evaluate(learner: MetaLearner, protocol: Protocol, seed: int) -> dict[str, A
 def evaluate_success(
     learner: MetaLearner, tasks: Sequence[Task], protocol: Protocol, seed: int
 ) -> dict[str, Any]:
-    """Adapt to one task after the other; scores, and the share of further episodes that succeed."""
+    """Adapt task by task; return scores, and the fraction of further episodes that succeed."""
     family: Any = learner.problem.environments
     scores, successes = [], []
     for number, task in enumerate(tasks):
@@ -71,7 +71,7 @@ def evaluate_success(
 
 
 def succeeds(model: Any, env: gym.Env, seed: int) -> bool:
-    """Whether the environment tells of success at any step of one episode."""
+    """Return whether the environment reports success at any step of one episode."""
     observation, _ = env.reset(seed=seed % 2**31)
     while True:
         action, _ = model.predict(observation, deterministic=True)
@@ -83,13 +83,13 @@ def succeeds(model: Any, env: gym.Env, seed: int) -> bool:
 
 
 class Curve:
-    """Keeps a run's learning curve in a file, a line for each iteration that is logged.
+    """Writes a run's learning curve to a file, a line for each logged iteration.
 
-    A run that resumes takes it up at its own iteration; later lines are dropped.
+    A resumed run continues the curve at its own iteration; later lines are dropped.
 
     Args:
-        path: of the file.
-        learner: at the iteration where it goes on.
+        path: the curve's file.
+        learner: the learner, at the iteration to resume from.
     """
 
     def __init__(self, path: Path, learner: MetaLearner):
@@ -100,7 +100,7 @@ class Curve:
         self._start = time.process_time() - spent
 
     def __call__(self, learner: MetaLearner, metrics: Metrics) -> None:
-        """Add one iteration; on the disk before the checkpoint that is saved next."""
+        """Add one iteration; it is on disk before the next checkpoint."""
         if not metrics:
             return
         prefix = f"meta/{learner.problem.score_name}_step_"
@@ -121,7 +121,7 @@ class Curve:
 
     @staticmethod
     def read(path: Path) -> list[dict[str, Any]]:
-        """The points in a file, up to a line that a killed process left unfinished."""
+        """Read the points in a file, up to a line that a killed process left unfinished."""
         points = []
         if path.exists():
             for text in path.read_text().splitlines():
@@ -133,7 +133,7 @@ class Curve:
 
 
 def thinned(points: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
-    """At most POINTS of a curve's points, first and last among them, as columns."""
+    """Return at most POINTS of a curve's points as columns, with the first and the last."""
     last = len(points) - 1
     steps = min(POINTS - 1, last)
     chosen = [points[round(i * last / steps) if steps else 0] for i in range(steps + 1)]
@@ -142,7 +142,7 @@ def thinned(points: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
 
 
 def describe(run: Run, points: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """What a line says before the results: which run, by what code, where, and its cost."""
+    """Return a line's first part: the run, its code, machine and cost."""
     made = provenance()
     commits = [*(point["commit"] for point in points), made["commit"]]
     return {
@@ -161,7 +161,7 @@ def describe(run: Run, points: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def settings(run: Run) -> dict[str, Any]:
-    """All settings that decide what is learned and differ from the classes' defaults."""
+    """Return the settings that affect learning and differ from the classes' defaults."""
     usual = Config(family=run.config.family)
     dropped = {name: getattr(usual, name) for name in NOT_LEARNED_FROM}
     return _given(dataclasses.replace(run.config, **dropped))
@@ -181,15 +181,15 @@ def _given(config: Any) -> Any:
 
 
 def results_file(results: Path, run: Run) -> Path:
-    """Where the lines of a run's family are."""
+    """Return the file with the lines of a run's family."""
     return results / f"{run.config.family}.jsonl"
 
 
 def read(path: Path) -> list[dict[str, Any]]:
-    """The lines of a results file.
+    """Read the lines of a results file.
 
     Raises:
-        InputError: if one is no JSON, such as the marks of a merge.
+        InputError: if a line is not JSON, such as the marks of a merge.
     """
     kept = []
     for number, text in enumerate(path.read_text().splitlines() if path.exists() else (), 1):
@@ -197,14 +197,14 @@ def read(path: Path) -> list[dict[str, Any]]:
             kept.append(json.loads(text))
         except ValueError as error:
             raise InputError(
-                f"results: expected JSON in line {number} of {path}, got {text[:40]!r}. Mend or "
-                "delete the line."
+                f"results: expected JSON in line {number} of {path}, got {text[:40]!r}. Repair "
+                "or delete the line."
             ) from error
     return kept
 
 
 def is_done(results: Path, run: Run) -> bool:
-    """Whether the results hold this run with the settings and protocols that it has now."""
+    """Return whether the results hold this run with its current settings and protocols."""
     return any(
         line["id"] == run.id
         and line["settings"] == settings(run)
@@ -218,7 +218,7 @@ def _protocol(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _protocols(run: Run) -> Any:
-    """As they are read from a file."""
+    """Return the run's protocols as read from a file."""
     return json.loads(json.dumps([_protocol(dataclasses.asdict(p)) for p in run.protocols]))
 
 
@@ -226,11 +226,11 @@ def record(results: Path, lock: Path, runs: Sequence[Run], run: Run, line: dict[
     """Put a run's line into its family's file, in the list's order, in place of an older one.
 
     Args:
-        results: the folder of these files.
-        lock: a file that keeps other processes from writing meanwhile.
-        runs: the list.
-        run: whose line it is.
-        line: the line.
+        results: the folder of results.
+        lock: the lock file that keeps other processes from writing.
+        runs: the list of all runs.
+        run: the run to record.
+        line: the run's line.
     """
     order = {r.id: number for number, r in enumerate(runs)}
     path = results_file(results, run)
@@ -242,12 +242,12 @@ def record(results: Path, lock: Path, runs: Sequence[Run], run: Run, line: dict[
 
 
 def lines(values: Sequence[Any]) -> bytes:
-    """Compact JSON, one value a line."""
+    """Return compact JSON, one value per line."""
     return "".join(json.dumps(v, separators=(",", ":")) + "\n" for v in values).encode()
 
 
 def rounded(values: Any) -> Any:
-    """Numbers, in lists of any depth, to five digits."""
+    """Round numbers, in lists of any depth, to five digits."""
     if isinstance(values, torch.Tensor):
         values = values.tolist()
     if isinstance(values, list):
@@ -256,7 +256,7 @@ def rounded(values: Any) -> Any:
 
 
 def summary(line: Mapping[str, Any]) -> str:
-    """A line's mean scores after 0, 1, ... inner steps, or why there are none."""
+    """Return a line's mean scores after 0, 1, ... inner steps, or why there are none."""
     if "failed" in line:
         return f"failed: {line['failed']}"
     means = [sum(row) / len(row) for row in line["evaluations"][0]["scores"]]

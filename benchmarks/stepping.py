@@ -1,11 +1,11 @@
-"""Environment steps a second: each backend beside Gymnasium's, stable-baselines3's and the limit.
+"""Measure environment steps a second: our backends, Gymnasium, stable-baselines3 and the limit.
 
     python -m benchmarks.stepping
 
 Contestants of one kind of work take turns within one run, so that their ratios hold on a busy
-machine too. The robots here never fall, so that every row steps all the time. Random actions;
-observations and rewards included, as torch tensors for our backends.
-Writes ``benchmarks/results/stepping.json``.
+machine too. The robots here never fall, so that every row steps all the time. Actions are random.
+Times include observations and rewards, as torch tensors for our backends. Writes
+``benchmarks/results/stepping.json``.
 """
 
 from __future__ import annotations
@@ -35,24 +35,24 @@ from meta_rl.presets import preset
 from meta_rl.types import BatchedEnv
 
 Contestant = tuple[int, Callable[[], Any], Callable[[], Any]]
-"""Rows, one lockstep step of all of them, and what to do when done."""
+"""The number of rows, a function that steps all rows, and a function that closes them."""
 
 ROWS = 40
 
 
 def ours(family: Family, rows: int) -> Contestant:
-    """A family's own backend."""
+    """Return a family's own backend."""
     return lockstep(family, rows, family.make_vec(1, rows, device="cpu", dtype=torch.float32))
 
 
 def general(family: Family, workers: int) -> Contestant:
-    """The general backend on the same environments."""
+    """Return the general backend on the same environments."""
     make: Any = partial(GymVec, family.make_env, device="cpu", dtype=torch.float32)
     return lockstep(family, ROWS, make(1, ROWS, workers=workers))
 
 
 def lockstep(family: Family, rows: int, env: BatchedEnv) -> Contestant:
-    """A batched environment of ours, reset at the horizon."""
+    """Return our batched environment, reset at the horizon."""
     tasks = family.sample_tasks(1, seed=0)
     env.reset(tasks, seed=0)
     action = torch.tensor(np.stack([family.action_space.sample() for _ in range(rows)]))[None]
@@ -67,7 +67,7 @@ def lockstep(family: Family, rows: int, env: BatchedEnv) -> Contestant:
 
 
 def gymnasium_vector(family: Family, kind: type) -> Contestant:
-    """Gymnasium's vector environments, one a row; the robots' are without its step checker."""
+    """Return Gymnasium's vector environments, one per row; robots have no step checker."""
     task = family.sample_tasks(1, seed=0)[0]
     vector = kind([lambda: family.make_env(task)] * ROWS)
     vector.reset(seed=0)
@@ -76,7 +76,7 @@ def gymnasium_vector(family: Family, kind: type) -> Contestant:
 
 
 def made_by_gymnasium(env_id: str, mode: str) -> Contestant:
-    """``gymnasium.make_vec`` with its defaults: its step checker on, the robot's own reward."""
+    """Return ``gymnasium.make_vec`` with its defaults: its step checker, the robot's own reward."""
     vector = gym.make_vec(env_id, num_envs=ROWS, vectorization_mode=mode)
     vector.reset(seed=0)
     action = vector.action_space.sample()
@@ -84,7 +84,7 @@ def made_by_gymnasium(env_id: str, mode: str) -> Contestant:
 
 
 def subprocesses(family: Family) -> Contestant:
-    """stable-baselines3's, one process a row."""
+    """Return stable-baselines3's SubprocVecEnv, with one process per row."""
     task = family.sample_tasks(1, seed=0)[0]
     vector = SubprocVecEnv([lambda: family.make_env(task)] * ROWS, start_method="fork")
     vector.reset()
@@ -93,9 +93,9 @@ def subprocesses(family: Family) -> Contestant:
 
 
 def bare_batch(env_id: str, persistent: bool = False) -> Contestant:
-    """``mujoco.batch`` stepping alone: no observation, no reward, no torch.
+    """Return ``mujoco.batch`` stepping alone: no observation, no reward, no torch.
 
-    Persistent, as contact forces need it, it keeps an MjData for every row, not for every thread.
+    A persistent batch, which contact forces need, keeps an MjData for every row, not every thread.
     """
     from mujoco.batch import Batch  # pyright: ignore[reportMissingImports]
 
@@ -108,10 +108,10 @@ def bare_batch(env_id: str, persistent: bool = False) -> Contestant:
 
 
 def bare_mj_step(env_id: str, steps: int = 50) -> Contestant:
-    """``mj_step`` on as many Python threads as there are cores, each with its share of the rows.
+    """Return ``mj_step`` on one Python thread per core, with the rows divided among them.
 
-    Many steps at a time: starting threads is no part of the limit, nor are torch's, which hold a
-    core for some milliseconds after they worked.
+    It takes many steps at a time, because the limit excludes the start of threads, and torch's
+    threads, which hold a core for some milliseconds after their work.
     """
     import mujoco  # pyright: ignore[reportMissingImports]
 
@@ -139,7 +139,7 @@ def bare_mj_step(env_id: str, steps: int = 50) -> Contestant:
 
 
 def rollout(family: str, episodes: int) -> Contestant:
-    """Policy and environment together: whole episodes of 20 tasks with 20 different networks."""
+    """Return policy and environment together: episodes of 20 tasks with 20 different networks."""
     learner = build(preset(family))
     problem: Any = learner.problem
     tasks, phi = problem.sample_tasks(20, 0), expand(learner.meta.theta, 20)
@@ -148,7 +148,7 @@ def rollout(family: str, episodes: int) -> Contestant:
 
 
 def locomotion(name: str, env_id: str) -> dict[str, Callable[[], Contestant]]:
-    """Everybody on one robot."""
+    """Return all contestants on one robot."""
     family: Any = make_family(name)
     return {
         "ours": lambda: ours(family, ROWS),
@@ -166,7 +166,7 @@ def locomotion(name: str, env_id: str) -> dict[str, Callable[[], Contestant]]:
 
 
 def analytic(name: str) -> dict[str, Callable[[], Contestant]]:
-    """Everybody on one family of the tensor backend."""
+    """Return all contestants on one family of the tensor backend."""
     family: Any = make_family(name)
     return {
         "ours, 400 rows": lambda: ours(family, 400),
@@ -180,7 +180,7 @@ def analytic(name: str) -> dict[str, Callable[[], Contestant]]:
 
 
 def race(contestants: dict[str, Callable[[], Contestant]], rounds: int) -> dict[str, Any]:
-    """Median and range of steps a second over rounds in which all take their turn."""
+    """Return median and range of steps a second, over rounds in which all take turns."""
     ready = {name: make() for name, make in contestants.items()}
     rates: dict[str, list[float]] = {name: [] for name in ready}
     for number in range(rounds + 1):
@@ -206,7 +206,7 @@ def race(contestants: dict[str, Callable[[], Contestant]], rounds: int) -> dict[
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--only", nargs="*", help="these kinds of work, printed and not recorded")
+    parser.add_argument("--only", nargs="*", help="kinds of work to print and not to record")
     args = parser.parse_args()
     works = {
         "half-cheetah-direction": locomotion("half-cheetah-direction", "HalfCheetah-v5"),

@@ -1,7 +1,7 @@
-"""The table of docs/benchmarks.md: what most visitors ask for, with a link to each page.
+"""Make the table of docs/benchmarks.md: the main results, with a link to each page.
 
-Numbers of ours and of baselines are read from the tracked results. Numbers of other libraries and
-of papers are written here; the page that a row links to says where they come from.
+Our numbers and the baselines' are read from the tracked results. Numbers of other libraries and of
+papers are written here; the page that a row links to tells their sources.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from meta_rl.evaluation.tables import needed, same_tasks
 LIBRARIES_ON_NAVIGATION = "pytorch-maml-rl: 5.6 s; garage, one process: 8.6 s; learn2learn: 67.7 s"
 LIBRARY_ON_CHEETAH = "pytorch-maml-rl: 9.7 s"
 Row = tuple[str, str, str, str]
-"""What is measured, ours, what to compare it with, and the link to the page."""
+"""The measurement, our number, the numbers to compare it with, and the link to the page."""
 
 
 def summary(results: dict[str, Any]) -> str:
@@ -124,7 +124,7 @@ def iteration(result: dict[str, Any], title: str, libraries: str) -> tuple[str, 
 
 
 def evaluation(result: dict[str, Any]) -> tuple[Any, list[Curve]]:
-    """Return what tables of an evaluation ask of its plan, and its curves."""
+    """Return an evaluation's plan, as far as tables need it, and its curves."""
     curves = [
         Curve(
             name=curve["name"],

@@ -1,4 +1,4 @@
-"""The tables that benchmarks/report.py writes, each made of one kind of result."""
+"""Make the tables that benchmarks/report.py writes, each from one kind of result."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from meta_rl.evaluation.tables import needed, same_tasks, scores
 
 
 def source(result: dict[str, Any]) -> str:
-    """One line: commit, day, versions, hardware."""
+    """Return a line with commit, date, versions and hardware."""
     p = result["provenance"]
     runs = [run for arm in result.get("arms", {}).values() for run in arm]
     runs += [*result.get("models", {}).values(), *result.get("works", {}).values()]
@@ -25,7 +25,7 @@ def source(result: dict[str, Any]) -> str:
 
 
 def learning(name: str, result: dict[str, Any]) -> str:
-    """Mean score after each step with a 95 % interval over seeds and tasks, one row per arm."""
+    """Return mean scores after each step, with 95 % intervals over seeds and tasks, by arm."""
     arms = result["arms"]
     steps = range(len(next(iter(arms.values()))[0]["scores"]))
     shown = [k for k in steps if k <= 3 or k in (5, 10)]
@@ -44,7 +44,7 @@ def learning(name: str, result: dict[str, Any]) -> str:
 
 
 def all_families(results: dict[str, Any]) -> str:
-    """One row per family: before and after adaptation, and a random initialization's."""
+    """Return a row per family: before and after adaptation, and from a random initialization."""
     head = [
         "",
         "before",
@@ -69,7 +69,7 @@ def all_families(results: dict[str, Any]) -> str:
 
 
 def tunings(results: dict[str, Any]) -> str:
-    """One row per preset: default and chosen on the test tasks, and what the trials say."""
+    """Return a row per preset: default and chosen strategy on test tasks, and the trials."""
     head = ["", "budget", "default", "chosen", "gain", "trials whole, ended", "chosen strategy",
             "what mattered at the first rung"]  # fmt: skip
     rows = []
@@ -90,13 +90,13 @@ def tunings(results: dict[str, Any]) -> str:
 
 
 def estimate(values: list[float]) -> str:
-    """A value and its interval."""
+    """Format a value and its interval."""
     value, low, high = values
     return f"{value:.3g} [{low:.3g}, {high:.3g}]"
 
 
 def short_runs(name: str, result: dict[str, Any]) -> str:
-    """One row per family: before and after one inner step, and the gain."""
+    """Return a row per family: before and after one inner step, and the gain."""
     rows = []
     for family, runs in result["arms"].items():
         scores = np.array([run["scores"] for run in runs])
@@ -107,7 +107,7 @@ def short_runs(name: str, result: dict[str, Any]) -> str:
 
 
 def against_baselines(name: str, result: dict[str, Any]) -> str:
-    """An evaluation's table: all on the baselines' tasks, and the steps that baselines need."""
+    """Return an evaluation's tables: scores, and the steps that baselines need."""
     given, curves = evaluation(result)
     of_all = [curve for curve in curves if curve.kind != "rival"]
     on = result["settings"]["baseline_tasks"]
@@ -129,7 +129,7 @@ def against_baselines(name: str, result: dict[str, Any]) -> str:
 
 
 def interval(scores: np.ndarray) -> str:
-    """Mean of scores (seeds, M) and its 95 % bootstrap interval, resampling seeds and tasks."""
+    """Return the mean of scores ``(seeds, M)`` with its 95 % bootstrap interval."""
     generator = np.random.default_rng(0)
     seeds, tasks = scores.shape
     draws = [
@@ -141,7 +141,7 @@ def interval(scores: np.ndarray) -> str:
 
 
 def rates(name: str, result: dict[str, Any]) -> str:
-    """Median steps a second, and each as a multiple of Gymnasium's two in the same run."""
+    """Return median steps a second, also as multiples of Gymnasium's in the same run."""
     parts = []
     for work, contestants in result["steps a second"].items():
         beside = ("SyncVectorEnv", "AsyncVectorEnv")
@@ -154,7 +154,7 @@ def rates(name: str, result: dict[str, Any]) -> str:
 
 
 def choices(name: str, result: dict[str, Any]) -> str:
-    """Per family: the loss of each rule alone, and what the mixture chose, over seeds."""
+    """Return for each family the loss of each rule alone, and the mixture's choice, over seeds."""
     rows, rules = [], []
     for family, runs in result["families"].items():
         rules = list(runs[0]["alone"])
@@ -167,7 +167,7 @@ def choices(name: str, result: dict[str, Any]) -> str:
 
 
 def pruned(name: str, result: dict[str, Any]) -> str:
-    """Per model, one row for each share of units: size, score, latencies, and ONNX Runtime's."""
+    """Return for each model a row per fraction of units: size, score and latencies."""
     parts = []
     for model, found in result["models"].items():
         steps = len(found["runs"][0][0]["scores"]) - 1
@@ -196,7 +196,7 @@ def pruned(name: str, result: dict[str, Any]) -> str:
 
 
 def warm_starts(name: str, result: dict[str, Any]) -> str:
-    """Per work and arm: when each seed reaches the level, and what the start cost."""
+    """Return for each work and arm when each seed reaches the level, and the start's cost."""
     rows = []
     for work, found in result["works"].items():
         for arm, values in found["arms"].items():
@@ -213,12 +213,12 @@ def warm_starts(name: str, result: dict[str, Any]) -> str:
 
 
 def spread(values: list[float]) -> str:
-    """Smallest to largest."""
+    """Format the range from smallest to largest."""
     return f"{min(values):.2g} to {max(values):.2g}"
 
 
 def few_shot(name: str, result: dict[str, Any]) -> str:
-    """Medians of an arm's seconds, its speed as a multiple of the loop's, and peak memory."""
+    """Return arms' median seconds, speed as a multiple of the loop's, and peak memory."""
     parts = []
     for work, arms in result["work"].items():
         processor = {arm: np.median(values["processor_seconds"]) for arm, values in arms.items()}

@@ -1,10 +1,10 @@
-"""Meta-iterations saved by a warm start: distilled experts, and another family's theta.
+"""Count the meta-iterations that a warm start saves: distilled experts, or another family's theta.
 
     python -m benchmarks.transfer
 
-Each work meta-trains from scratch and from a start, on the same seeds, and is asked in how many
-iterations the return after adaptation reaches what training from scratch has at its end (the mean
-over seeds and the last five iterations). The start's own cost is told beside. Writes
+Each work meta-trains from scratch and from a start, on the same seeds. It counts the iterations
+until the return after adaptation reaches the level at the end of training from scratch (the mean
+over seeds and the last five iterations). The start's own cost is listed too. Writes
 ``benchmarks/results/transfer.json``.
 """
 
@@ -32,20 +32,20 @@ from meta_rl.families.parameters import Parameter, ParameterSpace
 
 LAST, SMOOTHED = 5, 3
 EXPERTS = 4
-EXPERT_TASKS = 2017  # seed: no run has seen them
+EXPERT_TASKS = 2017  # seed of the experts' tasks, which no run has seen
 
 Starts = dict[str, tuple[Any, int]]
-"""A start for each seed's run, by name, and the environment steps that it cost."""
+"""Starts by name, each with the environment steps that it cost."""
 
 
 def small(name: str, **data: Any) -> Config:
-    """A preset with fewer tasks and episodes, and no pictures."""
+    """Return a preset with fewer tasks and episodes."""
     config = meta_rl.preset(name)
     return dataclasses.replace(config, data=dataclasses.replace(config.data, **data))
 
 
 class PendulumForward(envs.Pendulum):
-    """``pendulum`` whose torque always pushes the same way: experts do not contradict each other.
+    """A ``pendulum`` whose torque has the same sign in all tasks, so that experts can agree.
 
     Gravity, mass and length still differ.
     """
@@ -65,7 +65,7 @@ WORKS = {
 
 
 def experts_of(family_id: str, steps: int, home: Path, imitation: int, **settings: Any) -> Starts:
-    """PPO on a task each; distilled, and imitated through adaptation."""
+    """Train a PPO for each of a few tasks; return starts distilled and imitated from them."""
     family, experts = make_family(family_id), []
     for number, task in enumerate(family.sample_tasks(EXPERTS, EXPERT_TASKS)):
         file, env = home / f"{number}.zip", family.make_env(task)
@@ -87,7 +87,7 @@ def experts_of(family_id: str, steps: int, home: Path, imitation: int, **setting
 
 
 def navigation(home: Path, imitation: int) -> Starts:
-    """MAML on navigation-2d: other starts, goals and horizon."""
+    """Train MAML on navigation-2d, which has other starts, goals and horizon; return its theta."""
     config = small("navigation-2d", tasks=10, episodes=20)
     source = meta_rl.build(dataclasses.replace(config, seed=100)).learn(30)
     return {
@@ -98,7 +98,7 @@ def navigation(home: Path, imitation: int) -> Starts:
     }
 
 
-# What stable-baselines3's zoo takes for the pendulum, but for its exploration.
+# The settings of stable-baselines3's zoo for the pendulum, except its exploration.
 PENDULUM_PPO = {"gamma": 0.9, "learning_rate": 1e-3, "n_steps": 1024, "gae_lambda": 0.95}
 STARTS = {
     "cartpole": partial(experts_of, "cartpole", 50_000),
@@ -108,7 +108,7 @@ STARTS = {
 
 
 def returns(config: Config, seed: int, iterations: int, start: Any) -> tuple[list[float], int]:
-    """The return after adaptation of every iteration, on training tasks, and the steps taken."""
+    """Meta-train; return every iteration's return after adaptation, and the steps taken."""
     learner = meta_rl.build(dataclasses.replace(config, seed=seed), start=start)
     curve: list[float] = []
     learner.learn(iterations, [lambda _, metrics: curve.append(metrics["meta/return_post"])])
@@ -116,14 +116,14 @@ def returns(config: Config, seed: int, iterations: int, start: Any) -> tuple[lis
 
 
 def reached(curve: list[float], level: float) -> int | None:
-    """The first iteration whose mean with those just before it is as high; None if none is."""
+    """Return the first iteration whose smoothed return reaches the level; None if none does."""
     means = np.convolve(curve, np.ones(SMOOTHED) / SMOOTHED, "valid")
     found = np.flatnonzero(means >= level)
     return int(found[0]) + SMOOTHED if len(found) else None
 
 
 def measure(work: str, iterations: int, count: int, imitation: int) -> dict[str, Any]:
-    """Curves of each arm, and when each seed reaches what scratch has at its end."""
+    """Return each arm's curves, and when each seed reaches the final level from scratch."""
     with TemporaryDirectory() as home:
         starts: Starts = {"from scratch": (None, 0), **STARTS[work](Path(home), imitation)}
         arms: dict[str, Any] = {}
@@ -150,9 +150,9 @@ def main() -> None:
     parser.add_argument("--works", nargs="+", default=list(WORKS), choices=WORKS)
     parser.add_argument("--iterations", type=int, default=25)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--imitation", type=int, default=0, help="iterations, as a further arm")
+    parser.add_argument("--imitation", type=int, default=0, help="iterations of a further arm")
     args = parser.parse_args()
-    # Works that are not asked for stay as they were measured.
+    # Works that are not asked for keep their measurements.
     results: dict[str, Any] = read("transfer").get("works", {})
     for work in args.works:
         results[work] = measure(work, args.iterations, args.seeds, args.imitation)

@@ -1,9 +1,9 @@
-"""Does choosing the strategy pay? Tune a preset within a stated budget, and compare afresh.
+"""Tune a preset within a stated budget, and compare the chosen strategy with the default.
 
     python -m benchmarks.tuning navigation-2d
 
 Runs ``meta-rl tune`` with the arguments below, in ``runs/``, and writes
-``benchmarks/results/tuning-PRESET.json``. Killed, the same command goes on.
+``benchmarks/results/tuning-PRESET.json``. If it is killed, the same command resumes it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import torch
 from benchmarks.provenance import write
 from meta_rl.cli import tune
 
-# What minutes of one core can do: small meta-batches, and a fraction of the preset's own run.
+# Small meta-batches, and a fraction of the preset's own run, to take minutes on one core.
 STUDIES: dict[str, list[str]] = {
     "navigation-2d": [
         "--data.tasks", "10", "--data.episodes", "10", "--budget", "400000",

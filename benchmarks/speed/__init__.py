@@ -1,1 +1,1 @@
-"""Seconds of a meta-iteration, beside a plain loop and beside what the machine can do at most."""
+"""Time a meta-iteration, beside a plain loop and the machine's limit."""

@@ -1,13 +1,13 @@
-"""Seconds of a meta-iteration by phases, beside a plain loop and the machine's limit.
+"""Time a meta-iteration by phases, beside a plain loop and the machine's limit.
 
     python -m benchmarks.speed                   W1, W3, W4, W5 and W6, some ten minutes
-    python -m benchmarks.speed W3 W4             these
+    python -m benchmarks.speed W3 W4             only W3 and W4
     python -m benchmarks.speed --device cuda     the same on a GPU, after a check against the CPU
 
 W1 is the sinusoid, W3 MAML-TRPO on 2-D navigation, W4 on the half-cheetah's direction, W5 ProMP on
-both, W6 how time and memory grow; W2, the convolutions, is ``python -m benchmarks.few_shot``. What
-is compared takes turns in one process; figures are medians. Each workload writes a file of its own
-when it is done, ``benchmarks/results/speed-W?.json``; ``python -m benchmarks.report`` makes tables.
+both, W6 the growth of time and memory. W2, the convolutions, is ``python -m benchmarks.few_shot``.
+Contestants take turns in one process; figures are medians. Each workload writes its own file,
+``benchmarks/results/speed-W?.json``; ``python -m benchmarks.report`` makes tables.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def main() -> None:
 
 
 def show(result: dict[str, Any]) -> None:
-    """Print what was found."""
+    """Print a workload's result."""
     for title, found in result.get("works", {}).items():
         print(title)
         for phase, row in found["phases"].items():

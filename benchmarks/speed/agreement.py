@@ -1,4 +1,4 @@
-"""Whether a device computes what the CPU does."""
+"""Check that a device computes the same meta-gradients as the CPU."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ TOLERANCE = 1e-3  # relative; float32 sums of some thousand terms
 
 
 def disagreement(device: str) -> dict[str, float]:
-    """Relative error of float32 meta-gradients on the device, by preset, against float64 here.
+    """Return the relative error of the device's float32 meta-gradients against the CPU's float64.
 
     Raises:
-        RuntimeError: if one is above :data:`TOLERANCE`.
+        RuntimeError: if an error is above :data:`TOLERANCE`.
     """
     errors = {name: _error(name, device) for name in ("sinusoid", "navigation-2d")}
     for name, error in errors.items():
@@ -46,5 +46,5 @@ def _gradient(inner: Any, meta: Any, batches: list[Any]) -> Tensor:
 
 
 def moved(values: Any, device: str, dtype: torch.dtype) -> Any:
-    """Tensors on a device, those of floating point with a type."""
+    """Move tensors to a device, and floating-point tensors to a type."""
     return tree_map(lambda v: v.to(device, dtype if v.is_floating_point() else v.dtype), values)

@@ -1,6 +1,6 @@
-"""The reference: meta-learning as it is usually written, one task after the other by autograd.
+"""The reference: meta-learning as it is usually written, task by task with autograd.
 
-The losses are those of our problems; nothing else of ours is used.
+It uses our problems' losses and no other code of ours.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ Loss = Callable[[Params, Any], Tensor]
 
 
 def leaves_of(theta: Params) -> Params:
-    """Copies to take gradients in."""
+    """Return copies to take gradients in."""
     return {name: value.detach().clone().requires_grad_() for name, value in theta.items()}
 
 
 def adapted(
     loss: Loss, theta: Params, supports: Sequence[Any], alpha: float, create_graph: bool
 ) -> Params:
-    """One task's parameters after gradient descent on each support."""
+    """Return one task's parameters after gradient descent on each support."""
     phi = theta
     for support in supports:
         gradients = torch.autograd.grad(
@@ -49,7 +49,7 @@ def meta_gradient(
     alpha: float,
     first_order: bool = False,
 ) -> None:
-    """Adds up the gradient of the mean outer loss in ``theta``, task by task."""
+    """Add up the gradient of the mean outer loss in ``theta``, task by task."""
     for leaf in theta.values():
         leaf.grad = None
     for supports, query in tasks:
@@ -61,13 +61,11 @@ class PolicyLoop:
     """The phases of an iteration of MAML on episodes, for the first few tasks.
 
     Args:
-        problem: with the losses.
+        problem: the problem with the losses.
         theta: the policy's parameters.
-        tasks: of the recorded batches.
-        supports: K batches, leaves ``(M, ...)``.
-        query: the same of the adapted policies.
+        tasks: each task's K support batches and query batch.
         alpha: inner step size.
-        fraction: of the episodes for curvature products.
+        fraction: fraction of the episodes for curvature products.
     """
 
     def __init__(
@@ -84,17 +82,17 @@ class PolicyLoop:
         self.optimizer = torch.optim.Adam(self.theta.values(), 1e-6)
 
     def inner_step(self) -> None:
-        """Every task's adapted parameters."""
+        """Adapt the parameters to every task."""
         for supports, _ in self.tasks:
             adapted(self.problem.inner_loss, self.theta, supports, self.alpha, False)
 
     def outer_gradient(self) -> None:
-        """The meta-gradient."""
+        """Compute the meta-gradient."""
         losses = self.problem.inner_loss, self.problem.loss
         meta_gradient(*losses, self.theta, self.tasks, self.alpha)
 
     def curvature_product(self) -> list[Tensor]:
-        """The Hessian of the KL's sum times a vector, by differentiating its gradient."""
+        """Multiply the Hessian of the KL's sum by a vector, by differentiating its gradient."""
         total = [torch.zeros_like(value) for value in self.vector]
         theta = list(self.theta.values())
         for supports, query in self.tasks:
@@ -102,7 +100,7 @@ class PolicyLoop:
             own = [first(support, kept) for support in supports]
             phi = adapted(self.problem.inner_loss, self.theta, own, self.alpha, True)
             part = first(query, kept)
-            # To itself: adapted on a part of the support, it is not the policy that sampled.
+            # KL to itself: adapted on part of the support, it is not the policy that sampled.
             now = self.problem.distribution(phi, part)
             kl = self._kl(phi, part._replace(behaviour=tree_map(Tensor.detach, now)))
             gradient = torch.autograd.grad(kl, theta, create_graph=True)
@@ -111,7 +109,7 @@ class PolicyLoop:
         return total
 
     def line_search_trial(self) -> None:
-        """Outer loss and KL."""
+        """Compute outer loss and KL."""
         for supports, query in self.tasks:
             phi = adapted(self.problem.inner_loss, self.theta, supports, self.alpha, False)
             with torch.no_grad():
@@ -119,7 +117,7 @@ class PolicyLoop:
                 self._kl(phi, query)
 
     def promp_epoch(self) -> None:
-        """An epoch of ProMP: clipped ratio, inner KL penalty, Adam."""
+        """Run an epoch of ProMP: clipped ratio, inner KL penalty, Adam."""
         self.optimizer.zero_grad()
         for supports, query in self.tasks:
             phi = adapted(self.problem.inner_loss, self.theta, supports, self.alpha, True)
@@ -135,18 +133,18 @@ class PolicyLoop:
 
 
 def first(episodes: Episodes, count: int) -> Episodes:
-    """The first so many of one task's episodes."""
+    """Return the first ``count`` of one task's episodes."""
     return select(episodes, slice(count))
 
 
 class Sampler:
-    """One task's episodes from Gymnasium's AsyncVectorEnv: two workers, each half of the rows.
+    """Samples one task's episodes from Gymnasium's AsyncVectorEnv, with two workers.
 
     Args:
-        problem: with family and policy.
-        task: the one.
-        phi: its policy's parameters.
-        episodes: rows.
+        problem: the problem with family and policy.
+        task: the task to sample.
+        phi: the policy's parameters.
+        episodes: number of rows.
     """
 
     def __init__(self, problem: Reinforcement, task: Task, phi: Params, episodes: int):
@@ -157,7 +155,7 @@ class Sampler:
 
     @torch.no_grad()
     def rollout(self) -> None:
-        """Whole episodes; environments are kept from one call to the next."""
+        """Sample whole episodes; environments are kept from one call to the next."""
         obs = self.env.reset([self.task], 0)
         for _ in range(self.problem.family.horizon):
             policy = functional_call(self.problem.policy, self.phi, (obs,))

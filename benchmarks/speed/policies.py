@@ -1,4 +1,4 @@
-"""W3 to W5: an iteration of MAML-TRPO or ProMP by phases, 20 tasks x 20 episodes x 100 steps."""
+"""W3 to W5: time the phases of MAML-TRPO and ProMP, on 20 tasks x 20 episodes x 100 steps."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from meta_rl.presets import PRESETS
 from meta_rl.runs.learner import MetaLearner
 from meta_rl.tasks import num_tasks, select
 
-LOOPED = 2  # tasks that the reference walks; its seconds are scaled to all
+LOOPED = 2  # tasks of the reference; its seconds are scaled to all tasks
 
-# Passes and evaluations of tanh over all samples, at least. A product with the curvature is a
-# second derivative of the support loss (6 passes), the network's tangent and its transpose on the
-# query (2 each), and the second derivative again; the activations are kept.
+# The least passes and evaluations of tanh over all samples. A curvature product takes a second
+# derivative of the support loss (6 passes), the network's tangent and its transpose on the query (2
+# each), and the second derivative again; the activations are kept.
 PASSES = {
     "rollout": (1, 1),
     "inner step": (3, 1),
@@ -36,14 +36,14 @@ PASSES = {
 
 
 def trpo(preset: str) -> Config:
-    """The preset, with a log of every iteration, whose numbers are read here."""
+    """Return the preset with every iteration logged, because its metrics are read here."""
     config = PRESETS[preset]
     speed = dataclasses.replace(config.speed, recorded=True)
     return dataclasses.replace(config, speed=speed, log_every=1)
 
 
 def promp(preset: str) -> Config:
-    """The same by ProMP."""
+    """Return the same settings with ProMP."""
     return algorithm("promp", trpo(preset))
 
 
@@ -58,7 +58,7 @@ WORKS: dict[str, dict[str, tuple[Callable[[str], Config], str]]] = {
 
 
 def measure(name: str, rounds: int, device: str) -> dict[str, Any]:
-    """All works of W3, W4 or W5."""
+    """Measure all works of W3, W4 or W5."""
     return {
         "works": {
             title: work(make(preset), rounds, device)
@@ -68,9 +68,9 @@ def measure(name: str, rounds: int, device: str) -> dict[str, Any]:
 
 
 def work(config: Config, rounds: int, device: str) -> dict[str, Any]:
-    """Seconds of an iteration and of its phases: ours, looped, and at the machine's rates."""
+    """Time an iteration and its phases: ours, looped, and at the machine's rates."""
     learner = build(config, device)
-    # Of learners of their own: what is recorded must stay as it is while this one learns.
+    # Phases have their own learners: recorded data must not change while this one learns.
     phases, loop = ours(build(config, device)), Looped(build(config))
     rows: list[dict[str, float]] = []
     calls: dict[str, Callable[[], Any]] = {
@@ -133,7 +133,7 @@ def work(config: Config, rounds: int, device: str) -> dict[str, Any]:
 
 
 def counted(config: Config, rows: list[dict[str, float]]) -> dict[str, Any]:
-    """How often each phase comes in an iteration, and its environment steps; means."""
+    """Return the mean number of each phase in an iteration, and its environment steps."""
 
     def mean(key: str) -> float:
         return statistics.mean(row[key] for row in rows)
@@ -153,7 +153,7 @@ def counted(config: Config, rows: list[dict[str, float]]) -> dict[str, Any]:
 
 
 def ours(learner: MetaLearner) -> dict[str, Callable[[], Any]]:
-    """The phases of our iteration, each alone, on recorded data."""
+    """Return the phases of our iteration, each alone, on recorded data."""
     # The problem is Reinforcement, the outer step TRPO or ProMP.
     parts: Any = learner.problem, learner.outer, learner.inner
     (problem, outer, inner), config, meta = parts, learner.config, learner.meta
@@ -178,7 +178,7 @@ def ours(learner: MetaLearner) -> dict[str, Callable[[], Any]]:
 
 
 class Looped:
-    """The looped phases of the same iteration, of the first few tasks."""
+    """The looped phases of the same iteration, on the first few tasks."""
 
     def __init__(self, learner: MetaLearner):
         config, problem = learner.config, learner.problem

@@ -1,6 +1,6 @@
-"""W6: how time and memory grow with tasks, episodes, horizon and width.
+"""W6: measure the growth of time and memory with tasks, episodes, horizon and width.
 
-Every point is a process of its own, so that its peak of memory is its own:
+Every point runs in its own process, to have its own peak of memory:
 
     python -m benchmarks.speed.scaling '{"family": "navigation-2d", "tasks": 64}'
 """
@@ -22,8 +22,8 @@ from meta_rl.assemble import build
 from meta_rl.inner.adaptation import adapt_to_tasks
 from meta_rl.presets import PRESETS
 
-ENOUGH = 2.0  # seconds of repetitions of a point
-# Episodes of navigation-2d from this start, one number at a time; the sinusoid's tasks beside them.
+ENOUGH = 2.0  # seconds to repeat a point
+# navigation-2d from these settings, changing one at a time; and the sinusoid's number of tasks.
 START = {"family": "navigation-2d", "tasks": 20, "episodes": 2, "horizon": 100, "width": 64}
 AXES: dict[str, tuple[dict[str, Any], str, tuple[int, ...]]] = {
     "tasks": (START | {"episodes": 1}, "tasks", (1, 4, 16, 64, 256, 1024, 4096)),
@@ -36,7 +36,7 @@ AXES: dict[str, tuple[dict[str, Any], str, tuple[int, ...]]] = {
 
 
 def measure(rounds: int, device: str) -> dict[str, Any]:
-    """Every point of every axis."""
+    """Measure every point of every axis."""
     axes: dict[str, Any] = {}
     for axis, (start, name, values) in AXES.items():
         points: dict[int, Any] = {}
@@ -49,7 +49,7 @@ def measure(rounds: int, device: str) -> dict[str, Any]:
 
 
 def launch(point: dict[str, Any]) -> dict[str, float]:
-    """Seconds and megabytes of a point, from a process of its own."""
+    """Measure a point's seconds and megabytes in its own process."""
     command = [sys.executable, "-m", "benchmarks.speed.scaling", json.dumps(point)]
     output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     return json.loads(output)
@@ -65,7 +65,7 @@ def point(
     width: int = 64,
     at_once: int | None = None,
 ) -> dict[str, float]:
-    """Sampling and meta-gradient of one size: medians in seconds, and the peak of memory in MB."""
+    """Measure median seconds of sampling and meta-gradient, and peak memory in MB, at one size."""
     torch.set_num_threads(threads)
     config = PRESETS[family]
     data: Any = dataclasses.replace(config.data, tasks=tasks)
@@ -94,7 +94,7 @@ def point(
 
 
 def repeated(call: Any, device: str) -> float:
-    """Median seconds of as many calls as ENOUGH allows, after one to warm up."""
+    """Return the median seconds of as many calls as ENOUGH allows, after one to warm up."""
     seconds: list[float] = []
     while len(seconds) < 3 or (sum(seconds) < ENOUGH and len(seconds) < 50):
         start = time.perf_counter()
@@ -108,10 +108,10 @@ def repeated(call: Any, device: str) -> float:
 
 
 def memory(device: str) -> float:
-    """Peak so far, in MB: of the process, or of tensors on the GPU."""
+    """Return peak memory so far, in MB: of the process, or of tensors on the GPU."""
     if device != "cpu":
         return torch.cuda.max_memory_allocated() / 2**20
-    # Not getrusage, where a process inherits the peak of the one that started it.
+    # Not getrusage, because there a process inherits its parent's peak.
     status = Path("/proc/self/status").read_text(encoding="utf-8")
     return int(status.partition("VmHWM:")[2].split()[0]) / 1024
 

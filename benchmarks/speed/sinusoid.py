@@ -1,4 +1,4 @@
-"""W1: the sinusoid of the MAML paper; 25 tasks, 10 shots, 10 queries, a network 1-40-40-1."""
+"""W1: time the MAML paper's sinusoid; 25 tasks, 10 shots, 10 queries, a network 1-40-40-1."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ALPHA, SIZES = 0.01, (1, 40, 40, 1)
 
 
 def measure(rounds: int, device: str) -> dict[str, Any]:
-    """1 and 5 inner steps, second and first order; on one thread, as it is for such sizes."""
+    """Time 1 and 5 inner steps, second and first order, on one thread, best for such sizes."""
     with one_thread():
         works = {
             f"{steps} step{'s' * (steps > 1)}, {'first' if first else 'second'} order": work(
@@ -36,7 +36,7 @@ def measure(rounds: int, device: str) -> dict[str, Any]:
 
 
 def work(steps: int, first_order: bool, rounds: int, device: str) -> dict[str, Any]:
-    """Data, meta-gradient and Adam's step; the meta-gradient alone; and what it is at least."""
+    """Time a whole iteration and the meta-gradient alone, and compute the limit."""
     preset = PRESETS["sinusoid"]
     inner = dataclasses.replace(
         preset.inner, steps=steps, learn_step_size=False, first_order=first_order
@@ -62,7 +62,8 @@ def work(steps: int, first_order: bool, rounds: int, device: str) -> dict[str, A
     program = slimmed(make_fx(share)(meta, [*supports, query]))
     operations = sum(node.op.startswith("call") for node in program.graph.nodes)
     samples = query.y.shape[0] * query.y.shape[1]
-    # A step is a gradient, 3 passes, and its backward pass 6 more; then the query's gradient.
+    # A step takes 3 passes for its gradient, and 6 more for its backward pass; then comes the
+    # query's gradient.
     passes = (3 if first_order else 9) * steps + 3
     arithmetic = seconds_at_least(rates, SIZES, samples, passes, 0)
     limit = arithmetic + operations / rates.operation
@@ -82,13 +83,13 @@ def work(steps: int, first_order: bool, rounds: int, device: str) -> dict[str, A
 
 
 def task_by_task(problem: Any, theta: Any, supports: Any, query: Any, first_order: bool) -> Any:
-    """The looped meta-gradient on recorded data."""
+    """Return a function that computes the looped meta-gradient on recorded data."""
     leaves = loops.leaves_of(theta)
     return lambda: _gradient(problem, leaves, supports, query, first_order)
 
 
 def looped(problem: Any, theta: Any, steps: int, first_order: bool) -> Callable[[], None]:
-    """A whole iteration: draw tasks and examples, meta-gradient, Adam."""
+    """Return a function that runs a whole iteration: tasks, examples, meta-gradient, Adam."""
     leaves = loops.leaves_of(theta)
     optimizer = torch.optim.Adam(leaves.values(), 1e-3)
 

@@ -1,4 +1,4 @@
-"""The tables that benchmarks/report.py makes of what was timed here."""
+"""Make the tables of these timings for benchmarks/report.py."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from typing import Any
 
 
 def table(head: list[str], rows: list[list[str]]) -> str:
-    """A Markdown table."""
+    """Return a Markdown table."""
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def speed(name: str, result: dict[str, Any]) -> str:
-    """Phases of each work: time, ratio to the loop, share of the limit; or growth along axes."""
+    """Return each work's phases (time, ratio to the loop, fraction of the limit), or growth."""
     parts = [phases(title, found) for title, found in result.get("works", {}).items()]
     parts += [growth(axis, points) for axis, points in result.get("axes", {}).items()]
     before, after = result["load"]
@@ -20,7 +20,7 @@ def speed(name: str, result: dict[str, Any]) -> str:
 
 
 def phases(title: str, found: dict[str, Any]) -> str:
-    """One row for each phase, and a line of counts."""
+    """Return a table with a row for each phase, and a line of counts."""
     head = [title, "times", "ours", "looped", "x looped", "limit", "of the limit"]
     rows = []
     for phase, row in found["phases"].items():
@@ -52,7 +52,7 @@ def phases(title: str, found: dict[str, Any]) -> str:
 
 
 def growth(axis: str, points: dict[str, Any]) -> str:
-    """Seconds and memory for each size, and how the seconds for one of them change."""
+    """Return seconds and memory for each size, with the seconds divided by the size."""
     head = [axis, "sampling", "meta-gradient", "both, for each", "peak MB"]
     rows = [
         [
@@ -68,7 +68,7 @@ def growth(axis: str, points: dict[str, Any]) -> str:
 
 
 def seconds(value: float) -> str:
-    """With a unit that leaves three digits."""
+    """Format seconds with three digits, in a unit that suits them."""
     for unit, size in (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6)):
         if value >= size:
             return f"{value / size:.3g} {unit}"

@@ -1,1 +1,1 @@
-"""What ``meta-rl evaluate`` does: runs and baselines on held-out tasks, and a report of it."""
+"""Evaluate runs and baselines on held-out tasks and write a report: ``meta-rl evaluate``."""

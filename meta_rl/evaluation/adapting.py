@@ -1,4 +1,4 @@
-"""What the runs themselves make of held-out tasks, and what random weights and an oracle do."""
+"""Score runs, random weights and an oracle on held-out tasks."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from meta_rl.evaluation.curves import Curve
 from meta_rl.inner.adaptation import adapt_to_tasks, samples_of
 from meta_rl.types import MetaParameters, Task, TaskFamily
 
-AT_ONCE = 20  # tasks, where the problem does not say
+AT_ONCE = 20  # tasks adapted together, if the problem does not say
 
 Tick = Callable[[int], object]
 """Called with the number of tasks done."""
@@ -29,16 +29,16 @@ def adapted(
     *,
     random: bool = False,
 ) -> Curve:
-    """Scores after 0..K inner steps of every run.
+    """Score every run after 0..K inner steps.
 
     Args:
-        algorithm: its runs.
-        tasks: m of the split.
-        split: its name.
-        steps: K.
-        seed: of the episodes (or examples).
-        tick: progress.
-        random: start from weights as the run had them before training, with the rule it learned.
+        algorithm: the algorithm whose runs to score.
+        tasks: the m tasks of the split.
+        split: the split's name.
+        steps: number of inner steps K.
+        seed: seed of the episodes (or examples).
+        tick: function to call with progress.
+        random: adapt the weights from before training by the learned update rule.
     """
     tasks = algorithm.runs[0].problem.check_tasks(tasks)
     scores, budgets = [], []
@@ -64,7 +64,7 @@ def adapted(
 
 
 def oracle(family: TaskFamily, tasks: Sequence[Task], split: str) -> Curve | None:
-    """The best policy's expected return on every task; None where the family does not know it."""
+    """Return the best policy's expected return on every task; None if the family lacks it."""
     returns = [family.optimal_return(task) for task in tasks]
     known = [value for value in returns if value is not None]
     if len(known) < len(tasks):
@@ -84,14 +84,14 @@ def oracle(family: TaskFamily, tasks: Sequence[Task], split: str) -> Curve | Non
 def _adapt(
     run: Run, meta: MetaParameters, tasks: Sequence[Task], steps: int, seed: int, tick: Tick
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Scores ``(K + 1, m)``, and what adapting cost a task until each of them ``(K + 1,)``."""
+    """Return scores ``(K + 1, m)``, and the budget spent on a task before each, ``(K + 1,)``."""
     problem = run.problem
     size, scores, spent = problem.evaluated_at_once or AT_ONCE, [], np.zeros(steps + 1)
     for start in range(0, len(tasks), size):
         group, stream = tasks[start : start + size], seeds.derive(seed, start)
         given = problem, run.learner.inner, meta, group, steps, stream
         adaptation = adapt_to_tasks(*given, scored=True, tolerant=True)
-        scored: Any = adaptation.scores  # they were asked for
+        scored: Any = adaptation.scores  # not None, because of scored=True
         found = scored.cpu().double().numpy()
         worst = -np.inf if problem.maximizes else np.inf
         scores.append(np.where(np.isfinite(found), found, worst))

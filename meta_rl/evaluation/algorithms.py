@@ -1,4 +1,4 @@
-"""Runs as they are compared: seeds of one algorithm together, different algorithms apart."""
+"""Load runs and group them by algorithm: runs of one algorithm differ only in their seed."""
 
 from __future__ import annotations
 
@@ -20,32 +20,32 @@ from meta_rl.runs.learner import MetaLearner
 from meta_rl.storage.reading import read_file, reading
 from meta_rl.storage.run_folder import run_of
 
-# EvaluationSettings that change no result, or are compared otherwise.
+# Settings that do not define an algorithm: they change no result, or are compared elsewhere.
 APART = ("seed", "iterations", "log_every", "checkpoint_every", "eval", "workers", "tasks_at_once")
 
-# Files of a run folder that say where its theta is from, which config.json does not; and what in
-# them is of one machine or seed.
+# Files of a run folder that tell theta's source, which config.json does not. OF_A_SEED are the keys
+# in these files that depend on one machine or seed.
 ORIGINS = ("init_sb3.zip", "init_run.json", "init_experts/experts.json", "pruned.json")
 OF_A_SEED = ("run", "file", "kl")
 
 
 @dataclass(frozen=True)
 class Run:
-    """A trained learner and where it is from."""
+    """A trained learner and its run folder."""
 
     path: Path
-    """Its run folder, also where one checkpoint of it was given."""
+    """The run folder, even if one of its checkpoints was given."""
     learner: MetaLearner
     problem: Problem
-    """The learner's, with the number of episodes (or shots) of the evaluation."""
+    """The learner's problem, with the evaluation's number of episodes (or shots)."""
     settings: dict[str, Any]
-    """What makes its algorithm: every setting that changes results, by its dotted name, and a hash
-    of what theta started from or was pruned by."""
+    """The settings that define the algorithm: every setting that changes results, by its dotted
+    name, and hashes of the files that tell theta's source or pruning."""
 
 
 @dataclass(frozen=True)
 class Algorithm:
-    """Runs that differ in their seed alone."""
+    """Runs that differ only in their seed."""
 
     name: str
     runs: tuple[Run, ...]
@@ -57,13 +57,13 @@ def load_algorithms(
     episodes: int | None = None,
     data: Path | None = None,
 ) -> list[Algorithm]:
-    """The runs' learners, pooled by algorithm, in the order given.
+    """Load runs and pool them by algorithm, in the order given.
 
     Args:
         paths: run folders or checkpoints.
-        device: where they compute.
-        episodes: per inner step (or shots); as in meta-training when None.
-        data: the folder where their data are now, if they were moved.
+        device: the device to compute on.
+        episodes: episodes (or shots) per inner step; as in meta-training when None.
+        data: the folder of the runs' data, if the data were moved.
 
     Raises:
         InputError: if there is no checkpoint, families differ, or a run is given twice.
@@ -103,7 +103,7 @@ def _load(path: Path, device: str, episodes: int | None, data: Path | None) -> R
 
 
 def _origin(file: Path) -> bytes:
-    """What is the same in every seed's copy of such a file."""
+    """Return the part of an origin file that is the same for every seed."""
     with reading(f"runs: {file}", "It has to be as it was written."):
         data = read_file(file)
         if file.suffix != ".json":
@@ -127,7 +127,7 @@ def _check(runs: Sequence[Run]) -> None:
 
 
 def _names(firsts: Sequence[Run]) -> list[str]:
-    """Run folders' names without their number; with the settings that tell equal ones apart."""
+    """Return the run folders' names without their number, plus settings if names are equal."""
     stems = [printable(re.sub(r"_\d+$", "", run.path.resolve().name)) for run in firsts]
     names = []
     for stem, run in zip(stems, firsts, strict=True):
@@ -140,7 +140,7 @@ def _names(firsts: Sequence[Run]) -> list[str]:
 
 
 def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested values by their dotted names."""
+    """Flatten nested values to a dict by dotted names."""
     found: dict[str, Any] = {}
     for name, value in values.items():
         inner = flat(value, f"{prefix}{name}.") if isinstance(value, dict) else None

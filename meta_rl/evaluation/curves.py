@@ -1,4 +1,4 @@
-"""One contestant's scores on the held-out tasks of a split, and what follows from them."""
+"""One contestant's scores on the held-out tasks of a split, and their statistics."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from meta_rl.statistics import (
     stratified_bootstrap,
 )
 
-ROUNDING = 1e-9  # of a mean score: the last bits depend on how many were added, and in what order
+ROUNDING = 1e-9  # relative tolerance of mean scores: their last bits depend on the summing order
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,24 +30,24 @@ class Curve:
     members: tuple[str, ...]
     """A name for each of the S seeds: its run, or its number."""
     steps: tuple[int | None, ...]
-    """Inner steps k of each point; None for a rival where it has no counterpart."""
+    """Inner steps k of each point; None for a rival's point without a counterpart."""
     budget: np.ndarray
     """Environment steps (or labelled examples) spent on a task until each point: ``(P,)``."""
     scores: np.ndarray
-    """``(P, S, m)``; infinitely bad where adapting came to no finite end."""
+    """``(P, S, m)``; infinitely bad if adapting diverged."""
     note: str = ""
-    """What a reader has to know about it."""
+    """A note for the report's reader."""
 
     def first(self, tasks: int) -> Curve:
-        """The same on the first tasks alone."""
+        """Return the curve on only the first tasks."""
         return replace(self, scores=self.scores[:, :, :tasks])
 
     def estimate(self, point: int, statistic: Statistic, seed: int) -> Estimate:
-        """The statistic over tasks and seeds, with its interval."""
+        """Return a point's statistic over tasks and seeds, with its interval."""
         return stratified_bootstrap(self.scores[point], statistic, seed=seed)
 
     def gain(self, point: int, statistic: Statistic, seed: int, sign: int) -> Estimate:
-        """The statistic of what each task gained since the first point; above 0 is better."""
+        """Return the statistic of each task's gain since the first point; above 0 is better."""
         with np.errstate(invalid="ignore"):
             gains = sign * (self.scores[point] - self.scores[0])
         lost = ~np.isfinite(self.scores[point])
@@ -57,18 +57,18 @@ class Curve:
 def steps_to_reach(
     rival: Curve, target: Curve, point: int, seed: int, sign: int, draws: int = DRAWS
 ) -> Estimate:
-    """The budget at which a rival's inter-quartile mean first is what the target's is at a point.
+    """Return the first scored budget at which a rival's inter-quartile mean reaches the target's.
 
-    Of the rival's scored budgets, infinite if none is enough. In the interval both are resampled on
-    the same tasks.
+    The budget is infinite if no scored budget is enough. For the interval, rival and target are
+    resampled on the same tasks.
 
     Args:
-        rival: on the same tasks as the target, budgets rising.
-        target: whose score is to be reached.
-        point: of the target.
-        seed: of the draws.
-        sign: 1 if higher scores are better, -1 if lower ones are.
-        draws: resamples.
+        rival: the rival's curve on the target's tasks, with rising budgets.
+        target: the curve with the score to reach.
+        point: the target's point to reach.
+        seed: seed of the resampling.
+        sign: 1 if higher scores are better, -1 if lower scores are.
+        draws: number of resamples.
     """
     goal = resampled(target.scores[point], interquartile_mean, draws, seed)
     reached = [
@@ -84,10 +84,10 @@ def steps_to_reach(
 
 
 def _reaches(scores: np.ndarray, goal: np.ndarray | float, sign: int) -> np.ndarray:
-    """Whether scores are as good as the goal; means of equal scores may differ by rounding."""
+    """Return whether scores are at least as good as the goal, up to rounding."""
     return sign * scores >= sign * goal - ROUNDING * np.abs(goal)
 
 
 def _first(reached: np.ndarray, budget: np.ndarray) -> np.ndarray:
-    """The first budget where each column of ``(P, n)`` is true; infinity where none is."""
+    """Return each column's first budget where ``(P, n)`` is true; infinity if it never is."""
     return np.where(reached.any(0), budget[reached.argmax(0)], np.inf)

@@ -1,4 +1,4 @@
-"""The report's figures."""
+"""Draw the report's figures."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MARKS = {"algorithm": "o", "random": "s", "oracle": "", "rival": "^"}
 
 
 def figures(planned: EvaluationPlan, curves: Sequence[Curve]) -> dict[str, tuple[Figure, str]]:
-    """Every figure by its name, with its caption."""
+    """Return every figure with its caption, by name."""
     several = len({tuple(c.budget) for c in curves if c.kind == "algorithm"}) > 1
     middle = "Inter-quartile mean with 95 % interval"
     drawn = {
@@ -34,14 +34,14 @@ def figures(planned: EvaluationPlan, curves: Sequence[Curve]) -> dict[str, tuple
         drawn["budget"] = (budget(planned, shown), caption)
     drawn["tasks"] = (
         tasks(planned, curves),
-        "Every task of every seed: its score before adaptation and after the last inner step. "
+        "Every task of every seed: score before adaptation and after the last inner step. "
         f"Points {'above' if planned.sign > 0 else 'below'} the diagonal gained.",
     )
     return drawn
 
 
 def adaptation(planned: EvaluationPlan, curves: Sequence[Curve]) -> Figure:
-    """Score against inner steps, a panel for each split."""
+    """Draw scores against inner steps, a panel for each split."""
     figure, panels = _panels(planned)
     for axes, (split, those) in zip(panels, by_split(planned, curves), strict=True):
         for curve in those:
@@ -54,7 +54,7 @@ def adaptation(planned: EvaluationPlan, curves: Sequence[Curve]) -> Figure:
 
 
 def budget(planned: EvaluationPlan, curves: Sequence[Curve]) -> Figure:
-    """Score against what was spent on the task; logarithmic where rivals spent much more."""
+    """Draw scores against the budget spent on a task; logarithmic if budgets differ much."""
     figure = Figure(figsize=(8, 4.2), layout="constrained")
     axes = figure.add_subplot()
     spent = [value for c in curves for value in c.budget if value > 0]
@@ -70,7 +70,7 @@ def budget(planned: EvaluationPlan, curves: Sequence[Curve]) -> Figure:
 
 
 def tasks(planned: EvaluationPlan, curves: Sequence[Curve]) -> Figure:
-    """Every task before and after adaptation, a panel for each split."""
+    """Draw every task's score before and after adaptation, a panel for each split."""
     figure, panels = _panels(planned)
     for axes, (split, those) in zip(panels, by_split(planned, curves), strict=True):
         shown = [curve for curve in those if curve.kind == "algorithm"]
@@ -97,7 +97,7 @@ def _panels(planned: EvaluationPlan) -> tuple[Figure, list[Axes]]:
 def _draw(
     axes: Axes, planned: EvaluationPlan, curve: Curve, at: np.ndarray, curves: Sequence[Curve]
 ) -> None:
-    """A line with its band; an oracle is a level."""
+    """Draw a curve as a line with its band, or an oracle as a horizontal line."""
     points = range(len(curve.steps))
     seed = planned.settings.seed
     found = np.array([curve.estimate(p, interquartile_mean, seed) for p in points])
@@ -112,7 +112,7 @@ def _draw(
 
 
 def _color(curve: Curve, curves: Sequence[Curve]) -> str:
-    """The same in every figure; random weights have that of the algorithm whose rule they use."""
+    """Return a curve's color in every figure; random weights get their algorithm's color."""
     if curve.kind == "oracle":
         return "black"
     kinds = ("random",) if curve.kind == "random" else ("algorithm", "rival")

@@ -1,4 +1,4 @@
-"""What a reader of the numbers has to know, in sentences."""
+"""Notes for the report's reader: how the numbers came about."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from meta_rl.statistics import DRAWS
 
 
 def notes(planned: EvaluationPlan, curves: Sequence[Curve]) -> list[str]:
-    """How the numbers came about and what they do not show."""
+    """Return sentences on how the numbers came about and what they do not show."""
     score, sign = planned.problem.score_name, planned.sign
     told = [
         _score(planned),
@@ -22,14 +22,13 @@ def notes(planned: EvaluationPlan, curves: Sequence[Curve]) -> list[str]:
         "with replacement, and tasks with replacement, the same tasks for every seed.",
         *_seeds(planned),
         *_tasks(planned),
-        f"A budget is what adapting spent on one task, on average, in {planned.unit}; the episodes "
-        "(or examples) that a score is measured on are not in it. Meta-training is not in it "
-        "either: see the runs.",
+        f"A budget is what adapting spent on one task, on average, in {planned.unit}. It excludes "
+        "the episodes (or examples) that a score is measured on, and meta-training: see the runs.",
     ]
     if "random" in planned.settings.baselines:
         told.append(
-            "Random weights are those that the run started meta-training from (drawn by its seed); "
-            "they are adapted by the update rule that it learned."
+            "Random weights are the run's weights before meta-training (drawn by its seed). They "
+            "are adapted by the update rule that the run learned."
         )
     if "oracle" in planned.settings.baselines and not any(c.kind == "oracle" for c in curves):
         told.append(
@@ -40,7 +39,7 @@ def notes(planned: EvaluationPlan, curves: Sequence[Curve]) -> list[str]:
         lost = int(np.isinf(curve.scores).any(0).sum())
         if lost:
             told.append(
-                f"{curve.name}, {curve.split}: adapting came to no finite end on {lost} of "
+                f"{curve.name}, {curve.split}: adapting diverged on {lost} of "
                 f"{curve.scores[0].size} seeds × tasks. They count as infinitely bad, so the mean "
                 "is infinite; the IQM is finite while they are less than a quarter."
             )
@@ -49,15 +48,15 @@ def notes(planned: EvaluationPlan, curves: Sequence[Curve]) -> list[str]:
         told.append(
             f"Baselines of stable-baselines3 learned on the first {planned.settings.baseline_tasks}"
             f" tasks of {next(iter(planned.tasks))} alone, with {planned.settings.baseline_seeds} "
-            f"seed(s); compare them with the rows for the same tasks. The steps that they needed "
-            f"are the first of their scored budgets with {'at least' if sign > 0 else 'at most'} "
-            f"that {score}: a lucky score counts, which favours them."
+            f"seed(s); compare them with the rows for the same tasks. The steps that a baseline "
+            f"needed are its first scored budget with {'at least' if sign > 0 else 'at most'} "
+            f"that {score}: a lucky score counts, which favours baselines."
         )
     trained = [run.learner.samples for a in planned.algorithms for run in a.runs]
     if {"pretrained", "rl2"} & set(planned.settings.baselines):
         told.append(
             f"Pretrained PPO and RL2 trained on {planned.settings.training_steps:,} environment "
-            f"steps, the runs on up to {max(trained):,}: compare them with that in mind."
+            f"steps, the runs on up to {max(trained):,}: keep that in mind when you compare them."
         )
     return told
 
@@ -66,8 +65,8 @@ def _score(planned: EvaluationPlan) -> str:
     kind = {
         "episodes": "the undiscounted return, mean of fresh episodes with sampled actions; higher "
         "is better",
-        "classification": "the fraction of a task's query examples classified rightly; higher is "
-        "better",
+        "classification": "the fraction of a task's query examples that are classified correctly; "
+        "higher is better",
         "regression": "the mean squared error on a task's query examples; lower is better",
     }[planned.problem.kind]
     return f"The score is {kind}."
@@ -78,8 +77,8 @@ def _seeds(planned: EvaluationPlan) -> list[str]:
     if not single:
         return []
     return [
-        f"One seed of {', '.join(single)}: its intervals are over tasks only and say nothing of "
-        "how another training run would come out."
+        f"One seed of {', '.join(single)}: its intervals cover tasks only, so they do not show how "
+        "another training run would score."
     ]
 
 
@@ -89,11 +88,11 @@ def _tasks(planned: EvaluationPlan) -> list[str]:
         different = len({repr(dict(task)) for task in tasks})
         told.append(
             f"{split}: {len(tasks)} tasks, drawn by seed {planned.settings.seed} from a stream "
-            "that no training draws from, the same for all."
+            "that no training draws from; all runs and baselines get the same tasks."
         )
         if different < len(tasks):
             told.append(
-                f"{split} has few members: the {len(tasks)} tasks are {different} different ones, "
-                "which training met too unless the split keeps them apart."
+                f"{split} has few members: of the {len(tasks)} tasks only {different} differ. "
+                "Training has met them too unless the split keeps them apart."
             )
     return told

@@ -1,4 +1,4 @@
-"""The report as one HTML file that needs nothing beside it and no network."""
+"""Make the report as one self-contained HTML file that needs no network."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ def page(
     drawn: dict[str, tuple[Figure, str]],
     origin: dict[str, Any],
 ) -> str:
-    """The whole document.
+    """Return the whole report as HTML.
 
     Args:
-        planned: what was evaluated.
-        curves: what came out.
+        planned: the evaluation's plan.
+        curves: the evaluation's results.
         drawn: figures and their captions.
-        origin: versions, the day, and every setting.
+        origin: versions, date and every setting.
     """
     family, count = planned.algorithms[0].runs[0].learner.config.family, len(planned.tasks)
     title = f"{family}: adapting to held-out tasks"
@@ -73,13 +73,13 @@ def page(
         *(f"<li>{escape(line)}</li>" for line in notes(planned, curves)),
         "</ul>",
         section("Runs", _runs(planned)),
-        section("EvaluationSettings and versions", _origin(origin)),
+        section("Settings and versions", _origin(origin)),
     ]
     return document(title, parts)
 
 
 def document(title: str, parts: Sequence[str]) -> str:
-    """A page of parts that are HTML already."""
+    """Return an HTML page made of HTML parts."""
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
@@ -90,7 +90,7 @@ def document(title: str, parts: Sequence[str]) -> str:
 
 
 def headlines(planned: EvaluationPlan, curves: Sequence[Curve]) -> list[str]:
-    """The result of each algorithm on the first split, in a sentence."""
+    """Return a sentence with each algorithm's result on the first split."""
     split, seed = next(iter(planned.tasks)), planned.settings.seed
     lines = []
     for curve in (c for c in curves if c.kind == "algorithm" and c.split == split):
@@ -132,7 +132,7 @@ def _runs(planned: EvaluationPlan) -> Table:
 
 def _origin(origin: dict[str, Any]) -> Table:
     values = {**origin["settings"], **origin["versions"]}
-    del values["runs"]  # a table of their own
+    del values["runs"]  # runs have a table of their own
     return ["", "value"], [[name, _text(value)] for name, value in values.items()]
 
 
@@ -143,7 +143,7 @@ def _text(value: Any) -> str:
 
 
 def section(title: str, table: Table) -> str:
-    """A heading and a table."""
+    """Return a heading and a table as HTML."""
     head, rows = table
     cells = "".join(f"<th>{escape(cell)}</th>" for cell in head)
     lines = [
@@ -157,9 +157,9 @@ def section(title: str, table: Table) -> str:
 
 
 def figure_of(title: str, figure: Figure, caption: str) -> str:
-    """A heading, a figure and its caption.
+    """Return a heading, a figure and its caption as HTML.
 
-    As an image of its own: names inside one SVG would clash with another's.
+    Each figure is an image of its own: ids inside inlined SVGs would clash.
     """
     with mpl.rc_context({"svg.hashsalt": title}):
         drawn = pictures.encoded(figure, "svg", metadata={"Date": None})

@@ -1,4 +1,4 @@
-"""Progress bars of the evaluation."""
+"""The progress bar of evaluation and tuning."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from meta_rl.machine.console import on_terminal
 
 
 def progress(total: int, what: str, unit: str) -> tqdm:
-    """A bar on standard error; off a terminal it is drawn twice a minute."""
+    """Return a progress bar on standard error; off a terminal it is drawn twice a minute."""
     interval = 0.2 if on_terminal() else 30.0
     return tqdm(
         total=total, desc=what, unit=unit, unit_scale=total > 10_000,

@@ -1,4 +1,4 @@
-"""The evaluation itself: the same held-out tasks for every run and every baseline."""
+"""Plan and run an evaluation: the same held-out tasks for every run and every baseline."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from meta_rl.types import Task, TaskFamily
 
 @dataclass(frozen=True)
 class EvaluationPlan:
-    """What will be computed; everything a person gave fits together."""
+    """The evaluation to compute; all settings have been checked against each other."""
 
     settings: EvaluationSettings
     algorithms: list[Algorithm]
     tasks: Mapping[str, Sequence[Task]]
-    """By split."""
+    """The held-out tasks by split."""
     steps: int
 
     @property
     def problem(self) -> Problem:
-        """The first run's."""
+        """The first run's problem."""
         return self.algorithms[0].runs[0].problem
 
     @property
@@ -41,12 +41,12 @@ class EvaluationPlan:
 
     @property
     def unit(self) -> str:
-        """What a budget counts."""
+        """The unit of a budget."""
         return "environment steps" if self.environments else "labelled examples"
 
     @property
     def sign(self) -> int:
-        """1 if higher scores are better, -1 if lower ones are."""
+        """1 if higher scores are better, -1 if lower scores are."""
         return 1 if self.problem.maximizes else -1
 
 
@@ -81,7 +81,7 @@ def plan(settings: EvaluationSettings) -> EvaluationPlan:
 
 
 def contest(planned: EvaluationPlan) -> list[Curve]:
-    """Every curve of every split: algorithms first, then baselines."""
+    """Return every curve of every split: algorithms first, then baselines."""
     curves: list[Curve] = []
     for number, split in enumerate(planned.tasks):
         curves += _quick(planned, split)

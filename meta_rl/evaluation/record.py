@@ -1,4 +1,4 @@
-"""The evaluation's folder: JSON, CSV, the page, and the same figures for TensorBoard."""
+"""Write an evaluation's folder: JSON, CSV, the page, and the same figures for TensorBoard."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ PACKAGES = ("torch", "numpy", "gymnasium", "stable-baselines3")
 
 
 def open_folder(out: Path | None, planned: EvaluationPlan) -> Path:
-    """Make the folder: the one given, or the next ``evaluation_N`` of the first run.
+    """Make the given folder, or the next ``evaluation_N`` of the first run.
 
-    An evaluation that was cut off before its report was written is none: its files are removed.
+    Files of an evaluation that was interrupted before its report was written are removed.
 
     Raises:
-        InputError: if it holds something else, cannot be made or cannot be written to.
+        InputError: if the folder holds other files, cannot be made or cannot be written to.
     """
     home, number = planned.algorithms[0].runs[0].path, 1
     while not out and os.path.exists(home / f"evaluation_{number}"):
@@ -57,7 +57,7 @@ def open_folder(out: Path | None, planned: EvaluationPlan) -> Path:
 
 
 def _is_unfinished(path: Path) -> bool:
-    """Whether this is of an evaluation that came to no report, which is written last."""
+    """Return whether a file belongs to an evaluation without its report, which is written last."""
     ours = path.name in (JSON, CSV, REPORT) or path.match(EVENTS) or path.match(files.TEMPORARY)
     report = path.with_name(REPORT)
     return ours and path.is_file() and not (report.exists() and report.stat().st_size)
@@ -67,7 +67,7 @@ def record(folder: Path, planned: EvaluationPlan, curves: Sequence[Curve]) -> No
     """Write ``evaluation.json``, ``evaluation.csv``, TensorBoard's events and ``report.html``.
 
     Raises:
-        InputError: if one cannot be written. Those before it stay.
+        InputError: if a file cannot be written. The files before it stay.
     """
     origin = _origin(planned)
     drawn = figures(planned, curves)
@@ -90,7 +90,7 @@ def _origin(planned: EvaluationPlan) -> dict[str, Any]:
 
 
 def circumstances(*packages: str) -> dict[str, Any]:
-    """The day, and versions of Python and of what was used."""
+    """Return the date, and the versions of Python and the packages used."""
     versions = {name: version(name) for name in (*PACKAGES, *packages)}
     return {
         "date": date.today().isoformat(),
@@ -143,12 +143,12 @@ def _curve(planned: EvaluationPlan, curve: Curve) -> dict[str, Any]:
 
 
 def finite(value: float) -> float | str:
-    """A number as JSON, which has no infinities."""
+    """Return a finite number as it is and others as text: JSON has no infinities."""
     return value if math.isfinite(value) else str(value)
 
 
 def _write_csv(path: Path, planned: EvaluationPlan, curves: Sequence[Curve]) -> None:
-    """One row for each contestant, split, seed, task and point."""
+    """Write one row for each contestant, split, seed, task and point."""
     head = ["name", "kind", "split", "run", "task", "parameters", "inner_steps", "budget", "score"]
     rows: list[list[Any]] = [head]
     for curve in curves:

@@ -1,4 +1,4 @@
-"""The baselines that stable-baselines3 trains, on a few of the held-out tasks."""
+"""Train stable-baselines3's baselines on a few of the held-out tasks."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from meta_rl.tasks import check_sampled
 from meta_rl.types import Task, TaskFamily
 
 MULTIPLES = {"ppo": (1,), "ppo-10x": (1, 2, 5, 10), "ppo-100x": (1, 2, 5, 10, 20, 50, 100)}
-TRIALS = 10  # of rl2 on each task
+TRIALS = 10  # trials of rl2 on each task
 
 
 @dataclass(frozen=True, kw_only=True)
 class Arena:
-    """Where rivals meet."""
+    """The tasks, budgets and seeds that all rivals share."""
 
     family: TaskFamily
     split: str
@@ -31,7 +31,7 @@ class Arena:
     budget: Sequence[int]
     """Environment steps of the first algorithm after 0..K inner steps, on one task."""
     episodes: int
-    """That a score is the mean of."""
+    """Episodes that a score averages."""
     training_steps: int
     trial: int
     """Episodes of one trial of RL2."""
@@ -39,10 +39,10 @@ class Arena:
 
 
 def check_rivals(family: TaskFamily, names: Iterable[str], training_steps: int, trial: int) -> None:
-    """Refuse, before anything is computed, what cannot be trained.
+    """Refuse rivals that cannot be trained, before anything is computed.
 
     Raises:
-        InputError: if the training steps do not hold a mini-batch, or a trial of RL2.
+        InputError: if the training steps are fewer than a mini-batch, or than a trial of RL2.
     """
     least = {"pretrained": agents.ppo.BATCH, "rl2": trial * family.horizon}
     for name in names:
@@ -51,7 +51,7 @@ def check_rivals(family: TaskFamily, names: Iterable[str], training_steps: int, 
 
 
 def rivals(arena: Arena, names: Sequence[str]) -> list[Curve]:
-    """Learning curves of the baselines asked for; the three budgets of PPO are one curve."""
+    """Return learning curves of the named baselines; PPO's three budgets make one curve."""
     found = []
     longest = max((MULTIPLES[name] for name in names if name in MULTIPLES), key=max, default=None)
     if longest:
@@ -127,7 +127,7 @@ def _rl2(arena: Arena) -> Curve:
 
 
 Learning = Callable[[Callable[[], gym.Env], int, Callable[..., bool]], list[float]]
-"""Scores at every budget from an environment's maker, a seed and a callback."""
+"""A function of an environment's maker, a seed and a callback that returns scores per budget."""
 
 
 def _learned(arena: Arena, name: str, budgets: Sequence[int], learn: Learning, note: str) -> Curve:
@@ -153,7 +153,7 @@ def _makers(arena: Arena) -> list[Callable[[], gym.Env]]:
 
 
 def _draw(arena: Arena) -> Callable[[int], gym.Env]:
-    """Environments of training's tasks, from a stream apart from the held-out ones."""
+    """Return a function that draws environments of training tasks, never the held-out tasks."""
     family = arena.family
 
     def draw(seed: int) -> gym.Env:
@@ -169,7 +169,7 @@ def _bar(arena: Arena, what: str) -> tqdm:
 
 
 def _ticking(bar: tqdm) -> Callable[..., bool]:
-    """A callback of stable-baselines3, called at every step of its one environment."""
+    """Return a stable-baselines3 callback that advances the bar by one environment step."""
 
     def tick(*_: object) -> bool:
         bar.update()

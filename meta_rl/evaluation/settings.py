@@ -1,4 +1,4 @@
-"""What to evaluate and against what. Imports nothing heavy, for ``meta-rl evaluate --help``."""
+"""Settings of an evaluation. Imports nothing heavy, for ``meta-rl evaluate --help``."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from meta_rl.errors import InputError, hint, require
 
 BASELINES = {
     "random": "random weights, adapted by the run's own rule",
-    "oracle": "the best policy that knows the task, where a family knows its return exactly",
+    "oracle": "the best policy that knows the task, if the family knows its exact return",
     "ppo": "stable-baselines3's PPO from scratch, at the adaptation's environment steps",
     "ppo-10x": "the same PPO, up to 10 times the adaptation's environment steps",
     "ppo-100x": "the same PPO, up to 100 times the adaptation's environment steps",
     "pretrained": "PPO trained on the whole family (--training-steps), then fine-tuned",
     "rl2": "a recurrent policy that adapts in context (--training-steps, --rl2-episodes)",
 }
-"""Every name that ``--baselines`` takes, and what it is."""
+"""Every name that ``--baselines`` takes, with its description."""
 
 SLOW = ("ppo", "ppo-10x", "ppo-100x", "pretrained", "rl2")
-"""Those that stable-baselines3 trains: on few tasks, and for families of environments only."""
+"""Baselines that stable-baselines3 trains, on few tasks; only for families of environments."""
 
 USERS = {
     "baseline_tasks": SLOW,
@@ -30,7 +30,7 @@ USERS = {
     "training_steps": ("pretrained", "rl2"),
     "rl2_episodes": ("rl2",),
 }
-"""EvaluationSettings that only some baselines use, and those that do."""
+"""Settings that only some baselines use, with these baselines."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,38 +38,40 @@ class EvaluationSettings:
     """Runs, tasks and baselines."""
 
     runs: Annotated[tuple[Path, ...], tyro.conf.Positional] = ()
-    """Run folders, or checkpoints; runs that differ in their seed alone are pooled."""
+    """Run folders or checkpoints. Runs that differ only in their seed are pooled."""
     tasks: int = 40
     """Held-out tasks of each split, the same for all runs and baselines."""
     steps: int | None = None
-    """Inner steps K; as in the first run's own evaluations when not given."""
+    """Inner steps to adapt for; as in the first run's own evaluations when not given."""
     episodes: int | None = None
     """Episodes (or shots) per inner step; as in meta-training when not given."""
     splits: tuple[str, ...] = ()
-    """in-distribution, extrapolation; all that the family has when not given."""
+    """Splits to evaluate on: in-distribution, extrapolation; all of the family's when not
+    given."""
     baselines: tuple[str, ...] = ("random", "oracle")
-    """random, oracle, and slow ones: ppo, ppo-10x, ppo-100x, pretrained, rl2."""
+    """Baselines to compare with: random, oracle, or the slow ppo, ppo-10x, ppo-100x, pretrained,
+    rl2."""
     baseline_tasks: int = 5
-    """The slow baselines learn on so many of the tasks, of the first split."""
+    """Number of the first split's tasks that each slow baseline learns on."""
     baseline_seeds: int = 1
     """Seeds of each slow baseline."""
     training_steps: int = 100_000
-    """Environment steps that pretrained and rl2 learn on before they meet the tasks."""
+    """Environment steps that pretrained and rl2 train on before the held-out tasks."""
     rl2_episodes: int = 5
     """Episodes of one trial of rl2."""
     seed: int = 0
-    """Of tasks, episodes and the bootstrap."""
+    """Seed of tasks, episodes and the bootstrap."""
     device: str = "auto"
-    """auto (CUDA where there is one), cpu or cuda."""
+    """auto (CUDA if there is one), cpu or cuda."""
     data: Path | None = None
-    """Where the data that the runs were trained on are now, if they were moved."""
+    """Folder of the runs' training data, if the data were moved."""
     families: Path | None = None
     """A Python file of yours that registers the family, as in meta-rl train."""
     out: Path | None = None
     """Folder to make; evaluation_1, evaluation_2, ... in the first run when not given."""
 
     def check(self) -> None:
-        """Refuse what can be seen to be wrong without loading anything.
+        """Refuse wrong settings, as far as nothing has to be loaded.
 
         Raises:
             InputError: if there are no runs, a number is out of range, or a baseline is unknown.

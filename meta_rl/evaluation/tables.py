@@ -1,4 +1,4 @@
-"""The numbers as tables, for the terminal and the page."""
+"""Make tables of the results, for the terminal and the page."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from meta_rl.text_tables import Table, aligned
 
 
 def scores(planned: EvaluationPlan, curves: Sequence[Curve]) -> Table:
-    """One row for each point of each curve: budget, mean, inter-quartile mean and gain."""
+    """Return one row per point of each curve: budget, mean, inter-quartile mean and gain."""
     unit, seed = planned.unit, planned.settings.seed
     head = ["", "seeds × tasks", "inner steps", unit, "mean", "IQM", "gain (IQM)"]
     rows = []
@@ -33,7 +33,7 @@ def scores(planned: EvaluationPlan, curves: Sequence[Curve]) -> Table:
 
 
 def needed(planned: EvaluationPlan, curves: Sequence[Curve]) -> Table:
-    """How many steps a rival needs to reach what the algorithms reach after 1 and K inner steps."""
+    """Return the steps that rivals need to reach the algorithms' scores after 1 and K steps."""
     against = [curve for curve in curves if curve.kind == "rival"]
     head = ["to reach the IQM of", "which took", *(curve.name for curve in against)]
     rows = []
@@ -47,7 +47,7 @@ def needed(planned: EvaluationPlan, curves: Sequence[Curve]) -> Table:
 
 
 def same_tasks(curves: Sequence[Curve]) -> list[Curve]:
-    """The curves of the split that rivals learned on, all on the rivals' tasks; [] without any."""
+    """Return the curves of the rivals' split, on the rivals' tasks alone; [] without rivals."""
     of_rivals = [curve for curve in curves if curve.kind == "rival"]
     if not of_rivals:
         return []
@@ -56,13 +56,13 @@ def same_tasks(curves: Sequence[Curve]) -> list[Curve]:
 
 
 def by_split(planned: EvaluationPlan, curves: Sequence[Curve]) -> Iterator[tuple[str, list[Curve]]]:
-    """Every split with the curves that are on all of its tasks."""
+    """Yield every split with its curves, without rivals, which learn on few of its tasks."""
     for split in planned.tasks:
         yield split, [c for c in curves if c.split == split and c.kind != "rival"]
 
 
 def plain(planned: EvaluationPlan, curves: Sequence[Curve]) -> str:
-    """All tables as text."""
+    """Return all tables as text."""
     parts = [
         f"{planned.problem.score_name}, {len(planned.tasks[split])} held-out tasks, {split}; "
         f"95 % intervals\n{aligned(scores(planned, those))}"
@@ -78,7 +78,7 @@ def plain(planned: EvaluationPlan, curves: Sequence[Curve]) -> str:
 
 
 def interval(estimate: Estimate) -> str:
-    """A value and its interval, three digits of the largest of them."""
+    """Format a value and its interval, with three digits of the largest number."""
     largest = max((abs(v) for v in estimate if math.isfinite(v)), default=0.0)
     digits = min(6, max(0, 2 - math.floor(math.log10(largest)))) if largest else 1
     value, *bounds = (_number(v, digits) for v in estimate)
@@ -92,6 +92,6 @@ def _number(value: float, digits: int) -> str:
 
 
 def _steps(estimate: Estimate, last: float) -> str:
-    """Budgets; infinite ones were not reached by the last that was tried."""
+    """Format budgets; an infinite budget is more than the last one tried."""
     texts = [f"{v:,.0f}" if math.isfinite(v) else f"more than {last:,.0f}" for v in estimate]
     return texts[0] if len(set(texts)) == 1 else f"{texts[0]} [{texts[1]}, {texts[2]}]"

@@ -1,1 +1,1 @@
-"""Pictures and animations of what adapting does."""
+"""Pictures and animations of adaptation."""

@@ -1,4 +1,4 @@
-"""Episodes as they look, before and after adapting, side by side in one animation."""
+"""Film episodes before and after adapting, side by side in one animation."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from PIL import Image, ImageDraw, ImageFont
 from meta_rl.animation import Animation
 from meta_rl.types import Task, TaskFamily
 
-FRAMES = 30  # of an animation, about
-WIDTH = 240  # of each side, pixels, at most
-CAPTION = 20  # height, pixels
-SECONDS = 5.0  # that the longest animation takes
+FRAMES = 30  # frames of an animation, about
+WIDTH = 240  # largest width of each side, pixels
+CAPTION = 20  # caption height, pixels
+SECONDS = 5.0  # longest duration of an animation
 
 
 class Acts(Protocol):
-    """An adapted policy, as :class:`meta_rl.problems.adapted.AdaptedPolicy` is one."""
+    """An adapted policy, such as :class:`meta_rl.problems.adapted.AdaptedPolicy`."""
 
     def predict(self, observation: np.ndarray, /) -> tuple[np.ndarray, Any]:
         """Return the action for one observation, and a state."""
@@ -29,7 +29,7 @@ class Shot(NamedTuple):
     """One filmed episode."""
 
     frames: list[np.ndarray]  # each (H, W, 3) uint8
-    reward: float  # summed
+    reward: float  # summed over the episode
 
 
 def film(
@@ -40,14 +40,14 @@ def film(
     seed: int,
     every: int,
 ) -> Animation | None:
-    """One episode of each policy from the same start, side by side; None if the task has no looks.
+    """Film one episode of each policy from the same start; None if the task cannot be rendered.
 
     Args:
-        family: whose environment is rendered.
-        task: of the family.
-        before: on the left.
-        after: on the right.
-        seed: of the start.
+        family: the task family that makes the environment.
+        task: the task to film.
+        before: the policy on the left.
+        after: the policy on the right.
+        seed: seed of the episodes' start.
         every: steps from frame to frame.
     """
     env = family.make_env(task, "rgb_array")
@@ -61,7 +61,7 @@ def film(
 
 
 def side_by_side(shots: Sequence[Shot], names: Sequence[str]) -> Animation:
-    """Shots next to each other, with captions; one that is over stays, paler, until all are."""
+    """Put filmed episodes side by side, with captions; one that is over stays, paler."""
     count = max(len(shot.frames) for shot in shots)
     columns = []
     for shot, name in zip(shots, names, strict=True):
@@ -84,7 +84,7 @@ def _shoot(env: Any, policy: Acts, seed: int, every: int) -> Shot:
 
 
 def _captioned(frame: np.ndarray, caption: str) -> np.ndarray:
-    """A frame no wider than ``WIDTH`` under a line of text."""
+    """Return a frame no wider than ``WIDTH`` under its caption."""
     picture = Image.fromarray(np.asarray(frame, dtype=np.uint8)[..., :3])
     picture.thumbnail((WIDTH, 10 * WIDTH))
     canvas = Image.new("RGB", (WIDTH, picture.height + CAPTION), "white")

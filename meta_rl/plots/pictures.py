@@ -1,4 +1,4 @@
-"""Figures: adaptation curves, and what adapting does to a task of images."""
+"""Draw adaptation curves, and tasks before and after adapting."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ def encoded(figure: Figure, kind: str = "png", **how: Any) -> bytes:
     """Return a figure as the bytes of a picture file.
 
     Args:
-        figure: to draw.
-        kind: of picture: ``png`` or ``svg``.
+        figure: the figure to encode.
+        kind: the file's kind, ``png`` or ``svg``.
         how: other arguments of ``Figure.savefig``, such as ``dpi``.
     """
     figure.savefig(file := io.BytesIO(), format=kind, **how)
@@ -26,7 +26,7 @@ def encoded(figure: Figure, kind: str = "png", **how: Any) -> bytes:
 
 
 def adaptation_figure(scores: Tensor, score_name: str) -> Figure:
-    """Mean over tasks after each inner step, its 95 % interval, and every task in grey.
+    """Draw the mean score after each inner step, its 95 % interval, and every task in grey.
 
     The interval is 1.96 standard errors over the M tasks.
     """
@@ -46,18 +46,18 @@ def adaptation_figure(scores: Tensor, score_name: str) -> Figure:
 def episode_figure(
     support: tuple[Tensor, Tensor], query: tuple[Tensor, Tensor], before: Tensor, after: Tensor
 ) -> Figure:
-    """One task of N classes of images, a class a row: its support, then its query as predicted.
+    """Draw one task of image classes, a row per class: support images, then query images.
 
-    A query image is framed green if it was classified rightly after adaptation and red if not;
-    above it stand the classes predicted before and after.
+    A query image is framed green if it is classified correctly after adaptation, otherwise red.
+    Its title shows the classes predicted before and after.
 
     Args:
         support: images ``(N * S, C, H, W)`` in [0, 1] and their classes ``(N * S,)``.
-        query: the same, of other images.
+        query: other images and their classes, in the same form.
         before: classes predicted for the query without adapting.
-        after: those predicted after the last inner step.
+        after: classes predicted for the query after the last inner step.
     """
-    shown = 8  # of a class's query
+    shown = 8  # query images of a class
     y = query[1].cpu()
     classes = sorted({int(c) for c in support[1]})
     shots = max(int((support[1] == c).sum()) for c in classes)
@@ -89,14 +89,14 @@ def regression_figure(
     before: Tensor,
     after: Tensor,
 ) -> Figure:
-    """A function of one number: examples, and what is predicted before and after adapting.
+    """Draw a function of one number: its examples, and predictions before and after adapting.
 
     Args:
-        support: ``(S, 1)`` and ``(S, 1)``, those adapted on.
-        query: others.
-        x: where predictions are, ``(n, 1)``.
-        before: predicted without adapting, ``(n, 1)``.
-        after: predicted after the last inner step.
+        support: x ``(S, 1)`` and y ``(S, 1)`` of the support examples.
+        query: x and y of the query examples.
+        x: where to predict, ``(n, 1)``.
+        before: predictions without adapting, ``(n, 1)``.
+        after: predictions after the last inner step, ``(n, 1)``.
     """
     figure = Figure(figsize=(6, 4), layout="constrained")
     axes = figure.add_subplot()

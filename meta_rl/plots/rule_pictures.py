@@ -1,4 +1,4 @@
-"""Pictures of what the rule of the inner loop has become: step sizes, schedules, mixtures."""
+"""Draw the learned update rule of the inner loop: step sizes, schedules, mixtures."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from meta_rl.naming import figure_text, part_of
 from meta_rl.types import Params
 
 History = Sequence[tuple[int, Mapping[str, np.ndarray]]]
-"""Iterations, and what the rule was at each: a name to one number, or one for every inner step."""
+"""Pairs of an iteration and the rule's numbers then: by name one number, or one per inner step."""
 
 WEIGHT = "choice."
 
 
 def means(shown: Params, config: InnerConfig) -> dict[str, np.ndarray]:
-    """The rule's numbers for a picture: the mean of each tensor, by inner step or ``(1,)``.
+    """Return the mean of each of the rule's tensors, ``(1,)`` or one per inner step.
 
     Args:
-        shown: what ``Rule.step_sizes`` gives.
-        config: of the inner loop.
+        shown: the tensors that ``Rule.step_sizes`` returns.
+        config: the inner loop's settings.
     """
     found = {}
     for name, value in shown.items():
@@ -36,15 +36,15 @@ def means(shown: Params, config: InnerConfig) -> dict[str, np.ndarray]:
 
 
 def rule_figure(history: History, config: InnerConfig, learned: Params) -> Figure:
-    """Step sizes over training, the latest by inner step, and the weights or the learned schedule.
+    """Draw step sizes over training and by inner step, mixture weights and the learned schedule.
 
-    The latest are multiplied by their schedule where it is known beforehand, and shown where inner
-    steps differ.
+    Step sizes by inner step are the latest, multiplied by a fixed schedule. They are drawn only if
+    inner steps differ.
 
     Args:
         history: the numbers of :func:`means`, the latest last; one entry or more.
-        config: of the inner loop.
-        learned: the rule's tensors now.
+        config: the inner loop's settings.
+        learned: the rule's current tensors.
     """
     latest = history[-1][1]
     panels: list[Callable[[Axes], None]] = [lambda axes: _over_training(axes, history)]
@@ -63,7 +63,7 @@ def rule_figure(history: History, config: InnerConfig, learned: Params) -> Figur
 
 
 def _over_training(axes: Axes, history: History) -> None:
-    """A colour for each tensor, paler for later inner steps."""
+    """Draw step sizes over training: a colour for each tensor, paler for later inner steps."""
     iterations = [iteration for iteration, _ in history]
     names = _step_sizes(history[-1][1])
     for i, name in enumerate(names):
@@ -81,7 +81,7 @@ def _over_training(axes: Axes, history: History) -> None:
 
 
 def _by_step(axes: Axes, latest: Mapping[str, np.ndarray], config: InnerConfig) -> None:
-    """A row for each tensor, a column for each inner step."""
+    """Draw the latest step sizes: a row for each tensor, a column for each inner step."""
     names = _step_sizes(latest)
     factors = np.array([schedules.factor(config, k) for k in range(config.steps)])
     table = np.array([np.broadcast_to(latest[name], config.steps) * factors for name in names])
@@ -95,7 +95,7 @@ def _by_step(axes: Axes, latest: Mapping[str, np.ndarray], config: InnerConfig) 
 
 
 def _weights(axes: Axes, history: History) -> None:
-    """The shares of a mixture's rules."""
+    """Draw the weights of a mixture's rules over training."""
     iterations = [iteration for iteration, _ in history]
     names = [name for name, _ in _weights_of(history[-1][1])]
     shares = [[float(shown[WEIGHT + name][0]) for _, shown in history] for name in names]
@@ -105,9 +105,9 @@ def _weights(axes: Axes, history: History) -> None:
 
 
 def _response(axes: Axes, network: Params, steps: int) -> None:
-    """What a learned schedule does at every inner step, by the size of the gradient it meets.
+    """Draw a learned schedule's outputs at every inner step, by the size of the gradient.
 
-    At a loss of 0 and for a tensor whose entries have root mean square 0.1.
+    The loss is 0, and the tensor's entries have root mean square 0.1.
     """
     sizes = np.logspace(-4, 1, 50)
     like = network["schedule.0.bias"].detach()
@@ -137,6 +137,6 @@ def _weights_of(shown: Mapping[str, np.ndarray]) -> list[tuple[str, float]]:
 
 
 def _short(name: str) -> str:
-    """``hidden.0.weight`` of ``step_size.hidden.0.weight``; ``adam`` of ``adam.step_size``."""
+    """Return ``hidden.0.weight`` for ``step_size.hidden.0.weight``, ``adam`` for its step size."""
     parts = (part for part in name.split(".") if part != "step_size")
     return figure_text(".".join(parts)) or "all"

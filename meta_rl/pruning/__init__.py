@@ -1,1 +1,1 @@
-"""Make a network smaller and measure what that costs."""
+"""Make a network smaller and measure the cost."""

@@ -1,9 +1,9 @@
-"""Structured pruning: hidden units (or channels) are taken out, and all that belongs to them.
+"""Structured pruning: remove hidden units (or channels) and all of their entries.
 
 A unit has entries in several tensors: the weights and the bias (or scale and shift) that make it,
-and the weights of the next layer that use it. All of them go, and so do their own step sizes, the
-moments of the outer optimizer and the members of a population: what is left is an ordinary, smaller
-network that adapts, trains on, and is saved like any other.
+and the weights of the next layer that use it. All are removed, also from step sizes, from the outer
+optimizer's moments and from a population's members. The result is an ordinary, smaller network that
+adapts, trains on, and is saved like any other.
 """
 
 from __future__ import annotations
@@ -22,47 +22,47 @@ from meta_rl.tasks import num_tasks, select
 from meta_rl.types import Params
 
 BATCHES = 3
-"""Meta-batches that a saliency is taken on."""
+"""Meta-batches that a saliency averages over."""
 
 
 class Place(NamedTuple):
-    """Where units have entries in one tensor."""
+    """The place of a layer's units in one tensor."""
 
-    name: str  # of the parameter
-    dim: int  # along which units follow one another
-    each: int  # entries of one unit along it
+    name: str  # the parameter's name
+    dim: int  # dimension along which units follow one another
+    each: int  # entries of one unit along this dimension
 
 
 class Layer(NamedTuple):
-    """A hidden layer: how many units it has, and everywhere they have entries."""
+    """A hidden layer: its number of units, and all places of their entries."""
 
     units: int
     places: tuple[Place, ...]
 
     def entries(self, params: Params) -> Tensor:
-        """Every unit's entries, ``(units, n)``."""
+        """Return every unit's entries ``(units, n)``."""
         parts = [params[p.name].movedim(p.dim, 0).reshape(self.units, -1) for p in self.places]
         return torch.cat(parts, 1)
 
 
 def magnitudes(learner: Any, layers: Sequence[Layer]) -> list[Tensor]:
-    """Per layer, the Euclidean norm of each unit's entries in theta: ``(units,)``."""
+    """Return for each layer the Euclidean norm of each unit's entries in theta: ``(units,)``."""
     return [layer.entries(learner.meta.theta).detach().norm(dim=1) for layer in layers]
 
 
 def saliencies(learner: Any, layers: Sequence[Layer]) -> list[Tensor]:
-    """Per layer, how much each unit matters to the outer loss, to first order: ``(units,)``.
+    """Return for each layer the units' importance to the outer loss, to first order: ``(units,)``.
 
         s_u = mean_m | sum_{i in u} theta_i  d loss_m(adapt(theta)) / d theta_i |
 
-    The sum is the first-order change of task m's outer loss where all of unit u's entries become
-    zero (Molchanov et al. 2017, "Pruning Convolutional Neural Networks for Resource Efficient
-    Inference", with the meta-gradient, through adaptation, in place of the gradient). The mean over
-    tasks is of absolute values: near an optimum the signed ones cancel, which says nothing of a
-    single task. Taken on :data:`BATCHES` meta-batches of training tasks.
+    The sum is the first-order change of task m's outer loss if all of unit u's entries become zero
+    (Molchanov et al. 2017, "Pruning Convolutional Neural Networks for Resource Efficient
+    Inference", with the meta-gradient in place of the gradient). The mean over tasks takes absolute
+    values, because signed changes cancel near an optimum even if single tasks change much. It is
+    taken on :data:`BATCHES` meta-batches of training tasks.
 
     Raises:
-        InputError: if the inner loop is none that gradients pass through.
+        InputError: if gradients do not pass through the inner loop.
     """
     problem, inner, config = learner.problem, learner.inner, learner.config
     if not isinstance(inner, InnerLoop):
@@ -89,29 +89,29 @@ def saliencies(learner: Any, layers: Sequence[Layer]) -> list[Tensor]:
 
 
 CRITERIA = {"saliency": saliencies, "magnitude": magnitudes}
-"""What units are ranked by, by the name that ``--by`` has."""
+"""Criteria that rank units, by their names in ``--by``."""
 
 
 def choose(
     learner: Any, layers: Sequence[Layer], keep: float | Sequence[int], by: str
 ) -> list[Tensor]:
-    """Per layer, the indices of the units that stay, rising.
+    """Return for each layer the indices of the units to keep, rising.
 
     Args:
-        learner: what is pruned.
+        learner: the learner to prune.
         layers: the network's hidden layers.
-        keep: the share of each layer's units that stays, at least one; or how many in each.
+        keep: the fraction of each layer's units to keep, at least one; or a number per layer.
         by: a name in :data:`CRITERIA`.
 
     Raises:
-        InputError: if there are no such criterion, no hidden layers, or not as many units.
+        InputError: if there is no such criterion, no hidden layer, or a layer has fewer units.
     """
     if by not in CRITERIA:
         raise unknown("by", CRITERIA, by)
     if not layers:
         raise InputError("prune: expected a network with a hidden layer, got one without.")
     if isinstance(keep, int | float):
-        require(0 < keep <= 1, "keep", "a share above 0, at most 1", keep)
+        require(0 < keep <= 1, "keep", "a fraction above 0, at most 1", keep)
         keep = [max(1, round(keep * layer.units)) for layer in layers]
     units = [layer.units for layer in layers]
     fits = len(keep) == len(units) and all(0 < k <= u for k, u in zip(keep, units, strict=True))
@@ -121,13 +121,13 @@ def choose(
 
 
 def cut(learner: Any, tensors: Params, layers: Sequence[Layer], kept: Sequence[Tensor]) -> Params:
-    """A checkpoint's tensors without the units that do not stay.
+    """Return a checkpoint's tensors with only the kept units.
 
     Args:
-        learner: whose tensors they are.
-        tensors: the second of :meth:`meta_rl.runs.learner.MetaLearner.state`.
+        learner: the learner with these tensors.
+        tensors: the tensors of :meth:`meta_rl.runs.learner.MetaLearner.state`.
         layers: the network's hidden layers.
-        kept: per layer, the indices of the units that stay.
+        kept: for each layer, the indices of the units to keep.
     """
     theta, smaller = learner.meta.theta, {}
     leaves = [*(f"theta.{n}" for n in theta), *(f"rule.{n}" for n in learner.meta.rule)]
@@ -135,7 +135,7 @@ def cut(learner: Any, tensors: Params, layers: Sequence[Layer], kept: Sequence[T
         parameter = _parameter_of(name, leaves, learner.config.inner.form == "parameter")
         like = theta.get(parameter or "", tensor.new_empty(0))
         lead = tensor.ndim - like.ndim
-        # Adam's count of steps is kept beside its moments, and has no entries.
+        # Adam's step count is stored among its moments but has no entries of units.
         alike = lead >= 0 and tensor.shape[lead:] == like.shape
         for layer, indices in zip(layers, kept, strict=True):
             for place in (p for p in layer.places if alike and p.name == parameter):
@@ -145,16 +145,16 @@ def cut(learner: Any, tensors: Params, layers: Sequence[Layer], kept: Sequence[T
 
 
 def _taken(tensor: Tensor, dim: int, units: Tensor, each: int) -> Tensor:
-    """The tensor with the entries of these units alone along one dimension."""
+    """Return the tensor with only these units' entries along one dimension."""
     entries = units[:, None] * each + torch.arange(each, device=units.device)
     return tensor.index_select(dim, entries.flatten().to(tensor.device))
 
 
 def _parameter_of(name: str, leaves: Sequence[str], per_parameter: bool) -> str | None:
-    """The parameter of theta that a checkpoint's tensor has entries for; None if for none.
+    """Return the parameter of theta whose entries a checkpoint's tensor has; None if no parameter.
 
-    That is theta's own; its step sizes, where there is one for each entry; the moments of the outer
-    optimizer, which numbers theta's and the rule's tensors in turn; a population's.
+    Such tensors are theta's own, step sizes with one number per entry, the outer optimizer's
+    moments (numbered: first theta's tensors, then the rule's), and a population's tensors.
     """
     part, _, rest = name.partition(".")
     if part == "theta":
@@ -170,7 +170,7 @@ def _parameter_of(name: str, leaves: Sequence[str], per_parameter: bool) -> str 
 
 
 def sizes(layers: Sequence[Layer], theta: Mapping[str, Tensor]) -> dict[str, Any]:
-    """Units of each hidden layer, and the numbers that theta has in all."""
+    """Return the units of each hidden layer, and theta's total count of numbers."""
     return {
         "units": [layer.units for layer in layers],
         "parameters": sum(value.numel() for value in theta.values()),

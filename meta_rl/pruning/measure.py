@@ -1,4 +1,4 @@
-"""What pruning costs and gains: scores after adaptation and latencies, as a table and a curve."""
+"""Measure pruned learners: scores after adaptation and latencies, as a table and a curve."""
 
 from __future__ import annotations
 
@@ -30,22 +30,22 @@ ROUNDS, CALLS = 11, {"predict": 50, "adapt": 3}
 
 @dataclass(kw_only=True)
 class Measured:
-    """One learner: how large, how good after 0..K inner steps, and how fast on one processor."""
+    """One learner's size, scores after 0..K inner steps, and latencies on one processor."""
 
     name: str
-    units: list[int]  # of each hidden layer
+    units: list[int]  # units of each hidden layer
     parameters: int
     iteration: int
     scores: list[float]  # mean over held-out tasks
-    margins: list[float]  # half of its 95 % interval
-    last: list[float]  # the score of each of these tasks after K
+    margins: list[float]  # half of the mean's 95 % interval
+    last: list[float]  # the score of each held-out task after K inner steps
     predict: float = float("nan")  # seconds of one predict() of one input, median
     adapt: float = float("nan")  # seconds of one inner step on collected data, median
     run: str = ""
 
 
 def measure(learner: MetaLearner, name: str, tasks: int) -> Measured:
-    """Size, and scores on held-out tasks that are the same for every learner of the same seed."""
+    """Measure a learner's size and scores; learners of one seed get the same held-out tasks."""
     config, layers = learner.config, hidden_layers(learner)
     steps = max(config.eval.steps, config.inner.steps)
     held_out = learner.held_out_tasks(tasks, final=True)
@@ -61,10 +61,10 @@ def measure(learner: MetaLearner, name: str, tasks: int) -> Measured:
 
 
 def time_in_turns(learners: Sequence[MetaLearner], measured: Sequence[Measured]) -> None:
-    """Fill in latencies: medians of rounds in which all take turns, so that they share the noise.
+    """Fill in latencies: medians of rounds in which learners take turns, to have the same noise.
 
-    With one thread. ``predict`` is of one input, and one inner step is of one task, on data that
-    was collected before.
+    All run on one thread. ``predict`` takes one input. An inner step adapts to one task, on data
+    collected before.
     """
     calls = [{"predict": _predict(one), "adapt": _inner_step(one)} for one in learners]
     seconds: list[dict[str, list[float]]] = [{kind: [] for kind in CALLS} for _ in learners]
@@ -73,7 +73,7 @@ def time_in_turns(learners: Sequence[MetaLearner], measured: Sequence[Measured])
             for own, taken in zip(calls, seconds, strict=True):
                 for kind, repeats in CALLS.items():
                     spent = _per_call(own[kind], repeats)
-                    if round > 0:  # the first is to warm up
+                    if round > 0:  # the first round only warms up
                         taken[kind].append(spent)
     for one, taken in zip(measured, seconds, strict=True):
         one.predict, one.adapt = (statistics.median(taken[kind]) for kind in CALLS)
@@ -107,10 +107,10 @@ def _per_call(call: Callable[[], Any], repeats: int) -> float:
 
 
 def change(one: Measured, other: Measured) -> tuple[float, float]:
-    """What ``one`` has more than ``other`` in percent of it, and half of the 95 % interval.
+    """Return the gain of ``one`` over ``other`` in percent, and half of its 95 % interval.
 
-    Task by task, on the same ones: a task that is hard is hard for both. Not a number where
-    ``other`` has 0.
+    Scores are compared task by task, because a hard task is hard for both. The gain is not a number
+    if the mean of ``other`` is 0.
     """
     whole = abs(np.mean(other.last)) or np.nan
     percent = 100 * np.subtract(one.last, other.last) / whole
@@ -118,7 +118,7 @@ def change(one: Measured, other: Measured) -> tuple[float, float]:
 
 
 def table(measured: Sequence[Measured], score_name: str) -> str:
-    """One line each, for people."""
+    """Return a table for the terminal, with a line for each learner."""
     steps = len(measured[0].scores) - 1
     score = f"{score_name} after {steps}"
     head = ["", "units", "numbers", score, "change", "predict", "inner step"]
@@ -139,7 +139,7 @@ def table(measured: Sequence[Measured], score_name: str) -> str:
 
 
 def curve(measured: Sequence[Measured], score_name: str) -> Figure:
-    """Score after adaptation, with its 95 % interval, against each latency."""
+    """Draw scores after adaptation, with their 95 % intervals, against each latency."""
     figure = Figure(figsize=(9, 4), layout="constrained")
     panels = figure.subplots(1, 2, sharey=True)
     latencies = (("predict", 1e6, "microseconds"), ("adapt", 1e3, "milliseconds"))

@@ -18,21 +18,21 @@ def prune(
     by: str = "saliency",
     iterations: int | None = None,
 ) -> MetaLearner:
-    """A learner whose network has fewer hidden units, at the same iteration; see docs/pruning.md.
+    """Return a learner with fewer hidden units, at the same iteration; see docs/pruning.md.
 
-    Step sizes, the outer optimizer's moments and populations are cut alike, so that it trains on
-    and adapts as before; the given learner stays as it is.
+    Step sizes, the outer optimizer's moments and populations are cut too, so that the new learner
+    trains on and adapts as before. The given learner does not change.
 
     Args:
-        learner: of ``meta_rl.build`` or ``meta_rl.load``.
-        keep: the share of each layer's units (channels, of a convolutional network) that stays, at
-            least one; or how many in each layer.
-        by: ``saliency``, what the meta-gradient says that the outer loss owes to a unit, or
-            ``magnitude``, the norm of a unit's weights.
-        iterations: how many more there are to be; up to the config's number when None.
+        learner: a learner from ``meta_rl.build`` or ``meta_rl.load``.
+        keep: the fraction of each layer's units (or channels) to keep, at least one; or a number
+            per layer.
+        by: the ranking of units: ``saliency``, their importance to the outer loss by the
+            meta-gradient, or ``magnitude``, the norm of their weights.
+        iterations: further iterations to train; up to the config's number when None.
 
     Raises:
-        InputError: if the criterion does not fit the learner, or nothing can be taken away.
+        InputError: if the criterion does not fit the learner, or no unit can be removed.
     """
     layers = hidden_layers(learner)
     kept = criteria.choose(learner, layers, keep, by)

@@ -1,4 +1,4 @@
-"""Where hidden units (or channels) of our networks have their entries, and how to have fewer."""
+"""Find the entries of our networks' hidden units (or channels), and change the units' number."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from meta_rl.pruning.criteria import Layer, Place
 
 
 def hidden_layers(network: nn.Module) -> list[Layer]:
-    """The hidden layers of a network or policy of ours, first to last.
+    """Return the hidden layers of our network or policy, first to last.
 
-    A unit's own parameters are rows of its layer's; those of the next layer that use it are
-    columns: one, or where images were flattened, as many as there are pixels left of a channel.
+    A unit's own parameters are rows of its layer's parameters. The next layer uses the unit in
+    columns of its weight: in one, or after flattening, in one for each pixel of a channel.
     """
     named: list[tuple[str, Any]] = [
         (name, layer)
@@ -35,6 +35,6 @@ def hidden_layers(network: nn.Module) -> list[Layer]:
 
 
 def resized(config: NetworkConfig, units: Sequence[int]) -> NetworkConfig:
-    """The settings with so many units (or channels) in the hidden layers."""
+    """Return the settings with these numbers of units (or channels) in the hidden layers."""
     field = "channels" if config.kind == "convolutional" else "hidden"
     return replace(config, **{field: tuple(units)})

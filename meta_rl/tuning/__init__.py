@@ -1,1 +1,1 @@
-"""Search a declared set for the best strategy, and test how much better it is: ``meta-rl tune``."""
+"""Search for a better algorithm and settings, and test them: ``meta-rl tune``."""

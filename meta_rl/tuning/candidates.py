@@ -1,4 +1,4 @@
-"""Training one strategy on a budget, and its score on given tasks: alike for all of them."""
+"""Train any strategy on the same budget, and score it on the same tasks."""
 
 from __future__ import annotations
 
@@ -17,35 +17,36 @@ from meta_rl.runs.learner import MetaLearner
 from meta_rl.types import Task
 
 Tick = Callable[[int], object]
-"""Called with the number of samples seen."""
+"""A function to call with the number of new samples."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Conditions:
-    """What is the same for every strategy."""
+    """The conditions that are the same for every strategy."""
 
     config: Config
-    """The default's, whose ``eval`` and ``data`` say on how much to score."""
+    """The default's settings; its ``eval`` and ``data`` determine how strategies are scored."""
     budget: int
     """Environment steps (or labelled examples) of meta-training."""
     device: str
 
     @property
     def steps(self) -> int:
-        """Inner steps after which strategies are compared, however many they trained with."""
+        """Inner steps after which to compare strategies, however many they trained with."""
         return max(self.config.eval.steps, self.config.inner.steps)
 
     @property
     def episodes(self) -> int:
-        """Episodes (or shots) of each of these inner steps."""
+        """Episodes (or shots) of each inner step."""
         data = self.config.data
         return data.episodes if isinstance(data, EpisodesConfig) else data.shots
 
 
 def build(config: Config, conditions: Conditions) -> MetaLearner:
-    """A learner whose run is as many iterations as the budget has of its first one's length.
+    """Build a learner whose number of iterations is estimated from the budget.
 
-    Schedules over the run need that number; the run itself ends with the budget.
+    The estimate assumes that all iterations are as long as the first. Schedules over the run need
+    this number; the run itself ends with the budget.
 
     Raises:
         InputError: if the settings do not fit the family.
@@ -57,14 +58,14 @@ def build(config: Config, conditions: Conditions) -> MetaLearner:
 
 
 def samples_of_run(config: Config, device: str) -> int:
-    """What a preset's iterations take, if all are as long as the first."""
+    """Return the samples of a preset's run, if all iterations are as long as the first."""
     learner = assemble.build(config, device).learn(1)
     learner.problem.close()
     return config.iterations * max(1, learner.samples)
 
 
 def train(learner: MetaLearner, conditions: Conditions, tick: Tick, share: float = 1.0) -> None:
-    """Meta-train until this share of the budget is spent; an iteration that began is finished."""
+    """Meta-train until this fraction of the budget is spent; the last iteration is finished."""
     seen = learner.samples
 
     def until(learner: MetaLearner, _: object) -> bool:
@@ -80,16 +81,16 @@ def train(learner: MetaLearner, conditions: Conditions, tick: Tick, share: float
 def curve(
     name: str, learners: Sequence[MetaLearner], tasks: Sequence[Task], conditions: Conditions
 ) -> Curve:
-    """Scores after 0..K inner steps, on the default's number of episodes for each.
+    """Score a strategy after 0..K inner steps, each on the default's number of episodes.
 
     Args:
-        name: of the strategy.
-        learners: S of it.
-        tasks: m.
-        conditions: the same for all.
+        name: the strategy's name.
+        learners: the strategy's S trained learners.
+        tasks: the m tasks to score on.
+        conditions: the conditions that all strategies share.
 
     Returns:
-        Scores ``(K + 1, S, m)``, infinitely bad where adapting came to no finite end.
+        Scores ``(K + 1, S, m)``, infinitely bad if adapting diverged.
     """
     runs = tuple(
         Run(

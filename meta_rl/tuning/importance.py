@@ -1,4 +1,4 @@
-"""How much each choice mattered, as far as the trials can tell."""
+"""Estimate each choice's importance from the trials."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from optuna.trial import FrozenTrial, create_trial
 
 from meta_rl.tuning.study import Study, scores_at_rungs
 
-LEAST = 8  # trials, below which nothing is said
+LEAST = 8  # fewest trials for an estimate
 
 
 def importance(study: Study) -> dict[str, float]:
-    """The share of each choice in what tells good trials from the rest; {} of too few trials.
+    """Return each choice's importance for being a good trial; {} with too few trials.
 
-    By PED-ANOVA (Watanabe et al. 2023) on the scores at the first rung, which alone all trials
-    have: good are the best quarter. A factor that some algorithms have no use for is left out: that
-    a trial has it says which algorithm it has.
+    The estimate is PED-ANOVA (Watanabe et al. 2023). It uses scores at the first rung, the only
+    rung that all trials reach. Good trials are the best quarter. A factor that some algorithms do
+    not use is left out, because it would reveal a trial's algorithm.
     """
     trials = [trial for trial in study.trials if trial.intermediate_values]
     if len(trials) < LEAST:
@@ -45,7 +45,7 @@ def importance(study: Study) -> dict[str, float]:
 
 
 def by_option(trials: Sequence[FrozenTrial]) -> list[dict[str, Any]]:
-    """For every option of every choice: trials, and their mean and best score at the first rung."""
+    """Return every option's number of trials, with their scores at the first rung."""
     scored = [trial for trial in trials if trial.intermediate_values]
     found: dict[tuple[str, str], list[FrozenTrial]] = {}
     for trial in scored:

@@ -1,4 +1,4 @@
-"""The report of a tuning as one HTML file, in the style of the evaluation's."""
+"""Make a tuning's report as one HTML file, in the style of an evaluation's."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from meta_rl.tuning.protocol import Comparison, TuningPlan
 
 
 def page(planned: TuningPlan, content: dict[str, Any], comparison: Comparison) -> str:
-    """The whole document.
+    """Return the whole report as HTML.
 
     Args:
-        planned: what was tuned.
+        planned: the tuning's plan.
         content: the results, as in ``tuning.json``.
-        comparison: chosen and default on the test tasks.
+        comparison: the chosen and the default strategy on the test tasks.
     """
-    title = f"{planned.default.family}: which way to learn"
+    title = f"{planned.default.family}: algorithm and settings"
     chosen, score = content["chosen"], content["score"]
     parts = [
         f"<h1>{escape(title)}</h1>",
@@ -43,8 +43,8 @@ def page(planned: TuningPlan, content: dict[str, Any], comparison: Comparison) -
         figure_of(
             "Trials",
             _history(content),
-            f"Validation {score} at every rung reached, later ones darker; at the edge "
-            "where it is beyond what any trial trained to its end had.",
+            f"Validation {score} at every rung reached, later rungs darker. Scores beyond those "
+            "of all fully trained trials are drawn at the edge.",
         ),
         section("Every trial", _trials(content)),
         section("Importance", _importance(content)),
@@ -58,17 +58,17 @@ def page(planned: TuningPlan, content: dict[str, Any], comparison: Comparison) -
 
 
 def notes(planned: TuningPlan, content: dict[str, Any]) -> list[str]:
-    """How the numbers came about and what they do not show."""
+    """Return sentences on how the numbers came about and what they do not show."""
     unit = "environment steps" if content["score"] == "return" else "labelled examples"
     told = [
-        f"Every trial trains on {content['budget']:,} {unit}, however many iterations that is, "
-        f"with seed {planned.default.seed}; it is scored after {content['inner_steps']} inner "
+        f"Every trial trains on {content['budget']:,} {unit}, however many iterations that takes, "
+        f"with seed {planned.default.seed}. It is scored after {content['inner_steps']} inner "
         f"steps of {content['episodes']} episodes (or shots) on the same "
         f"{content['validation_tasks']} validation tasks.",
-        f"{'Higher' if planned.sign > 0 else 'Lower'} {content['score']} is better. A gain is "
-        "above 0 where the chosen strategy is better.",
-        "The chosen trial's validation score flatters it: it is the best of many. The test tasks "
-        "and seeds had no part in the choice, so the comparison does not.",
+        f"{'Higher' if planned.sign > 0 else 'Lower'} {content['score']} is better. A gain "
+        "above 0 means that the chosen strategy is better.",
+        "The chosen trial's validation score is too good, because it is the best of many. The "
+        "comparison is fair: its test tasks and seeds had no part in the choice.",
         "Brackets are 95 % stratified-bootstrap intervals: seeds with replacement, and the same "
         "tasks, with replacement, for every seed. With three seeds they are somewhat too narrow.",
     ]
@@ -76,25 +76,26 @@ def notes(planned: TuningPlan, content: dict[str, Any]) -> list[str]:
     if met := sum(repr(task) in known for task in planned.test):
         told.append(
             f"{met} of the {len(planned.test)} test tasks are validation tasks too: the family has "
-            "few members. Only the seeds are new for these."
+            "few members. For these tasks only the seeds are new."
         )
     if content["halving"] > 1:
         told.append(
-            "Successive halving: trials that fall behind at a rung end there, so that a strategy "
-            "that starts slowly may be lost. The default is the first trial, and always whole."
+            "Successive halving: trials that fall behind at a rung end there, so a strategy that "
+            "learns slowly at first may be lost. The default is the first trial and never ends "
+            "early."
         )
     if content["importance"]:
         told.append(
-            "Importance is PED-ANOVA's share of each choice in what tells the best quarter of the "
-            "trials at the first rung from the rest. Of few trials it is a rough guess. Factors "
-            "that some algorithms have no use for are left out."
+            "Importance (PED-ANOVA) is how much a choice explains which trials are in the best "
+            "quarter at the first rung. From few trials it is a rough guess. Factors that some "
+            "algorithms do not use are left out."
         )
     else:
-        told.append("There are too few trials to say which choices are important.")
+        told.append("There are too few trials to tell which choices are important.")
     refused = [s for s in content["skipped"] if s["why"].startswith("refused")]
     told.append(
-        f"{len(refused)} proposals were combinations that do not go together and "
-        f"{len(content['skipped']) - len(refused)} were known already; they cost no trial."
+        f"{len(refused)} proposals were combinations that do not fit together and "
+        f"{len(content['skipped']) - len(refused)} repeated earlier trials; they cost no trial."
     )
     if content["lost"]:
         told.append(
@@ -156,9 +157,9 @@ def _options(content: dict[str, Any]) -> Table:
 
 
 def _history(content: dict[str, Any]) -> Figure:
-    """Every trial's scores at its rungs, darker for later ones, and the best so far.
+    """Draw every trial's scores at its rungs, darker for later rungs, and the best so far.
 
-    Scores beyond all of those of trials trained to their end are drawn at the edge.
+    Scores beyond those of all fully trained trials are drawn at the edge.
     """
     figure = Figure(figsize=(8, 4), layout="constrained")
     axes = figure.add_subplot()

@@ -1,4 +1,4 @@
-"""What a tuning does: trials scored on validation tasks, then chosen against default on others."""
+"""Run a tuning: score trials on validation tasks, then compare the best with the default."""
 
 from __future__ import annotations
 
@@ -33,23 +33,23 @@ DEFAULT = "default"
 
 @dataclass(frozen=True)
 class TuningPlan:
-    """What will be computed; everything a person gave fits together."""
+    """The tuning to compute; all settings have been checked against each other."""
 
     settings: TuningSettings
     space: Space
     folder: Path
     conditions: Conditions
     default: Config
-    """What the chosen strategy is compared with: the preset with the space's first algorithm."""
+    """The strategy to beat: the preset with the space's first algorithm."""
     problem: Any
     validation: Sequence[Task]
-    """That trials are scored on."""
+    """The tasks that trials are scored on."""
     test: Sequence[Task]
-    """That nothing was chosen by."""
+    """The tasks of the comparison, which had no part in the choice."""
 
     @property
     def sign(self) -> int:
-        """1 if higher scores are better, -1 if lower ones are."""
+        """1 if higher scores are better, -1 if lower scores are."""
         return 1 if self.problem.maximizes else -1
 
 
@@ -57,7 +57,7 @@ def plan(name: str, settings: TuningSettings, space: Space) -> TuningPlan:
     """Build the default strategy, draw both sets of tasks, and fix the budget.
 
     Raises:
-        InputError: if the default cannot be built, or the device is not there.
+        InputError: if the default cannot be built, or the device is missing.
     """
     device = assemble.resolve_device(settings.device)
     default = algorithm(space.algorithms[0], settings.config)
@@ -81,12 +81,12 @@ def plan(name: str, settings: TuningSettings, space: Space) -> TuningPlan:
 
 
 def on_budget(planned: TuningPlan, budget: int) -> TuningPlan:
-    """The plan with the budget that a study began with, where it may be measured otherwise now."""
+    """Return the plan with a study's original budget, which could be measured differently now."""
     return replace(planned, conditions=replace(planned.conditions, budget=budget))
 
 
 def search(planned: TuningPlan, study: Study) -> None:
-    """Train trials until there are enough, of this process and others together."""
+    """Train trials until this and other processes together have trained enough."""
     while claim := study.claim():
         trials = study.settings.trials
         title = f"trial {len(study.trials)}/{trials}"
@@ -100,7 +100,7 @@ def search(planned: TuningPlan, study: Study) -> None:
 
 
 def described(planned: TuningPlan, params: dict[str, Any]) -> str:
-    """A strategy in words: its algorithm and what differs from the default's choices."""
+    """Describe a strategy in words: its algorithm, and its differences from the default."""
     usual = planned.space.default
     told = [str(params["algorithm"])]
     for name, value in params.items():
@@ -114,7 +114,7 @@ def described(planned: TuningPlan, params: dict[str, Any]) -> str:
 def _measured(
     planned: TuningPlan, study: Study, claim: Claim, bar: tqdm
 ) -> tuple[float | None, str]:
-    """A trial's score after the whole budget; None and the reason if it was ended before."""
+    """Return a trial's score after the whole budget, or None and the reason if it ended early."""
     try:
         learner = build(claim.config, planned.conditions)
         with closing(learner.problem):
@@ -127,14 +127,14 @@ def _climbed(
     planned: TuningPlan, study: Study, claim: Claim, learner: MetaLearner, bar: tqdm
 ) -> tuple[float | None, str]:
     trial, score = claim.trial, float("nan")
-    ends_early = claim.config != planned.default  # which others are compared with: always whole
+    ends_early = claim.config != planned.default  # the default is the comparison's other arm
     for number, share in enumerate(study.rungs()):
         train(learner, planned.conditions, bar.update, share)
         score = _score(planned, learner)
         trial.set_user_attr("iterations", learner.iteration)
         trial.set_user_attr("samples", learner.samples)
         if not np.isfinite(score):
-            return None, f"adapting came to no finite end, at {share:.2g} of the budget"
+            return None, f"adapting diverged, at {share:.2g} of the budget"
         trial.report(score, study.settings.halving**number)
         if share < 1 and trial.should_prune() and ends_early:
             shown = f"{planned.problem.score_name} {score:.4g}"
@@ -143,7 +143,7 @@ def _climbed(
 
 
 def _score(planned: TuningPlan, learner: MetaLearner) -> float:
-    """Mean score on the validation tasks after the last inner step."""
+    """Return the mean score on the validation tasks after the last inner step."""
     found = curve("trial", [learner], planned.validation, planned.conditions)
     return float(found.scores[-1].mean())
 
@@ -153,13 +153,13 @@ class Comparison:
     """The default and the chosen strategy on fresh seeds and tasks never seen."""
 
     trial: FrozenTrial
-    """Of the chosen strategy."""
+    """The chosen strategy's trial."""
     config: Config
     curves: tuple[Curve, ...]
-    """The default's and the chosen one's; empty where they are the same."""
+    """The curves of default and chosen strategy; empty if they are the same strategy."""
 
     def difference(self, sign: int) -> Estimate:
-        """Chosen minus default after the last inner step, above 0 where it is better."""
+        """Return the chosen strategy's gain over the default after the last inner step."""
         default, chosen = (curve.scores[-1] for curve in self.curves)
         with np.errstate(invalid="ignore"):
             better = sign * (chosen - default)
@@ -168,10 +168,10 @@ class Comparison:
 
 
 def compare(planned: TuningPlan, study: Study) -> Comparison:
-    """Train both on fresh seeds, score them on the test tasks.
+    """Train default and chosen strategy on fresh seeds, and score them on the test tasks.
 
-    What is trained is kept as checkpoints in the study's folder, so that a killed comparison goes
-    on, and that other processes take their share.
+    Trained learners are saved as checkpoints in the study's folder. A killed comparison can thus
+    be resumed, and several processes can divide the work.
     """
     trial = study.best
     config = from_dict(trial.user_attrs[CONFIG])
@@ -187,7 +187,7 @@ def compare(planned: TuningPlan, study: Study) -> Comparison:
         for arm, settings in arms.items()
     ]
     bar = progress(len(work) * planned.conditions.budget, "comparing", "sample")
-    for timeout in (0, -1):  # first what nobody works on, then what others have not finished
+    for timeout in (0, -1):  # first take free work, then wait for what other processes hold
         for folder, settings in work:
             _trained(planned, folder, settings, timeout, bar)
     bar.close()
@@ -201,7 +201,7 @@ def compare(planned: TuningPlan, study: Study) -> Comparison:
 
 
 def _trained(planned: TuningPlan, folder: Path, config: Config, timeout: int, bar: tqdm) -> None:
-    """Train one arm on one seed unless that is done, or another process is at it."""
+    """Train one arm on one seed, unless that is done or another process holds it."""
     lock = FileLock(planned.folder / "locks" / f"{folder.parent.name}-{folder.name}")
     try:
         lock.acquire(timeout=timeout)

@@ -1,4 +1,4 @@
-"""What a tuning leaves: ``chosen.json`` for ``meta-rl train``, JSON, CSV, and a page."""
+"""Write a tuning's results: ``chosen.json`` for ``meta-rl train``, JSON, CSV, and a page."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ def record(planned: TuningPlan, content: dict[str, Any], comparison: Comparison)
     """Write ``chosen.json``, ``tuning.json``, ``trials.csv``, ``comparison.csv``, ``report.html``.
 
     Args:
-        planned: what was computed.
-        content: what ``tuning.json`` holds: :func:`results`.
-        comparison: of the default and the chosen strategy.
+        planned: the tuning's plan.
+        content: the content of ``tuning.json``, from :func:`results`.
+        comparison: the default and the chosen strategy on the test tasks.
 
     Raises:
-        InputError: if one cannot be written. Those before it stay.
+        InputError: if a file cannot be written. The files before it stay.
     """
     folder = planned.folder
     files.write_json(folder / "chosen.json", to_dict(comparison.config), allow_nan=False)
@@ -40,7 +40,7 @@ def record(planned: TuningPlan, content: dict[str, Any], comparison: Comparison)
 
 
 def results(planned: TuningPlan, study: Study, comparison: Comparison) -> dict[str, Any]:
-    """Everything as JSON values."""
+    """Return all results as JSON values."""
     conditions = planned.conditions
     chosen = comparison.trial
     return {
@@ -68,7 +68,7 @@ def results(planned: TuningPlan, study: Study, comparison: Comparison) -> dict[s
 
 
 def verdict(planned: TuningPlan, comparison: Comparison) -> str:
-    """The result in a sentence or two."""
+    """Return the result in a sentence or two."""
     seeds, tasks = planned.settings.seeds, len(planned.test)
     if not comparison.curves:
         return (
@@ -108,7 +108,7 @@ def _trial(planned: TuningPlan, trial: FrozenTrial) -> dict[str, Any]:
 
 
 def _settings(planned: TuningPlan, comparison: Comparison) -> dict[str, list[Any]]:
-    """Every setting in which chosen and default differ: ``[default, chosen]``."""
+    """Return every setting in which chosen and default differ: ``[default, chosen]``."""
     default, chosen = flat(to_dict(planned.default)), flat(to_dict(comparison.config))
     names = [n for n in dict.fromkeys([*default, *chosen]) if n != "iterations"]
     return {n: [default.get(n), chosen.get(n)] for n in names if default.get(n) != chosen.get(n)}
@@ -130,7 +130,7 @@ def _comparison(planned: TuningPlan, comparison: Comparison) -> dict[str, Any]:
 
 
 def _write_trials(path: Path, trials: list[dict[str, Any]]) -> None:
-    """One row for each trial; its choices as columns, its rungs as one cell."""
+    """Write one row for each trial, with its choices as columns and its rungs in one cell."""
     choices = list(dict.fromkeys(name for trial in trials for name in trial["params"]))
     plain = [name for name in trials[0] if name not in ("params", "strategy")]
     rows = [
@@ -144,7 +144,7 @@ def _write_trials(path: Path, trials: list[dict[str, Any]]) -> None:
 
 
 def _write_comparison(path: Path, planned: TuningPlan, comparison: Comparison) -> None:
-    """One row for each strategy, seed, task and number of inner steps."""
+    """Write one row for each strategy, seed, task and number of inner steps."""
     head = ["strategy", "seed", "task", "parameters", "inner_steps", "score"]
     tasks = [json.dumps(dict(task)) for task in planned.test]
     rows = [

@@ -1,4 +1,4 @@
-"""What to tune and for how long. Imports nothing heavy, for ``meta-rl tune --help``."""
+"""Settings of a tuning. Imports nothing heavy, for ``meta-rl tune --help``."""
 
 from __future__ import annotations
 
@@ -17,45 +17,45 @@ from meta_rl.tuning.space import SPACES, Space, fitting, usual
 
 SEARCHES = {
     "tpe": "tree-structured Parzen estimators, which model what good trials have in common",
-    "greedy": "the default and every declared option alone, once; algorithms first",
+    "greedy": "the default, then every declared option alone, once; algorithms first",
     "random": "at random",
     "evolution": "a genetic algorithm (NSGA-II) over choices and factors",
 }
-"""Every name that ``--search`` takes, and how it proposes strategies."""
+"""Every name that ``--search`` takes, and how that search proposes strategies."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TuningSettings:
-    """The study; and the default strategy, which is the preset with the options given."""
+    """Settings of a study, and its default strategy: the preset with the options given."""
 
     trials: int = 20
-    """Strategies to train, the default among them; may be raised later."""
+    """Strategies to train, including the default; may be raised later."""
     search: Literal["tpe", "greedy", "random", "evolution"] = "tpe"
-    """How strategies are proposed."""
+    """How to propose strategies."""
     halving: int = 3
-    """Successive halving by this factor f: trials are scored after 1/f² and 1/f of the budget too,
-    and about one in f goes on; 1 trains all to their end."""
+    """Factor f of successive halving: trials are also scored after 1/f² and 1/f of the budget, and
+    about one in f continues. 1 trains every trial on the whole budget."""
     budget: int | None = None
     """Environment steps (or labelled examples) that each trial trains on; when not given, the
-    preset's iterations times what its first one takes."""
+    preset's iterations times the length of the first iteration."""
     seeds: int = 3
     """Fresh seeds on which the chosen strategy and the default are trained for the comparison."""
     space: str | None = None
-    """The declared set, of meta_rl.tuning.space.SPACES; the one for the preset's kind of data if
-    none."""
+    """Name of the set of strategies in meta_rl.tuning.space.SPACES; when not given, the set for the
+    preset's kind of data."""
     algorithms: tuple[str, ...] = ()
-    """Only these of the set's algorithms; the first one is the default's."""
+    """Algorithms to try, in place of all in the set; the first is the default's."""
     families: Path | None = None
     """A Python file of yours with families, algorithms or an entry of
     meta_rl.tuning.space.SPACES."""
     out: Path | None = None
-    """Folder of the study; runs/tune-PRESET when not given. What is there is continued."""
+    """Folder of the study; runs/tune-PRESET when not given. A study in it is continued."""
     device: str = "auto"
-    """auto (CUDA where there is one), cpu or cuda."""
+    """auto (CUDA if there is one), cpu or cuda."""
     config: Annotated[Config, tyro.conf.arg(name="")]
 
     def check(self) -> Space:
-        """Refuse what can be seen to be wrong without loading anything; returns the space.
+        """Refuse wrong settings, as far as nothing has to be loaded, and return the space.
 
         Raises:
             InputError: if a number is out of range, or the space or an algorithm does not fit.
@@ -76,9 +76,9 @@ class TuningSettings:
         return fitting(space, self.config)
 
     def identity(self, space: Space, budget: int) -> dict[str, Any]:
-        """What makes a study this one; another one's folder is not continued.
+        """Return the settings that identify a study; only the same study is continued.
 
-        Data may be moved: where they are is no part of it.
+        The data's folder is not among them, because data may be moved.
         """
         preset = to_dict(self.config)
         preset["data"].pop("folder", None)

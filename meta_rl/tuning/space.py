@@ -1,7 +1,7 @@
-"""The declared set of strategies, as data, and the settings that a choice among them makes.
+"""The declared sets of strategies, as data, and the settings of a chosen strategy.
 
-Imports nothing heavy. A set of your own is an entry of :data:`SPACES` made in the Python file that
-``meta-rl tune --families FILE`` runs.
+Imports nothing heavy. To declare your own set, add an entry to :data:`SPACES` in the Python file
+that ``meta-rl tune --families FILE`` runs.
 """
 
 from __future__ import annotations
@@ -16,47 +16,47 @@ from meta_rl.config import Config, EpisodesConfig
 from meta_rl.errors import InputError, require, unknown
 
 Changes = Mapping[str, Any]
-"""Values by the dotted names of settings, as ``{"inner.steps": 3}``."""
+"""New values by dotted names of settings, such as ``{"inner.steps": 3}``."""
 
 
 class Chooser(Protocol):
-    """What decides: an ``optuna.Trial``, or :class:`Given`."""
+    """Makes choices: an ``optuna.Trial``, or :class:`Given`."""
 
     def suggest_categorical(self, name: str, choices: Sequence[str]) -> Any:
-        """One of the choices."""
+        """Return one of the choices."""
         ...
 
     def suggest_float(self, name: str, low: float, high: float, *, log: bool) -> float:
-        """A number between low and high."""
+        """Return a number between low and high."""
         ...
 
 
 @dataclass(frozen=True)
 class Given:
-    """Decides as was decided before."""
+    """Repeats choices made before."""
 
     params: Mapping[str, Any]
 
     def suggest_categorical(self, name: str, choices: Sequence[str]) -> Any:
-        """What was chosen."""
+        """Return the option chosen before."""
         return self.params[name]
 
     def suggest_float(self, name: str, low: float, high: float, *, log: bool) -> float:
-        """What was chosen."""
+        """Return the number chosen before."""
         return self.params[name]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Space:
-    """Strategies: an algorithm, then one option of every choice, then every factor."""
+    """A set of strategies: an algorithm, then one option of every choice, then every factor."""
 
     algorithms: tuple[str, ...] = ()
-    """Names of ``meta_rl.ALGORITHMS``, the default's first; all that fit the preset if none."""
+    """Names of ``meta_rl.ALGORITHMS``, the default's first; if empty, all that fit the preset."""
     choices: Mapping[str, Mapping[str, Changes]] = field(default_factory=dict)
-    """Choice -> option -> what it changes; the first option changes nothing."""
+    """Choice -> option -> the option's changes; the first option changes nothing."""
     factors: Mapping[str, tuple[float, float]] = field(default_factory=dict)
-    """Dotted setting -> smallest and largest multiple of its value, 1 among them. Left out for an
-    algorithm that has no such setting."""
+    """Dotted setting -> smallest and largest multiple of its value, with 1 between them. A factor
+    is left out for an algorithm without this setting."""
 
     def __post_init__(self):
         for name, options in self.choices.items():
@@ -69,12 +69,12 @@ class Space:
 
     @property
     def default(self) -> dict[str, Any]:
-        """The choices that leave the preset as it is."""
+        """The choices that leave the preset unchanged."""
         chosen = {name: next(iter(options)) for name, options in self.choices.items()}
         return {"algorithm": self.algorithms[0], **chosen}
 
     def alone(self) -> Iterator[dict[str, Any]]:
-        """The default, then everything that is declared, each alone beside the default."""
+        """Yield the default, then the default with each declared option alone."""
         yield self.default
         for name in self.algorithms[1:]:
             yield self.default | {"algorithm": name}
@@ -88,12 +88,12 @@ class Space:
 
 
 def one_of(setting: str, *values: Any) -> dict[str, Changes]:
-    """A choice among values of one setting, beside the preset's own."""
+    """Return a choice among values of one setting and the preset's own value."""
     return {"preset": {}, **{str(value): {setting: value} for value in values}}
 
 
 def factor(setting: str) -> str:
-    """What the multiple of a setting is called."""
+    """Return the name of a setting's multiple."""
     return f"× {setting}"
 
 
@@ -106,7 +106,7 @@ PERCEPTRON = {
     "rule": {
         "preset": {},
         "momentum": {"inner.optimizer": "momentum"},
-        # Whose steps do not scale with the gradient: in units of the parameters.
+        # These rules' steps do not scale with the gradient: step sizes are in parameter units.
         "rmsprop": {"inner.optimizer": "rmsprop", "inner.step_size": 0.01},
         "adam": {"inner.optimizer": "adam", "inner.step_size": 0.01},
     },
@@ -134,22 +134,22 @@ SPACES: dict[str, Space] = {
         factors={**LENGTHS, "data.tasks": (0.25, 1.0)},
     ),
 }
-"""By name; those for environments, few-shot regression, and convolutional networks. The algorithms
-of all three are all that fit the preset."""
+"""Spaces by name: for environments, few-shot regression, and convolutional networks. Each tries all
+algorithms that fit the preset."""
 
 
 def usual(config: Config) -> str:
-    """The name of the space for a preset where none is asked for."""
+    """Return the name of a preset's default space."""
     if isinstance(config.data, EpisodesConfig):
         return "episodes"
     return "images" if config.network.kind == "convolutional" else "examples"
 
 
 def changed(config: Config, changes: Changes) -> Config:
-    """The settings with some of them changed, all at once.
+    """Return the settings with these changes, all made at once.
 
     Raises:
-        InputError: if there is no such setting, or they do not fit together.
+        InputError: if there is no such setting, or the settings do not fit together.
     """
     parts: dict[str, dict[str, Any]] = {}
     whole: dict[str, Any] = {}
@@ -164,7 +164,7 @@ def changed(config: Config, changes: Changes) -> Config:
 
 
 def has(config: Config, name: str) -> bool:
-    """Whether there is a setting of this dotted name."""
+    """Return whether there is a setting of this dotted name."""
     part, _, setting = name.rpartition(".")
     owner = getattr(config, part, None) if part else config
     return dataclasses.is_dataclass(owner) and setting in {
@@ -173,10 +173,10 @@ def has(config: Config, name: str) -> bool:
 
 
 def strategy(space: Space, preset: Config, chooser: Chooser) -> Config:
-    """The settings that a chooser's decisions make of a preset's.
+    """Return a preset's settings with a chooser's choices applied.
 
     Raises:
-        InputError: if they do not fit together.
+        InputError: if the settings do not fit together.
     """
     config = algorithm(chooser.suggest_categorical("algorithm", space.algorithms), preset)
     changes: dict[str, Any] = {}
@@ -189,16 +189,15 @@ def strategy(space: Space, preset: Config, chooser: Chooser) -> Config:
             multiple = value * chooser.suggest_float(factor(name), low, high, log=True)
             multiples[name] = max(1, round(multiple)) if isinstance(value, int) else multiple
     config = changed(config, multiples)
-    # Evaluations take as many steps as are trained with, or more: so nobody chose fewer here.
+    # eval.steps below inner.steps would have no effect and is refused, so raise it here.
     return changed(config, {"eval.steps": max(config.eval.steps, config.inner.steps)})
 
 
 def fitting(space: Space, preset: Config) -> Space:
-    """The space for a preset: with the algorithms that fit it, and nothing that never can.
+    """Return the space with the algorithms that fit a preset, and check that its choices fit.
 
     Raises:
-        InputError: if an algorithm that was named does not fit, or a choice or a factor changes
-            what no algorithm has.
+        InputError: if a named algorithm does not fit, or a choice or a factor fits no algorithm.
     """
     configs, refusals = {}, {}
     for name in dict.fromkeys(["maml", *ALGORITHMS, *space.algorithms]):

@@ -1,4 +1,4 @@
-"""optuna's parts of a study: its file, and the pruner that stops trials early."""
+"""A study's optuna parts: its file, and the pruner that stops trials early."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ def open_storage(file: Path) -> optuna.storages.RDBStorage:
     """Open a study's SQLite file, or make it.
 
     Raises:
-        InputError: if there is something else.
+        InputError: if the path holds something other than a study.
     """
     if os.path.exists(file) and not os.path.isfile(file):  # opening a named pipe waits for writers
         raise InputError(
             f"out: expected a study in {file}, got no regular file. Give another --out."
         )
     try:
-        # Not by its path: in a URL, characters such as ? and % have a meaning. Without a pool no
-        # connection outlives its use, also where a file turns out to be no database.
+        # A creator and not a URL of the path, because ? and % have a meaning in URLs. Without a
+        # pool no connection outlives its use, even if the file is not a database.
         connect = partial(sqlite3.connect, file, timeout=60, check_same_thread=False)
         return optuna.storages.RDBStorage(
             f"sqlite:///{file.name}", {"creator": connect, "poolclass": NullPool}

@@ -1,9 +1,9 @@
 """The study: proposals and their scores in one SQLite file that any number of processes share.
 
-optuna proposes and prunes. Three things are ours: a refused or repeated proposal costs no trial; a
-trial whose process died is told from one that runs, by a file lock that dies with its process; and
-proposals depend on the history alone, so that a killed study goes on where it was. A lost trial has
-no part in it, but evolution counts it and greedy puts it last.
+optuna proposes and prunes. Three things are ours. A refused or repeated proposal costs no trial. A
+file lock, released when its process dies, tells a lost trial from a running one. Proposals depend
+only on the history, so that a killed study resumes as if it had never stopped. Lost trials are not
+part of the history, but evolution counts them and greedy repeats them last.
 """
 
 from __future__ import annotations
@@ -30,17 +30,17 @@ from meta_rl.tuning.space import Space, factor, strategy
 from meta_rl.tuning.storage import open_storage, pruner
 
 FILE, NAME = "study.db", "strategies"
-PATIENCE = 200  # proposals in a row that are refused or known already
-LOSSES = 10  # of one strategy, with the processes that trained it, before it is given up
+PATIENCE = 200  # refused or known proposals in a row before the search ends
+LOSSES = 10  # lost trials with the same settings before these are given up
 SKIPPED, RETRY, LOST, CONFIG, ENDED = "skipped", "retry", "lost", "config", "ended"
-"""Attributes of a trial: why it costs none, whose it repeats, how often it was lost, its settings,
-why it ended early."""
+"""Attributes of a trial: why its proposal was skipped, the number of the lost trial that it
+retries, how often its settings were lost, its settings, and why it ended early."""
 SEEN = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING)
 
 
 @dataclass(frozen=True)
 class Claim:
-    """A trial that this process holds until it has told its result, or has ended."""
+    """A trial that this process holds until it reports a result or ends."""
 
     trial: Trial
     config: Config
@@ -50,14 +50,15 @@ class Claim:
 class Study:
     """A study in a folder.
 
-    Args:
-        folder: where its file is, or will be.
-        settings: of the command.
-        space: that fits the preset.
-        identity: what makes the study this one.
-        maximizes: whether a higher score is better.
+    The attribute ``budget`` is the budget of every trial: the one measured when the study was
+    first started, unless the settings name one.
 
-    ``budget`` is what its trials train on: that of its first start, unless the settings name one.
+    Args:
+        folder: the folder of the study's file.
+        settings: the command's settings.
+        space: the space of strategies, which fits the preset.
+        identity: the settings that identify the study.
+        maximizes: whether a higher score is better.
 
     Raises:
         InputError: if the folder cannot be written, or holds another study.
@@ -95,43 +96,43 @@ class Study:
 
     @property
     def trials(self) -> list[FrozenTrial]:
-        """All that cost or will cost training: neither refused, nor repeated, nor lost."""
+        """Trials that are trained: neither refused, nor repeated, nor lost."""
         found = self.study.get_trials(deepcopy=False, states=SEEN)
         return [trial for trial in found if SKIPPED not in trial.user_attrs]
 
     @property
     def skipped(self) -> list[FrozenTrial]:
-        """Proposals that were refused or known already."""
+        """Proposals that were refused or repeat an earlier trial."""
         return [t for t in self.study.get_trials(deepcopy=False) if SKIPPED in t.user_attrs]
 
     @property
     def lost(self) -> list[int]:
-        """Numbers of the trials whose process ended before them."""
+        """Numbers of the trials whose process ended first."""
         found = self.study.get_trials(deepcopy=False, states=(TrialState.FAIL,))
         return [trial.number for trial in found]
 
     @property
     def best(self) -> FrozenTrial:
-        """The best of the trials that were trained to their end."""
+        """The best of the trials trained on the whole budget."""
         whole = [t for t in self.trials if t.state == TrialState.COMPLETE]
         if not whole:
             said = [trial.user_attrs.get(ENDED, "none") for trial in self.trials[:1]]
             raise InputError(
-                "tune: no trial came to its end, not even the default's. Its last word: "
+                "tune: no trial was completed, not even the default's. Its reason: "
                 f"{said[0] if said else 'its processes were ended from outside'}"
             )
         sign = 1 if self.study.direction == optuna.study.StudyDirection.MAXIMIZE else -1
         return max(whole, key=lambda trial: (sign * (trial.value or 0.0), -trial.number))
 
     def rungs(self) -> list[float]:
-        """Shares of the budget after which a trial is scored, the last one 1."""
+        """Return the fractions of the budget after which a trial is scored; the last is 1."""
         keep = self.settings.halving
         return [1.0] if keep == 1 else [keep**-2, keep**-1, 1.0]
 
     def claim(self) -> Claim | None:
-        """The next trial; None when there are enough, or the search has nothing new.
+        """Claim the next trial; return None if there are enough or the search has nothing new.
 
-        While other processes still work on theirs it waits: one that dies leaves its trial.
+        It waits while other processes train trials, because a process that dies leaves a trial.
         """
         while True:
             with self._held:
@@ -144,7 +145,7 @@ class Study:
                 pass
 
     def settle(self, claim: Claim, value: float | None, reason: str = "") -> None:
-        """Tell a claimed trial's score; None for one that was ended early, and why."""
+        """Report a claimed trial's score, or None and the reason if it ended early."""
         with self._held:
             if value is None:
                 claim.trial.set_user_attr(ENDED, reason)
@@ -154,18 +155,18 @@ class Study:
         claim.held.release()
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the study's file."""
         self.storage.remove_session()
         self.storage.engine.dispose()
 
     def _start(self, identity: dict[str, Any]) -> None:
-        """Refuse another study's folder; in a new one put the default first."""
+        """Refuse another study's folder, and enqueue the default first in a new study."""
         known = json.loads(self.study.user_attrs.get("identity", "{}"))
-        if known:  # in studies of before, where the data are was a part of it
+        if known:  # older studies kept the data's folder in it
             known["preset"] = _updated(known["preset"])
             known["preset"]["data"].pop("folder", None)
         if known and self.settings.budget is None:
-            # Measured anew, and not always alike: on a GPU episodes may have other lengths.
+            # A new measurement may differ: on a GPU episodes may have other lengths.
             identity = identity | {"budget": known["budget"]}
         self.budget: int = identity["budget"]
         text = json.dumps(identity, sort_keys=True)
@@ -186,7 +187,7 @@ class Study:
             self._line_up()
 
     def _line_up(self) -> None:
-        """Enqueue every option alone, once; the number of trials ends it, as some may cost none."""
+        """Enqueue every option alone, once; the number of trials ends the search."""
         ones = {factor(name): 1.0 for name in self.space.factors}
         there = self.study.get_trials(deepcopy=False)
         known = {json.dumps(t.system_attrs.get("fixed_params"), sort_keys=True) for t in there}
@@ -202,7 +203,7 @@ class Study:
             waiting = TrialState.WAITING in states
             if self.settings.search == "greedy" and not waiting:
                 return None
-            # Not of what is still in line nor of what was lost: a kill changes no later proposal.
+            # Waiting and lost trials do not count, so that a kill changes no later proposal.
             self.study.sampler = self._sampler(sum(state in SEEN for state in states))
             trial = self.study.ask()
             try:
@@ -226,7 +227,7 @@ class Study:
         return None
 
     def _known(self, number: int, config: Config) -> FrozenTrial | None:
-        """An earlier trial with these very settings, whose result they would have."""
+        """Return an earlier trial with the same settings, if there is one."""
         values = json.loads(json.dumps(to_dict(config)))
         alike = (
             t
@@ -236,7 +237,7 @@ class Study:
         return next((t for t in alike if t.number != number), None)
 
     def _repeat(self, trial: Trial, known: FrozenTrial) -> None:
-        """Tell a proposal the result that its settings had."""
+        """Report an earlier trial's result for a proposal with the same settings."""
         trial.set_user_attr(SKIPPED, f"has the settings of trial {known.number}")
         for step, value in known.intermediate_values.items():
             trial.report(value, step)
@@ -248,7 +249,7 @@ class Study:
     def _requeue_lost(self) -> None:
         """Mark trials as failed that no process holds, and propose each once more.
 
-        One that was lost ten times may be what ends the processes: it is given up.
+        A trial that was lost ten times is given up, because it may be what ends the processes.
         """
         running = self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
         for trial in running:
@@ -259,7 +260,7 @@ class Study:
                 continue
             losses = trial.user_attrs.get(LOST, 0) + 1
             if losses < LOSSES:
-                # What was declared; and what was drawn, unless that was cut off: it is drawn anew.
+                # Keep declared and drawn parameters; if drawing was interrupted, draw anew.
                 drawn = trial.params if CONFIG in trial.user_attrs else {}
                 params = trial.system_attrs.get("fixed_params", {}) | drawn
                 marks = {RETRY: trial.number, LOST: losses}
@@ -289,5 +290,5 @@ def _updated(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def scores_at_rungs(trial: FrozenTrial) -> Sequence[float]:
-    """What a trial scored at each rung that it reached."""
+    """Return a trial's scores at the rungs that it reached."""
     return [trial.intermediate_values[step] for step in sorted(trial.intermediate_values)]

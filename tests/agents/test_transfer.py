@@ -38,7 +38,7 @@ def test_layers_match_by_their_place_and_heads_with_heads():
         "mean.4.bias": None,
     }
     why = {m.name: m.why for m in match(own, source)}
-    assert why["log_std"] == "they have none"
+    assert why["log_std"] == "the other run has none"
     assert why["mean.0.bias"] == "expected [8, 3] for mean.0.weight, got [8, 4]"
     assert why["mean.2.bias"] == "[8] of logits.2.bias"
 

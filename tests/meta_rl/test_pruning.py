@@ -143,7 +143,7 @@ def test_the_units_that_stay_are_the_highest_in_their_own_order():
 @pytest.mark.parametrize(
     ("config", "keep", "by", "message"),
     [
-        (few("sinusoid"), 0.0, "saliency", "keep: expected a share above 0, at most 1, got 0.0"),
+        (few("sinusoid"), 0.0, "saliency", "keep: expected a fraction above 0, at most 1, got 0.0"),
         (few("sinusoid"), 1.5, "saliency", "at most 1, got 1.5"),
         (few("sinusoid"), [3, 7], "saliency", r"at most \[6, 6\] units in the layers, got \[3, 7"),
         (few("sinusoid"), [3], "saliency", r"\[6, 6\] units in the layers, got \[3\]"),
