@@ -36,7 +36,7 @@ class Family(ABC):
     space: ParameterSpace
     tensor_env: type[TensorEnv] | None = None
     stochastic: bool = False  # whether steps draw random numbers, not only resets
-    episodes_at_once: int | None = None  # most B that can run in lockstep; None: any
+    episodes_at_once: int | None = None  # the largest B in lockstep; None: any number
     held_out_split: str = "in-distribution"  # the split that evaluation draws from
     worker_timeout: float = WORKER_TIMEOUT  # seconds allowed to workers for a step or reset
 
