@@ -97,7 +97,7 @@ def create(path: Path, data: bytes) -> None:
         OSError: if the path exists or cannot be written.
     """
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
-    flags |= getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)  # each exists on one system only
+    flags |= getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)  # either may be missing
     with open(os.open(path, flags, 0o666), "wb") as file:
         file.write(data)
         file.flush()
