@@ -33,7 +33,7 @@ class Choice:
         if (alike := _alike(plain)) is not None:
             raise InputError(
                 f"Choice: expected different words or finite numbers, got {alike!r} among "
-                f"{values!r}: another is equal, or written alike in a task. Leave one out."
+                f"{values!r}: another value equals it, or is written like it. Leave one out."
             )
 
     def at(self, quantile: float) -> float | int | str | None:
@@ -70,9 +70,9 @@ def _plain(value: object) -> float | int | str | None:
         writable = value.isprintable() and value == value.strip() and not set(value) & set(",=")
         if not value or not writable:
             raise InputError(
-                f"Choice: expected words that --task can say, got {value!r}. Leave out commas, "
-                "equals signs, control characters and spaces at the ends; a function as the "
-                "environment can turn a short word into what is meant."
+                f"Choice: expected words that --task can take, got {value!r}. Leave out commas, "
+                "equals signs, control characters and spaces at the ends. For other values, give "
+                "a function as the environment that turns a short word into the value."
             )
         return str(value)
     if isinstance(value, bool | int | float):
@@ -83,7 +83,7 @@ def _plain(value: object) -> float | int | str | None:
         return value
     raise InputError(
         f"Choice: expected {what}, one by one, got {value!r}. Give each a word, as Choice('near', "
-        "'far'), and a function as the environment that turns the word into what is meant."
+        "'far'), and a function as the environment that turns the word into the value."
     )
 
 

@@ -82,7 +82,7 @@ def check_tasks(family: Family) -> None:
     tasks = family.sample_tasks(50, seed=1)
     _require(
         tasks == family.sample_tasks(50, seed=1),
-        "sample_tasks(50, seed=1) gives other tasks when it is called again. Draw from "
+        "sample_tasks(50, seed=1) gives other tasks at a second call. Draw from "
         "numpy.random.default_rng(seed) alone, as ParameterSpace.sample does.",
     )
     _require(
@@ -165,7 +165,7 @@ def _check_time_limit(family: Family, env: gym.Env, task: Task) -> None:
     )
     _require(
         _play(family, Row(env, task), family.horizon),
-        f"its horizon is {family.horizon}, and an episode of make_env's environment goes on after "
+        f"its horizon is {family.horizon}, but an episode of make_env's environment goes on after "
         "that. Wrap it in gymnasium.wrappers.TimeLimit(env, self.horizon).",
     )
 
@@ -210,8 +210,8 @@ def _require_same(family: Family, task: Task, told: Mapping[str, Any], how: str)
         found = str(error)
     _require(
         repr(found) == repr(task),
-        f"the task {task} is another when it is {how}: {found}. Use numbers, words, True, False "
-        "and None, and have check_task give values the form that sample_tasks gives them.",
+        f"the task {task} changes when it is {how}: {found}. Use numbers, words, True, False and "
+        "None, and return values from check_task in the form that sample_tasks gives them.",
     )
 
 
@@ -221,7 +221,7 @@ def _require_refused(family: Family, task: Mapping[str, Any], name: str) -> None
     except InputError as error:
         _require(
             name in str(error),
-            f"check_task refuses {task} without a word of {name}: {error} Name the parameter.",
+            f"check_task refuses {task} without naming {name}: {error} Name the parameter.",
         )
         return
     raise InputError(

@@ -172,7 +172,7 @@ def check_distribution(what: str, distribution: ValueDistribution) -> None:
         if not plain or any(lookup(distribution, told) != [value] for told in (value, str(value))):
             raise InputError(
                 f"{what}: expected a distribution whose values are words or numbers that its find "
-                f"knows again, got {value!r} ({type(value).__name__}) at quantile {quantile:g} of "
+                f"returns, got {value!r} ({type(value).__name__}) at quantile {quantile:g} of "
                 f"{distribution}."
             )
 

@@ -67,7 +67,7 @@ def try_parameters(
     if effects and _differs(family, middle, 0, base.trace):
         raise InputError(
             f"environment: {family.id} gave different episodes for one reset(seed) and equal "
-            "actions, so that no parameter's effect can be seen. Draw its random numbers from "
+            "actions, which hides the effects of parameters. Draw its random numbers from "
             "self.np_random, or give try_parameters=False."
         )
     for parameter in family.space.parameters:

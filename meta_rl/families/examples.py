@@ -264,6 +264,6 @@ def _check_splits(name: str, splits: Mapping[str, np.ndarray], count: int, ways:
     for split, classes in splits.items():
         if len(classes) < ways:
             raise InputError(
-                f"ways: {name} has {len(classes)} classes to {split} on, got {ways} ways. Ask for "
+                f"ways: {name} has {len(classes)} {split} classes, got {ways} ways. Ask for "
                 f"at most {min(map(len, splits.values()))} ways, or add classes."
             )

@@ -20,7 +20,7 @@ def entries(folder: Path) -> list[Path]:
     Raises:
         InputError: if the folder may not be read.
     """
-    with reading(f"folder {folder}", "Give yourself the right to read it."):
+    with reading(f"folder {folder}", "Make it readable for your user."):
         return sorted(folder.iterdir())
 
 

@@ -192,7 +192,7 @@ class GymVec:
         if obs.dtype.kind not in "iu" or obs.dtype.itemsize < 4 or "rounded" in self._warned:
             return
         kept = held.cpu().numpy().reshape(obs.shape).astype(np.float64)
-        told = f"which {self._dtype} rounds, so that neighbours are one. Wrap it to be smaller"
+        told = f"which {self._dtype} rounds: neighbours become equal. Wrap it to be smaller"
         self._warn("rounded", obs, kept != obs, told)
 
     def _warn(self, what: str, obs: np.ndarray, where: np.ndarray, told: str) -> None:

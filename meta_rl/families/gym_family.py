@@ -98,8 +98,8 @@ class GymFamily(Family):
         self._render_modes: Sequence[str] = ()  # known once an environment is made
         if isinstance(env, gym.Env) and (parameters or settings):
             raise InputError(
-                "parameters: an environment used as it is cannot be changed. Give a registered "
-                "id or a function that makes it."
+                "parameters: an environment that exists already cannot be changed. Give a "
+                "registered id, or a function that makes the environment."
             )
         self._maker = EnvMaker(env, horizon)
         unseen = self._maker.find_kinds(parameters, self._settings)
@@ -250,10 +250,10 @@ class GymFamily(Family):
         """Warn if a resumed run or a deployed policy would meet another environment."""
         if keeps_state(self, middle_task(self)):
             warnings.warn(
-                f"environment: {self.id} keeps something over reset(seed), which gave another "
-                "episode the second time: random numbers of its own, or running statistics as of a "
-                "normalization. They are not saved: a resumed run differs, and an adapted policy "
-                "meets other numbers. Use self.np_random, and scale by fixed numbers.",
+                f"environment: {self.id} keeps something over reset(seed): equal seeds gave two "
+                "different episodes. It has a random generator of its own, or running statistics "
+                "such as a normalization's. These are not saved, so a resumed run and an adapted "
+                "policy meet other numbers. Use self.np_random, and scale by fixed numbers.",
                 stacklevel=3,
             )
 

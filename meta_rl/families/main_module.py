@@ -35,7 +35,7 @@ def require_guard() -> None:
     line = _running_line(vars(main))
     if line is not None and not _guarded(Path(file), line):
         raise InputError(
-            f"environment: put what {Path(file).name} does at line {line} under `if __name__ == "
+            f"environment: put the code of {Path(file).name} at line {line} under `if __name__ == "
             '"__main__":`, because every worker process imports the script and would run that line '
             f"again. {OTHERWISE}"
         )

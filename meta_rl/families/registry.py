@@ -68,7 +68,7 @@ def _check_id(name: Any) -> None:
     said = isinstance(name, str) and name.isprintable() and name == name.strip()
     if not said or name in ("", ".", "..") or name.startswith("-"):
         raise InputError(
-            f"family: expected an id that --preset can say, got {name!r}. Give it letters, digits "
+            f"family: expected an id that --preset can take, got {name!r}. Give it letters, digits "
             "and dashes, a letter first."
         )
     data, of_shots = re.sub(r"-\d+way-\d+shot$", "", name), catalogue().EXAMPLES

@@ -131,7 +131,7 @@ def _nothing(
     near = ", ".join(difflib.get_close_matches(name, known, 3)) or ", ".join(arguments.named)
     more = ""
     if f"_{name}" in attributes:
-        more = f" It has a private attribute: target='attribute:_{name}' takes that."
+        more = f" It has a private attribute: target='attribute:_{name}' sets that."
     elif arguments.any_name:
         more = f" It takes **kwargs: target='argument:{name}' passes it on."
     return InputError(
