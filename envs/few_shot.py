@@ -37,7 +37,7 @@ INKED = frozenset({"glyphs", "omniglot", "fashion-mnist", "mnist"})
 
 
 class Unopened:
-    """A family of images whose images were not loaded, for adapting to a user's own images.
+    """An image family without its images, enough to adapt to a user's own images.
 
     Args:
         id: one of IMAGES.

@@ -24,7 +24,7 @@ from meta_rl.types import Task
 PREFIX = "metaworld-"
 IDS = ("metaworld-ml1-TASK", "metaworld-ml10", "metaworld-ml45")
 GOALS = 50  # goal settings per environment and split of a benchmark
-SEED = 0  # the seed of the goals, fixed so that a task is the same in every run
+SEED = 0  # the seed of the goals, fixed so that a task is the same in every run and machine
 
 
 class MetaWorld(Family):
@@ -115,7 +115,7 @@ class _Range(Choice):
 class _Mended(gym.Env):
     """Fixes to Meta-World's classes: seeded resets and cached models."""
 
-    fullpath: str  # of the model's XML
+    fullpath: str  # path of the model's XML
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
         """Seed and reset; Meta-World's own reset ignores the seed."""

@@ -20,8 +20,8 @@ from meta_rl.storage.reading import named
 from meta_rl.types import Task, Value
 
 ENTRIES_TRIED = 32  # vectors up to this long are tried entry by entry
-STEPS = 300  # most steps of an episode
-REPEATED = 20  # most steps of an episode that is repeated to find kept state
+STEPS = 300  # an episode's steps are cut off here
+REPEATED = 20  # the same for an episode that is repeated to find kept state
 
 Found = Mapping[str, Any]
 """The values that an environment keeps, by target."""

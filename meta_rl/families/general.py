@@ -155,7 +155,7 @@ class GymVec:
         if not isinstance(vector, AsyncVectorEnv):
             return getattr(vector, method)(*arguments, **named)[0]
         with warnings.catch_warnings():
-            # Gymnasium warns of a worker's end; the error below tells it better.
+            # Gymnasium warns of a worker's end; the error below says more.
             warnings.filterwarnings("ignore", category=UserWarning, module="gymnasium")
             try:
                 getattr(vector, f"{method}_async")(*arguments, **named)

@@ -35,7 +35,7 @@ def pinned_class(base: type, changes: Mapping[str, Change], own: Collection[str]
             self.__dict__["_pinned"] = set()  # names that have been assigned
             self.__dict__["_in_step"] = False
             super().__init__(*arguments, **named)
-            for name in set(own) - self.__dict__["_pinned"]:  # a property assigned it
+            for name in set(own) - self.__dict__["_pinned"]:  # set past __setattr__
                 setattr(self, name, getattr(self, name))
 
         def __setattr__(self, name: str, value: Any) -> None:
