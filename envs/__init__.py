@@ -1,4 +1,4 @@
-"""The catalogue of task families, each in a file of its own; importing it registers them."""
+"""The catalogue of task families; importing it registers them."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ FAMILIES.update(
 )
 
 ON_DEMAND = {PREFIX: make_metaworld}
-"""What an id begins with, and what makes the family of such an id when it is asked for."""
+"""Functions that make a family on demand, by the prefix of its id."""
 
 __all__ = [
     "EXAMPLES",

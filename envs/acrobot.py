@@ -32,27 +32,27 @@ class AcrobotTensorEnv(TensorEnv):
     mass_2: Tensor
     centre_1: Tensor
     centre_2: Tensor
-    torque: Tensor  # signed: what action 2 applies
+    torque: Tensor  # signed: the torque of action 2
 
     def set_tasks(self, tasks: Sequence[Task]) -> None:
-        """Keep the physics."""
+        """Keep the tasks' physics."""
         names = ("length", "mass_1", "mass_2", "centre_1", "centre_2", "direction")
         self.length, self.mass_1, self.mass_2, self.centre_1, self.centre_2, self.torque = (
             self.column(tasks, name) for name in names
         )
 
     def initial_state(self, generator: torch.Generator) -> Tensor:
-        """Uniform in [-0.1, 0.1]^4: hanging, nearly at rest."""
+        """Draw states uniform in [-0.1, 0.1]^4: hanging, nearly at rest."""
         return self.uniform(-0.1, 0.1, 4, generator)
 
     def observe(self) -> Tensor:
-        """Cosine and sine of each angle, and the speeds."""
+        """Return cosine and sine of each angle, and the speeds."""
         first, second, speed_1, speed_2 = self.state.unbind(-1)
         each = [first.cos(), first.sin(), second.cos(), second.sin(), speed_1, speed_2]
         return torch.stack(each, -1)
 
     def advance(self, action: Tensor) -> tuple[Tensor, Tensor]:
-        """One fourth-order Runge-Kutta step; -1 until the tip is high enough."""
+        """Take one fourth-order Runge-Kutta step; reward -1 until the tip is high enough."""
         torque = self.torque * (action.to(self.dtype) - 1)
         half = TIME_STEP / 2
         k1 = self.derivative(self.state, torque)
@@ -69,7 +69,7 @@ class AcrobotTensorEnv(TensorEnv):
         return up.to(self.dtype) - 1.0, up
 
     def derivative(self, state: Tensor, torque: Tensor) -> Tensor:
-        """The state's derivative (Sutton and Barto 1998, section 11.3)."""
+        """Return the state's time derivative (Sutton and Barto 1998, section 11.3)."""
         first, second, speed_1, speed_2 = state.unbind(-1)
         lever = self.mass_2 * self.length * self.centre_2
         second_inertia = self.mass_2 * self.centre_2**2 + INERTIA
@@ -92,9 +92,10 @@ class AcrobotTensorEnv(TensorEnv):
 class Acrobot(ClassicControl):
     """The first link's length, both masses and centres of mass, and the direction differ.
 
-    Horizon 500; -1 a step until the tip is high enough. Gymnasium's dynamics and termination do not
-    use the second link's length (only its picture does), and both links keep an inertia of 1.
-    Without ``direction``, a torque that follows the second joint's speed solves the whole family.
+    The horizon is 500, and the reward -1 a step until the tip is high enough. Gymnasium's dynamics
+    and termination do not use the second link's length (only its picture does), and both links keep
+    an inertia of 1. Without ``direction``, one policy would solve the whole family: a torque that
+    follows the second joint's speed.
     """
 
     id = "acrobot"
@@ -114,7 +115,7 @@ class Acrobot(ClassicControl):
     tensor_env = AcrobotTensorEnv
 
     def set_physics(self, env: Any, values: Mapping[str, Any]) -> None:
-        """Gymnasium's attributes."""
+        """Set the physics attributes of Gymnasium's environment."""
         env.LINK_LENGTH_1 = values["length"]
         env.LINK_MASS_1, env.LINK_MASS_2 = values["mass_1"], values["mass_2"]
         env.LINK_COM_POS_1, env.LINK_COM_POS_2 = values["centre_1"], values["centre_2"]

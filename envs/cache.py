@@ -1,4 +1,4 @@
-"""Arrays that take long to make, made once and kept in the user's cache folder."""
+"""Make slow arrays once and keep them in the user's cache folder."""
 
 from __future__ import annotations
 
@@ -16,29 +16,29 @@ from meta_rl.storage.reading import open_file
 
 
 def cache_folder() -> Path:
-    """``$XDG_CACHE_HOME/meta-rl-agents``, by default under ``~/.cache``."""
+    """Return ``$XDG_CACHE_HOME/meta-rl-agents``, by default under ``~/.cache``."""
     base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     return Path(base).expanduser() / "meta-rl-agents"
 
 
 def cached_arrays(key: str, make: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    """What ``make`` returns, from the file that an earlier call left if it is sound.
+    """Return the arrays of ``make``, read from the file of an earlier call if it is sound.
 
-    The file appears whole or not at all, so several processes may ask at once. Where the folder
-    cannot be written to, arrays are made anew each time.
+    The file appears whole or not at all, so several processes may call this at once. If the folder
+    cannot be written to, arrays are made anew at each call.
 
     Args:
-        key: names the file; has to change with whatever the arrays depend on.
-        make: makes the arrays.
+        key: the file's name; it must change with everything that the arrays depend on.
+        make: a function that makes the arrays.
     """
     path = cache_folder() / f"{key}.npz"
     try:
         with open_file(path) as file, np.load(file, allow_pickle=False) as stored:
             return {name: stored[name] for name in stored.files}
-    except Exception:  # not there, or damaged in any way: made anew below
+    except Exception:  # missing or damaged: made anew below
         pass
     arrays = make()
-    # A cache that cannot be kept costs time, nothing else.
+    # A cache that cannot be written costs only time.
     with contextlib.suppress(OSError, InputError):
         _write(path, arrays)
     return arrays

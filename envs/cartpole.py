@@ -26,19 +26,19 @@ class CartPoleTensorEnv(TensorEnv):
 
     gravity: Tensor  # each (M, 1)
     length: Tensor
-    force: Tensor  # signed: what action 1 pushes with
+    force: Tensor  # signed: the push of action 1
 
     def set_tasks(self, tasks: Sequence[Task]) -> None:
-        """Keep the physics."""
+        """Keep the tasks' physics."""
         self.gravity, self.length = (self.column(tasks, name) for name in ("gravity", "length"))
         self.force = self.column(tasks, "force") * self.column(tasks, "direction")
 
     def initial_state(self, generator: torch.Generator) -> Tensor:
-        """Uniform in [-0.05, 0.05]^4."""
+        """Draw states uniform in [-0.05, 0.05]^4."""
         return self.uniform(-0.05, 0.05, 4, generator)
 
     def advance(self, action: Tensor) -> tuple[Tensor, Tensor]:
-        """One Euler step (Florian 2005, equations 23 and 24, without friction)."""
+        """Take one Euler step (Florian 2005, equations 23 and 24, without friction)."""
         x, x_dot, angle, angle_dot = self.state.unbind(-1)
         force = self.force * (2 * action.to(self.dtype) - 1)
         cosine, sine = angle.cos(), angle.sin()
@@ -60,11 +60,10 @@ class CartPoleTensorEnv(TensorEnv):
 class CartPole(ClassicControl):
     """Gravity, half the pole's length, the push and its direction differ; horizon 200.
 
-    The reward is 1 a step. ``direction`` is -1 where action 1 pushes to the left, as a motor wired
-    the other way round would. Without it one policy balances the whole family at once. With it one
-    trained on all tasks still can (docs/benchmarks/learning.md): where the cart drifts to under a
-    policy's first pushes tells it the direction. Adapting is a way to balance here, not the only
-    one.
+    The reward is 1 a step. With ``direction`` -1, action 1 pushes to the left, as a motor wired the
+    other way round would. Without ``direction`` one policy balances the whole family. With it, one
+    policy trained on all tasks still can (docs/benchmarks/learning.md): the cart's drift under the
+    first pushes reveals the direction. So adapting is one way to balance here, not the only one.
     """
 
     id = "cartpole"
@@ -82,10 +81,10 @@ class CartPole(ClassicControl):
     tensor_env = CartPoleTensorEnv
 
     def set_physics(self, env: Any, values: Mapping[str, Any]) -> None:
-        """Gymnasium's attributes."""
+        """Set the physics attributes of Gymnasium's environment."""
         env.gravity, env.length, force, direction = (
             values[name] for name in ("gravity", "length", "force", "direction")
         )
         env.force_mag = force * direction
-        # Gymnasium derives this in its constructor: a new length alone would have half an effect.
+        # Gymnasium derives this in its constructor, so a new length alone would act only in part.
         env.polemass_length = env.masspole * env.length

@@ -1,8 +1,8 @@
-"""What the families over Gymnasium's classic control share.
+"""The base class of families over Gymnasium's classic control.
 
 The single environments are Gymnasium's own; a task sets their attributes. ``direction`` is the sign
-of the actuator, -1 for a motor that is wired the other way round: what pumps energy into one system
-takes it out of the other, so that a policy has to find out which of the two it drives.
+of the actuator, -1 for a motor wired the other way round. Actions that pump energy into one system
+take it out of the other, so a policy has to find out which of the two it drives.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ DIRECTION = Parameter("direction", Choice(-1.0, 1.0))
 
 
 class ClassicControl(Family):
-    """One of Gymnasium's environments with other physics in every task."""
+    """A Gymnasium environment whose physics differ between tasks."""
 
-    env_id: str  # Gymnasium's
+    env_id: str  # the environment's Gymnasium id
 
     def make_env(self, task: Task, render_mode: str | None = None) -> gym.Env:
-        """Gymnasium's own environment with this task's physics."""
+        """Return Gymnasium's own environment with the task's physics."""
         values = self.check_task(task)
         if render_mode == "rgb_array":
             prepare_pygame()
@@ -38,4 +38,4 @@ class ClassicControl(Family):
 
     @abstractmethod
     def set_physics(self, env: Any, values: Mapping[str, Any]) -> None:
-        """Write the task's values where Gymnasium's environment keeps them."""
+        """Write the task's values into the attributes of Gymnasium's environment."""

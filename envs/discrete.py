@@ -1,4 +1,4 @@
-"""Bandits and tabular decision processes of the RL2 paper (Duan et al. 2016, sections 3.1, 3.2)."""
+"""Bandits and tabular MDPs of the RL2 paper (Duan et al. 2016, sections 3.1 and 3.2)."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from meta_rl.families.parameters import Parameter, ParameterSpace
 from meta_rl.families.tensor import TensorEnv
 from meta_rl.types import Task
 
-STATES, ACTIONS = 10, 5  # of the tabular process
+STATES, ACTIONS = 10, 5  # the tabular MDP's
 
 
 class BanditEnv(gym.Env[np.ndarray, np.int64]):
     """Bernoulli arms: each pays 1 with a probability of its own, else 0. Nothing is observed.
 
     Args:
-        means: probability of each arm.
+        means: the probability of each arm.
     """
 
     def __init__(self, means: Sequence[float] = (0.2, 0.8)):
@@ -35,27 +35,27 @@ class BanditEnv(gym.Env[np.ndarray, np.int64]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[np.ndarray, dict[str, Any]]:
-        """The constant observation."""
+        """Return the constant observation."""
         super().reset(seed=seed)
         return np.ones(1, np.float32), {}
 
     def step(self, action: np.int64) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
-        """Pull an arm."""
+        """Pull an arm; the reward is 1 or 0."""
         reward = float(self.np_random.random() < self.means[action])
         return np.ones(1, np.float32), reward, False, False, {}
 
 
 class BanditTensorEnv(TensorEnv):
-    """The same for M x B bandits at once; the state is the constant observation."""
+    """:class:`BanditEnv` for M x B bandits at once; the state is the constant observation."""
 
     means: Tensor  # (M, 1, arms)
 
     def set_tasks(self, tasks: Sequence[Task]) -> None:
-        """Keep the arms."""
+        """Keep the tasks' arms."""
         self.means = self.column(tasks, "means")
 
     def initial_state(self, generator: torch.Generator) -> Tensor:
-        """Ones."""
+        """Return ones: the constant observation."""
         return torch.ones(*self.rows, 1, dtype=self.dtype, device=self.device)
 
     def advance(self, action: Tensor) -> tuple[Tensor, Tensor]:
@@ -69,7 +69,7 @@ class Bandit(Family):
     """Arms' probabilities uniform in [0, 1]; an episode is ``horizon`` pulls.
 
     Args:
-        arms: how many.
+        arms: the number of arms.
         horizon: pulls in an episode; the paper has 10, 100 and 500.
     """
 
@@ -84,12 +84,12 @@ class Bandit(Family):
         self.space = ParameterSpace(Parameter("means", Uniform(0.0, 1.0), size=arms))
 
     def make_env(self, task: Task, render_mode: str | None = None) -> gym.Env:
-        """One standard environment with these arms and its number of pulls."""
+        """Return a standard environment with the task's arms and the number of pulls as limit."""
         means = self.check_task(task)["means"]
         return gym.make("MetaRL/Bandit-v0", means=means, max_episode_steps=self.horizon)
 
     def optimal_return(self, task: Task) -> float:
-        """Every pull at the best arm."""
+        """Return the expected return of pulling the best arm every time."""
         means: Any = self.check_task(task)["means"]
         return self.horizon * float(np.max(means))
 
@@ -98,8 +98,8 @@ class TabularMDPEnv(gym.Env[np.ndarray, np.int64]):
     """Ten states, five actions, random transitions and Gaussian rewards of variance 1.
 
     Args:
-        transition: weight of each (state, action, next state), in that order, flat; any scale.
-        reward: mean of each (state, action), flat.
+        transition: the weight of each (state, action, next state), in that order, flat; any scale.
+        reward: the mean reward of each (state, action), flat.
     """
 
     def __init__(
@@ -117,7 +117,7 @@ class TabularMDPEnv(gym.Env[np.ndarray, np.int64]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[np.ndarray, dict[str, Any]]:
-        """Back to state 0."""
+        """Return to state 0."""
         super().reset(seed=seed)
         self.place = 0
         return self.one_hot(), {}
@@ -130,38 +130,38 @@ class TabularMDPEnv(gym.Env[np.ndarray, np.int64]):
         return self.one_hot(), float(reward), False, False, {}
 
     def one_hot(self) -> np.ndarray:
-        """The observation: 1 at the state's place."""
+        """Return the observation: 1 at the state's place, else 0."""
         return np.eye(STATES, dtype=np.float32)[self.place]
 
 
 class TabularMDPTensorEnv(TensorEnv):
-    """The same for M x B processes at once; states are one-hot, ``(M, B, 10)``."""
+    """:class:`TabularMDPEnv` for M x B processes at once; states are one-hot, ``(M, B, 10)``."""
 
     cumulative: Tensor  # (M, 50, 10), over next states; the last is 1
     mean: Tensor  # (M, 50)
 
     def set_tasks(self, tasks: Sequence[Task]) -> None:
-        """Keep cumulated transition probabilities and mean rewards."""
+        """Keep cumulative transition probabilities and mean rewards."""
         weight = self.column(tasks, "transition").reshape(-1, STATES * ACTIONS, STATES)
         cumulative = weight.cumsum(-1)
-        # Divided by the last, so that it is 1 and beyond every draw, whatever the rounding.
+        # Divide by the last, so that the last is exactly 1 and above every draw.
         self.cumulative = cumulative / cumulative[..., -1:]
         self.mean = self.column(tasks, "reward").squeeze(1)
 
     def initial_state(self, generator: torch.Generator) -> Tensor:
-        """State 0."""
+        """Return state 0 for every row."""
         state = torch.zeros(*self.rows, STATES, dtype=self.dtype, device=self.device)
         state[..., 0] = 1.0
         return state
 
     def advance(self, action: Tensor) -> tuple[Tensor, Tensor]:
-        """Draw rewards of state and action ``(M, B)``, and the next states by inversion."""
+        """Draw rewards ``(M, B)``, and the next states by inversion."""
         case = ACTIONS * self.state.argmax(-1) + action
         shape, place = self.rows, {"dtype": self.dtype, "device": self.device}
         reward = self.mean.gather(1, case) + torch.randn(shape, generator=self.generator, **place)
         row = self.cumulative.gather(1, case.unsqueeze(-1).expand(-1, -1, STATES))
         following = (row <= self.uniform(0.0, 1.0, 1, self.generator)).sum(-1)
-        # one_hot would ask whether the numbers are in range, and a GPU would wait for the answer.
+        # one_hot would check the range of the numbers, which synchronizes a GPU.
         self.state = torch.zeros_like(self.state).scatter(-1, following.unsqueeze(-1), 1.0)
         return reward, torch.zeros_like(action, dtype=torch.bool)
 
@@ -169,7 +169,8 @@ class TabularMDPTensorEnv(TensorEnv):
 class TabularMDP(Family):
     """Transitions ~ Dirichlet(1), mean rewards ~ Normal(1, 1), 10 steps from state 0.
 
-    ``transition`` are weights that each row divides by its sum: exponential ones are Dirichlet.
+    ``transition`` holds weights. Each row is divided by its sum, which makes exponential weights
+    Dirichlet.
     """
 
     id = "tabular-mdp"
@@ -185,10 +186,10 @@ class TabularMDP(Family):
     stochastic = True
 
     def check_task(self, task: Mapping[str, Any]) -> Task:
-        """The task with its values normalized.
+        """Return the task with its values normalized.
 
         Raises:
-            InputError: on an unknown, missing or impossible parameter, or if no next state has a
+            InputError: if a parameter is unknown, missing or impossible, or if no next state has a
                 weight.
         """
         checked: Any = super().check_task(task)
@@ -198,12 +199,12 @@ class TabularMDP(Family):
         return checked
 
     def make_env(self, task: Task, render_mode: str | None = None) -> gym.Env:
-        """One standard environment with these tables and its time limit."""
+        """Return a standard environment with the task's tables and its time limit."""
         tables: Any = self.check_task(task)
         return gym.make("MetaRL/TabularMDP-v0", **tables)
 
     def optimal_return(self, task: Task) -> float:
-        """The first state's value, by backward induction over the horizon."""
+        """Return the first state's value, by backward induction over the horizon."""
         tables: Any = self.check_task(task)
         env = TabularMDPEnv(**tables)
         value = np.zeros(STATES)

@@ -1,4 +1,4 @@
-"""Families of examples by name, loaded when asked for."""
+"""Make families of examples by name, on demand."""
 
 from __future__ import annotations
 
@@ -29,20 +29,20 @@ EXAMPLES = {
     "preferences": "synthetic users' ratings",
     "movielens": "people's ratings of movies (a folder)",
 }
-"""Every name that :func:`make_examples` knows, and what it is."""
+"""Every name that :func:`make_examples` knows, with its description."""
 
 IMAGES = EXAMPLES.keys() - {"sinusoid", "preferences", "movielens"}
 INKED = frozenset({"glyphs", "omniglot", "fashion-mnist", "mnist"})
-"""Those whose images are ink (1) on paper (0)."""
+"""The sets whose images are ink (1) on paper (0)."""
 
 
 class Unopened:
-    """A family of images without them: what adapting to images of one's own needs of it.
+    """An image family without its images, enough to adapt to a user's own images.
 
     Args:
         id: one of IMAGES.
-        input_shape: of one image, as a run's checkpoint has it.
-        ways: N.
+        input_shape: the shape of one image, from a run's checkpoint.
+        ways: N, the number of classes in a task.
     """
 
     kind: Literal["classification"] = "classification"
@@ -54,17 +54,17 @@ class Unopened:
         self.ink = id in INKED
 
     def sample_tasks(self, n: int, seed: int, split: str) -> list[Task]:
-        """Refused: classes are not known either."""
+        """Raise InputError: the classes are not known."""
         raise self._refused()
 
     def check_task(self, task: Task) -> Task:
-        """Refused as well."""
+        """Raise InputError: the classes are not known."""
         raise self._refused()
 
     def draw(
         self, tasks: Sequence[Task], first: int, count: int, seed: int, device: torch.device
     ) -> tuple[Tensor, Tensor]:
-        """Refused as well."""
+        """Raise InputError: the images are not loaded."""
         raise self._refused()
 
     def _refused(self) -> InputError:
@@ -74,17 +74,17 @@ class Unopened:
 def make_examples(
     name: str, ways: int = 5, folder: str | Path | None = None, rotations: bool = False
 ) -> ExampleFamily:
-    """The family of examples of this name.
+    """Make the family of examples of this name.
 
     Args:
         name: one of EXAMPLES.
-        ways: N, for classification; regression has none and takes no notice.
-        folder: where its files are, for those that read files.
+        ways: N, the number of classes in a task; ignored by regression.
+        folder: the folder of the files, for families that read files.
         rotations: for classification, whether quarter turns are classes of their own.
 
     Raises:
-        InputError: on another name (names the nearest), a folder that does not hold what it should
-            or that nothing is read from, or rotations of what has no pictures.
+        InputError: if the name is unknown (names the nearest), the folder does not have the
+            expected layout or is not needed, or rotations are asked of a family without pictures.
     """
     if name not in EXAMPLES:
         raise unknown("examples", EXAMPLES, name)

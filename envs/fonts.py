@@ -1,4 +1,4 @@
-"""Which characters and typefaces Glyphs draws: free fonts found on this machine."""
+"""Find the characters and typefaces that Glyphs draws, in this machine's free fonts."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from fontTools.unicodedata import script
 from matplotlib.ft2font import FT2Font
 
 FREE = ("DejaVu", "FreeMono", "FreeSans", "FreeSerif", "Liberation", "Noto", "STIXGeneral")
-"""Families drawn from, by how their names begin: all free to use, render and share the result."""
+"""Name prefixes of the font families used: all free to use, to render and to publish renderings."""
 
 UNFIT = ("SignWriting", "Duployan", "Nastaliq", "LastResort")
-"""Parts of names of faces whose letters are placed by shaping, and mean little alone."""
+"""Parts of the names of faces left out: their letters are placed by shaping, not drawn alone."""
 
 LETTERS = ("Lu", "Ll", "Lo")
 """Unicode categories of the characters drawn: no marks, digits, modifiers or symbols."""
@@ -27,9 +27,9 @@ class Face:
     """One typeface file, a "drawer" of characters.
 
     Args:
-        path: of the file.
-        name: its PostScript name, by which copies in several folders are one.
-        plain: whether it is neither bold nor slanted.
+        path: the typeface's file.
+        name: the PostScript name, by which copies in several folders count as one.
+        plain: whether the face is neither bold nor light nor slanted.
     """
 
     path: Path
@@ -37,15 +37,16 @@ class Face:
     plain: bool
 
     def characters(self) -> list[str]:
-        """The letters that it has a glyph for, by code point: none that another decomposes to."""
+        """Return the letters that the face has a glyph for, by code point; none that decompose."""
         known = FT2Font(str(self.path)).get_charmap()
         return [chr(code) for code in sorted(known) if known[code] and _is_letter(chr(code))]
 
 
 def find_faces() -> list[Face]:
-    """Faces of the free families on this machine, matplotlib's own first, plain ones first.
+    """Return the faces of the free families on this machine, plain ones first, then by name.
 
-    The order depends on the fonts alone, so machines with the same fonts agree.
+    The order depends on the fonts alone, so machines with the same fonts agree. Of copies,
+    matplotlib's comes first.
     """
     found: dict[str, Face] = {}
     for path in _files():
@@ -62,7 +63,7 @@ def find_faces() -> list[Face]:
 
 
 def script_of(character: str) -> str:
-    """ISO 15924 code of a character's script: Latn, Grek, Ethi, ..."""
+    """Return the ISO 15924 code of a character's script: Latn, Grek, Ethi, ..."""
     return script(character)
 
 

@@ -1,7 +1,7 @@
-"""Glyphs: Omniglot's kind of task from the fonts that every machine has, without a download.
+"""Glyphs: few-shot tasks like Omniglot's, drawn from this machine's fonts without a download.
 
-Characters are the classes, typefaces the drawers, and no script is in two splits. See
-docs/few-shot.md for what is drawn, from which fonts, and under which licences.
+Classes are characters, and typefaces are the drawers. No script is in two splits. docs/few-shot.md
+lists the characters, fonts and licences.
 """
 
 from __future__ import annotations
@@ -25,23 +25,23 @@ from meta_rl.machine.console import on_terminal
 from .cache import cached_arrays
 from .fonts import Face, find_faces, script_of
 
-VERSION = 1  # of the pictures: another one draws them anew
+VERSION = 1  # the pictures' version: a new one draws them anew
 SIZE = 28  # pixels a side
-FACES_COMPARED = 4  # the first, plain ones: heavy faces make blobs of different letters
-IMAGES = 20  # of every character, as in Omniglot
-MOST = 100  # characters of one script, so that none outweighs the others
-ALIKE = {"same split": 0.95, "another": 0.9}  # cosine of two pictures that count as one
+FACES_COMPARED = 4  # the first, plain ones: in heavy faces different letters are alike
+IMAGES = 20  # images per character, as in Omniglot
+MOST = 100  # most characters of one script, so that no script outweighs the others
+ALIKE = {"same split": 0.95, "another": 0.9}  # largest cosine of two different characters' pictures
 
 VALIDATION = "Hebr Geor Syrc Samr Mand Armi Phnx Palm Mymr Cham Kali Glag Orkh Olck Osma Yiii"
 TEST = (
     "Armn Tfng Nkoo Adlm Ethi Vaii Bamu Mend Hmng Thai Laoo Khmr Tavt Lana "
     "Tale Talu Telu Knda Mlym Sinh Taml Gran Java Bali Sund"
 )
-"""Scripts, by ISO 15924 code, to validate and test on; all others are trained on."""
+"""Scripts to validate and test on, by ISO 15924 code; all others are trained on."""
 
 
 class Character(NamedTuple):
-    """One class: a character, the split of its script, and its picture in every face."""
+    """One class: a character, its script's split, and its picture in every face."""
 
     text: str
     split: str
@@ -50,7 +50,7 @@ class Character(NamedTuple):
 
 @functools.cache
 def load() -> dict[str, np.ndarray]:
-    """What :func:`render` gives for this machine's fonts, drawn once and cached."""
+    """Return the arrays of :func:`render` for this machine's fonts, drawn once and cached."""
     faces = find_faces()
     settings = (VERSION, SIZE, IMAGES, MOST, ALIKE, FACES_COMPARED, VALIDATION, TEST)
     versions = (features.version("pil"), features.version("freetype2"))
@@ -60,10 +60,10 @@ def load() -> dict[str, np.ndarray]:
 
 
 def make_glyphs(ways: int = 5, rotations: bool = False) -> ImageClasses:
-    """Glyphs from this machine's fonts; drawn once, then read from the cache.
+    """Make Glyphs from this machine's fonts; drawn once, then read from the cache.
 
     Args:
-        ways: N.
+        ways: N, the number of classes in a task.
         rotations: whether quarter turns are classes of their own.
     """
     arrays = load()
@@ -108,7 +108,7 @@ def _progress(items: Sequence, what: str):
 
 
 def _choose(faces: Sequence[Face]) -> dict[str, list[Face]]:
-    """At most MOST characters of every script, those in most faces first; their first faces."""
+    """Return the MOST characters of each script that most faces have, each with its first faces."""
     having: dict[str, list[Face]] = defaultdict(list)
     for face in faces:
         for text in face.characters():
@@ -118,7 +118,7 @@ def _choose(faces: Sequence[Face]) -> dict[str, list[Face]]:
         scripts[script_of(text)].append(text)
     chosen = {}
     for texts in scripts.values():
-        # Among equals by a hash, so as not to take only the first of a long ordered syllabary.
+        # A hash decides ties, so as not to take only the start of a long ordered syllabary.
         texts.sort(key=lambda text: (-len(having[text]), zlib.crc32(text.encode()), text))
         chosen.update({text: having[text][:IMAGES] for text in texts[:MOST]})
     return chosen
@@ -138,7 +138,7 @@ def _draw(text: str, faces: Sequence[Face]) -> Character:
 
 
 def _picture(text: str, face: Face) -> np.ndarray | None:
-    """The character at twice the size, its longer side 40 of 56 pixels, centred; None if blank."""
+    """Draw a character at twice the size, its longer side 40 of 56 pixels; None if blank."""
     canvas = Image.new("L", (400, 400))
     ImageDraw.Draw(canvas).text((140, 120), text, fill=255, font=_font(face))
     box = canvas.getbbox()
@@ -159,9 +159,9 @@ def _font(face: Face) -> ImageFont.FreeTypeFont:
 
 
 def _drop_alike(characters: Sequence[Character]) -> list[Character]:
-    """Without blank ones, and without any that looks like one before it in its first faces.
+    """Drop blank characters, and characters that look like an earlier one in the first faces.
 
-    Test characters come first, so that what looks alike in two splits is left out of training.
+    Test characters come first, so a character that looks alike in two splits leaves training.
     """
     order = sorted(characters, key=lambda c: (-SPLITS.index(c.split), c.text))
     kept: list[Character] = []
@@ -185,15 +185,15 @@ def _drop_alike(characters: Sequence[Character]) -> list[Character]:
 
 
 def _vary(character: Character) -> np.ndarray:
-    """IMAGES different pictures: the faces in turn, each slightly turned, sheared and bent.
+    """Return IMAGES different pictures: the faces in turn, slightly rotated, sheared and bent.
 
-    The variation is the character's own, whatever else is drawn.
+    The variation depends on the character alone, not on the others drawn.
     """
     uniform = np.random.default_rng([VERSION, ord(character.text)]).uniform(-1, 1, (IMAGES, 56))
     draws = torch.from_numpy(uniform).float()
     angle, shear = 0.2 * draws[:, 0], 0.2 * draws[:, 1]  # radians, and a slope
     wide, high = torch.exp(0.12 * draws[:, 2]), torch.exp(0.12 * draws[:, 3])
-    shift = 0.1 * draws[:, 4:6]  # of half the picture
+    shift = 0.1 * draws[:, 4:6]  # in halves of the picture
     cos, sin = torch.cos(angle), torch.sin(angle)
     rows = [wide * cos, shear - sin, shift[:, 0], sin, high * cos, shift[:, 1]]
     grid = F.affine_grid(

@@ -18,20 +18,20 @@ from meta_rl.families.folders import given, not_there
 from meta_rl.storage.reading import LARGEST, open_file, reading
 
 FASHION = Path("/usr/share/datasets/fashion-mnist")
-"""Where Debian's package dataset-fashion-mnist puts it."""
+"""The folder of Debian's package dataset-fashion-mnist."""
 
 GARMENTS = (
     *("T-shirt", "trouser", "pullover", "dress", "coat"),
     *("sandal", "shirt", "sneaker", "bag", "boot"),
 )
 IDX_ORDER = (0, 1, 5, 8, 4, 3, 9, 2, 6, 7)
-"""Order in which the ten labels of an idx set go to train, validation and test."""
+"""The order in which the ten labels of an idx set fill train, validation and test."""
 
 IDX_FILES = ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1")
 
 
 def fashion_mnist(ways: int = 5, folder: Path | None = None, rotations: bool = False):
-    """Fashion-MNIST with disjoint classes; see :func:`idx_classes`."""
+    """Load Fashion-MNIST with disjoint classes; see :func:`idx_classes`."""
     return idx_classes(
         "fashion-mnist",
         folder or FASHION,
@@ -45,7 +45,7 @@ def fashion_mnist(ways: int = 5, folder: Path | None = None, rotations: bool = F
 
 
 def mnist(ways: int = 5, folder: Path | None = None, rotations: bool = False):
-    """MNIST with disjoint classes; see :func:`idx_classes`."""
+    """Load MNIST with disjoint classes; see :func:`idx_classes`."""
     where = "Get it from ossci-datasets.s3.amazonaws.com/mnist."
     return idx_classes(
         "mnist",
@@ -68,10 +68,10 @@ def idx_classes(
     names: tuple[str, ...],
     source: str,
 ) -> ImageClasses:
-    """The ten classes of four idx files, plain or gzipped; 7,000 pictures of each.
+    """Load the ten classes, of 7,000 pictures each, from four idx files, plain or gzipped.
 
-    Ten classes do not divide into three splits of four or five: up to 3 ways, 4 classes are
-    trained on, 3 validated on and 3 tested on; with 4 or 5 ways, 5 are trained on and 5 tested on.
+    Up to 3 ways, train, validation and test have 4, 3 and 3 classes. With 4 or 5 ways, ten classes
+    do not suffice for three splits: train and test have 5 each.
 
     Raises:
         InputError: if a file is missing or is not an idx file.
@@ -104,7 +104,7 @@ def _idx_file(folder: Path, stem: str, name: str, where: str) -> Path:
 
 
 def _read_idx(path: Path) -> np.ndarray:
-    """An idx file of bytes: two zeros, 8 (bytes), the number of axes, their sizes, the bytes."""
+    """Read an idx file of bytes: two zeros, 8 (bytes), the number of axes, their sizes, data."""
     packed = gzip.open if path.suffix == ".gz" else contextlib.nullcontext
     with reading(f"idx file {path}", "Get the file again."):
         with open_file(path) as plain, packed(plain) as file:
@@ -117,7 +117,7 @@ def _read_idx(path: Path) -> np.ndarray:
             count = math.prod(shape)
             if count > LARGEST:
                 raise InputError(f"{path}: expected at most {LARGEST:,} bytes, got {count:,}.")
-            data = file.read(count + 1)  # one more shows that there is more
+            data = file.read(count + 1)  # one byte more reveals a longer file
         if len(data) != count:
             got = "more" if len(data) > count else f"{len(data):,}"
             raise InputError(

@@ -1,6 +1,6 @@
-"""Published image sets and folders of your own as few-shot families.
+"""Load published image sets and your own folders as few-shot families.
 
-Nothing is downloaded: each loader reads the published layout and says where to get it otherwise.
+Nothing is downloaded: each loader reads the published layout, or says where to get the files.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from meta_rl.families.image_reading import class_folders, is_colour, read_images
 from meta_rl.storage.reading import read_file, reading, shortened
 
 OMNIGLOT = (1100, 100, 423)
-"""Characters in the splits of the MAML authors' code (1200 to train on, 100 of them put aside)."""
+"""Characters per split in the MAML authors' code (1200 to train on, 100 of them put aside)."""
 
 
 def omniglot(ways: int = 5, folder: Path | None = None, rotations: bool = False) -> ImageClasses:
-    """Omniglot from ``images_background`` and ``images_evaluation``, 28x28, ink = 1.
+    """Load Omniglot from ``images_background`` and ``images_evaluation``, 28x28, ink = 1.
 
-    All characters of both are shuffled and split 1100 / 100 / 423 as in the MAML authors' code (in
-    these proportions if there are others than 1623), by characters and not by alphabets.
+    The characters of both are shuffled and split 1100 / 100 / 423 as in the MAML authors' code (in
+    these proportions if there are not 1623), by characters and not by alphabets.
 
     Raises:
         InputError: if the folder does not have that layout.
@@ -61,7 +61,7 @@ def omniglot(ways: int = 5, folder: Path | None = None, rotations: bool = False)
 
 
 def mini_imagenet(ways: int = 5, folder: Path | None = None, rotations: bool = False):
-    """mini-ImageNet, 84x84 RGB, with the 64 / 16 / 20 classes of Ravi and Larochelle (2017).
+    """Load mini-ImageNet, 84x84 RGB, with the 64 / 16 / 20 classes of Ravi and Larochelle (2017).
 
     Raises:
         InputError: if the folder has neither of the two layouts.
@@ -95,19 +95,19 @@ def image_folder(
     shape: tuple[int, int, int] | None = None,
     seed: int = 0,
 ) -> ImageClasses:
-    """Your own pictures: one sub-folder for each class.
+    """Load your own pictures: one sub-folder for each class.
 
-    With sub-folders ``train``, ``validation`` (or ``val``) and ``test``, the classes in them are
-    the splits. Otherwise the seed shuffles classes and splits them 60 : 20 : 20, each split with N
-    at least; with fewer than 3 N classes there is nothing to validate on.
+    If there are sub-folders ``train``, ``validation`` (or ``val``) and ``test``, they are the
+    splits. Otherwise the seed shuffles the classes and splits them 60 : 20 : 20, with at least N
+    classes in each split. With fewer than 3 N classes there is no validation split.
 
     Args:
-        ways: N.
-        folder: where they are.
+        ways: N, the number of classes in a task.
+        folder: the folder of the pictures.
         rotations: whether quarter turns are classes of their own.
         shape: ``(channels, H, W)`` that pictures are resized to. By default ``(3, 84, 84)`` if the
             first picture of any class has colours, else ``(1, 28, 28)``.
-        seed: of the split.
+        seed: the seed of the split.
 
     Raises:
         InputError: if there are too few classes, or a picture cannot be read.

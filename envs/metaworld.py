@@ -1,6 +1,6 @@
 """Meta-World v3: a robot arm's tasks with hidden goals (Yu et al. 2019; McLean et al. 2025).
 
-The package is optional and slow to import, so nothing here imports it before a family is made.
+The package is optional and slow to import, so it is imported only when a family is made.
 """
 
 from __future__ import annotations
@@ -23,23 +23,23 @@ from meta_rl.types import Task
 
 PREFIX = "metaworld-"
 IDS = ("metaworld-ml1-TASK", "metaworld-ml10", "metaworld-ml45")
-GOALS = 50  # settings of goal and objects that a benchmark has for an environment, in either split
-SEED = 0  # of the benchmarks' goals: a task means the same in every run and on every machine
+GOALS = 50  # goal settings per environment and split of a benchmark
+SEED = 0  # the seed of the goals, fixed so that a task is the same in every run and machine
 
 
 class MetaWorld(Family):
-    """One of Meta-World's meta-learning benchmarks; horizon 500, reward version 2.
+    """A meta-learning benchmark of Meta-World; horizon 500, reward version 2.
 
-    A task is an environment and one of its goal settings, as numbered by the benchmark. Training
-    tasks are the split ``in-distribution``; ``extrapolation`` are the tasks that the benchmark
-    calls test: for ML1 goals 50 to 99 of the same environment, else five other environments.
-    An episode starts in the same state every time and runs all 500 steps: success does not end it.
+    A task is an environment and one of its goal settings, as numbered by the benchmark. The split
+    ``in-distribution`` holds the benchmark's training tasks, ``extrapolation`` its test tasks: for
+    ML1 goals 50 to 99 of the same environment, else five other environments. A task's episodes all
+    start in the same state and run 500 steps: success does not end them.
 
     Args:
         family_id: the family's id.
-        benchmark: makes Meta-World's benchmark; called when the first environment is made, because
-            drawing the goals takes a second (ML1) to half a minute (ML45).
-        space: what tasks differ in.
+        benchmark: a function that makes Meta-World's benchmark; called when the first environment
+            is made, because drawing the goals takes a second (ML1) to half a minute (ML45).
+        space: the parameters that tasks differ in.
 
     Raises:
         InputError: if Meta-World is not installed.
@@ -51,13 +51,13 @@ class MetaWorld(Family):
 
     def __init__(self, family_id: str, benchmark: Callable[[], Any], space: ParameterSpace):
         self.id, self.space, self._benchmark = family_id, space, benchmark
-        # The environments have one space in common as long as goals are hidden.
+        # All environments have the same spaces as long as goals are hidden.
         sample = _package().ALL_V3_ENVIRONMENTS["reach-v3"]()
         self.observation_space, self.action_space = sample.observation_space, sample.action_space
         sample.close()
 
     def make_env(self, task: Task, render_mode: str | None = None) -> gym.Env:
-        """Meta-World's environment, with its goal; ``info["success"]`` tells at every step."""
+        """Return Meta-World's environment with the task's goal; see ``info["success"]``."""
         values = self.check_task(task)
         name = values.get("task") or next(iter(self._settings))
         make: Any = partial(
@@ -71,7 +71,7 @@ class MetaWorld(Family):
 
     @cached_property
     def _settings(self) -> dict[str, list[Any]]:
-        """Of every environment, Meta-World's own tasks: those to train on, then those to test."""
+        """Return Meta-World's tasks by environment: training tasks first, then test tasks."""
         benchmark, settings = self._benchmark(), {}
         for setting in [*benchmark.train_tasks, *benchmark.test_tasks]:
             settings.setdefault(setting.env_name, []).append(setting)
@@ -80,10 +80,10 @@ class MetaWorld(Family):
 
 @cache
 def make_metaworld(family_id: str) -> MetaWorld:
-    """The family of an id that begins with ``metaworld-``; see ``IDS``.
+    """Make the family of an id that begins with ``metaworld-``; see ``IDS``.
 
     Raises:
-        InputError: if there is none, or Meta-World is not installed.
+        InputError: if there is no such family, or Meta-World is not installed.
     """
     package = _package()
     singles = {f"{PREFIX}ml1-{name}": name for name in package.ML1.ENV_NAMES}
@@ -103,7 +103,7 @@ def make_metaworld(family_id: str) -> MetaWorld:
 
 
 class _Range(Choice):
-    """One of the whole numbers from start to before stop."""
+    """A choice of whole numbers from start to stop - 1."""
 
     def __init__(self, start: int, stop: int):
         super().__init__(*range(start, stop))
@@ -113,17 +113,17 @@ class _Range(Choice):
 
 
 class _Mended(gym.Env):
-    """What goes before Meta-World's own classes."""
+    """Fixes to Meta-World's classes: seeded resets and cached models."""
 
-    fullpath: str  # of the model's XML
+    fullpath: str  # path of the model's XML
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
-        """Meta-World's ignores the seed."""
+        """Seed and reset; Meta-World's own reset ignores the seed."""
         gym.Env.reset(self, seed=seed)
         return super().reset(options=options)
 
     def _initialize_simulation(self) -> tuple[Any, Any]:
-        """Compiling a model takes 0.1 s or more and copying it 0.01 s; a task needs many."""
+        """Copy a cached model, which takes 0.01 s; to compile one takes 0.1 s or more."""
         model = copy.copy(_compiled(self.fullpath))
         return model, importlib.import_module("mujoco").MjData(model)
 
@@ -140,12 +140,12 @@ def _make_env(name: Any, setting: Any, render_mode: str | None) -> gym.Env:
     if render_mode == "rgb_array":
         prepare_mujoco()
     env_class = _package().ALL_V3_ENVIRONMENTS[name]
-    # Under its own name, by which Meta-World's functions recognize it.
+    # The subclass keeps the name, because Meta-World's functions recognize classes by name.
     env = type(env_class.__name__, (_Mended, env_class), {})(
         reward_function_version="v2", render_mode=render_mode
     )
-    # Not by Meta-World's Gymnasium ids: "ML1-train" of 3.1.1 serves the test split. The setting
-    # also hides the goal from observations.
+    # Meta-World's Gymnasium ids are not used: "ML1-train" of 3.1.1 serves the test split. Setting
+    # the task also hides the goal from observations.
     env.set_task(setting)
     return env
 

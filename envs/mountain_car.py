@@ -1,4 +1,4 @@
-"""Cars too weak for their hill, pushed by one of three actions or by any force."""
+"""Mountain cars, too weak for their hill, with discrete or continuous actions."""
 
 from __future__ import annotations
 
@@ -20,27 +20,27 @@ from .classic import DIRECTION, ClassicControl
 
 LEFT, RIGHT, MAX_SPEED = -1.2, 0.6, 0.07  # both cars: walls and speed limit
 FLAG, FLAG_CONTINUOUS, SLOPE = 0.5, 0.45, 0.0025
-ENERGY = 100.0  # paid by mountain-car-energy for climbing the hill
+ENERGY = 100.0  # mountain-car-energy's reward for climbing the hill
 
 
 class MountainCarTensorEnv(TensorEnv):
     """Gymnasium's MountainCar-v0 for M x B cars at once; state (position, speed)."""
 
-    force: Tensor  # each (M, 1); signed: what action 2 pushes with
+    force: Tensor  # each (M, 1); signed: the push of action 2
     gravity: Tensor
 
     def set_tasks(self, tasks: Sequence[Task]) -> None:
-        """Keep the physics."""
+        """Keep the tasks' physics."""
         self.force = self.column(tasks, "force") * self.column(tasks, "direction")
         self.gravity = self.column(tasks, "gravity")
 
     def initial_state(self, generator: torch.Generator) -> Tensor:
-        """Position uniform in [-0.6, -0.4], at rest."""
+        """Draw positions uniform in [-0.6, -0.4], at rest."""
         position = self.uniform(-0.6, -0.4, 1, generator)
         return torch.cat([position, torch.zeros_like(position)], -1)
 
     def advance(self, action: Tensor) -> tuple[Tensor, Tensor]:
-        """Roll; -1 a step until the flag."""
+        """Move the cars; the reward is -1 a step until the flag."""
         position, speed = self.state.unbind(-1)
         push = (action.to(self.dtype) - 1) * self.force
         self.state = roll(position, speed + push - self.gravity * (3 * position).cos())
@@ -50,8 +50,8 @@ class MountainCarTensorEnv(TensorEnv):
 class MountainCar(ClassicControl):
     """The engine's force, gravity and the direction differ; horizon 200; -1 a step until the flag.
 
-    No force here climbs the hill without a run-up. Without ``direction``, pushing the way the car
-    rolls solves the whole family.
+    No force in the range climbs the hill without a run-up. Without ``direction``, one policy would
+    solve the whole family: push the way the car rolls.
     """
 
     id = "mountain-car"
@@ -68,15 +68,15 @@ class MountainCar(ClassicControl):
     tensor_env = MountainCarTensorEnv
 
     def set_physics(self, env: Any, values: Mapping[str, Any]) -> None:
-        """Gymnasium's attributes."""
+        """Set the physics attributes of Gymnasium's environment."""
         env.force, env.gravity = values["force"] * values["direction"], values["gravity"]
 
 
 class EnergyReward(gym.Wrapper):
-    """Adds the car's gain in energy to what MountainCar-v0 pays."""
+    """Adds the car's gain in energy to the reward of MountainCar-v0."""
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
-        """Step and pay for the energy gained."""
+        """Step, and add the energy gained to the reward."""
         before = self._energy()
         observation, reward, terminated, truncated, info = self.env.step(action)
         gain = self._energy() - before
@@ -89,10 +89,10 @@ class EnergyReward(gym.Wrapper):
 
 
 class MountainCarEnergyTensorEnv(MountainCarTensorEnv):
-    """The same for M x B cars at once."""
+    """MountainCar-v0 with :class:`EnergyReward` for M x B cars at once."""
 
     def advance(self, action: Tensor) -> tuple[Tensor, Tensor]:
-        """Roll; -1 a step until the flag, and the gain in energy."""
+        """Move the cars; the reward is -1 a step until the flag, plus the gain in energy."""
         before = self._energy()
         reward, reached = super().advance(action)
         return reward + ENERGY * (self._energy() - before), reached
@@ -105,11 +105,10 @@ class MountainCarEnergyTensorEnv(MountainCarTensorEnv):
 class MountainCarEnergy(MountainCar):
     """``mountain-car`` with another reward: -1 a step plus 100 times the gain in energy.
 
-    Energy is height and motion, as a share of what the hill takes from its foot to the top. A
-    policy that has not learned never sees the flag in 200 steps, so that in ``mountain-car`` all
-    returns are equal and there is nothing to learn from. Over an episode the gains add up to the
-    energy at its end less that at its start (a potential, as in Ng, Harada and Russell
-    1999, but undiscounted).
+    Energy is potential plus kinetic, as a fraction of the energy to climb the hill from its foot.
+    An untrained policy never reaches the flag in 200 steps, so in ``mountain-car`` all returns are
+    equal and there is nothing to learn from. Over an episode the gains add up to the final energy
+    less the initial energy (a potential, as in Ng, Harada and Russell 1999, but undiscounted).
     """
 
     id = "mountain-car-energy"
@@ -117,12 +116,12 @@ class MountainCarEnergy(MountainCar):
     tensor_env = MountainCarEnergyTensorEnv
 
     def make_env(self, task: Task, render_mode: str | None = None) -> gym.Env:
-        """Gymnasium's own MountainCar-v0 with this physics, and the gain in energy paid."""
+        """Return MountainCar-v0 with the task's physics and the gain in energy in its reward."""
         return EnergyReward(super().make_env(task, render_mode))
 
 
 def energy(sine: Any, speed: Any, gravity: Any) -> Any:
-    """Mechanical energy over what the hill takes; ``sine`` is of three times the position.
+    """Return mechanical energy as a fraction of the hill's; ``sine`` is ``sin(3 * position)``.
 
     Gravity pulls with ``-gravity cos(3 x)``, whose potential is ``gravity sin(3 x) / 3``.
     """
@@ -132,22 +131,22 @@ def energy(sine: Any, speed: Any, gravity: Any) -> Any:
 class MountainCarContinuousTensorEnv(MountainCarTensorEnv):
     """Gymnasium's MountainCarContinuous-v0 for M x B cars at once; state (position, speed).
 
-    Gymnasium keeps this car's state in float32. So is it here, rounded at the same places whatever
-    the dtype; otherwise the two would be 1e-5 apart at the end of an episode.
+    Gymnasium keeps this car's state in float32. So this class rounds at the same places, whatever
+    the dtype; otherwise the two would differ by 1e-5 at the end of an episode.
     """
 
     power: Tensor  # (M, 1), signed
 
     def set_tasks(self, tasks: Sequence[Task]) -> None:
-        """Keep the engine's power."""
+        """Keep the engines' power."""
         power = self.column(tasks, "power") * self.column(tasks, "direction")
         self.power = power.float()
 
     def advance(self, action: Tensor) -> tuple[Tensor, Tensor]:
-        """Roll; 100 at the flag, less a tenth of the squared action."""
+        """Move the cars; the reward is 100 at the flag, less a tenth of the squared action."""
         position, speed = self.state.unbind(-1)
         thrust = action[..., 0].to(self.dtype)
-        # Where an episode starts, Gymnasium's state is still float64.
+        # At the first step, Gymnasium's state is still float64.
         triple = 3 * position if self._time == 1 else (3 * position).float()
         slope = (SLOPE * triple.double().cos()).float()
         push = thrust.float().clamp(-1.0, 1.0) * self.power - slope
@@ -159,9 +158,10 @@ class MountainCarContinuousTensorEnv(MountainCarTensorEnv):
 class MountainCarContinuous(ClassicControl):
     """The engine's power and direction differ; horizon 999.
 
-    100 at the flag, less a tenth of every squared action. Gymnasium's gravity is a literal in its
-    step, hence no parameter; more of it would act as less power and slower time. Without
-    ``direction``, pushing the way the car rolls solves the whole family.
+    The reward is 100 at the flag, less a tenth of every squared action. Gravity is no parameter,
+    because Gymnasium's step has it as a literal; more gravity would act as less power and slower
+    time. Without ``direction``, one policy would solve the whole family: push the way the car
+    rolls.
     """
 
     id = "mountain-car-continuous"
@@ -177,14 +177,14 @@ class MountainCarContinuous(ClassicControl):
     tensor_env = MountainCarContinuousTensorEnv
 
     def set_physics(self, env: Any, values: Mapping[str, Any]) -> None:
-        """Gymnasium's attributes."""
+        """Set the physics attributes of Gymnasium's environment."""
         env.power = values["power"] * values["direction"]
 
 
 def roll(position: Tensor, speed: Tensor) -> Tensor:
-    """Both mountain cars' next state from where they are and their speed before its limit.
+    """Return a mountain car's next state from its position and its unlimited speed.
 
-    The left wall stops the car; the flag comes before the right one.
+    The left wall stops the car; the flag comes before the right wall.
     """
     speed = speed.clamp(-MAX_SPEED, MAX_SPEED)
     position = (position + speed).clamp(LEFT, RIGHT)

@@ -1,4 +1,4 @@
-"""Points that are paid by their distance to a goal in the plane."""
+"""Points in the plane whose reward is minus the distance to a goal."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from meta_rl.types import Task
 
 from .points import MARGIN, PointEnv, PointFamily, PointTensorEnv, register_points
 
-CLOSE = 0.01  # navigation-2d: the goal is reached when both axes are nearer than this
+CLOSE = 0.01  # navigation-2d: the goal is reached when both offsets are smaller
 
 
 class Navigation2DEnv(PointEnv):
-    """The reward is minus the distance to the goal, which ends the episode."""
+    """A point with reward minus the distance to the goal; reaching it ends the episode."""
 
     env_id = "MetaRL/Navigation2D-v0"
     reach, horizon = 0.1, 100
@@ -27,18 +27,18 @@ class Navigation2DEnv(PointEnv):
         super().__init__(goal)
 
     def outcome(self, before: np.ndarray) -> tuple[float, bool]:
-        """Minus the distance; reached when both axes are near."""
+        """Return minus the distance, and whether the point is near the goal on both axes."""
         offset = self.position - self.goal
         return -float(np.linalg.norm(offset)), bool((np.abs(offset) < CLOSE - MARGIN).all())
 
 
 class Navigation2DTensorEnv(PointTensorEnv):
-    """The same for M x B points at once."""
+    """:class:`Navigation2DEnv` for M x B points at once."""
 
     single = Navigation2DEnv
 
     def outcome(self, before: Tensor) -> tuple[Tensor, Tensor]:
-        """Minus the distance; reached when both axes are near."""
+        """Return minus the distances, and whether points are near the goal on both axes."""
         offset = self.state - self.goal
         reached = offset.abs().amax(-1) < CLOSE - MARGIN
         return -torch.linalg.vector_norm(offset, dim=-1), reached
@@ -47,7 +47,7 @@ class Navigation2DTensorEnv(PointTensorEnv):
 class Navigation2D(PointFamily):
     """Goals uniform in the square [-0.5, 0.5]^2; horizon 100.
 
-    The reward is the negative *distance*, as in the released code, not its square as in the text.
+    The reward is the negative *distance*, as in the released code, not its square, as in the paper.
     """
 
     id = "navigation-2d"
@@ -59,12 +59,12 @@ class Navigation2D(PointFamily):
     tensor_env = Navigation2DTensorEnv
 
     def optimal_return(self, task: Task) -> float:
-        """That of going straight: nearest at every time, and so done first."""
+        """Return the return of going straight, which is nearest to the goal at all times."""
         return self.straight_return(task)
 
 
 class NavigationPEARLEnv(PointEnv):
-    """The reward is minus the distance to the goal; never ends; starts anywhere in [-1, 1]^2."""
+    """A point with reward minus the distance; starts anywhere in [-1, 1]^2; never ends early."""
 
     env_id = "MetaRL/NavigationPEARL-v0"
     reach, horizon, start = 0.1, 20, 1.0
@@ -73,17 +73,17 @@ class NavigationPEARLEnv(PointEnv):
         super().__init__(goal)
 
     def outcome(self, before: np.ndarray) -> tuple[float, bool]:
-        """Minus the distance; never reached."""
+        """Return minus the distance, and False: the episode never ends early."""
         return -float(np.linalg.norm(self.position - self.goal)), False
 
 
 class NavigationPEARLTensorEnv(PointTensorEnv):
-    """The same for M x B points at once."""
+    """:class:`NavigationPEARLEnv` for M x B points at once."""
 
     single = NavigationPEARLEnv
 
     def outcome(self, before: Tensor) -> tuple[Tensor, Tensor]:
-        """Minus the distance; never reached."""
+        """Return minus the distances, and False: episodes never end early."""
         distance = torch.linalg.vector_norm(self.state - self.goal, dim=-1)
         return -distance, torch.zeros_like(distance, dtype=torch.bool)
 
@@ -91,7 +91,7 @@ class NavigationPEARLTensorEnv(PointTensorEnv):
 class NavigationPEARL(PointFamily):
     """Goals and starts uniform in the square [-1, 1]^2; every episode has 20 steps.
 
-    As everywhere here the task is the goal alone: starts differ from episode to episode.
+    The task is the goal alone: the start differs from episode to episode.
     """
 
     id = "navigation-pearl"

@@ -1,4 +1,4 @@
-"""Pictures of points on their way to a goal."""
+"""Draw the paths of points to a goal."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ SHOWN = 5  # episodes before and after
 def paths_figure(
     goal: np.ndarray, before: Sequence[Trajectory], after: Sequence[Trajectory], reach: float
 ) -> Figure:
-    """The first few episodes before adapting in grey and after it in colour; the goal is a star.
+    """Draw the first episodes before adapting in grey and after it in colour; the goal is a star.
 
     Args:
-        goal: ``(2,)``.
-        before: episodes whose observations are positions.
-        after: the same, after adapting.
-        reach: largest move along each axis, to which actions are clipped.
+        goal: the goal's position ``(2,)``.
+        before: episodes before adapting, whose observations are positions.
+        after: episodes after adapting.
+        reach: the largest move along each axis, to which actions are clipped.
     """
     figure = Figure(figsize=(5, 5), layout="constrained")
     axes = figure.add_subplot()

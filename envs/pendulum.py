@@ -27,7 +27,7 @@ Number = TypeVar("Number")
 
 @dataclass(frozen=True)
 class PendulumPhysics(Generic[Number]):
-    """One pendulum's numbers, or the tensors of many."""
+    """The physics of one pendulum as numbers, or of many as tensors."""
 
     gravity: Number  # m/s^2
     mass: Number  # kg
@@ -39,26 +39,26 @@ class PendulumTensorEnv(TensorEnv):
     """Gymnasium's Pendulum-v1 for M x B pendulums at once; state (angle, angle'), 0 upright."""
 
     pull: Tensor  # each (M, 1): angular acceleration by gravity when level, 1/s^2
-    gain: Tensor  # and by a torque of 1 N m, signed
+    gain: Tensor  # angular acceleration by a torque of 1 N m, signed, 1/s^2
 
     def set_tasks(self, tasks: Sequence[Task]) -> None:
-        """Keep the physics."""
+        """Keep the tasks' physics."""
         physics = self.columns(tasks, PendulumPhysics[Tensor])
         self.pull = 3 * physics.gravity / (2 * physics.length)
         self.gain = 3 / (physics.mass * physics.direction * physics.length**2)
 
     def initial_state(self, generator: torch.Generator) -> Tensor:
-        """Any angle, speed uniform in [-1, 1]."""
+        """Draw any angle, and a speed uniform in [-1, 1]."""
         scale = torch.tensor([math.pi, 1.0], dtype=self.dtype, device=self.device)
         return scale * self.uniform(-1.0, 1.0, 2, generator)
 
     def observe(self) -> Tensor:
-        """Cosine and sine of the angle, and its speed."""
+        """Return cosine and sine of the angle, and the angular speed."""
         angle, speed = self.state.unbind(-1)
         return torch.stack([angle.cos(), angle.sin(), speed], -1)
 
     def advance(self, action: Tensor) -> tuple[Tensor, Tensor]:
-        """One semi-implicit Euler step; the cost is of the state before it."""
+        """Take one semi-implicit Euler step; the reward depends on the state before the step."""
         angle, speed = self.state.unbind(-1)
         torque = action[..., 0].clamp(-MAX_TORQUE, MAX_TORQUE)
         wrapped = torch.remainder(angle + math.pi, 2 * math.pi) - math.pi
@@ -72,8 +72,8 @@ class PendulumTensorEnv(TensorEnv):
 class Pendulum(ClassicControl):
     """Gravity, mass, length and the direction of the torque differ; horizon 200.
 
-    The masses are those of RLlib's PendulumMass. Without ``direction`` one feedback law swings up
-    the whole family and only its gains could be better.
+    The range of masses is that of RLlib's PendulumMass. Without ``direction`` one feedback law
+    swings up the whole family, and adapting could improve only its gains.
     """
 
     id = "pendulum"
@@ -91,9 +91,9 @@ class Pendulum(ClassicControl):
     tensor_env = PendulumTensorEnv
 
     def set_physics(self, env: Any, values: Mapping[str, Any]) -> None:
-        """Gymnasium's attributes."""
+        """Set the physics attributes of Gymnasium's environment."""
         physics = as_dataclass(PendulumPhysics[float], values)
         env.g, env.l = physics.gravity, physics.length
-        # The mass only divides the torque, so that its sign is the torque's. Left a Python float,
-        # NumPy would multiply it with the float32 action in single precision.
+        # The mass only divides the torque, so a negative mass reverses the torque. With a Python
+        # float, NumPy would compute with the float32 action in single precision.
         env.m = np.float64(physics.mass * physics.direction)

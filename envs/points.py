@@ -1,4 +1,4 @@
-"""Points that move in the plane by their clipped actions: what all navigation families share."""
+"""The base classes of the navigation families: points that move by their clipped actions."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ if TYPE_CHECKING:
 MARGIN = 1e-5
 """Points this near a limit are on its closed side.
 
-Moves of one size meet limits exactly, as eight steps of 0.1 do 0.8. Sums of them in another order,
-precision or processor's kernel differ by less than this, and must be decided alike.
+Moves of one size meet limits exactly: eight steps of 0.1 meet 0.8. Sums in another order, precision
+or on another processor differ by less than this margin, and must give the same decision.
 """
 
 
 def plane(bound: float) -> gym.spaces.Box:
-    """The square [-bound, bound]^2."""
+    """Return the square [-bound, bound]^2 as a space."""
     return gym.spaces.Box(-bound, bound, (2,), np.float32)
 
 
 class PointEnv(gym.Env[np.ndarray, np.ndarray]):
-    """One point that moves by its clipped action; a subclass says what that pays.
+    """One point that moves by its clipped action; a subclass defines the reward.
 
     Args:
-        goal: where to, ``(x, y)``.
+        goal: the goal's position ``(x, y)``.
     """
 
-    env_id: str  # that it is registered under
+    env_id: str  # the registered id
     reach: float  # largest move along each axis
     horizon: int
     start = 0.0  # episodes start uniformly in [-start, start]^2
@@ -52,35 +52,35 @@ class PointEnv(gym.Env[np.ndarray, np.ndarray]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[np.ndarray, dict[str, Any]]:
-        """Back to the start."""
+        """Return to the start."""
         super().reset(seed=seed)
         self.position = self.np_random.uniform(-self.start, self.start, 2)
         return self.position.astype(np.float32), {}
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
-        """Move."""
+        """Move by the clipped action."""
         before = self.position
         self.position = before + np.clip(action, -self.reach, self.reach)
         reward, reached = self.outcome(before)
         return self.position.astype(np.float32), reward, reached, False, {}
 
     def outcome(self, before: np.ndarray) -> tuple[float, bool]:
-        """The reward of the move from ``before`` to here, and whether it ended the episode."""
+        """Return the reward of the move from ``before``, and whether it ends the episode."""
         raise NotImplementedError
 
 
 class PointTensorEnv(TensorEnv):
-    """The same for M x B points at once."""
+    """:class:`PointEnv` for M x B points at once."""
 
     single: type[PointEnv]
     goal: Tensor  # (M, 1, 2)
 
     def set_tasks(self, tasks: Sequence[Task]) -> None:
-        """Keep the goals."""
+        """Keep the tasks' goals."""
         self.goal = self.column(tasks, "goal")
 
     def initial_state(self, generator: torch.Generator) -> Tensor:
-        """Where the single environment starts."""
+        """Draw starts as the single environment does."""
         return self.uniform(-self.single.start, self.single.start, 2, generator)
 
     def advance(self, action: Tensor) -> tuple[Tensor, Tensor]:
@@ -91,11 +91,11 @@ class PointTensorEnv(TensorEnv):
 
     @abstractmethod
     def outcome(self, before: Tensor) -> tuple[Tensor, Tensor]:
-        """Rewards of the moves from ``before`` ``(M, B, 2)`` to here; terminations."""
+        """Return the rewards of the moves from ``before`` ``(M, B, 2)``, and the terminations."""
 
 
 class PointFamily(Family):
-    """Goals for one kind of point, whose arguments are the tasks' parameters."""
+    """A family over one kind of point, whose arguments are the tasks' parameters."""
 
     single: type[PointEnv]
 
@@ -105,23 +105,23 @@ class PointFamily(Family):
         self.observation_space, self.action_space = example.observation_space, example.action_space
 
     def make_env(self, task: Task, render_mode: str | None = None) -> gym.Env:
-        """One standard environment with this goal and its time limit."""
+        """Return a standard environment with the task's goal and its time limit."""
         goal: Any = self.check_task(task)
         return gym.make(self.single.env_id, **goal)
 
     def picture(
         self, task: Task, before: Sequence[Trajectory], after: Sequence[Trajectory]
     ) -> Figure:
-        """The points' ways before and after adapting, and the goal."""
+        """Draw the points' paths before and after adapting, and the goal."""
         from .paths import paths_figure  # matplotlib takes a while to import
 
         point: Any = self.make_env(task).unwrapped
         return paths_figure(point.goal, before, after, point.reach)
 
     def straight_return(self, task: Task) -> float:
-        """Return of one episode that moves towards the goal as far as it can along each axis.
+        """Return the return of an episode that moves to the goal as fast as it can on each axis.
 
-        No policy is nearer to the goal at any time, because the axes are limited one by one.
+        No policy is nearer to the goal at any time, because each axis has its own limit.
         """
         env: Any = self.make_env(task)
         env.reset(seed=0)
@@ -135,7 +135,7 @@ class PointFamily(Family):
 
 
 def register_points(*kinds: type[PointEnv]) -> None:
-    """Make them known to ``gymnasium.make``, with their time limits."""
+    """Register kinds of points with ``gymnasium.make``, with their time limits."""
     for kind in kinds:
         if kind.env_id not in gym.registry:
             entry_point = f"{kind.__module__}:{kind.__name__}"

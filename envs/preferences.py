@@ -1,4 +1,4 @@
-"""Preferences: from a few of a user's ratings to that user's others, the personalization case."""
+"""Preferences: predict a user's other ratings from a few, the personalization case."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ from meta_rl.storage.reading import read_file, reading, shortened
 from meta_rl.types import Task
 
 FEWEST_RATINGS, MOST_ITEMS = 20, 1000
-LARGEST_NUMBER, LARGEST_RATING = 2**53, 1e6  # of a user or movie, exact as float; of stars
+LARGEST_NUMBER, LARGEST_RATING = 2**53, 1e6  # a user's or movie's number, exact as float; stars
 
 
 class Preferences:
     """Regression of ratings: a task is one user, ``{"user": 12}``, an example one rated item.
 
-    The input is the item as a one-hot vector, so that the first layer's weights are an embedding of
-    items, learned from all users; nothing else is known about an item. The label is the rating less
-    the mean, over the standard deviation, of all ratings by training users.
+    The input is the item as a one-hot vector, so the first layer's weights are an embedding of
+    items, learned from all users; nothing else is known about an item. Labels are standardized: the
+    rating less the mean, over the standard deviation, of all ratings by training users.
 
     Args:
-        id: of the family.
+        id: the family's id.
         ratings: rows (user, item, rating), users and items numbered from 0, no pair twice.
         splits: the users of train, validation and test.
         summary: one line for people.
-        source: of the data.
-        names: of the users, for people; their numbers if left out.
+        source: the data's source.
+        names: the users' names, for people; their numbers if left out.
     """
 
     kind: Literal["regression"] = "regression"
@@ -68,17 +68,17 @@ class Preferences:
         """Draw n users of the split, with replacement.
 
         Raises:
-            InputError: on another split than train, validation or test.
+            InputError: if the split is not train, validation or test.
         """
         require(split in self._users, "split", f"one of {', '.join(SPLITS)}", split)
         users = np.random.default_rng(seed).choice(self._users[split], n)
         return [{"user": int(user)} for user in users]
 
     def check_task(self, task: Mapping[str, Any]) -> Task:
-        """The task with its user as an integer.
+        """Return the task with its user as an integer.
 
         Raises:
-            InputError: unless it is one known user.
+            InputError: unless the task is one known user.
         """
         if set(task) != {"user"}:
             unknown = [name for name in task if name != "user"]
@@ -100,7 +100,7 @@ class Preferences:
         seed: int,
         device: torch.device | str,
     ) -> tuple[Tensor, Tensor]:
-        """Ratings ``first`` to ``first + count`` of every user, in the order the seed gives.
+        """Return ratings ``first`` to ``first + count`` of every user, ordered by the seed.
 
         Returns:
             Items one-hot ``(M, count, items)`` and labels ``(M, count, 1)``, float32.
@@ -127,18 +127,18 @@ class Preferences:
 def low_rank_users(
     users: int = 2000, items: int = 100, rated: int = 50, rank: int = 3, noise: float = 0.3
 ) -> Preferences:
-    """Synthetic users whose ratings are of low rank, always the same.
+    """Make synthetic users whose ratings have low rank, the same at every call.
 
-    ``rating = 3 + item's quality + user's bias + <user's taste, item's factors> + noise``, held to
-    1..5. Quality and bias have standard deviation 0.5; taste and factors are normal, and their
+    ``rating = 3 + item's quality + user's bias + <user's taste, item's factors> + noise``, clipped
+    to 1..5. Quality and bias have standard deviation 0.5; taste and factors are normal, and their
     product has standard deviation 1.
 
     Args:
-        users: how many; 70 % to train on, 10 % to validate and 20 % to test on.
-        items: that there are.
-        rated: items that each user has rated, drawn at random.
-        rank: of tastes and factors.
-        noise: standard deviation.
+        users: the number of users; 70 % to train on, 10 % to validate and 20 % to test on.
+        items: the number of items.
+        rated: the number of items that each user has rated, drawn at random.
+        rank: the rank of tastes and factors.
+        noise: the standard deviation of the noise.
     """
     generator = np.random.default_rng(0)
     factors = generator.normal(size=(items, rank))
@@ -159,13 +159,13 @@ def low_rank_users(
 
 
 def movielens(folder: Path | None) -> Preferences:
-    """MovieLens from its ``ratings.csv`` (userId,movieId,rating,timestamp).
+    """Load MovieLens from its ``ratings.csv`` (userId,movieId,rating,timestamp).
 
-    The 1,000 movies with the most ratings, and users who rated 20 of them or more, split 70 / 10 /
-    20 by user. A second rating of a movie by the same user is left out.
+    The family has the 1,000 movies with the most ratings and the users who rated at least 20 of
+    them, split 70 / 10 / 20 by user. A second rating of a movie by the same user is left out.
 
     Raises:
-        InputError: if there is no such file, or it holds something else.
+        InputError: if the file is missing or holds something else.
     """
     layout = "ratings.csv, or the folder that it is in"
     where = "Get a set, such as ml-latest-small, from grouplens.org/datasets/movielens."

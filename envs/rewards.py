@@ -12,7 +12,7 @@ Values = Mapping[str, Any]
 
 
 def own_reward(info: Info, task: Values) -> Any:
-    """Gymnasium's."""
+    """Gymnasium's own reward."""
     return _total(info, info["reward_forward"])
 
 
@@ -27,7 +27,7 @@ def target_speed(info: Info, task: Values) -> Any:
 
 
 def target_speed_bonus(info: Info, task: Values) -> Any:
-    """The same plus 1."""
+    """1 minus the distance of the velocity along x from ``velocity``."""
     return _total(info, 1.0 - np.abs(info["x_velocity"] - task["velocity"]))
 
 
@@ -55,9 +55,9 @@ def distance_to_point_bonus(info: Info, task: Values) -> Any:
 
 
 def _total(info: Info, progress: Any) -> Any:
-    """Progress, the reward for being healthy and the costs, in Gymnasium's order.
+    """Add progress, the reward for being healthy and the costs, in Gymnasium's order.
 
-    The order matters to the last bit: one environment's control cost is a float32.
+    The order changes the last bit, because one environment's control cost is a float32.
     """
     costs = info["reward_ctrl"] + info.get("reward_contact", 0.0)
     return progress + info.get("reward_survive", 0.0) + costs

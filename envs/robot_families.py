@@ -1,9 +1,9 @@
 """Locomotion families of the meta-learning papers, on Gymnasium's v5 MuJoCo robots.
 
 Each variant that a paper ran has an id of its own. All differ from the papers in the robots: these
-are Gymnasium's v5 models on today's MuJoCo, whose contact forces (``cfrc_ext``) leave out the world
-body and were all 0 in much published work (MuJoCo 2.0 with mujoco-py). What else differs is said at
-each family.
+are Gymnasium's v5 models on today's MuJoCo. Contact forces (``cfrc_ext``) leave out the world body
+here, and were all 0 in much published work (MuJoCo 2.0 with mujoco-py). Each family's source lists
+the other differences.
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ ANGLE = Parameter("angle", Uniform(0.0, 2 * math.pi), "rad")
 
 
 def velocities(high: float) -> ParameterSpace:
-    """Target velocities from 0 to ``high`` m/s; beyond that by half as much to extrapolate."""
+    """Return a space of target velocities from 0 to ``high`` m/s; 1.5 ``high`` to extrapolate."""
     wide = Uniform(0.0, 1.5 * high)
     return ParameterSpace(Parameter("velocity", Uniform(0.0, high), "m/s", extrapolation=wide))
 
 
 def random_physics(bodies: int, geoms: int, hinges: int) -> ParameterSpace:
-    """Multipliers of what rand_param_envs randomizes, for a robot in a vertical plane.
+    """Return the multipliers of rand_param_envs for a robot in a vertical plane.
 
-    Left out is what cannot matter in a plane (``tests/envs/test_mujoco.py`` shows it): the world
-    body, the undamped root joint, moments of inertia but that about the hinges' axis, and
-    frictions but the sliding one.
+    Multipliers without effect in a plane are left out (``tests/envs/test_mujoco.py`` shows it): of
+    the world body, the undamped root joint, moments of inertia except about the hinges' axis, and
+    frictions except the sliding one.
     """
 
     def scale(field: str, part: str, base: float, size: int) -> Parameter:
@@ -65,7 +65,7 @@ def random_physics(bodies: int, geoms: int, hinges: int) -> ParameterSpace:
 
 CHEETAH_COST = {"ctrl_cost_weight": 0.05}
 SEEN = {"exclude_current_positions_from_observation": False}
-"""Where it is on the ground is observed."""
+"""Observe the position on the ground."""
 PROMP_ANT = {"healthy_z_range": (0.0, 1.0)}
 MAML_ANT = {"ctrl_cost_weight": 0.005, "healthy_reward": 0.05, **SEEN}
 PROMP = "ProMP (Rothfuss et al. 2019), github.com/jonasrothfuss/ProMP"

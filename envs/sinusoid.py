@@ -1,4 +1,4 @@
-"""Sinusoid regression, the few-shot toy of the MAML paper (Finn et al. 2017, section 5.1)."""
+"""Sinusoid regression, the few-shot toy problem of MAML (Finn et al. 2017, section 5.1)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from meta_rl.types import Task
 
 
 class Sinusoid:
-    """``y = amplitude * sin(x - phase)`` with x ~ U[-5, 5], no noise."""
+    """Regression on ``y = amplitude * sin(x - phase)`` with x ~ U[-5, 5], without noise."""
 
     id = "sinusoid"
     summary = "Regression on y = amplitude * sin(x - phase), x in [-5, 5]."
@@ -37,7 +37,7 @@ class Sinusoid:
         return self.space.sample(n, seed, split)
 
     def check_task(self, task: Task) -> Task:
-        """The task with its numbers normalized; InputError on an unknown or out-of-range one."""
+        """Return the task with normalized numbers; InputError if one is unknown or impossible."""
         return self.space.check(task)
 
     def draw(
@@ -48,10 +48,9 @@ class Sinusoid:
         seed: int,
         device: torch.device | str,
     ) -> tuple[Tensor, Tensor]:
-        """Inputs and labels ``first`` to ``first + count`` of every task, each ``(M, count, 1)``.
+        """Draw inputs and labels ``first`` to ``first + count`` of every task: ``(M, count, 1)``.
 
-        Examples come one after the other in the order that the seed gives, so asking for more keeps
-        those before.
+        The seed gives one sequence of examples, so a larger ``count`` keeps the earlier examples.
         """
         generator = torch.Generator(device=device).manual_seed(seed)
         unit = torch.rand(first + count, len(tasks), 1, generator=generator, device=device)

@@ -1,4 +1,4 @@
-"""Points that look for a goal in the plane and are paid only near it, or on the right way."""
+"""Points that look for a goal in the plane, with a reward only near it or on the way to it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ RADIUS = 0.2  # navigation-semicircle: no reward further from the goal
 
 
 class NavigationCornerEnv(PointEnv):
-    """The reward is the progress towards the goal, but only where it is the nearest corner."""
+    """A point with reward for progress to the goal, but only where it is the nearest corner."""
 
     env_id = "MetaRL/NavigationCorner-v0"
     reach, horizon, start = 0.2, 100, START
@@ -31,9 +31,9 @@ class NavigationCornerEnv(PointEnv):
         super().__init__(goal)
 
     def outcome(self, before: np.ndarray) -> tuple[float, bool]:
-        """Progress, or 0 near the origin and in the other corners' quadrants; never ends."""
+        """Return the progress, or 0 near the origin and in other quadrants; never ends early."""
         # The goal is the nearest corner exactly where no coordinate has the other sign. Distances
-        # to two corners that are equally near would differ by their rounding.
+        # to two equally near corners would differ by rounding.
         elsewhere = (self.position * self.goal < -MARGIN).any()
         if elsewhere or np.abs(self.position).sum() < SILENT - MARGIN:
             return 0.0, False
@@ -42,12 +42,12 @@ class NavigationCornerEnv(PointEnv):
 
 
 class NavigationCornerTensorEnv(PointTensorEnv):
-    """The same for M x B points at once."""
+    """:class:`NavigationCornerEnv` for M x B points at once."""
 
     single = NavigationCornerEnv
 
     def outcome(self, before: Tensor) -> tuple[Tensor, Tensor]:
-        """Progress, or 0 near the origin and in the other corners' quadrants; never ends."""
+        """Return the progress, or 0 near the origin and in other quadrants; never ends early."""
         progress = torch.linalg.vector_norm(before - self.goal, dim=-1)
         progress = progress - torch.linalg.vector_norm(self.state - self.goal, dim=-1)
         here = (self.state * self.goal >= -MARGIN).all(-1)
@@ -58,7 +58,7 @@ class NavigationCornerTensorEnv(PointTensorEnv):
 class NavigationCorner(PointFamily):
     """The goal is one of the corners (+-2, +-2); the reward is sparse; horizon 100.
 
-    Only a walk away from the origin tells which corner it is: what is learned is to explore.
+    Only a walk away from the origin reveals the corner, so policies must learn to explore.
     """
 
     id = "navigation-corner"
@@ -69,10 +69,10 @@ class NavigationCorner(PointFamily):
 
 
 class NavigationSemicircleEnv(PointEnv):
-    """The reward is 1 minus the distance to a goal on the unit circle, or 0 beyond 0.2.
+    """A point with reward 1 minus the distance to a goal on the unit circle, or 0 beyond 0.2.
 
     Args:
-        angle: of the goal, rad.
+        angle: the goal's angle, rad.
     """
 
     env_id = "MetaRL/NavigationSemicircle-v0"
@@ -82,23 +82,23 @@ class NavigationSemicircleEnv(PointEnv):
         super().__init__((math.cos(angle), math.sin(angle)))
 
     def outcome(self, before: np.ndarray) -> tuple[float, bool]:
-        """1 minus the distance where that is at most 0.2, else 0; never ends."""
+        """Return 1 minus the distance if the distance is at most 0.2, else 0; never ends early."""
         distance = float(np.linalg.norm(self.position - self.goal))
         return (1.0 - distance if distance <= RADIUS + MARGIN else 0.0), False
 
 
 class NavigationSemicircleTensorEnv(PointTensorEnv):
-    """The same for M x B points at once."""
+    """:class:`NavigationSemicircleEnv` for M x B points at once."""
 
     single = NavigationSemicircleEnv
 
     def set_tasks(self, tasks: Sequence[Task]) -> None:
-        """Keep the goals."""
+        """Keep the tasks' goals."""
         angle = self.column(tasks, "angle")
         self.goal = torch.stack([angle.cos(), angle.sin()], -1)
 
     def outcome(self, before: Tensor) -> tuple[Tensor, Tensor]:
-        """1 minus the distance where that is at most 0.2, else 0; never ends."""
+        """Return 1 minus the distance if the distance is at most 0.2, else 0; never ends early."""
         distance = torch.linalg.vector_norm(self.state - self.goal, dim=-1)
         near = distance <= RADIUS + MARGIN
         return (1.0 - distance) * near, torch.zeros_like(near)
@@ -107,7 +107,7 @@ class NavigationSemicircleTensorEnv(PointTensorEnv):
 class NavigationSemicircle(PointFamily):
     """Goals on the upper half of the unit circle; the reward is sparse; horizon 20.
 
-    PEARL meta-trains on the distance and keeps this reward for adapting; here it is the only one.
+    PEARL meta-trains on the distance and adapts on this reward; this family has no other reward.
     """
 
     id = "navigation-semicircle"
@@ -119,7 +119,7 @@ class NavigationSemicircle(PointFamily):
     tensor_env = NavigationSemicircleTensorEnv
 
     def optimal_return(self, task: Task) -> float:
-        """That of going straight: nearest at every time, and paid for that alone."""
+        """Return the return of going straight, which is nearest to the goal at all times."""
         return self.straight_return(task)
 
 

@@ -50,7 +50,7 @@ def test_a_script_without_a_guard_is_told_to_have_one_before_a_worker_starts(tmp
     (tmp_path / "script.py").write_text(SCRIPT.format(home=str(HOME)))
     told = run(tmp_path / "script.py").stderr.splitlines()
     assert len(told) < 30  # the script's own traceback, and no worker's
-    assert told[-1].startswith("meta_rl.errors.InputError: environment: put what script.py does at")
+    assert told[-1].startswith("meta_rl.errors.InputError: environment: put the code of script.py")
     assert 'under `if __name__ == "__main__":`' in told[-1]
 
 

@@ -1,4 +1,4 @@
-"""What one needs to write a task family; concrete families are in ``meta_rl.envs``."""
+"""The tools to write a task family; concrete families are in ``meta_rl.envs``."""
 
 from meta_rl.families.choice import Choice
 from meta_rl.families.distributions import Exponential, LogUniform, Normal, Uniform

@@ -1,4 +1,4 @@
-"""The part of a family's contract that needs many episodes: determinism, backends, effects."""
+"""Check the part of a family's contract that takes many episodes: backends and effects."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from meta_rl.families.tensor import TensorEnv
 from meta_rl.types import BatchedEnv, Step, Task
 
 CLOSE = 1e-6
-"""Between a backend and the single environment, in 64 bits."""
+"""Largest difference between a backend and the single environment, in 64 bits."""
 
 
 def check_backends(family: Family) -> None:
-    """Check the general backend, and the family's own one where it has one.
+    """Check the general backend, and the family's own backend if it has one.
 
-    One environment that is used as it is cannot stand in several rows, and is not checked.
+    A family around one given environment has no batches, and is not checked.
 
     Raises:
-        InputError: naming what is wrong.
+        InputError: if a check fails, naming what is wrong.
     """
     if family.episodes_at_once is not None:
         return
@@ -48,10 +48,10 @@ def check_batched_env(family: Family, env: BatchedEnv) -> None:
 
     Args:
         family: the family of the environments.
-        env: a batched environment of 2 tasks x 2 episodes, in 64 bits; closed in the end.
+        env: a batched environment of 2 tasks x 2 episodes, in 64 bits; closed at the end.
 
     Raises:
-        InputError: naming the backend and the step.
+        InputError: if a check fails, naming the backend and the step.
     """
     tasks, backend = family.sample_tasks(2, seed=3), _name(env)
     first, again = (_steps(family, env, (2, 2), tasks, seed=5) for _ in range(2))
@@ -64,7 +64,7 @@ def check_batched_env(family: Family, env: BatchedEnv) -> None:
             )
         _check_step(family, f"{backend} at step {number}", one)
     env.close()
-    env.close()  # a second time does nothing
+    env.close()  # a second close must do nothing
 
 
 def _check_step(family: Family, where: str, step: Step) -> None:
@@ -86,7 +86,7 @@ def check_agreement_at_every_step(family: Family) -> None:
     """Check a backend against single environments over whole episodes with random actions.
 
     Raises:
-        InputError: naming the step, the task and what differs.
+        InputError: if they differ, naming the step, the task and the difference.
     """
     tasks = family.sample_tasks(4, seed=7)
     batched, singles = _own(family, 4, 1), [family.make_env(task) for task in tasks]
@@ -125,11 +125,11 @@ def _require_close(batched: BatchedEnv, task: Task, number: int, **pairs: tuple[
 def check_agreement_on_average(family: Family) -> None:
     """Check a backend against single environments by means over 500 episodes of equal actions.
 
-    Means differ by less than 5 standard errors at each of up to 10 steps: right environments fail
-    for less than one seed in a thousand.
+    The means must agree to 5 standard errors at each of up to 10 steps. A correct environment
+    fails for less than one seed in a thousand.
 
     Raises:
-        InputError: if they differ by more.
+        InputError: if the means differ by more.
     """
     tasks, steps = family.sample_tasks(2, seed=7), min(10, family.horizon)
     family.action_space.seed(0)
@@ -154,11 +154,11 @@ def check_agreement_on_average(family: Family) -> None:
 def check_effects(family: Family) -> None:
     """Check that another value of any one parameter changes observations or rewards.
 
-    Within 100 steps of some of 16 episodes, each with one random action held: even a sparse reward
-    is met by walking straight on.
+    The change must show within 100 steps of one of 16 episodes. Each episode repeats one random
+    action, because walking straight on meets even a sparse reward.
 
     Raises:
-        InputError: naming a parameter that changes nothing.
+        InputError: if a parameter changes nothing, naming it.
     """
     base, *others = family.sample_tasks(40, seed=11)
     if not base:
@@ -191,7 +191,7 @@ def _equal(one: Step, other: Step) -> bool:
 
 
 def _name(env: BatchedEnv) -> str:
-    """Name a backend for people."""
+    """Return a backend's name, for people."""
     return "make_env's environment" if isinstance(env, GymVec) else type(env).__name__
 
 
@@ -204,7 +204,7 @@ def _steps(
     steps: int = 10,
     held: bool = False,
 ) -> list[Step]:
-    """Return an episode's first steps under fixed random actions, new at each step or held."""
+    """Return an episode's first steps under seeded random actions, new at each step or held."""
     obs = env.reset(tasks, seed)
     if tuple(obs.shape[:2]) != rows:
         raise InputError(

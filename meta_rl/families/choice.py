@@ -1,4 +1,4 @@
-"""A choice between values of a task parameter, each of which can be written in a task."""
+"""A choice between values of a task parameter that can be written in a task."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from meta_rl.families.finite import finite, item, shown
 class Choice:
     """One of these values, equally likely: words, numbers, True and False, or None.
 
-    Every value can be written on the command line, as ``enable_wind=True`` or ``lanes=3``, and in
-    JSON. True and False are also read from ``true``, ``false``, 1 and 0, None from ``null``. Whole
-    numbers of any size that a float can hold are kept exactly.
+    Every value can be written in JSON and on the command line (``enable_wind=True``, ``lanes=3``).
+    True and False are also read from ``true``, ``false``, 1 and 0; None from ``null``. Whole
+    numbers are kept exactly, up to the range of a float.
 
     Raises:
-        InputError: if a value cannot be written, or two of them are written alike.
+        InputError: if a value cannot be written, or two values are written alike.
     """
 
     values: tuple[float | int | str | None, ...]
@@ -33,19 +33,19 @@ class Choice:
         if (alike := _alike(plain)) is not None:
             raise InputError(
                 f"Choice: expected different words or finite numbers, got {alike!r} among "
-                f"{values!r}: another is equal, or written alike in a task. Leave one out."
+                f"{values!r}: another value equals it, or is written like it. Leave one out."
             )
 
     def at(self, quantile: float) -> float | int | str | None:
-        """The value at a quantile."""
+        """Return the value at a quantile."""
         return self.values[int(quantile * len(self.values))]
 
     def find(self, value: object) -> float | int | str | None:
-        """Return the one of the values that it equals; None if there is none, or if it is None."""
+        """Return the equal value of the choice; None if there is none, or if it is None."""
         return next(iter(self.lookup(value)), None)
 
     def lookup(self, value: object) -> list[float | int | str | None]:
-        """Return the one of the values that it equals, in a list; empty if there is none."""
+        """Return the equal value of the choice in a list; empty if there is none."""
         return [own for own in self.values if _means(value, own)][:1]
 
     def __str__(self) -> str:
@@ -53,10 +53,10 @@ class Choice:
 
 
 def _plain(value: object) -> float | int | str | None:
-    """A value of a choice as Python's own word, number or truth value, or None.
+    """Return a value of a choice as Python's own str, number, bool or None.
 
     Raises:
-        InputError: if it is none, or could not be written in a task.
+        InputError: if the value is none of these, or cannot be written in a task.
     """
     if isinstance(value, np.generic):
         value = item(value)
@@ -70,9 +70,9 @@ def _plain(value: object) -> float | int | str | None:
         writable = value.isprintable() and value == value.strip() and not set(value) & set(",=")
         if not value or not writable:
             raise InputError(
-                f"Choice: expected words that --task can say, got {value!r}. Leave out commas, "
-                "equals signs, control characters and spaces at the ends; a function as the "
-                "environment can turn a short word into what is meant."
+                f"Choice: expected words that --task can take, got {value!r}. Leave out commas, "
+                "equals signs, control characters and spaces at the ends. For other values, give "
+                "a function as the environment that turns a short word into the value."
             )
         return str(value)
     if isinstance(value, bool | int | float):
@@ -83,12 +83,12 @@ def _plain(value: object) -> float | int | str | None:
         return value
     raise InputError(
         f"Choice: expected {what}, one by one, got {value!r}. Give each a word, as Choice('near', "
-        "'far'), and a function as the environment that turns the word into what is meant."
+        "'far'), and a function as the environment that turns the word into the value."
     )
 
 
 def _beyond_2_53(value: float) -> bool:
-    """Whether it is a whole number that a float can only round."""
+    """Return whether a value is an integer that a float can only round."""
     try:
         return isinstance(value, int) and math.isfinite(float(value))
     except OverflowError:
@@ -96,14 +96,14 @@ def _beyond_2_53(value: float) -> bool:
 
 
 def _alike(values: tuple[float | int | str | None, ...]) -> object:
-    """The first value that a task could not tell from one of the others; None if all differ."""
+    """Return the first value that a task could confuse with another; None if all differ."""
     if None in values:
         rest = tuple(value for value in values if value is not None)
         nothing = [value for value in rest if _means(value, None)]
         if nothing or len(rest) + 1 < len(values):
             return nothing[0] if nothing else "None"
         values = rest
-    numbers = {value for value in values if not isinstance(value, str)}  # where True is 1
+    numbers = {value for value in values if not isinstance(value, str)}  # here True equals 1
     seen: set[tuple[bool, object]] = set()
     for value in values:
         key = (isinstance(value, str), value)
@@ -116,7 +116,7 @@ def _alike(values: tuple[float | int | str | None, ...]) -> object:
 
 
 def _means(value: object, own: float | int | str | None) -> bool:
-    """Whether a value of a task, perhaps written as text, is this one of a choice."""
+    """Return whether a task's value, perhaps written as text, means this value of a choice."""
     if own is None:
         return value is None or (isinstance(value, str) and value.lower() in ("none", "null"))
     if value is None:
@@ -131,7 +131,7 @@ def _means(value: object, own: float | int | str | None) -> bool:
 
 
 def _exact(value: object) -> float | int | None:
-    """A number, or one written as text; a whole one of any size is not rounded."""
+    """Return a number, perhaps read from text; integers are never rounded."""
     if isinstance(value, str):
         try:
             return int(value)

@@ -1,4 +1,4 @@
-"""What environments tell about themselves: the arguments they take and the time they allow."""
+"""Read from environments the arguments that they take and their time limits."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import gymnasium as gym
 class Arguments(NamedTuple):
     """The names that a constructor or function can be called with."""
 
-    named: tuple[str, ...] = ()  # in its own signature
-    passed_on: tuple[str, ...] = ()  # in its base classes', which ``**kwargs`` may or may not reach
-    any_name: bool = False  # whether it takes ``**kwargs``
+    named: tuple[str, ...] = ()  # in the callable's own signature
+    passed_on: tuple[str, ...] = ()  # in base classes' signatures, which ``**kwargs`` may reach
+    any_name: bool = False  # whether the callable takes ``**kwargs``
 
 
 def arguments_of(creator: Any) -> Arguments:
-    """The arguments of a class or function; none of anything else."""
+    """Return the arguments of a class or function; none for anything else."""
     if not callable(creator):
         return Arguments()
     names: list[list[str]] = []
@@ -38,7 +38,7 @@ def arguments_of(creator: Any) -> Arguments:
 
 
 def _parameters(function: Any) -> list[inspect.Parameter]:
-    """What its signature says; nothing of those built in, of which some have none."""
+    """Return the parameters of a signature; none for builtins without a signature."""
     try:
         return list(inspect.signature(function).parameters.values())
     except (TypeError, ValueError):
@@ -46,7 +46,7 @@ def _parameters(function: Any) -> list[inspect.Parameter]:
 
 
 def time_limit(env: gym.Env) -> int | None:
-    """The shortest of the limits in force, or the one that the environment was registered with."""
+    """Return the shortest limit of the wrappers, else the registered one; None without either."""
     limits, layer = [], env
     while isinstance(layer, gym.Wrapper):
         if isinstance(layer, gym.wrappers.TimeLimit):

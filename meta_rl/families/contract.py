@@ -1,4 +1,4 @@
-"""The contract of a family of environments, checked: what all that uses a family relies on."""
+"""Check that a family of environments keeps the contract that its users rely on."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from meta_rl.storage.reading import named
 from meta_rl.types import Task, Value
 
 COLOURS = re.compile(r"\x1b\[[0-9;]*m")
-# What checkers advise and nothing here needs: actions in [-1, 1], observations with bounds, flat or
-# large.
+# The checkers' advice that nothing here needs: actions in [-1, 1]; bounded, flat or large
+# observations.
 ADVICE = ("symmetric and normalized", "infinity", "unconventional", "resolution")
 
 
@@ -35,23 +35,23 @@ def check_family(family: Family) -> None:
     Call it in a test or a script on a family that you wrote. It takes seconds for most families.
     The contract:
 
-    - ``sample_tasks`` gives equal tasks for equal seeds and others for other seeds; every parameter
-      takes several values. Tasks survive JSON and the command line.
-    - ``check_task`` refuses what is no task, by an ``InputError`` that names the parameter.
+    - ``sample_tasks`` gives equal tasks for equal seeds and different tasks for different seeds.
+      Every parameter takes several values. Tasks survive JSON and the command line.
+    - ``check_task`` refuses an invalid task by an ``InputError`` that names the parameter.
     - Every value of a choice, and five across a range, make a sound episode.
     - ``make_env`` gives an environment with the family's spaces and time limit, which Gymnasium's
       and stable-baselines3's checkers accept.
-    - Equal seeds give equal episodes, and a task stays over resets.
+    - Equal seeds give equal episodes, and ``reset`` keeps the task.
     - A backend of the family's own (``tensor_env``, or another ``make_vec``) returns the shapes and
       types of a ``BatchedEnv`` and agrees with the environment of ``make_env``: at every step to
       1e-6, or on average if it is ``stochastic`` or neither a ``TensorEnv`` nor a ``MuJoCoVec``.
     - Every parameter changes observations or rewards.
 
     Args:
-        family: the family to check, as ``GymFamily`` or a class of your own.
+        family: the family to check, a ``GymFamily`` or a class of your own.
 
     Raises:
-        InputError: naming the first rule that the family breaks, and what to do.
+        InputError: if the family breaks a rule, naming the first and what to do.
     """
     require(isinstance(family, Family), "check_family", "a meta_rl.Family", family)
     for rule in RULES:
@@ -61,7 +61,7 @@ def check_family(family: Family) -> None:
 
 @contextmanager
 def _naming(family: Family) -> Iterator[None]:
-    """Name the family in what is raised, and turn whatever its code raises into one line."""
+    """Name the family in every error, and turn any error of its code into one line."""
     try:
         yield
     except InputError as error:
@@ -77,12 +77,12 @@ def check_tasks(family: Family) -> None:
     """Check that sampling is deterministic and varied, and that tasks can be written and read.
 
     Raises:
-        InputError: naming what is wrong.
+        InputError: if a check fails, naming what is wrong.
     """
     tasks = family.sample_tasks(50, seed=1)
     _require(
         tasks == family.sample_tasks(50, seed=1),
-        "sample_tasks(50, seed=1) gives other tasks when it is called again. Draw from "
+        "sample_tasks(50, seed=1) gives other tasks at a second call. Draw from "
         "numpy.random.default_rng(seed) alone, as ParameterSpace.sample does.",
     )
     _require(
@@ -102,10 +102,10 @@ def check_tasks(family: Family) -> None:
 
 
 def check_refusals(family: Family) -> None:
-    """Check that what is no task is refused, naming the parameter.
+    """Check that the family refuses invalid tasks and names the parameter.
 
     Raises:
-        InputError: naming what is accepted, or refused without a name.
+        InputError: if an invalid task is accepted, or refused without the parameter's name.
     """
     task = family.sample_tasks(1, seed=1)[0]
     for name in task:
@@ -118,7 +118,7 @@ def check_values(family: Family) -> None:
     """Check ten steps at every value of a choice, and at five values across a range.
 
     Raises:
-        InputError: naming the value, and what the environment returns or raises.
+        InputError: if a step fails, naming the value and what the environment returns or raises.
     """
     middle = middle_task(family)
     for parameter in family.space.parameters:
@@ -130,10 +130,10 @@ def check_values(family: Family) -> None:
 
 
 def check_env(family: Family) -> None:
-    """Check the environment of one task: its spaces, its time limit, and what checkers say of it.
+    """Check the environment of one task: its spaces, its time limit, and the checkers' verdict.
 
     Raises:
-        InputError: naming what is wrong.
+        InputError: if a check fails, naming what is wrong.
     """
     task = family.sample_tasks(1, seed=0)[0]
     with closing(family.make_env(task)) as env:
@@ -150,7 +150,7 @@ def check_env(family: Family) -> None:
                 gymnasium_check(env.unwrapped, skip_render_check=True)
             with _accepted_by("stable-baselines3"):
                 stable_baselines3_check(env.unwrapped, warn=True)
-        else:  # wrapped by the family; Gymnasium's checker takes no such environment
+        else:  # wrapped by the family: Gymnasium's checker refuses wrapped environments
             with _accepted_by("stable-baselines3"):
                 stable_baselines3_check(env, warn=True)
 
@@ -165,7 +165,7 @@ def _check_time_limit(family: Family, env: gym.Env, task: Task) -> None:
     )
     _require(
         _play(family, Row(env, task), family.horizon),
-        f"its horizon is {family.horizon}, and an episode of make_env's environment goes on after "
+        f"its horizon is {family.horizon}, but an episode of make_env's environment goes on after "
         "that. Wrap it in gymnasium.wrappers.TimeLimit(env, self.horizon).",
     )
 
@@ -183,7 +183,7 @@ def _play(family: Family, env: Row, steps: int) -> bool:
 
 @contextmanager
 def _accepted_by(checker: str) -> Iterator[None]:
-    """Turn what a checker raises or warns of, but for advice, into one line."""
+    """Turn a checker's errors and warnings, except advice, into one line."""
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
         for advice in ADVICE:
@@ -210,8 +210,8 @@ def _require_same(family: Family, task: Task, told: Mapping[str, Any], how: str)
         found = str(error)
     _require(
         repr(found) == repr(task),
-        f"the task {task} is another when it is {how}: {found}. Use numbers, words, True, False "
-        "and None, and have check_task give values the form that sample_tasks gives them.",
+        f"the task {task} changes when it is {how}: {found}. Use numbers, words, True, False and "
+        "None, and return values from check_task in the form that sample_tasks gives them.",
     )
 
 
@@ -221,7 +221,7 @@ def _require_refused(family: Family, task: Mapping[str, Any], name: str) -> None
     except InputError as error:
         _require(
             name in str(error),
-            f"check_task refuses {task} without a word of {name}: {error} Name the parameter.",
+            f"check_task refuses {task} without naming {name}: {error} Name the parameter.",
         )
         return
     raise InputError(
@@ -236,4 +236,4 @@ def _require(condition: bool, message: str) -> None:
 
 
 RULES = (check_tasks, check_refusals, check_values, check_env, check_backends, check_effects)
-"""What :func:`check_family` checks, in its order: later rules rely on the earlier ones."""
+"""The checks of :func:`check_family` in order; later ones rely on earlier ones."""

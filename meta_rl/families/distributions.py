@@ -1,4 +1,4 @@
-"""Distributions of task parameters: where values come from, and which are possible."""
+"""Distributions of task parameters: draw values, and tell which values are possible."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from meta_rl.families.finite import finite, shown
 
 
 class ValueDistribution(Protocol):
-    """Where one entry of a parameter comes from."""
+    """The distribution of one entry of a parameter."""
 
     def at(self, quantile: float) -> float | int | str | None:
-        """The value at a uniform draw from [0, 1)."""
+        """Return the value at a quantile in [0, 1)."""
         ...
 
     def find(self, value: object) -> float | int | str | None:
-        """The value as this distribution writes it; None if it is impossible."""
+        """Return the value as this distribution writes it; None if it is impossible."""
         ...
 
 
@@ -29,9 +29,10 @@ class Uniform:
     """Uniform on [low, high].
 
     Args:
-        low: smallest value.
-        high: largest value.
-        power: of the value that is uniform; 2 for a radius, so that points are uniform on a disc.
+        low: the smallest value.
+        high: the largest value.
+        power: the power of the value that is uniform; 2 for a radius makes points uniform on a
+            disc.
     """
 
     low: float
@@ -53,17 +54,17 @@ class Uniform:
             ) from None
 
     def at(self, quantile: float) -> float:
-        """The value at a quantile."""
+        """Return the value at a quantile."""
         low, high = self.low**self.power, self.high**self.power
         return self._inside((low + quantile * (high - low)) ** (1.0 / self.power))
 
     def find(self, value: object) -> float | None:
-        """The number, if it is between the bounds."""
+        """Return the number if it lies between the bounds, else None."""
         number = finite(value)
         return number if number is not None and self.low <= number <= self.high else None
 
     def _inside(self, value: float) -> float:
-        """The value, which rounding may have put just outside the bounds."""
+        """Clip a value that rounding may have put just outside the bounds."""
         return min(max(value, self.low), self.high)
 
     def __str__(self) -> str:
@@ -72,7 +73,7 @@ class Uniform:
 
 @dataclass(frozen=True)
 class LogUniform(Uniform):
-    """Uniform in the logarithm, on [low, high] with low > 0."""
+    """Uniform in the logarithm on [low, high], with low > 0."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -80,7 +81,7 @@ class LogUniform(Uniform):
         require(math.isfinite(self.high / self.low), "LogUniform", "a finite high / low", self.low)
 
     def at(self, quantile: float) -> float:
-        """The value at a quantile."""
+        """Return the value at a quantile."""
         return self._inside(self.low * math.exp(quantile * math.log(self.high / self.low)))
 
 
@@ -98,11 +99,11 @@ class Normal:
         require(math.isfinite(ends), "Normal", "a finite mean, and values", self.mean)
 
     def at(self, quantile: float) -> float:
-        """The value at a quantile."""
+        """Return the value at a quantile."""
         return NormalDist(self.mean, self.std).inv_cdf(max(quantile, 2.0**-54))
 
     def find(self, value: object) -> float | None:
-        """The number."""
+        """Return the number if it is finite, else None."""
         return finite(value)
 
     def __str__(self) -> str:
@@ -111,14 +112,14 @@ class Normal:
 
 @dataclass(frozen=True)
 class Exponential:
-    """Exponential with mean 1; n of them, divided by their sum, are Dirichlet(1, ..., 1)."""
+    """Exponential with mean 1; n draws divided by their sum are Dirichlet(1, ..., 1)."""
 
     def at(self, quantile: float) -> float:
-        """The value at a quantile."""
+        """Return the value at a quantile."""
         return -math.log1p(-quantile)
 
     def find(self, value: object) -> float | None:
-        """The number, unless negative."""
+        """Return the number, or None if it is negative or not finite."""
         number = finite(value)
         return number if number is not None and number >= 0.0 else None
 
@@ -135,10 +136,10 @@ def lookup(distribution: ValueDistribution, value: object) -> list[float | int |
 
 
 def values_to_try(distribution: ValueDistribution) -> list[float | int | str | None]:
-    """Values that an environment is tried at: all of a choice, else five across the range.
+    """Return the values to try an environment at: all of a choice, else five across the range.
 
-    The ends are those of the range; where it has none, the values at 0.1 % and 99.9 %. Five whole
-    numbers get a sixth beside them that is none, which shows an environment that rounds.
+    The five include the ends of the range; for an unbounded distribution, the quantiles 0.1 % and
+    99.9 %. If all five are whole numbers, a sixth that is not reveals an environment that rounds.
     """
     if isinstance(distribution, Choice):
         return list(distribution.values)
@@ -154,11 +155,11 @@ def check_distribution(what: str, distribution: ValueDistribution) -> None:
     """Refuse a distribution whose values do not survive the command line and JSON.
 
     Args:
-        what: it is of, for the message.
-        distribution: one of these, or a person's own.
+        what: the distribution's owner, for the message.
+        distribution: a distribution of this module or a user's own.
 
     Raises:
-        InputError: naming the first value that does not.
+        InputError: if a value does not survive, naming the first one.
     """
     if not all(callable(getattr(distribution, name, None)) for name in ("at", "find")):
         raise InputError(
@@ -171,16 +172,16 @@ def check_distribution(what: str, distribution: ValueDistribution) -> None:
         if not plain or any(lookup(distribution, told) != [value] for told in (value, str(value))):
             raise InputError(
                 f"{what}: expected a distribution whose values are words or numbers that its find "
-                f"knows again, got {value!r} ({type(value).__name__}) at quantile {quantile:g} of "
+                f"returns, got {value!r} ({type(value).__name__}) at quantile {quantile:g} of "
                 f"{distribution}."
             )
 
 
 def _keep_as_floats(owner: object, *names: str) -> None:
-    """Replace numbers of whatever kind (numpy's, whole ones) by Python's floats.
+    """Replace the named attributes (numpy's numbers, integers) by Python's floats.
 
     Raises:
-        InputError: if one is no number.
+        InputError: if an attribute is not a number.
     """
     for name in names:
         value = getattr(owner, name)

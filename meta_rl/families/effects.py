@@ -1,4 +1,4 @@
-"""Whether parameters act, and with every value: episodes of tasks that differ in one of them."""
+"""Try a family's parameters: compare episodes of tasks that differ in one parameter."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from meta_rl.problems.observations import flat
 from meta_rl.storage.reading import named
 from meta_rl.types import Task, Value
 
-ENTRIES_TRIED = 32  # of a vector, one by one
-STEPS = 300  # of an episode, at most
-REPEATED = 20  # of an episode that is begun a second time, at most
+ENTRIES_TRIED = 32  # vectors up to this long are tried entry by entry
+STEPS = 300  # an episode's steps are cut off here
+REPEATED = 20  # the same for an episode that is repeated to find kept state
 
 Found = Mapping[str, Any]
-"""What an environment keeps for each parameter, by its name."""
+"""The values that an environment keeps, by target."""
 
 
 class Tried(NamedTuple):
-    """One episode: a digest of every step, and what the environment kept at its two ends."""
+    """One episode: a digest of every step, and the values kept at the episode's two ends."""
 
     trace: list[bytes]
     before: Found
@@ -46,14 +46,14 @@ def try_parameters(
     """Try every parameter at all values of a choice, or at five across a range.
 
     Args:
-        family: of the environments.
-        read: what an environment keeps.
-        judge: refuses a target whose values are not kept.
-        effects: whether to run an episode at each value, and refuse a parameter, or an entry of
-            one, that changes nothing. Else environments are made and reset only.
+        family: the family whose parameters to try.
+        read: a function that reads the values that an environment keeps.
+        judge: a function that refuses a target whose values are not kept.
+        effects: True to run an episode at each value, and to refuse a parameter or vector entry
+            that changes nothing. False to make and reset environments only.
 
     Returns:
-        The episode of the middle of all ranges.
+        The episode at the middle of all ranges.
 
     Raises:
         InputError: if an environment fails at a value, or equal tasks and seeds do not give equal
@@ -68,7 +68,7 @@ def try_parameters(
     if effects and _differs(family, middle, 0, base.trace):
         raise InputError(
             f"environment: {family.id} gave different episodes for one reset(seed) and equal "
-            "actions, so that no parameter's effect can be seen. Draw its random numbers from "
+            "actions, which hides the effects of parameters. Draw its random numbers from "
             "self.np_random, or give try_parameters=False."
         )
     for parameter in family.space.parameters:
@@ -87,11 +87,11 @@ def try_parameters(
 
 
 def keeps_state(family: Family, task: Task) -> bool:
-    """Return whether a second episode differs from the first after equal seeds and actions.
+    """Return whether a second episode differs from the first under equal seeds and actions.
 
-    False where that of a new environment differs too: its randomness is not the seed's.
+    False too if a new environment's first episode differs: then its randomness ignores the seed.
     """
-    with chdir("."):  # which an environment may change
+    with chdir("."):  # an environment may change the working directory
         with closing(family.make_env(task)) as env:
             first, second = ([*_episode(family, env, 0, REPEATED)] for _ in range(2))
         if first == second:
@@ -101,7 +101,7 @@ def keeps_state(family: Family, task: Task) -> bool:
 
 
 def differ(one: Family, other: Family, task: Task) -> bool:
-    """Whether two families' episodes of one task differ anywhere, under the same actions."""
+    """Return whether two families' episodes of one task differ under the same actions."""
     for seed in range(3):
         with closing(one.make_env(task)) as first, closing(other.make_env(task)) as second:
             episodes = (_episode(one, env, seed, STEPS) for env in (first, second))
@@ -111,18 +111,18 @@ def differ(one: Family, other: Family, task: Task) -> bool:
 
 
 def middle_task(family: Family) -> Task:
-    """The task with every parameter in the middle of its range."""
+    """Return the task with every parameter in the middle of its range."""
     return {p.name: value_at(p, 0.5) for p in family.space.parameters}
 
 
 def value_at(parameter: Parameter, quantile: float) -> Any:
-    """The parameter's value with every entry at this quantile of its distribution."""
+    """Return the parameter's value with every entry at this quantile of its distribution."""
     entries = tuple(parameter.distribution.at(quantile) for _ in range(parameter.size or 1))
     return entries[0] if parameter.size is None else entries
 
 
 def _named(error: InputError, values: Task) -> InputError:
-    """The error with the values that it came with, unless it names them."""
+    """Return the error with the tried values in its text, unless it names them already."""
     if not values or not str(error).startswith("environment:"):
         return error
     shown = ", ".join(map(repr, values.values()))
@@ -130,7 +130,7 @@ def _named(error: InputError, values: Task) -> InputError:
 
 
 def _values(parameter: Parameter) -> list[Any]:
-    """Values to try: of a vector all entries alike, and once each another."""
+    """Return the values to try: vectors of equal entries, and one of mixed entries."""
     values = values_to_try(parameter.distribution)
     if parameter.extrapolation is not None:
         values += [v for v in values_to_try(parameter.extrapolation) if v not in values]
@@ -141,7 +141,7 @@ def _values(parameter: Parameter) -> list[Any]:
 
 
 def _require_effect(family: Family, parameter: Parameter, middle: Task, trace: list[bytes]) -> None:
-    """Refuse a parameter of which no value changes an episode, whatever the others are."""
+    """Refuse a parameter if no value changes an episode, at several values of the others."""
     whole = parameter.size is None or parameter.size > ENTRIES_TRIED
     values = values_to_try(parameter.distribution)
     for entry in [None] if whole else range(parameter.size or 1):
@@ -166,7 +166,7 @@ def _require_effect(family: Family, parameter: Parameter, middle: Task, trace: l
 
 
 def _with(task: Task, parameter: Parameter, entry: int | None, value: Value) -> Task:
-    """The task with another value of a parameter, or of one entry of it."""
+    """Return the task with another value of a parameter, or of one of its entries."""
     if parameter.size is None:
         return {**task, parameter.name: value}
     held: Any = task[parameter.name]
@@ -195,7 +195,7 @@ def _tried(family: Family, task: Task, read: Callable[[gym.Env], Found], steps: 
 
 
 def _episode(family: Family, env: gym.Env, seed: int, steps: int) -> Iterator[bytes]:
-    """Digests of an episode's steps under random actions."""
+    """Yield digests of an episode's steps under random actions."""
     space = family.observation_space
     family.action_space.seed(seed)
     actions = [family.action_space.sample() for _ in range(min(family.horizon, steps))]

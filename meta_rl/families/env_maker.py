@@ -1,4 +1,4 @@
-"""How one environment is made: from an id, a class or a function, with changes to it."""
+"""Make one environment from an id, a class or a function, with changes to it."""
 
 from __future__ import annotations
 
@@ -24,36 +24,36 @@ from meta_rl.storage.reading import named, shortened
 
 
 class EnvMaker:
-    """Makes environments of one kind, and knows what each target of a change is in them.
+    """Makes environments of one kind, and finds whether a target is an argument or an attribute.
 
     Args:
         given: a registered id, a class, a function, or one environment that is used as it is.
-        limit: steps after which episodes of a registered environment are truncated; its own limit
-            when None.
+        limit: steps after which episodes of a registered environment are truncated; the
+            environment's own limit when None.
 
     Raises:
-        InputError: if the id is unknown, or nothing that makes an environment is given.
+        InputError: if the id is unknown, or ``given`` cannot make an environment.
     """
 
     def __init__(self, given: str | gym.Env | Callable[..., gym.Env], limit: int | None):
         self.given, self.limit = given, limit
         self.spec: EnvSpec | None = None
-        self.kinds: dict[str, str] = {}  # argument, attribute or model; by target
-        self.own: set[str] = set()  # attributes that instances have themselves
+        self.kinds: dict[str, str] = {}  # argument, attribute or model, by target
+        self.own: set[str] = set()  # attributes that instances hold, not the class
         self.creator = self._find_creator()
 
     @property
     def name(self) -> str:
-        """The environment's name, for messages."""
+        """Return the environment's name, for messages."""
         given = self.given
         return given if isinstance(given, str) else getattr(given, "__name__", "it")
 
     def make(self, changes: Sequence[Change], more: Mapping[str, Any] | None = None) -> gym.Env:
-        """Make a new environment, with those changes that are known to be arguments or attributes.
+        """Make a new environment with the changes that are known arguments or attributes.
 
         Args:
-            changes: with their targets as written.
-            more: further arguments.
+            changes: the changes, with targets as written.
+            more: further arguments of the constructor.
         """
         kwargs = {**self._arguments(changes), **(more or {})}
         creator = self.creator
@@ -63,7 +63,7 @@ class EnvMaker:
         try:
             if self.spec is None:
                 return self._checked(creator(**kwargs))
-            # Without its own arguments, because those given replace them one by one.
+            # No registered arguments here: kwargs holds them already, changed one by one.
             spec = replace(self.spec, entry_point=creator, kwargs={})
             if self.limit:
                 kwargs = {"max_episode_steps": self.limit, **kwargs}
@@ -76,17 +76,17 @@ class EnvMaker:
             ) from error
 
     def find_kinds(self, parameters: Sequence[Parameter], settings: Mapping[str, Any]) -> list[str]:
-        """Find out what every target is, and whether settings have keys that are mistyped.
+        """Find the kind of every target, and keys of settings that may be mistyped.
 
         Args:
-            parameters: what tasks differ in.
+            parameters: the parameters that tasks differ in.
             settings: values by target, the same in all tasks.
 
         Returns:
-            Keys inside dictionary settings that the environment is not seen to know.
+            The keys inside dictionary settings that the environment does not seem to know.
 
         Raises:
-            InputError: if the environment has nothing of a name, or two declare the same place.
+            InputError: if the environment lacks a target, or two declarations share one.
         """
         tried, unseen = _values_by_target(parameters, settings), []
         arguments = arguments_of(self.creator)
@@ -94,7 +94,7 @@ class EnvMaker:
             self.kinds["render_mode"] = "argument"
         known = (*arguments.named, *arguments.passed_on)
         look = partial(self.look, tried) if inspect.isclass(self.creator) else None
-        # What the constructor takes first: without it there may be no environment to look at.
+        # Arguments first: without them the constructor may fail, and nothing can be looked at.
         for target in sorted(tried, key=lambda t: bare(t).split(".")[0] not in known):
             what = "setting" if target in settings else "parameter"
             kind = kind_of(target, tried[target], arguments, look, self.name, what)
@@ -112,7 +112,7 @@ class EnvMaker:
         return unseen
 
     def has(self, target: str, value: Any) -> bool:
-        """Return whether the environment has an argument, attribute or model field to set."""
+        """Return whether the environment has this argument, attribute or model field."""
         look = partial(self.look, {}) if inspect.isclass(self.creator) else None
         try:
             return bool(kind_of(target, [value], arguments_of(self.creator), look, self.name))
@@ -125,7 +125,7 @@ class EnvMaker:
         return [c._replace(target=bare(c.target)) for c in chosen]
 
     def _arguments(self, changes: Sequence[Change]) -> dict[str, Any]:
-        """The constructor's arguments: those it is registered with, then what changes."""
+        """Return the constructor's arguments: the registered ones, with the changes applied."""
         kwargs: dict[str, Any] = copy.deepcopy(self.spec.kwargs) if self.spec else {}
         arguments = self.of_kind("argument", changes)
         for change in sorted(arguments, key=lambda c: c.target.count(".")):  # wholes before parts
@@ -138,12 +138,12 @@ class EnvMaker:
         return kwargs
 
     def _known(self, tried: Mapping[str, list[Any]]) -> list[Change]:
-        """The arguments that are known so far, at one of their values."""
+        """Return the arguments known so far, each at one of its values."""
         known = [t for t, kind in self.kinds.items() if kind == "argument" and t in tried]
         return [Change(target, tried[target][len(tried[target]) // 2]) for target in known]
 
     def look(self, tried: Mapping[str, list[Any]], more: Mapping[str, Any]) -> Any:
-        """Return an environment with the known arguments and others, reset once, unwrapped."""
+        """Make an environment with the known arguments and ``more``; return it reset, unwrapped."""
         env = self.make(self._known(tried), more)
         with closing(env):
             try:
@@ -167,7 +167,7 @@ class EnvMaker:
         return env
 
     def _find_creator(self) -> Any:
-        """The class or function that makes the environment."""
+        """Return the class or function that makes the environment."""
         if isinstance(self.given, gym.Env):
             return None
         if not isinstance(self.given, str):
@@ -184,7 +184,7 @@ class EnvMaker:
             raise InputError(
                 f"environment: cannot make {self.given!r}: {shortened(error, 400)}{near}"
             ) from error
-        except Exception as error:  # it needs arguments, perhaps, and is registered by now
+        except Exception as error:  # it may need arguments, and is registered by now
             self.spec = gym.registry.get(self.given.rpartition(":")[2])
             if self.spec is None:
                 raise self._cannot_make(error) from error
@@ -202,10 +202,10 @@ class EnvMaker:
 def _values_by_target(
     parameters: Sequence[Parameter], settings: Mapping[str, Any]
 ) -> dict[str, list[Any]]:
-    """Return some values that each target will have.
+    """Return some values of each target.
 
     Raises:
-        InputError: if two of them declare the same place.
+        InputError: if two declarations share a target.
     """
     tried: dict[str, list[Any]] = {t: [value] for t, value in settings.items()}
     for p in parameters:

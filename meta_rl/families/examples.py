@@ -1,4 +1,4 @@
-"""N-way, S-shot tasks over classes of images: the few-shot classification of the literature."""
+"""Few-shot image classification: N-way, S-shot tasks over classes of images."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ SPLITS: tuple[str, ...] = ("train", "validation", "test")
 
 
 def first_of_shuffled(sizes: np.ndarray, count: int, seed: int) -> np.ndarray:
-    """The first ``count`` entries of a random order of ``range(size)``, for every row.
+    """Return the first ``count`` entries of a random order of ``range(size)``, for every row.
 
-    All rows at once (Fisher-Yates). Asking for more keeps those that came before, and a row does
-    not depend on the sizes of the others.
+    All rows are shuffled at once (Fisher-Yates). A larger ``count`` keeps the entries of a smaller
+    one, and no row depends on the sizes of other rows.
 
     Args:
-        sizes: how many there are to order, any shape ``(*)``.
-        count: how many are wanted, at most the smallest size.
-        seed: of the orders; equal seeds give equal orders on every machine.
+        sizes: the number of entries to order, any shape ``(*)``.
+        count: the number of entries to return, at most the smallest size.
+        seed: the seed of the orders; equal seeds give equal orders on every machine.
 
     Returns:
         int64 ``(*, count)``.
@@ -44,23 +44,23 @@ class ImageClasses:
 
     A task is ``{"classes": (17, 803, 1422, 5, 96)}``, class numbers in the order of their labels.
 
-    With ``rotations`` every class gives four, itself turned by 0, 90, 180 and 270 degrees, numbered
+    With ``rotations`` every class becomes four: turned by 0, 90, 180 and 270 degrees, numbered
     ``4 * class + quarter turns``. A sampled task then has N different classes of images, each in
-    one of its turns, in every split (as the MAML authors' Omniglot; so symmetric characters do not
-    meet themselves).
+    one turn, in every split (as in the MAML authors' Omniglot). So a symmetric character never
+    meets its own turns.
 
     Args:
-        id: of the family.
+        id: the family's id.
         images: one array for each class, uint8 ``(n, H, W)`` or ``(n, channels, H, W)``, 255
             for 1.0.
         splits: the classes of train, validation and test, as positions in ``images``. Without
-            classes to validate on, the evaluation while training takes other tasks of the training
+            validation classes, evaluation during training uses other tasks of the training
             classes.
-        ways: N.
+        ways: N, the number of classes in a task.
         rotations: whether quarter turns are classes of their own.
-        names: of the classes, for people; their positions if left out.
+        names: the classes' names, for people; their positions if left out.
         summary: one line for people.
-        source: of the data, and its licence.
+        source: the data's source and licence.
         ink: whether the images are ink (1) on paper (0), to read other pictures the same way.
 
     Raises:
@@ -105,31 +105,31 @@ class ImageClasses:
 
     @property
     def num_classes(self) -> int:
-        """Class numbers run from 0 to one less than this."""
+        """Return the number of classes; class numbers run from 0 to one less."""
         return len(self._sizes) * self.turns
 
     def class_numbers(self, split: str) -> list[int]:
-        """All class numbers of a split, ascending.
+        """Return all class numbers of a split, ascending.
 
         Raises:
-            InputError: on a split that it does not have.
+            InputError: if the family does not have the split.
         """
         return [int(c) * self.turns + q for c in self._of(split) for q in range(self.turns)]
 
     def class_name(self, number: int) -> str:
-        """A class for people: its name, and how far it is turned."""
+        """Return a class's name and its turn in degrees, for people."""
         base, turn = divmod(number, self.turns)
         return f"{self.names[base]} turned {90 * turn}" if turn else self.names[base]
 
     def examples_of(self, number: int) -> int:
-        """How many images a class has."""
+        """Return the number of images of a class."""
         return int(self._sizes[number // self.turns])
 
     def sample_tasks(self, n: int, seed: int, split: str = "train") -> list[Task]:
         """Draw n tasks: N different classes of the split, in random order.
 
         Raises:
-            InputError: on a split that it does not have.
+            InputError: if the family does not have the split.
         """
         classes = self._of(split)
         generator = np.random.default_rng(seed)
@@ -141,10 +141,10 @@ class ImageClasses:
         return tasks
 
     def check_task(self, task: Mapping[str, Any]) -> Task:
-        """The task with its class numbers as a tuple of integers.
+        """Return the task with its class numbers as a tuple of integers.
 
         Raises:
-            InputError: unless it has N different known classes and nothing else.
+            InputError: unless the task has N different known classes and nothing else.
         """
         if set(task) != {"classes"}:
             unknown = [name for name in task if name != "classes"]
@@ -167,10 +167,10 @@ class ImageClasses:
         seed: int,
         device: torch.device | str,
     ) -> tuple[Tensor, Tensor]:
-        """Examples ``first`` to ``first + count`` of every class, in the order the seed gives.
+        """Return examples ``first`` to ``first + count`` of every class, ordered by the seed.
 
-        The support set is ``draw(tasks, 0, S, seed, ...)``, the query set that follows it
-        ``draw(tasks, S, Q, seed, ...)``.
+        ``draw(tasks, 0, S, seed, ...)`` is the support set; ``draw(tasks, S, Q, seed, ...)`` is the
+        query set that follows it.
 
         Returns:
             Images float32 ``(M, N * count, channels, H, W)`` in [0, 1] and labels int64
@@ -215,12 +215,12 @@ class ImageClasses:
 
 
 def split_classes(count: int, fractions: tuple[float, float, float], seed: int) -> dict[str, Any]:
-    """Classes 0 to count-1 shuffled by the seed and divided among train, validation and test.
+    """Shuffle classes 0 to count-1 and divide them among train, validation and test.
 
     Args:
-        count: of classes.
-        fractions: of the three splits; only their ratios matter.
-        seed: of the order; -1 keeps classes in their order.
+        count: the number of classes.
+        fractions: the sizes of the three splits; only their ratios matter.
+        seed: the seed of the shuffle; -1 keeps classes in their order.
     """
     order = np.arange(count) if seed < 0 else np.random.default_rng(seed).permutation(count)
     ends = np.rint(np.cumsum(fractions) / sum(fractions) * count).astype(int)
@@ -228,7 +228,7 @@ def split_classes(count: int, fractions: tuple[float, float, float], seed: int) 
 
 
 def as_integers(value: Any) -> tuple[int, ...]:
-    """Whole numbers in any notation (``"3"``, 3.0); empty if one of them is none."""
+    """Read whole numbers in any notation (``"3"``, 3.0); return () if an entry is not one."""
     entries: Iterable[Any] = value if isinstance(value, Sequence) else (value,)
     found = []
     for entry in entries:
@@ -264,6 +264,6 @@ def _check_splits(name: str, splits: Mapping[str, np.ndarray], count: int, ways:
     for split, classes in splits.items():
         if len(classes) < ways:
             raise InputError(
-                f"ways: {name} has {len(classes)} classes to {split} on, got {ways} ways. Ask for "
+                f"ways: {name} has {len(classes)} {split} classes, got {ways} ways. Ask for "
                 f"at most {min(map(len, splits.values()))} ways, or add classes."
             )

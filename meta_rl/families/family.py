@@ -1,4 +1,4 @@
-"""What every family of environments shares: sampling, checking and batched stepping."""
+"""The base class of environment families: sampling and checking tasks, batched stepping."""
 
 from __future__ import annotations
 
@@ -23,36 +23,36 @@ if TYPE_CHECKING:
 class Family(ABC):
     """A distribution over environments with the same spaces.
 
-    A subclass sets the attributes and writes :meth:`make_env`; all else follows. One whose dynamics
-    are a few tensor operations also names its ``tensor_env``; one with a backend of its own
+    A subclass sets the attributes and writes :meth:`make_env`; all else follows. If its dynamics
+    are a few tensor operations, it also sets ``tensor_env``. If it has a backend of its own, it
     overrides :meth:`make_vec`.
     """
 
     id: str
-    source: str = ""  # paper and code that define it, for people
+    source: str = ""  # the defining paper and code, for people
     horizon: int  # steps after which an episode is truncated
     observation_space: gym.Space[Any]
     action_space: gym.Space[Any]
     space: ParameterSpace
     tensor_env: type[TensorEnv] | None = None
-    stochastic: bool = False  # whether steps draw random numbers, and not only resets
-    episodes_at_once: int | None = None  # B that can run in lockstep; None: any number
-    held_out_split: str = "in-distribution"  # which tasks evaluation draws
-    worker_timeout: float = WORKER_TIMEOUT  # seconds that workers may take for one step or reset
+    stochastic: bool = False  # whether steps draw random numbers, not only resets
+    episodes_at_once: int | None = None  # the largest B in lockstep; None: any number
+    held_out_split: str = "in-distribution"  # the split that evaluation draws from
+    worker_timeout: float = WORKER_TIMEOUT  # seconds allowed to workers for a step or reset
 
     @property
     def summary(self) -> str:
-        """One line for people: the docstring's first."""
+        """Return one line for people: the first line of the docstring."""
         return (inspect.getdoc(type(self)) or self.id).splitlines()[0]
 
     @property
     def takes_workers(self) -> bool:
-        """Whether it is stepped by single environments, which ``workers`` can share out."""
+        """Return whether ``workers`` can divide the family's environments among processes."""
         return self.tensor_env is None
 
     @property
     def parameters(self) -> dict[str, str]:
-        """What tasks differ in: name to range and unit."""
+        """Return the range and unit of each parameter, by name."""
         return {p.name: f"{p.expected()} {p.unit}".strip() for p in self.space.parameters}
 
     def sample_tasks(self, n: int, seed: int, split: str = "in-distribution") -> list[Task]:
@@ -64,33 +64,33 @@ class Family(ABC):
         return self.space.sample(n, seed, split)
 
     def check_task(self, task: Mapping[str, Any]) -> Task:
-        """The task with its values normalized.
+        """Return the task with its values normalized.
 
         Raises:
-            InputError: on an unknown, missing or impossible parameter.
+            InputError: if a parameter is unknown, missing or impossible.
         """
         return self.space.check(task)
 
     def read_task(self, task: Mapping[str, Any], kind: type[Kind]) -> Kind:
-        """Return the task as a dataclass of yours, which type checkers know.
+        """Return the task as an instance of your dataclass, so that type checkers know its fields.
 
         Args:
             task: the task to read.
             kind: a dataclass with a field for each parameter.
 
         Raises:
-            InputError: if the task does not fit, or the fields are named otherwise.
+            InputError: if the task does not fit, or the fields' names differ from the parameters'.
         """
         return as_dataclass(kind, self.check_task(task))
 
     @property
     def held_out_splits(self) -> tuple[str, ...]:
-        """The splits that a final evaluation reports: the held-out one, and wider ranges if any."""
+        """Return the splits of a final evaluation: the held-out one, and extrapolation if any."""
         wider = any(parameter.extrapolation for parameter in self.space.parameters)
         return tuple(dict.fromkeys([self.held_out_split, *(["extrapolation"] if wider else [])]))
 
     def optimal_return(self, task: Task) -> float | None:
-        """Expected undiscounted return of the best policy that knows the task.
+        """Return the expected undiscounted return of the best policy that knows the task.
 
         None, as here, unless a family knows it exactly.
         """
@@ -98,17 +98,17 @@ class Family(ABC):
 
     @abstractmethod
     def make_env(self, task: Task, render_mode: str | None = None) -> gym.Env:
-        """One standard Gymnasium environment of this task, with its time limit.
+        """Return a standard Gymnasium environment of the task, with its time limit.
 
         Args:
-            task: of the family.
-            render_mode: Gymnasium's; a family without pictures ignores it.
+            task: the task to make an environment of.
+            render_mode: Gymnasium's render mode; a family that cannot render ignores it.
         """
 
     def picture(
         self, task: Task, before: Sequence[Trajectory], after: Sequence[Trajectory]
     ) -> Figure | None:
-        """Episodes before and after adapting, drawn; None unless overridden."""
+        """Draw episodes before and after adapting; None unless overridden."""
         return None
 
     def make_vec(
@@ -120,9 +120,9 @@ class Family(ABC):
         dtype: torch.dtype,
         workers: int = 0,
     ) -> BatchedEnv:
-        """Lockstep stepping of ``num_tasks`` x ``episodes`` rows.
+        """Return an environment that steps ``num_tasks`` x ``episodes`` rows in lockstep.
 
-        By the tensor backend where the family has one, else by the general backend.
+        It is the tensor backend if the family has one, else the general backend.
         """
         if self.tensor_env is None:
             return GymVec(

@@ -1,4 +1,4 @@
-"""Numbers that people give: of any type, or written as text, and whether a float holds them."""
+"""Read and show the numbers that users give, of any type or as text."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ import numpy as np
 
 
 def item(value: np.generic) -> Any:
-    """Python's own value; of a fraction the shortest that its type prints, as 0.1 of 32 bits."""
+    """Return Python's own value of a numpy number; a 32-bit 0.1 becomes 0.1, as it prints."""
     return float(str(value)) if isinstance(value, np.floating) else value.item()
 
 
 def shown(value: object) -> str:
-    """A value for people; Python refuses to write out whole numbers of thousands of digits."""
+    """Show a value for people; Python refuses to write out integers of thousands of digits."""
     if isinstance(value, int) and value.bit_length() > 1000:
         return f"a whole number of {value.bit_length()} bits"
     return repr(value)
 
 
 def finite(value: object) -> float | None:
-    """A finite number, or one written as text; None too for a whole one that would be rounded."""
+    """Return a number, perhaps given as text, as a float; None if not finite or an int rounded."""
     try:
         number = float(value)  # type: ignore[arg-type]
     except (TypeError, ValueError, OverflowError):

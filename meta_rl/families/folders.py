@@ -1,4 +1,4 @@
-"""Folders that a person names: what should be there, and what is."""
+"""List and describe folders that a user names, and make the errors about them."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from meta_rl.storage.reading import reading
 
 
 def is_folder(path: Path) -> bool:
-    """Return whether a folder is there; False too if its name cannot be one."""
-    return os.path.isdir(path)  # Path.is_dir raises where a parent may not be looked into
+    """Return whether a folder is there; False too if the path cannot be a folder's."""
+    return os.path.isdir(path)  # Path.is_dir raises if a parent may not be read
 
 
 def entries(folder: Path) -> list[Path]:
-    """Return what is directly in a folder, by name.
+    """Return the entries of a folder, sorted by name.
 
     Raises:
-        InputError: if it may not be read.
+        InputError: if the folder may not be read.
     """
-    with reading(f"folder {folder}", "Give yourself the right to read it."):
+    with reading(f"folder {folder}", "Make it readable for your user."):
         return sorted(folder.iterdir())
 
 
 def describe_folder(folder: Path) -> str:
-    """What is there, in a few words, for an error message."""
+    """Describe the contents of a folder in a few words, for an error message."""
     if not os.path.lexists(folder):
         return "nothing there"
     if not is_folder(folder):
@@ -36,14 +36,14 @@ def describe_folder(folder: Path) -> str:
 
 
 def given(name: str, folder: Path | None, layout: str, where: str) -> Path:
-    """The folder; InputError that says what it should hold and where to get it if None."""
+    """Return the folder's path; if None, raise an InputError with its layout and source."""
     if folder is None:
         raise InputError(f"data: {name} needs a folder: expected {layout}. {where}")
     return Path(folder).expanduser()
 
 
 def not_there(name: str, root: Path, layout: str, where: str) -> InputError:
-    """The error for a folder that does not hold what it should."""
+    """Return the error for a folder that does not have the expected layout."""
     return InputError(
         f"data: {name}: expected {layout}, got {root} with {describe_folder(root)}. {where}"
     )

@@ -1,4 +1,4 @@
-"""The general backend: any ``gymnasium.Env``, stepped through ``gymnasium.vector``."""
+"""The general backend: step any ``gymnasium.Env`` through ``gymnasium.vector``."""
 
 from __future__ import annotations
 
@@ -22,24 +22,24 @@ from meta_rl.problems.observations import flat_space
 from meta_rl.types import Step, Task
 
 WORKER_TIMEOUT = 600.0
-"""Seconds that workers may take for one step of their rows, or for making and resetting them."""
+"""Seconds allowed to workers for one step of their rows, or for making and resetting them."""
 
 
 class GymVec:
-    """M tasks x B episodes of single environments, in this process or shared out over workers.
+    """Steps M tasks x B episodes of single environments, in this process or in workers.
 
-    Environments are built when the tasks change. A row that finished stands still until the next
-    reset of all. The same seed gives the same episodes with any number of workers.
+    Environments are built when the tasks change. A finished row stands still until the next reset
+    of all rows. The same seed gives the same episodes with any number of workers.
 
     Args:
-        make_env: a task to a new environment.
-        num_tasks: M.
-        episodes: B.
-        device: where observations and rewards go.
-        dtype: theirs.
-        workers: processes at most, each with an equal share of the rows; 0 steps them all in this
-            one, which is faster for cheap environments.
-        timeout: seconds that workers may take for one step or reset; then they are killed.
+        make_env: a function from a task to a new environment.
+        num_tasks: M, the number of tasks.
+        episodes: B, the number of episodes per task.
+        device: the device of observations and rewards.
+        dtype: the type of observations and rewards.
+        workers: the largest number of worker processes; each steps equally many rows. 0 steps all
+            rows in this process, which is faster for cheap environments.
+        timeout: seconds that workers may take for one step or reset, before they are killed.
 
     Raises:
         InputError: if ``workers`` is negative, or ``timeout`` is not above 0.
@@ -63,17 +63,17 @@ class GymVec:
         self._workers = min(workers, num_tasks * episodes)
         self._timeout, self._space = timeout, gym.Space()
         self._tasks: list[Task] = []
-        self._warned: set[str] = set()  # what was wrong with an observation
+        self._warned: set[str] = set()  # the kinds of warning given so far
         self._vector: gym.vector.VectorEnv | None = None
 
     @property
     def occupies_cores(self) -> bool:
-        """Whether there are workers."""
+        """Return whether workers step the rows."""
         return self._workers > 0
 
     @property
     def envs(self) -> list[gym.Env]:
-        """The single environments of this process, all episodes of a task after one another.
+        """Return this process's single environments, all episodes of a task in a row.
 
         Each has the ``info`` of its last step, until it is reset.
         """
@@ -82,11 +82,11 @@ class GymVec:
         return [row for block in self._vector.envs for row in cast(Rows, block).rows]
 
     def reset(self, tasks: Sequence[Task], seed: int) -> Tensor:
-        """Start every row with a seed of its own; returns obs ``(M, B, O)``.
+        """Start every row with a seed of its own; return observations ``(M, B, O)``.
 
         Raises:
-            InputError: unless there are M tasks, and every row gets an environment of its own; or
-                if one cannot be made or reset.
+            InputError: unless there are M tasks and every row gets an environment of its own; or
+                if an environment cannot be made or reset.
         """
         require(len(tasks) == self.rows[0], "tasks", f"{self.rows[0]} of them", len(tasks))
         if self._vector is None:
@@ -104,9 +104,9 @@ class GymVec:
         """Step every row.
 
         Raises:
-            InputError: if an environment raises, saying which task, step and seed; or if a worker
-                dies or takes longer than the timeout. The workers are then ended, and the next
-                reset starts new ones.
+            InputError: if an environment raises, naming its task, step and seed; or if a worker
+                dies or exceeds the timeout. Then all workers are ended, and the next reset starts
+                new ones.
         """
         if self._vector is None:
             raise InputError("environment: step() before reset(); call reset(tasks, seed) first.")
@@ -130,7 +130,7 @@ class GymVec:
         spaces = self._space, _ = flat_space(sample.observation_space), sample.action_space
         close(sample)
         count = self.rows[0] * self.rows[1]
-        # Shares are equal: of these rows, as many workers as divide them.
+        # Workers get equally many rows, so their number must divide the rows.
         self._workers = max((n for n in range(1, self._workers + 1) if count % n == 0), default=0)
         shares = np.array_split(range(count), self._workers or 1)
         blocks = [partial(Rows, self._make_env, int(s[0]), len(s), *spaces) for s in shares]
@@ -144,19 +144,19 @@ class GymVec:
             )
         except (EOFError, OSError) as error:
             raise InputError(
-                "environment: workers cannot be started: "
-                'a script needs `if __name__ == "__main__":`'
-                " around what it does, and what makes environments must be importable: "
-                f"{error!r}. Or step in this process: workers=0 (--speed.workers 0)."
+                f"environment: workers cannot be started: {error!r}. "
+                'Put the script\'s code under `if __name__ == "__main__":`'
+                " and make environments by an importable function. "
+                "Or step in this process: workers=0 (--speed.workers 0)."
             ) from None
 
     def _call(self, method: str, *arguments: Any, **named: Any) -> dict[str, np.ndarray]:
-        """What ``reset`` or ``step`` of the vector environment observes."""
+        """Call ``reset`` or ``step`` of the vector environment; return its observation."""
         vector = self._vector
         if not isinstance(vector, AsyncVectorEnv):
             return getattr(vector, method)(*arguments, **named)[0]
         with warnings.catch_warnings():
-            # Gymnasium tells of a worker's end as warnings; it is told by the error below.
+            # Gymnasium warns of a worker's end; the error below says more.
             warnings.filterwarnings("ignore", category=UserWarning, module="gymnasium")
             try:
                 getattr(vector, f"{method}_async")(*arguments, **named)
@@ -182,22 +182,22 @@ class GymVec:
         )
 
     def _warn_if_outside(self, obs: np.ndarray) -> None:
-        """Say once that an observation was outside its space, which happens in much-used ones."""
+        """Warn once of an observation outside its space; well-known environments return some."""
         space = self._space
         if isinstance(space, gym.spaces.Box) and "outside" not in self._warned:
             outside = (obs < space.low) | (obs > space.high)
             self._warn("outside", obs, outside, f"outside its space {space}")
 
     def _warn_if_rounded(self, obs: np.ndarray, held: Tensor) -> None:
-        """Say once that whole numbers are too large to be told apart by what learns from them."""
+        """Warn once of whole numbers that the dtype rounds, so that neighbours become equal."""
         if obs.dtype.kind not in "iu" or obs.dtype.itemsize < 4 or "rounded" in self._warned:
             return
         kept = held.cpu().numpy().reshape(obs.shape).astype(np.float64)
-        told = f"which {self._dtype} rounds, so that neighbours are one. Wrap it to be smaller"
+        told = f"which {self._dtype} rounds: neighbours become equal. Wrap it to be smaller"
         self._warn("rounded", obs, kept != obs, told)
 
     def _warn(self, what: str, obs: np.ndarray, where: np.ndarray, told: str) -> None:
-        """Tell of the first entry of all observations for which something is so, if any."""
+        """Warn of the first entry at which ``where`` is true, if any."""
         if not where.any():
             return
         self._warned.add(what)

@@ -1,4 +1,4 @@
-"""Any Gymnasium environment as a task family, by declaring which of its numbers tasks differ in."""
+"""Turn any Gymnasium environment into a task family by declaring the parameters of its tasks."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from meta_rl.types import Task
 
 
 class GymFamily(Family):
-    """A family over any Gymnasium environment.
+    """A task family over any Gymnasium environment.
 
         GymFamily(
             "LunarLander-v3",
@@ -36,36 +36,39 @@ class GymFamily(Family):
             settings={"enable_wind": True},
         )
 
-    Where a parameter's value goes, by its ``target`` (its name, unless given):
+    A parameter's ``target`` (its name by default) says what the parameter sets:
 
-    - an argument of the environment's constructor, or ``ARGUMENT.KEY`` inside a dictionary of it;
-    - an attribute of the environment, set *while* it is constructed and reset, so that whatever is
-      derived from it there follows (not one that ``step`` changes: that is state);
+    - an argument of the environment's constructor, or ``ARGUMENT.KEY`` in a dictionary argument;
+    - an attribute of the environment. It is set *while* the environment is constructed and reset,
+      so values derived from it there follow. An attribute that ``step`` changes is state and is
+      refused;
     - a field of a MuJoCo model: ``model.opt.gravity[2]``, ``model.body_mass[torso]``,
-      ``model.geom_friction`` (a vector as long as the field), ``model.geom_friction[:,0]``. What
-      MuJoCo derives follows.
+      ``model.geom_friction`` (a vector as long as the field), ``model.geom_friction[:,0]``. Values
+      that MuJoCo derives from the field follow.
 
-    ``target="argument:gravity"`` and ``target="attribute:gravity"`` say which, where an environment
-    has both. A private attribute is named in full, as ``target="attribute:_gravity"``.
+    If an environment has both an argument and an attribute of one name, write
+    ``target="argument:gravity"`` or ``target="attribute:gravity"``. Name a private attribute in
+    full: ``target="attribute:_gravity"``.
 
-    Every parameter is tried at construction, at every value of a choice and at five across a range:
-    one that the environment does not have, keeps another value of, fails with, or that changes
-    neither observations nor rewards, is refused.
+    The constructor tries every parameter, at every value of a choice and at five across a range. It
+    refuses a parameter that the environment lacks, changes, fails with or ignores (observations and
+    rewards stay equal).
 
     Args:
         env: a registered id; a class; a function that makes a new environment at every call, whose
-            arguments are what parameters can set; or one environment, used as it is, with whatever
-            was changed in it by hand, one episode after another (not copied, and not closed).
-        parameters: what tasks differ in; none for a family of the single task ``{}``.
+            arguments the parameters can set; or one environment, used as it is, one episode after
+            another (not copied and not closed).
+        parameters: the parameters that tasks differ in; none for a family of the single task
+            ``{}``.
         settings: further arguments, attributes or model fields, the same in all tasks.
-        wrappers: applied to every environment, the first innermost; none that keeps running
-            statistics, as ``NormalizeObservation`` does.
-        horizon: steps after which an episode is truncated, at most the environment's own limit
-            where a function sets one; the environment's own when None.
-        id: the family's; the environment's when None.
-        source: where it is defined, for people.
-        try_parameters: False if an effect shows too rarely to be seen in a few episodes. What the
-            environment keeps is read back even so.
+        wrappers: wrappers to apply to every environment, the innermost first. Wrappers that keep
+            running statistics, such as ``NormalizeObservation``, are refused.
+        horizon: steps after which an episode is truncated; the environment's own limit when None.
+            It cannot exceed a limit that a function sets.
+        id: the family's id; the environment's id when None.
+        source: where the environment is defined, for people.
+        try_parameters: False to skip the search for effects, if a parameter acts too rarely to
+            show in a few episodes. Values are still read back.
 
     Raises:
         InputError: if the id or the arguments are wrong, a parameter cannot be applied, is not kept
@@ -87,17 +90,17 @@ class GymFamily(Family):
     ):
         if horizon is not None:
             require_whole("horizon", horizon, 1)
-            horizon = int(horizon)  # Gymnasium takes no whole numbers of numpy
+            horizon = int(horizon)  # Gymnasium refuses numpy's integers
         _check_settings(settings)
         _check_wrappers(wrappers)
         self.space, self.source = ParameterSpace(*parameters), source
         self.episodes_at_once = 1 if isinstance(env, gym.Env) else None
         self._wrappers, self._settings = tuple(wrappers), dict(settings or {})
-        self._render_modes: Sequence[str] = ()  # known once there is one to look at
+        self._render_modes: Sequence[str] = ()  # known once an environment is made
         if isinstance(env, gym.Env) and (parameters or settings):
             raise InputError(
-                "parameters: an environment used as it is cannot be changed. Give a registered "
-                "id or a function that makes it."
+                "parameters: an environment that exists already cannot be changed. Give a "
+                "registered id, or a function that makes the environment."
             )
         self._maker = EnvMaker(env, horizon)
         unseen = self._maker.find_kinds(parameters, self._settings)
@@ -129,22 +132,22 @@ class GymFamily(Family):
             self._warn_if_it_keeps_state()
 
     def around(self, env: str, settings: Mapping[str, Any] | None = None) -> GymFamily:
-        """A family of one task over another environment, treated as this one's are.
+        """Return a family of one task over another environment.
 
-        It has this family's wrappers and time limit, and those of its settings that the other
-        environment has.
+        The new family has this family's wrappers and time limit. It takes over each setting that
+        the other environment has.
 
         Args:
-            env: a registered id.
-            settings: further ones of the other environment, before this family's.
+            env: the registered id of the other environment.
+            settings: settings for the other environment, which override this family's.
 
         Raises:
-            InputError: if the environment cannot be made, or what is given does not fit it.
+            InputError: if the environment cannot be made, or the settings do not fit it.
         """
         given = dict(settings or {})
         other = GymFamily(env, settings=given, wrappers=self._wrappers, horizon=self.horizon)
         for target, value in self._settings.items():
-            # An environment without it cannot have it set; one given takes the place of ours.
+            # Skip a setting that the environment lacks or that the caller overrides.
             if target not in given and other._maker.has(target, value):
                 given[target] = value
         if given == dict(settings or {}):
@@ -153,15 +156,15 @@ class GymFamily(Family):
 
     @property
     def summary(self) -> str:
-        """Whose environment it is."""
+        """Return one line that names the environment."""
         return f"{self._maker.name}, with parameters"
 
     def make_env(self, task: Task, render_mode: str | None = None) -> gym.Env:
-        """A new environment of this task, or the one given.
+        """Return a new environment of the task, or the environment given at construction.
 
         Args:
-            task: of the family.
-            render_mode: Gymnasium's; ignored by environments that do not have it.
+            task: the task to make an environment of.
+            render_mode: Gymnasium's render mode; ignored by environments that do not have it.
 
         Raises:
             InputError: if the task does not fit, or changes the spaces.
@@ -177,7 +180,7 @@ class GymFamily(Family):
         return env
 
     def _changes(self, task: Task) -> list[Change]:
-        """Of the settings, then of the task's parameters, with their targets as written."""
+        """Return the changes: the settings, then the task's parameters, with targets as written."""
         settings = [Change(target, value) for target, value in self._settings.items()]
         parameters = self.space.parameters
         return [*settings, *(Change(p.target or p.name, task[p.name], p.scale) for p in parameters)]
@@ -219,7 +222,7 @@ class GymFamily(Family):
         return outer
 
     def _try(self, effects: bool) -> None:
-        """Make environments at several values, and refuse what does not arrive or act.
+        """Make environments at several values, and refuse values that are not kept or do not act.
 
         Raises:
             InputError: naming the parameter or setting, and the value.
@@ -241,23 +244,23 @@ class GymFamily(Family):
             judge(target, [(value, middle)])
 
     def _warn_if_it_keeps_state(self) -> None:
-        """Say what resumes, and is deployed, otherwise than it was trained."""
+        """Warn if a resumed run or a deployed policy would meet another environment."""
         if keeps_state(self, middle_task(self)):
             warnings.warn(
-                f"environment: {self.id} keeps something over reset(seed), which gave another "
-                "episode the second time: random numbers of its own, or running statistics as of a "
-                "normalization. They are not saved: a resumed run differs, and an adapted policy "
-                "meets other numbers. Use self.np_random, and scale by fixed numbers.",
+                f"environment: {self.id} keeps something over reset(seed): equal seeds gave two "
+                "different episodes. It has a random generator of its own, or running statistics "
+                "such as a normalization's. These are not saved, so a resumed run and an adapted "
+                "policy meet other numbers. Use self.np_random, and scale by fixed numbers.",
                 stacklevel=3,
             )
 
     def _require_effect_of_setting(self, target: str) -> None:
-        """Refuse a key inside a dictionary that nothing shows the environment to know."""
+        """Refuse a key inside a dictionary setting if the key changes nothing."""
         other = copy.copy(self)
         other._settings = without(self._settings, target)
         try:
             known = differ(self, other, middle_task(self))
-        except InputError:  # one that cannot do without it
+        except InputError:  # the environment needs the key
             known = True
         if not known:
             raise InputError(
@@ -267,7 +270,7 @@ class GymFamily(Family):
 
 
 def _check_settings(settings: Any) -> None:
-    """Refuse settings that are not a dictionary by name."""
+    """Refuse settings that are not a dictionary with text keys."""
     expected = "a dictionary of values by name"
     require(isinstance(settings, Mapping | None), "settings", expected, settings)
     for name in settings or {}:
@@ -275,14 +278,14 @@ def _check_settings(settings: Any) -> None:
 
 
 def _check_wrappers(wrappers: Any) -> None:
-    """Refuse wrappers that are not a list of what can be called."""
+    """Refuse wrappers that are not a list of callables."""
     expected = "a list of functions from an environment to an environment"
     require(isinstance(wrappers, list | tuple), "wrappers", expected, wrappers)
     require(all(map(callable, wrappers)), "wrappers", expected, wrappers)
 
 
 def _set_model(env: gym.Env, changes: Sequence[Change]) -> None:
-    """Write MuJoCo model fields and what MuJoCo derives from them."""
+    """Write MuJoCo model fields and the values that MuJoCo derives from them."""
     model: Any = getattr(env.unwrapped, "model", None)
     if model is None or not isinstance(model, load_mujoco().MjModel):
         target = changes[0].target
@@ -300,7 +303,7 @@ def _alike(one: gym.Space, other: gym.Space) -> bool:
 
 
 class _Borrowed(gym.Wrapper):
-    """A caller's own environment: closing it is the caller's business."""
+    """A caller's own environment, which only the caller closes."""
 
     def close(self) -> None:
         pass

@@ -1,4 +1,4 @@
-"""Pictures from files: one picture, and folders with one sub-folder for each class."""
+"""Read pictures from files, and from folders with one sub-folder for each class."""
 
 from __future__ import annotations
 
@@ -19,34 +19,34 @@ from meta_rl.storage.reading import open_file, reading
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
 FORMATS = ("PNG", "JPEG", "GIF", "BMP", "PPM", "TIFF", "WEBP")
-"""What a picture's content may be. Pillow knows more; for PostScript it would run Ghostscript."""
+"""Formats that are read. Pillow knows more, but for PostScript it would run Ghostscript."""
 UNLABELLED = "unlabelled"
 
 
 class LabelledFolder(NamedTuple):
-    """A folder of labelled pictures, and those to classify; float32 in [0, 1]."""
+    """A folder's labelled pictures, and its pictures to classify; float32 in [0, 1]."""
 
     x: np.ndarray  # (n, channels, H, W)
     y: np.ndarray  # (n,) int64, positions in classes
     classes: tuple[str, ...]
-    files: tuple[Path, ...]  # of x
+    files: tuple[Path, ...]  # the file of each picture in x
     unlabelled: np.ndarray  # (u, channels, H, W)
     unlabelled_files: tuple[Path, ...]
 
 
 def read_labelled(folder: Path, input_shape: tuple[int, ...], ink: bool = False) -> LabelledFolder:
-    """A user's own pictures, to adapt a trained model to and classify the rest with.
+    """Read a user's labelled pictures to adapt a model to, and the pictures to classify.
 
-    Every sub-folder is a class and its name the class's name. Pictures beside the sub-folders, or
-    in a sub-folder ``unlabelled``, are those to classify.
+    Every sub-folder is a class of its name. Pictures beside the sub-folders, or in a sub-folder
+    ``unlabelled``, are the ones to classify.
 
     Args:
-        folder: where they are.
-        input_shape: ``(channels, H, W)`` of the model, 1 or 3 channels; pictures are resized to it.
+        folder: the folder of the pictures.
+        input_shape: the model's ``(channels, H, W)``, 1 or 3 channels; pictures are resized to it.
         ink: whether the model was trained on ink = 1, see :func:`read_image`.
 
     Raises:
-        InputError: if there are no two classes with pictures, or one cannot be read.
+        InputError: if fewer than two classes have pictures, or a picture cannot be read.
     """
     classes = {name: f for name, f in class_folders(folder).items() if name != UNLABELLED}
     if len(classes) < 2:
@@ -69,7 +69,7 @@ def read_labelled(folder: Path, input_shape: tuple[int, ...], ink: bool = False)
 
 
 def pictures_in(folder: Path) -> list[Path]:
-    """The picture files directly in a folder, by name; none if it is not there."""
+    """Return the picture files directly in a folder, by name; none if the folder is missing."""
     if not is_folder(folder):
         return []
     return [
@@ -80,7 +80,7 @@ def pictures_in(folder: Path) -> list[Path]:
 
 
 def class_folders(folder: Path) -> dict[str, list[Path]]:
-    """The sub-folders that have pictures, by name, with their pictures."""
+    """Return the pictures of each sub-folder that has any, by the sub-folder's name."""
     if not is_folder(folder):
         return {}
     found = {p.name: pictures_in(p) for p in entries(folder) if is_folder(p)}
@@ -88,7 +88,7 @@ def class_folders(folder: Path) -> dict[str, list[Path]]:
 
 
 def read_images(files: Sequence[Path], shape: tuple[int, ...], ink: bool = False) -> np.ndarray:
-    """Pictures as uint8 ``(n, channels, H, W)``, with a progress bar if it takes long."""
+    """Read pictures as uint8 ``(n, channels, H, W)``, with a progress bar if it takes long."""
     pictures = np.empty((len(files), *shape), dtype=np.uint8)
     shown = tqdm(files, desc="reading pictures", delay=2, leave=False, disable=not on_terminal())
     for row, file in enumerate(shown):
@@ -97,18 +97,18 @@ def read_images(files: Sequence[Path], shape: tuple[int, ...], ink: bool = False
 
 
 def read_image(file: Path, shape: tuple[int, ...], ink: bool = False) -> np.ndarray:
-    """One picture of any size and mode as uint8 ``(channels, H, W)``.
+    """Read one picture of any size and mode as uint8 ``(channels, H, W)``.
 
-    Grey for one channel, RGB for three, transparency on white, upright as its EXIF says, squeezed
-    to the shape (LANCZOS).
+    It becomes grey for one channel, RGB for three. Transparent parts become white. The picture is
+    turned upright by its EXIF data and squeezed to the shape (LANCZOS).
 
     Args:
-        file: of the picture.
-        shape: ``(channels, H, W)``.
-        ink: make it ink = 255 on 0: a picture whose border is mostly light is inverted.
+        file: the picture's path.
+        shape: ``(channels, H, W)`` to return.
+        ink: return ink = 255 on 0: invert a picture whose border is mostly light.
 
     Raises:
-        InputError: if it cannot be read.
+        InputError: if the picture cannot be read.
     """
     mode = {1: "L", 3: "RGB"}.get(shape[0])
     if mode is None or len(shape) != 3:
@@ -123,10 +123,10 @@ def read_image(file: Path, shape: tuple[int, ...], ink: bool = False) -> np.ndar
 
 
 def is_colour(file: Path) -> bool:
-    """Return whether a picture's file has colours.
+    """Return whether a picture has colours.
 
     Raises:
-        InputError: if it cannot be read.
+        InputError: if the picture cannot be read.
     """
     with _opened(file) as picture:
         return picture.mode not in ("1", "L", "LA", "I", "I;16", "I;16B", "F")
@@ -134,9 +134,9 @@ def is_colour(file: Path) -> bool:
 
 @contextmanager
 def _opened(file: Path) -> Iterator[Image.Image]:
-    """A picture in one of our formats; whatever reading it raises becomes one line."""
+    """Open a picture of one of FORMATS; turn any error of reading it into one line."""
     with reading(f"picture {file}", "Remove it."), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of oddities such as damaged EXIF data
+        warnings.simplefilter("ignore")  # about oddities such as damaged EXIF data
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         with open_file(file) as content:
             try:

@@ -19,8 +19,8 @@ from meta_rl.families.physics import change_model, changes_of, load_mujoco
 from meta_rl.families.rendering import prepare_mujoco
 from meta_rl.types import BatchedEnv, Task
 
-# Of pictures and of the shadow map, pixels. Without a GPU this draws six times as fast as 480
-# pixels, MuJoCo's own 4096 and its smoothing of edges.
+# Pixels a side of pictures and of the shadow map. Without a GPU this renders six times as fast as
+# 480 pixels with MuJoCo's default shadow map (4096) and smoothed edges.
 SIZE, SHADOWS = 240, 1024
 
 
@@ -29,14 +29,14 @@ class Locomotion(Family):
     """A robot of Gymnasium whose tasks differ in reward or physics.
 
     Args:
-        id: of the family.
-        env_id: of the robot.
-        space: parameters; those with a target ``model.FIELD`` change the physics; see
+        id: the family's id.
+        env_id: the robot's Gymnasium id.
+        space: the tasks' parameters; a target ``model.FIELD`` changes the physics, see
             :func:`meta_rl.families.physics.change_model`.
-        reward: of Gymnasium's ``info`` and the task.
+        reward: the reward as a function of Gymnasium's ``info`` and the task.
         horizon: steps after which an episode is truncated.
-        kwargs: for the robot's constructor: cost weights, healthy ranges, observations.
-        source: paper and code that define it, and what differs from them here.
+        kwargs: arguments of the robot's constructor: cost weights, healthy ranges, observations.
+        source: the defining paper and code, and the differences from them.
     """
 
     id: str
@@ -49,17 +49,17 @@ class Locomotion(Family):
 
     @property
     def summary(self) -> str:
-        """The robot and what it is rewarded for."""
+        """Return the robot's id and its reward, in one line."""
         return f"{self.env_id}: {(self.reward.__doc__ or '').splitlines()[0]}"
 
     @cached_property
     def observation_space(self) -> gym.Space:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """The robot's."""
+        """Return the robot's observation space."""
         return self._spaces[0]
 
     @cached_property
     def action_space(self) -> gym.Space:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """The robot's."""
+        """Return the robot's action space."""
         return self._spaces[1]
 
     @cached_property
@@ -68,9 +68,9 @@ class Locomotion(Family):
         return robot.observation_space, robot.action_space
 
     def make_env(self, task: Task, render_mode: str | None = None) -> gym.Env:
-        """Gymnasium's robot with this task's reward and physics, and the time limit.
+        """Return Gymnasium's robot with the task's reward, physics and time limit.
 
-        With the ``render_mode`` ``rgb_array`` its pictures are small and simple.
+        With ``render_mode`` ``rgb_array`` its pictures are small and simple.
 
         Raises:
             InputError: if MuJoCo is missing or the task does not fit.
@@ -82,7 +82,7 @@ class Locomotion(Family):
 
     @property
     def takes_workers(self) -> bool:
-        """No: MuJoCo has threads of its own."""
+        """Return False: MuJoCo has threads of its own."""
         return False
 
     def make_vec(
@@ -94,7 +94,7 @@ class Locomotion(Family):
         dtype: torch.dtype,
         workers: int = 0,
     ) -> BatchedEnv:
-        """MuJoCo's own thread pool, without ``workers``; before MuJoCo 4 the general backend."""
+        """Return the MuJoCo backend, which ignores ``workers``; before MuJoCo 4 the general one."""
         load_mujoco()
         if importlib.util.find_spec("mujoco.batch") is None:
             return super().make_vec(
@@ -131,7 +131,7 @@ class Locomotion(Family):
 
 
 class _Rewarded(gym.Wrapper):
-    """Replaces the reward by the family's."""
+    """Replaces the robot's reward by the family's."""
 
     def __init__(self, env: gym.Env, reward: Reward, task: Task):
         super().__init__(env)

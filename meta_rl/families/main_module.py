@@ -1,4 +1,4 @@
-"""Whether the script that runs can be imported by worker processes, which do that first."""
+"""Check that worker processes can import the running script, which they do first."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ OTHERWISE = "Or step environments in the script's own process: workers=0 (--spee
 
 
 def require_guard() -> None:
-    """Refuse to start workers from a script that would start them again when they import it.
+    """Refuse to start workers from a script that would start workers again when imported.
 
     A worker imports the script under another name than ``__main__``. A notebook, ``python -c`` and
-    ``python -m PACKAGE`` are not imported, so nothing is asked of them.
+    ``python -m PACKAGE`` are not imported, so they need no guard.
 
     Raises:
-        InputError: if the script has no guard around what it does now, or is standard input.
+        InputError: if the running line of the script is not guarded, or the script is standard
+            input.
     """
     main = sys.modules.get("__main__")
     file, spec = getattr(main, "__file__", None), getattr(main, "__spec__", None)
@@ -34,14 +35,14 @@ def require_guard() -> None:
     line = _running_line(vars(main))
     if line is not None and not _guarded(Path(file), line):
         raise InputError(
-            f"environment: put what {Path(file).name} does at line {line} under `if __name__ == "
+            f"environment: put the code of {Path(file).name} at line {line} under `if __name__ == "
             '"__main__":`, because every worker process imports the script and would run that line '
             f"again. {OTHERWISE}"
         )
 
 
 def _running_line(names: dict) -> int | None:
-    """The line of the main module's own code that runs now; None if it has ended."""
+    """Return the line of the main module's code that runs now; None if the module has ended."""
     frame: FrameType | None = sys._getframe()
     while frame is not None:
         if frame.f_globals is names and frame.f_code.co_name == "<module>":
@@ -51,18 +52,18 @@ def _running_line(names: dict) -> int | None:
 
 
 def _guarded(file: Path, line: int) -> bool:
-    """Whether the statement at a line runs only in the main module, as far as can be read."""
+    """Return whether a test of ``__name__`` guards the statement at a line."""
     try:
         tree = ast.parse(file.read_text())
     except (OSError, ValueError, SyntaxError):
-        return True  # no Python source: whoever started it knows
+        return True  # no Python source, so nothing can be checked
     return any(_spans(one, line) for node in ast.walk(tree) for one in _only_in_main(node))
 
 
 def _only_in_main(node: ast.AST) -> list[Any]:
-    """What follows a test of ``__name__``: a side of an if, or the rest of an and.
+    """Return the code that a test of ``__name__`` guards: a branch of an if, or the rest of an and.
 
-    A test of inequality holds for the other side.
+    A test of inequality guards the other branch, or the rest of an or.
     """
     if isinstance(node, ast.If | ast.IfExp) and "__name__" in ast.unparse(node.test):
         side = node.orelse if _is_unequal(node.test) else node.body

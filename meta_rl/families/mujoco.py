@@ -1,4 +1,4 @@
-"""The MuJoCo backend: Gymnasium's v5 robots stepped by MuJoCo's own thread pool."""
+"""The MuJoCo backend: step Gymnasium's v5 robots by MuJoCo's own thread pool."""
 
 from __future__ import annotations
 
@@ -21,29 +21,29 @@ from meta_rl.families.robots import ROBOTS, ContactForces
 from meta_rl.types import Step, Task
 
 Reward = Callable[[Mapping[str, Any], Mapping[str, Any]], Any]
-"""Gymnasium's ``info`` of a step and the task to the reward.
+"""A function from Gymnasium's ``info`` of a step and the task to the reward.
 
-The entries are numbers for one environment; for a batch info's are ``(M, B)`` and the task's
-``(M, 1)``.
+For one environment the entries are numbers. For a batch, entries of ``info`` are ``(M, B)`` and
+entries of the task ``(M, 1)``.
 """
 
 
 class MuJoCoVec:
-    """M tasks x B episodes of a robot in lockstep, on all cores.
+    """Steps M tasks x B episodes of a robot in lockstep, on all cores.
 
-    Equal to Gymnasium's environment from the same state. A row that terminated stands still until
-    the next reset.
+    Steps equal those of Gymnasium's environment from the same state. A terminated row stands still
+    until the next reset.
 
     Args:
         env: the Gymnasium environment that gives the model and its settings.
-        num_tasks: M.
-        episodes: B.
+        num_tasks: M, the number of tasks.
+        episodes: B, the number of episodes per task.
         horizon: steps after which every row is truncated.
-        reward: of info and tasks.
-        parameters: of the tasks; those with a target ``model.FIELD`` change the physics; see
+        reward: the reward as a function of info and tasks.
+        parameters: the tasks' parameters; a target ``model.FIELD`` changes the physics, see
             :func:`meta_rl.families.physics.change_model`.
-        device: where observations and rewards go.
-        dtype: theirs.
+        device: the device of observations and rewards.
+        dtype: the type of observations and rewards.
 
     Raises:
         InputError: if MuJoCo is missing or has no batches, or the robot is not one of ROBOTS.
@@ -68,7 +68,7 @@ class MuJoCoVec:
         require(name in ROBOTS, "robot", f"one of {', '.join(ROBOTS)}", name)
         self.rows, self.horizon = (num_tasks, episodes), horizon
         self._reward, self._device, self._dtype = reward, device, dtype
-        # Converting while copying once is cheaper than asking torch to.
+        # NumPy converts while it copies anyway, which is cheaper than a conversion by torch.
         self._precision = torch.empty(0, dtype=dtype).numpy().dtype
         self._parameters = parameters
         self._model, self._substeps, self._seconds = attrgetter("model", "frame_skip", "dt")(inside)
@@ -85,7 +85,7 @@ class MuJoCoVec:
         count = self.rows[0] * self.rows[1]
         contact = settings.get("include_cfrc_ext_in_observation", False)
         contact = bool(contact or settings.get("contact_cost_weight", 0.0))
-        # Contact forces are read from the row's own MjData; otherwise one for each thread will do.
+        # Contact forces need each row's own MjData; without them one per thread is enough.
         self._batch: Any = load_mujoco("mujoco.batch").Batch(model, count, persistent=contact)
         self._contact = ContactForces(self._batch) if contact else None
         forces = self._contact.values if self._contact else np.zeros((count, model.nbody, 6))
@@ -93,7 +93,7 @@ class MuJoCoVec:
         self._tasks: list[Task] = []
 
     def reset(self, tasks: Sequence[Task], seed: int) -> Tensor:
-        """Start every row of the tasks, as Gymnasium draws states; returns obs ``(M, B, O)``.
+        """Start every row in a state drawn as Gymnasium does; return observations ``(M, B, O)``.
 
         Raises:
             InputError: unless there are M tasks.
@@ -106,7 +106,7 @@ class MuJoCoVec:
         return self.set_state(*self._robot.initial_state(np.random.default_rng(seed)))
 
     def set_state(self, qpos: ArrayLike, qvel: ArrayLike) -> Tensor:
-        """Start every row in this state, ``(M * B, *)`` or ``(M, B, *)``; returns obs."""
+        """Start every row in this state, ``(M * B, *)`` or ``(M, B, *)``; return observations."""
         batch = self._batch
         batch.reset(stage=0)
         for field, value in ((batch.qpos, qpos), (batch.qvel, qvel)):
@@ -121,7 +121,7 @@ class MuJoCoVec:
     def step(self, action: Tensor) -> Step:
         """Advance every row that has not terminated by one step."""
         self._time += 1
-        # Single environments get float32 as well, and take the control cost of that.
+        # As in single environments, which get float32 and compute the control cost from it.
         actions = action.cpu().numpy().astype(np.float32).reshape(self._robot.ctrl.shape)
         self._simulate(actions)
         before, self._position = self._position, self._robot.position()

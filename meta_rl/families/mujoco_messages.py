@@ -1,7 +1,7 @@
-"""What MuJoCo says, as Python's warnings.
+"""Turn MuJoCo's warnings into Python's warnings.
 
-By itself MuJoCo prints every warning, between the lines of a progress bar too, and writes
-MUJOCO_LOG.TXT into the working directory. Errors are exceptions, with or without this module.
+By default MuJoCo prints every warning, even into a progress bar, and writes MUJOCO_LOG.TXT into the
+working directory. MuJoCo's errors are exceptions, with or without this module.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from typing import Any
 
 
 def listen() -> None:
-    """Hear MuJoCo, imported before or later, and by whom ever.
+    """Turn MuJoCo's warnings into Python's, whether MuJoCo is imported already or later.
 
-    It is not imported for this: few families need it, and environments import it themselves.
+    MuJoCo is not imported here: few families need it, and environments import it themselves.
     """
     if sys.modules.get("mujoco") is not None:
         _hear(sys.modules["mujoco"])
@@ -27,7 +27,7 @@ def listen() -> None:
 
 
 class _Finder(MetaPathFinder):
-    """Finds MuJoCo where Python finds it, and hears it once it has been imported."""
+    """Finds MuJoCo as Python does, and takes over its warnings once it is imported."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
@@ -46,12 +46,12 @@ class _Finder(MetaPathFinder):
 
 
 def _hear(mujoco: Any) -> None:
-    if mujoco.get_mju_user_warning() is None:  # else somebody hears it already
+    if mujoco.get_mju_user_warning() is None:  # else a handler is set already
         mujoco.set_mju_user_warning(_say)
 
 
 def _say(text: str) -> None:
-    """Warn once of each kind; of a model file's outdated parts only those who ask Python to."""
+    """Warn once of each kind; a DeprecationWarning tells of outdated parts of a model file."""
     kind = DeprecationWarning if "deprecated" in text else RuntimeWarning
-    told = text.partition(" Time = ")[0]  # that of an unstable simulation is new at every step
+    told = text.partition(" Time = ")[0]  # an unstable simulation has another time at every step
     warnings.warn(f"MuJoCo: {told}", kind, stacklevel=1)

@@ -1,4 +1,4 @@
-"""Task parameters: names, distributions and units declared once, then sampled, checked, parsed."""
+"""Declare task parameters (name, distribution, unit); sample, check and parse tasks."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ SPLITS = ("in-distribution", "extrapolation")
 
 @dataclass(frozen=True)
 class Parameter:
-    """One value (or a vector of them) that tasks differ in.
+    """One value, or a vector of values, that tasks differ in.
 
     Args:
-        name: as tasks and the command line call it.
-        distribution: of each entry in meta-training; entries are independent.
-        unit: of the value, for people.
-        size: entries of a vector; None for a single value.
+        name: the parameter's name in tasks and on the command line.
+        distribution: the distribution of each entry in meta-training; entries are independent.
+        unit: the value's unit, for people.
+        size: the number of entries of a vector; None for a single value.
         extrapolation: a wider distribution for tasks outside the training range.
-        target: where a ``GymFamily`` puts it; see there. The name when empty.
-        scale: multiply what is there instead of replacing it.
+        target: what the parameter sets in a ``GymFamily`` (see there); the name when empty.
+        scale: multiply the environment's value instead of replacing it.
     """
 
     name: str
@@ -54,10 +54,10 @@ class Parameter:
             require(beyond, what, "an extrapolation beyond its distribution", self.extrapolation)
 
     def check(self, value: object) -> Value:
-        """The value as the distribution writes it; a tuple for a vector.
+        """Return the value as the distribution writes it; a tuple for a vector.
 
         Raises:
-            InputError: unless it has the right size and every entry is possible.
+            InputError: unless the value has the right size and every entry is possible.
         """
         entries = list(np.ravel(np.asarray(value, dtype=object)))
         found = [value for entry in entries for value in self._lookup(entry)]
@@ -69,13 +69,13 @@ class Parameter:
         return found[0] if self.size is None else tuple(found)  # type: ignore[return-value]
 
     def expected(self) -> str:
-        """What a value has to be, for people."""
+        """Describe the possible values, for people."""
         wider = f", or to extrapolate {self.extrapolation}" if self.extrapolation else ""
         count = "" if self.size is None else f"{self.size} numbers, each "
         return f"{count}{self.distribution}{wider}"
 
     def in_distribution(self, value: Value) -> bool:
-        """Whether training can draw this value."""
+        """Return whether training can draw this value."""
         entries = value if isinstance(value, tuple) else (value,)
         return all(lookup(self.distribution, entry) for entry in entries)
 
@@ -97,16 +97,16 @@ class ParameterSpace:
         require(len(set(names)) == len(names), "parameters", "different names", names)
 
     def sample(self, n: int, seed: int, split: str = "in-distribution") -> list[Task]:
-        """Draw n tasks, every entry independent; equal seeds give equal tasks everywhere.
+        """Draw n tasks with independent entries; equal seeds give equal tasks on every machine.
 
         Args:
-            n: how many.
-            seed: of the draw.
-            split: ``extrapolation`` draws from the wider distributions, every task with at least
-                one parameter outside its training range.
+            n: the number of tasks.
+            seed: the seed of the draw.
+            split: ``in-distribution``, or ``extrapolation`` to draw from the wider distributions;
+                then every task has at least one parameter outside its training range.
 
         Raises:
-            InputError: on another split, or if no parameter declares an extrapolation.
+            InputError: if the split is unknown, or no parameter declares an extrapolation.
         """
         require(split in SPLITS, "split", f"one of {', '.join(SPLITS)}", split)
         wide = split == "extrapolation"
@@ -122,14 +122,14 @@ class ParameterSpace:
         return tasks[:n]
 
     def in_distribution(self, task: Task) -> bool:
-        """Whether training can draw this task."""
+        """Return whether training can draw this task."""
         return all(p.in_distribution(task[p.name]) for p in self.parameters)
 
     def check(self, task: Mapping[str, object]) -> Task:
-        """The task with every value as its distribution writes it.
+        """Return the task with every value as its distribution writes it.
 
         Raises:
-            InputError: on an unknown, missing or impossible parameter.
+            InputError: if a parameter is unknown, missing or impossible.
         """
         known = {parameter.name: parameter for parameter in self.parameters}
         if not isinstance(task, Mapping):
@@ -146,22 +146,22 @@ class ParameterSpace:
         return {name: parameter.check(task[name]) for name, parameter in known.items()}
 
     def parse(self, text: str) -> Task:
-        """A task from the command line: ``goal=0.3,-0.2`` or ``gravity=9.8,length=0.7``.
+        """Read a task from the command line: ``goal=0.3,-0.2`` or ``gravity=9.8,length=0.7``.
 
         Raises:
-            InputError: where the text or the task does not fit.
+            InputError: if the text or the task does not fit.
         """
         return self.check(parse_task(text))
 
     def to_json(self, tasks: Sequence[Task]) -> str:
-        """Tasks as a JSON list, one line each."""
+        """Write tasks as a JSON list, one line each."""
         return "[" + ",\n ".join(json.dumps(self.check(task)) for task in tasks) + "]\n"
 
     def from_json(self, text: str) -> list[Task]:
-        """The tasks that :meth:`to_json` wrote, equal to the last bit.
+        """Read the tasks that :meth:`to_json` wrote, equal to the last bit.
 
         Raises:
-            InputError: if it is not such a list or a task does not fit.
+            InputError: if the text is not such a list or a task does not fit.
         """
         try:
             tasks = json.loads(text, object_pairs_hook=_different_names)
@@ -186,7 +186,7 @@ class ParameterSpace:
 
 
 def _different_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A JSON object; of a name given twice Python would keep the last value and say nothing."""
+    """Build a JSON object; refuse a name given twice, of which Python would keep the last value."""
     for name, count in Counter(name for name, _ in pairs).items():
         require(
             count == 1, f"task parameter {name}", "one value", [v for n, v in pairs if n == name]
@@ -195,12 +195,12 @@ def _different_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def parse_task(text: str) -> dict[str, Any]:
-    """A task's values, yet unchecked, from the command line: ``goal=0.3,-0.2`` or ``user=12``.
+    """Read a task's values, unchecked, from the command line: ``goal=0.3,-0.2`` or ``user=12``.
 
     Entries without a name continue the vector before them.
 
     Raises:
-        InputError: where the text does not have this form.
+        InputError: if the text does not have this form.
     """
     values: dict[str, list[str]] = {}
     name = ""

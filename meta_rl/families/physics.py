@@ -1,4 +1,4 @@
-"""Fields of MuJoCo models as targets of task parameters."""
+"""Change and read fields of MuJoCo models, the targets of task parameters."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ class Change(NamedTuple):
 
     target: str
     value: Value
-    scale: bool = False  # multiply what is there instead
+    scale: bool = False  # multiply the environment's value instead of replacing it
 
 
 def load_mujoco(module: str = "mujoco") -> Any:
-    """The ``mujoco`` package, or a module of it.
+    """Import and return the ``mujoco`` package, or one of its modules.
 
     Raises:
-        InputError: if it is not installed, or cannot be loaded; says what to do.
+        InputError: if MuJoCo is not installed or cannot be loaded; the message says what to do.
     """
     try:
         return importlib.import_module(module)
@@ -39,7 +39,7 @@ def load_mujoco(module: str = "mujoco") -> Any:
             f"{module}: expected MuJoCo 3.3 or newer, got: {error}. "
             "Install it with pip install -e '.[mujoco]'."
         ) from error
-    except Exception as error:  # MuJoCo's own, of a MUJOCO_GL or a library that it cannot use
+    except Exception as error:  # MuJoCo's own, if MUJOCO_GL or a library does not work
         raise InputError(
             f"{module}: cannot be loaded: {named(error)}. Unset MUJOCO_GL, or set it to egl, "
             "osmesa or glfw."
@@ -47,28 +47,28 @@ def load_mujoco(module: str = "mujoco") -> Any:
 
 
 def changes_of(parameters: Iterable[Parameter], task: Task) -> list[Change]:
-    """What a task changes in the model."""
+    """Return the changes of the model that a task asks for."""
     chosen = [p for p in parameters if MODEL_FIELD.match(p.target)]
     return [Change(p.target, task[p.name], p.scale) for p in chosen]
 
 
 def field_of(target: str) -> str:
-    """The name of the field that a target is in: ``opt.gravity`` of ``model.opt.gravity[2]``."""
+    """Return the name of a target's field: ``opt.gravity`` for ``model.opt.gravity[2]``."""
     match = MODEL_FIELD.match(target)
     assert match
     return match["field"]
 
 
 def change_model(model: Any, changes: Iterable[Change]) -> None:
-    """Write model fields and what MuJoCo derives from them.
+    """Write model fields and the values that MuJoCo derives from them.
 
-    A target is ``model.FIELD``, or a part of that: ``model.opt.gravity[2]``,
-    ``model.body_mass[torso]``, ``model.body_mass[1:]``, ``model.geom_friction[:,0]``. It takes one
-    number, or as many as it has entries.
+    A target is ``model.FIELD``, or a part of a field: ``model.opt.gravity[2]``,
+    ``model.body_mass[torso]``, ``model.body_mass[1:]``, ``model.geom_friction[:,0]``. A target
+    takes one number, or as many numbers as it has entries.
 
     Raises:
         InputError: if the model has no such field or another number of entries, or does not keep
-            the value: whole numbers where it is a fraction, or a field that MuJoCo derives.
+            the value: a fraction in a field of whole numbers, or a field that MuJoCo derives.
     """
     mujoco = load_mujoco()
     written = [(change[0], _write(model, *change)) for change in changes]
@@ -78,10 +78,10 @@ def change_model(model: Any, changes: Iterable[Change]) -> None:
 
 
 def require_model_keeps(model: Any, target: str, wanted: Any) -> None:
-    """Refuse a field that is not, or is no more, what was asked for.
+    """Refuse a field that does not hold, or no longer holds, the value asked for.
 
     Raises:
-        InputError: naming both values.
+        InputError: if the values differ, naming both.
     """
     owner, field, match = _place(model, target)
     array = getattr(owner, field)
@@ -96,13 +96,13 @@ def require_model_keeps(model: Any, target: str, wanted: Any) -> None:
 
 
 def model_values(model: Any, target: str) -> np.ndarray:
-    """A copy of the entries that a target names."""
+    """Return a copy of the entries that a target names."""
     owner, field, match = _place(model, target)
     return np.array(np.asarray(getattr(owner, field))[_index(model, field, match["index"])])
 
 
 def _write(model: Any, target: str, value: Value, scale: bool) -> Any:
-    """Write one change; returns what the entries are to be."""
+    """Write one change; return the entries' expected values."""
     owner, field, match = _place(model, target)
     array = getattr(owner, field)
     try:
@@ -124,7 +124,7 @@ def _write(model: Any, target: str, value: Value, scale: bool) -> Any:
 
 
 def _place(model: Any, target: str) -> tuple[Any, str, re.Match[str]]:
-    """The object that has the field, the field's name, and the target's parts."""
+    """Return the object that has the field, the field's name, and the target's parts."""
     match = MODEL_FIELD.match(target)
     assert match
     path, _, field = match["field"].rpartition(".")
@@ -137,7 +137,7 @@ def _place(model: Any, target: str) -> tuple[Any, str, re.Match[str]]:
 
 
 def _index(model: Any, field: str, text: str | None) -> Any:
-    """What is between the brackets: numbers and slices, or the name of a body, geom, ..."""
+    """Return the index for the text in brackets: numbers, slices, or a body's, geom's, ... name."""
     if text is None:
         return ...
     parts = text.split(",")

@@ -1,4 +1,4 @@
-"""Attributes of an environment as task parameters: pinned while it is built and reset."""
+"""Pin attributes of an environment to a task's values while it is constructed and reset."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from meta_rl.families.values import in_form_of
 
 
 def pinned_class(base: type, changes: Mapping[str, Change], own: Collection[str]) -> type:
-    """The class of an environment with these attributes pinned.
+    """Return a subclass of an environment's class with these attributes pinned.
 
-    Setting an attribute when the constructor has run would leave what it derived from the old
-    value (CartPole's ``polemass_length``) as it was. So the value takes the place of whatever the
-    constructor or ``reset`` assign; what they derive follows. Nothing may assign another value in
-    ``step``: that would be the environment's state.
+    Setting an attribute after the constructor would leave derived values (CartPole's
+    ``polemass_length``) as they were. So the pinned value replaces every value that the
+    constructor or ``reset`` assigns, and derived values follow. ``step`` may not assign another
+    value: the attribute would be state.
 
     Args:
         base: a subclass of ``gymnasium.Env``.
-        changes: by attribute.
-        own: those attributes that instances have themselves; the others are the class's.
+        changes: the change of each attribute, by its name.
+        own: the attributes that instances hold; the class holds the others.
 
     Raises:
-        InputError: from a read-only attribute when an environment is made; from ``step`` when it
+        InputError: when an environment is made, if an attribute is read-only; from ``step``, if it
             assigns a pinned attribute.
     """
 
@@ -35,7 +35,7 @@ def pinned_class(base: type, changes: Mapping[str, Change], own: Collection[str]
             self.__dict__["_pinned"] = set()  # names that have been assigned
             self.__dict__["_in_step"] = False
             super().__init__(*arguments, **named)
-            for name in set(own) - self.__dict__["_pinned"]:  # assigned past us, by a property
+            for name in set(own) - self.__dict__["_pinned"]:  # set past __setattr__
                 setattr(self, name, getattr(self, name))
 
         def __setattr__(self, name: str, value: Any) -> None:

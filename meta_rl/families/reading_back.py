@@ -1,4 +1,4 @@
-"""What an environment has, read back and compared with what tasks and settings asked for."""
+"""Read values back from an environment and compare them with those of tasks and settings."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from meta_rl.families.physics import model_values
 from meta_rl.families.values import is_kept, is_plain, not_kept, require_not_coerced
 
 Pair = tuple[Any, Any]
-"""A value that was asked for, and what was read back."""
+"""A value that was asked for, and the value that was read back."""
 
 
 def read(env: gym.Env, kind: str, target: str) -> Any:
-    """A copy of what is at a target; None where the environment does not show it.
+    """Return a copy of the value at a target; None if the environment does not show it.
 
-    An argument shows as the attribute of the same name, if there is one.
+    An argument is read from the attribute of the same name, if there is one.
     """
     inside: Any = env.unwrapped
     if kind == "model":
@@ -32,16 +32,17 @@ def read(env: gym.Env, kind: str, target: str) -> Any:
 
 
 def require_kept(kind: str, target: str, scale: bool, pairs: Sequence[Pair]) -> None:
-    """Refuse a target that did not keep what was asked for.
+    """Refuse a target that did not keep the values asked for.
 
     Args:
         kind: ``argument``, ``attribute`` or ``model``.
-        target: bare.
-        scale: whether the values multiply what was there; then what is read must be in proportion.
-        pairs: of all values that were tried.
+        target: the target without its kind.
+        scale: whether the values multiply the environment's own; then the values read back must be
+            in proportion.
+        pairs: a pair for each value that was tried.
 
     Raises:
-        InputError: naming the first value that was not kept.
+        InputError: if a value was not kept, naming the first.
     """
     pairs = [(asked, found) for asked, found in pairs if is_plain(asked) and found is not None]
     if kind == "argument":
@@ -55,10 +56,10 @@ def require_kept(kind: str, target: str, scale: bool, pairs: Sequence[Pair]) -> 
 
 
 def require_unchanged(target: str, before: Any, after: Any) -> None:
-    """Refuse what an episode has changed.
+    """Refuse a value that an episode has changed.
 
     Raises:
-        InputError: naming both values.
+        InputError: if the values differ, naming both.
     """
     if before is not None and not is_kept(after, before):
         raise InputError(

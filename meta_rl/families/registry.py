@@ -1,4 +1,4 @@
-"""Task families by id: those of the catalogue, and those that a user registers."""
+"""Find task families by id: the catalogue's families, and families that a user registers."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from meta_rl.families.family import Family
 from meta_rl.storage.reading import shortened
 
 FAMILIES: dict[str, Family] = {}
-"""Every registered family. Importing the catalogue, :mod:`meta_rl.envs`, registers its own."""
+"""Every registered family, by id. Importing the catalogue, :mod:`meta_rl.envs`, registers its."""
 
 
 def catalogue() -> Any:
-    """Return :mod:`meta_rl.envs`, whose families are registered from then on."""
+    """Import and return :mod:`meta_rl.envs`, which registers its families."""
     return import_module("meta_rl.envs")
 
 
 def make_family(name: str) -> Family:
-    """Return the family of this id; some are made on demand.
+    """Return the family of this id; some families are made on demand.
 
     Raises:
-        InputError: if there is none (names the nearest), or it needs a package that is missing.
+        InputError: if no family has the id (names the nearest), or its package is missing.
     """
     envs = catalogue()
     if name in FAMILIES:
@@ -39,14 +39,13 @@ def register(family: Family, replace: bool = False) -> Family:
     """Make a family known by its id to presets, commands and checkpoints; return it.
 
     Args:
-        family: an instance.
-        replace: whether it takes the place of another one with its id, as when the cell of a
-            notebook runs again.
+        family: an instance of a family.
+        replace: True to replace a family with the same id, as when a notebook's cell runs again.
 
     Raises:
-        InputError: if another family has this id (those made on demand too) and is not to be
-            replaced, the id cannot be said on a command line or means few-shot data, or this is a
-            class or no family.
+        InputError: if another family has the id (made on demand or not) and ``replace`` is False,
+            the id cannot be written on a command line or means few-shot data, or ``family`` is a
+            class or not a family.
     """
     if isinstance(family, type):
         name = family.__name__
@@ -65,11 +64,11 @@ def register(family: Family, replace: bool = False) -> Family:
 
 
 def _check_id(name: Any) -> None:
-    """Refuse an id that commands cannot say, or that means few-shot data."""
+    """Refuse an id that cannot be written on a command line, or that means few-shot data."""
     said = isinstance(name, str) and name.isprintable() and name == name.strip()
     if not said or name in ("", ".", "..") or name.startswith("-"):
         raise InputError(
-            f"family: expected an id that --preset can say, got {name!r}. Give it letters, digits "
+            f"family: expected an id that --preset can take, got {name!r}. Give it letters, digits "
             "and dashes, a letter first."
         )
     data, of_shots = re.sub(r"-\d+way-\d+shot$", "", name), catalogue().EXAMPLES

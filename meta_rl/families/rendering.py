@@ -1,4 +1,4 @@
-"""What rendering into arrays needs on machines without a display."""
+"""Prepare rendering into arrays on machines without a display."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from functools import cache
 
 from meta_rl.errors import InputError
 
-# In a process of its own: a machine that cannot render may abort it instead of raising.
+# Runs in a process of its own: a failing driver may abort the process instead of raising.
 TRIAL = """
 import mujoco
 with mujoco.Renderer(mujoco.MjModel.from_xml_string("<mujoco/>"), 8, 8) as renderer:
@@ -18,21 +18,21 @@ with mujoco.Renderer(mujoco.MjModel.from_xml_string("<mujoco/>"), 8, 8) as rende
 
 
 def prepare_rendering() -> None:
-    """For environments that may use pygame, or MuJoCo if it has been imported."""
+    """Prepare pygame, and MuJoCo if it has been imported."""
     prepare_pygame()
     if "mujoco" in sys.modules:
         prepare_mujoco()
 
 
 def prepare_pygame() -> None:
-    """Keep it from looking for a display that is not there."""
+    """Keep pygame from looking for a display that is not there."""
     if _headless():
         os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
 
 
 @cache
 def prepare_mujoco() -> None:
-    """Choose EGL where there is no display and ``MUJOCO_GL`` chooses nothing; try it once.
+    """Choose EGL if there is no display and ``MUJOCO_GL`` is unset; try once to render.
 
     Raises:
         InputError: if MuJoCo cannot render here.

@@ -1,7 +1,7 @@
-"""What Gymnasium's v5 robots read from MuJoCo, for all rows of a batch at once.
+"""Observations, health and ``info`` of Gymnasium's v5 robots, for all rows of a batch at once.
 
-Every class is the step of one environment of ``gymnasium.envs.mujoco`` without its simulation:
-the same operations in the same order, so that the numbers are the same to the last bit.
+Every class repeats the step of one environment of ``gymnasium.envs.mujoco`` without its
+simulation: the same operations in the same order, so the numbers are equal to the last bit.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ class Robot:
 
     Args:
         batch: a ``mujoco.batch.Batch`` of N rows.
-        settings: the constructor's arguments of the environment, defaults included.
+        settings: the arguments of the environment's constructor, defaults included.
         contact_forces: ``cfrc_ext``, ``(N, bodies, 6)``, kept up to date by :class:`ContactForces`.
     """
 
-    ground_axes = 1  # leading entries of qpos that say where on the ground it is
-    normal_velocity_noise = False  # of the reset; uniform otherwise
+    ground_axes = 1  # leading entries of qpos: the position on the ground
+    normal_velocity_noise = False  # the reset's noise on qvel; uniform otherwise
 
     def __init__(self, batch: Any, settings: Mapping[str, Any], contact_forces: Array):
         self.batch, self.settings, self.contact_forces = batch, settings, contact_forces
@@ -37,7 +37,7 @@ class Robot:
         self.first = self.ground_axes if hidden else 0
 
     def initial_state(self, generator: np.random.Generator) -> tuple[Array, Array]:
-        """Positions and velocities around the model's own, as Gymnasium draws them."""
+        """Draw positions and velocities around the model's own, as Gymnasium does."""
         scale, model = self.settings["reset_noise_scale"], self.batch.model
         qpos = model.qpos0 + generator.uniform(-scale, scale, self.qpos.shape)
         if self.normal_velocity_noise:
@@ -45,19 +45,19 @@ class Robot:
         return qpos, generator.uniform(-scale, scale, self.qvel.shape)
 
     def observation(self) -> list[Array]:
-        """Parts of the observation, each ``(N, *)``."""
+        """Return the parts of the observation, each ``(N, *)``."""
         return [self.qpos[:, self.first :], self.qvel]
 
     def position(self) -> Array:
-        """What velocity on the ground is measured by: ``(N, ground_axes)``, a copy."""
+        """Return a copy of the position that velocity is measured by: ``(N, ground_axes)``."""
         return self.qpos[:, : self.ground_axes].copy()
 
     def healthy(self) -> NDArray[np.bool_]:
-        """Whether each row is healthy: ``(N,)``."""
+        """Return whether each row is healthy: ``(N,)``."""
         return np.ones(len(self.qpos), dtype=np.bool_)
 
     def info(self, action: Array, velocity: Array, healthy: NDArray[np.bool_]) -> Info:
-        """Gymnasium's ``info`` of a step: arrays ``(N,)``."""
+        """Return Gymnasium's ``info`` of a step: arrays ``(N,)``."""
         info = {"x_position": self.qpos[:, 0].copy(), "x_velocity": velocity[:, 0]}
         if self.ground_axes == 2:
             info |= {"y_position": self.qpos[:, 1].copy(), "y_velocity": velocity[:, 1]}
@@ -68,7 +68,7 @@ class Robot:
         return info
 
     def between(self, values: Array, setting: str) -> NDArray[np.bool_]:
-        """Whether values are inside the open interval of a setting."""
+        """Return whether values are inside the open interval of a setting."""
         low, high = self.settings[setting]
         return (low < values) & (values < high)
 
@@ -83,11 +83,11 @@ class Walker2d(Robot):
     """Walker2d-v5."""
 
     def observation(self) -> list[Array]:
-        """As a plane robot's, velocities clipped to [-10, 10]."""
+        """Return the parts of the observation, velocities clipped to [-10, 10]."""
         return [self.qpos[:, self.first :], np.clip(self.qvel, -10, 10)]
 
     def healthy(self) -> NDArray[np.bool_]:
-        """Torso high enough and upright."""
+        """Return whether the torso is high enough and upright."""
         high = self.between(self.qpos[:, 1], "healthy_z_range")
         return high & self.between(self.qpos[:, 2], "healthy_angle_range")
 
@@ -96,7 +96,7 @@ class Hopper(Walker2d):
     """Hopper-v5."""
 
     def healthy(self) -> NDArray[np.bool_]:
-        """And no position or velocity has run away."""
+        """Return whether the walker is healthy and no position or velocity is out of range."""
         state = np.concatenate([self.qpos[:, 2:], self.qvel], axis=1)
         return super().healthy() & self.between(state, "healthy_state_range").all(-1)
 
@@ -113,24 +113,24 @@ class Ant(Robot):
         self.torso = batch.bind("xpos")[:, body]
 
     def observation(self) -> list[Array]:
-        """Position, velocity and the clipped contact forces of every body but the world."""
+        """Return position, velocity and the clipped contact forces of all bodies but the world."""
         parts = super().observation()
         if self.settings["include_cfrc_ext_in_observation"]:
             parts.append(_flat(self._clipped_forces()[:, 1:]))
         return parts
 
     def position(self) -> Array:
-        """The torso's frame, which is one stage of the integrator behind qpos."""
+        """Return the torso's frame, which is one stage of the integrator behind qpos."""
         return self.torso[:, :2].copy()
 
     def healthy(self) -> NDArray[np.bool_]:
-        """Finite, and the torso's height in the closed interval."""
+        """Return whether the state is finite and the torso's height in the closed interval."""
         low, high = self.settings["healthy_z_range"]
         finite = np.isfinite(self.qpos).all(-1) & np.isfinite(self.qvel).all(-1)
         return finite & (low <= self.qpos[:, 2]) & (self.qpos[:, 2] <= high)
 
     def info(self, action: Array, velocity: Array, healthy: NDArray[np.bool_]) -> Info:
-        """With the cost of clipped contact forces."""
+        """Return the info with the cost of clipped contact forces."""
         cost = np.square(_flat(self._clipped_forces())).sum(-1)
         contact = -(self.settings["contact_cost_weight"] * cost)
         return super().info(action, velocity, healthy) | {"reward_contact": contact}
@@ -151,18 +151,18 @@ class Humanoid(Robot):
         fields = {name: batch.bind(name) for name in self.optional[:-1]}
         fields["cfrc_ext"] = contact_forces
         self.observed = [
-            # Of the root joint's forces and the world's inertia nothing is ever but 0.
+            # The root joint's forces and the world's inertia are always 0 and left out.
             fields[name][:, 6 if name == "qfrc_actuator" else 1 :]
             for name in self.optional
             if settings[f"include_{name}_in_observation"]
         ]
 
     def observation(self) -> list[Array]:
-        """Position, velocity and what of the bodies' dynamics is switched on."""
+        """Return position, velocity and the optional fields that the settings switch on."""
         return super().observation() + [_flat(field) for field in self.observed]
 
     def position(self) -> Array:
-        """The centre of mass."""
+        """Return the centre of mass."""
         mass = self.batch.expanded("body_mass")
         if mass is None:
             mass = self.batch.model.body_mass[None]
@@ -172,28 +172,28 @@ class Humanoid(Robot):
         return (weighted / mass.sum(-1, keepdims=True))[:, :2]
 
     def healthy(self) -> NDArray[np.bool_]:
-        """The torso's height in the open interval."""
+        """Return whether the torso's height is in the open interval."""
         return self.between(self.qpos[:, 2], "healthy_z_range")
 
     def info(self, action: Array, velocity: Array, healthy: NDArray[np.bool_]) -> Info:
-        """With the bounded cost of contact forces."""
+        """Return the info with the bounded cost of contact forces."""
         cost = np.square(_flat(self.contact_forces)).sum(-1)
         cost = np.clip(
             self.settings["contact_cost_weight"] * cost, *self.settings["contact_cost_range"]
         )
-        # Gymnasium takes this cost of the simulation's float64 controls.
+        # Gymnasium computes this control cost from the simulation's float64 controls.
         return super().info(self.ctrl, velocity, healthy) | {"reward_contact": -cost}
 
 
 class ContactForces:
-    """``cfrc_ext`` of every row as ``mj_rnePostConstraint`` gives it after a step.
+    """The contact forces ``cfrc_ext`` of every row, computed by ``mj_rnePostConstraint``.
 
-    Gymnasium calls that function after ``mj_step``, where MuJoCo's derived fields are those of the
-    last stage of the Runge-Kutta integrator. Nothing in ``mujoco.batch`` runs it there: a sensor in
-    the model, which makes MuJoCo call the function itself, is evaluated at the first stage and
-    gives other forces; a step's ``stage`` computes anew at the state after it; contacts, which the
-    forces follow from, cannot be bound. Hence one copy of the row's data and one call for every row
-    in contact, on this thread: 5 to 11 microseconds, of which the function itself takes half a one.
+    Gymnasium calls this function after ``mj_step``, when MuJoCo's derived fields are those of the
+    last stage of the Runge-Kutta integrator. ``mujoco.batch`` cannot call it there. A sensor in the
+    model makes MuJoCo call the function, but at the first stage, with other forces. A step's
+    ``stage`` computes anew at the next state. Contacts, which the forces follow from, cannot be
+    bound. So each row in contact takes one copy of its data and one call, on this thread: 5 to 11
+    microseconds, of which the function itself takes half a microsecond.
     """
 
     def __init__(self, batch: Any):
@@ -205,11 +205,11 @@ class ContactForces:
         self.values = np.zeros((batch.nsim, batch.model.nbody, 6))
 
     def clear(self) -> None:
-        """Forget the forces: Gymnasium has none before the first step."""
+        """Set the forces to 0: Gymnasium has none before the first step."""
         self.values[:] = 0.0
 
     def update(self, rows: NDArray[np.integer] | None) -> None:
-        """Compute the forces of rows that have just been stepped; of all when None."""
+        """Compute the forces of the rows that have just been stepped; of all rows when None."""
         stepped = slice(None) if rows is None else rows
         self.values[stepped] = 0.0
         touching = np.flatnonzero(self._contacts)

@@ -1,4 +1,4 @@
-"""One environment among many: what it returns is checked, and what is wrong is named."""
+"""One environment among many: check what it returns, and name the environment's faults."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from meta_rl.storage.reading import named, reason, shortened
 from meta_rl.types import Task
 
 NUMBERS = "biuf"
-"""Kinds of numpy's types that are real numbers."""
+"""Kinds of numpy types that are real numbers."""
 EXPECTED = {"observation": "numbers", "reward": "a number", "end": "True or False"}
 LARGEST = float(np.finfo(np.float32).max)
-"""Of a reward or an entry of an observation: what learns from it may hold it in 32 bits."""
+"""The largest reward or entry of an observation: policies may hold it in 32 bits."""
 
 
 def close(env: gym.Env) -> None:
     """Close an environment.
 
     Raises:
-        InputError: if that raises.
+        InputError: if closing raises.
     """
     try:
         env.close()
@@ -40,7 +40,7 @@ def close(env: gym.Env) -> None:
 
 @contextmanager
 def closing(env: gym.Env) -> Iterator[gym.Env]:
-    """Close an environment in the end; what was raised before comes first.
+    """Close an environment at the end; an earlier error hides an error of closing.
 
     Raises:
         InputError: if closing raises, and nothing else did.
@@ -55,11 +55,11 @@ def closing(env: gym.Env) -> Iterator[gym.Env]:
 
 
 class Row(gym.Wrapper):
-    """One row: stands still once it has finished, and says where an environment failed.
+    """One row: stands still once its episode is over, and says where an environment failed.
 
     Args:
-        env: of the task.
-        task: named where the environment fails.
+        env: the task's environment.
+        task: the task, to name it in errors.
     """
 
     def __init__(self, env: gym.Env, task: Task):
@@ -67,13 +67,13 @@ class Row(gym.Wrapper):
         self.observation_space = self._flat_space = flat_space(env.observation_space)
         self._task, self._time, self._seed = task, 0, 0
         self._finished, self._last = False, None
-        self.info: dict[str, Any] = {}  # of the last step
+        self.info: dict[str, Any] = {}  # the last step's info
 
     def start(self, seed: int | None) -> tuple:
-        """Begin an episode.
+        """Start an episode.
 
         Raises:
-            InputError: if the environment raises, or returns what Gymnasium's do not.
+            InputError: if the environment raises, or returns values that Gymnasium forbids.
         """
         self._time, self._seed, self._finished = 0, seed, False
         obs, info = self._try(lambda: self.env.reset(seed=seed), "reset", 2)
@@ -100,7 +100,7 @@ class Row(gym.Wrapper):
         return self._last, number, terminated, truncated
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
-        """Begin an episode, as Gymnasium's environments do; raises as :meth:`start`."""
+        """Start an episode, as Gymnasium's environments do; raises as :meth:`start`."""
         return self.start(seed)[0], self.info
 
     def step(self, action: Any) -> Any:
@@ -111,7 +111,7 @@ class Row(gym.Wrapper):
         """Close the environment.
 
         Raises:
-            InputError: if that raises.
+            InputError: if closing raises.
         """
         close(self.env)
 
@@ -178,13 +178,13 @@ class Row(gym.Wrapper):
         return held
 
     def _array(self, value: Any, what: str, when: str) -> np.ndarray:
-        """A value as an array of real, finite numbers."""
+        """Return a value as an array of real, finite numbers."""
         expected = EXPECTED[what]
         try:
             array = np.asarray(value)
-            if array.dtype == object:  # as a list of arrays of one number may be
+            if array.dtype == object:  # such as a list of arrays of one number
                 array = array.astype(float)
-        except Exception as error:  # a value of any class may raise what it likes
+        except Exception as error:  # a foreign class may raise anything
             got = f"returned the {what} {shortened(value)}, expected {expected} ({reason(error)})"
             raise self._fault(got, when) from error
         if array.dtype.kind not in NUMBERS:

@@ -1,4 +1,4 @@
-"""Rows of single environments stepped together, in this process or in a worker."""
+"""Step several single environments together, in this process or in a worker."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def made(make_env: Callable[[Task], gym.Env], task: Task) -> gym.Env:
     """Make a new environment of a task.
 
     Raises:
-        InputError: if it cannot be made.
+        InputError: if the environment cannot be made.
     """
     try:
         return make_env(task)
@@ -35,9 +35,9 @@ def made(make_env: Callable[[Task], gym.Env], task: Task) -> gym.Env:
 
 
 class Rows(gym.Env):
-    """A share of the rows as one environment, so that a worker steps them all at one call.
+    """Several rows as one environment, so that a worker steps them all in one call.
 
-    What the rows return is its observation; it never ends by itself.
+    Its observation holds all that the rows return; its own episode never ends.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class Rows(gym.Env):
         action_space: gym.Space,
     ):
         if multiprocessing.parent_process() is not None:
-            # Ctrl-C reaches workers too; when to stop is the main process's to say.
+            # Ctrl-C reaches workers too, but the main process decides when they stop.
             signal.signal(signal.SIGINT, signal.SIG_IGN)
             console.install()
         self._make_env, self._start, self._count = make_env, start, count
@@ -68,7 +68,7 @@ class Rows(gym.Env):
         self.action_space = batch_space(action_space, count)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
-        """Begin an episode in every row, with new environments where the tasks changed."""
+        """Start an episode in every row, with new environments if the tasks changed."""
         share = slice(self._start, self._start + self._count)
         assert options is not None
         if "tasks" in options:

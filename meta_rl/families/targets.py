@@ -1,4 +1,4 @@
-"""Where a parameter or setting goes: an argument, an attribute or a field of a MuJoCo model."""
+"""Find what a target is: an argument, an attribute or a field of a MuJoCo model."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from meta_rl.families.constructors import Arguments
 from meta_rl.families.physics import MODEL_FIELD
 from meta_rl.families.values import is_kept, is_plain
 
-MAKE_ARGUMENTS = ("render_mode", "max_episode_steps")  # of gymnasium.make itself
+MAKE_ARGUMENTS = ("render_mode", "max_episode_steps")  # gymnasium.make's own arguments
 SAID = re.compile(r"(argument|attribute):")
 
 Look = Callable[[Mapping[str, Any]], Any]
-"""Makes an environment with these further arguments, resets it, and returns it unwrapped."""
+"""Make an environment with these further arguments, reset it, and return it unwrapped."""
 
 
 def bare(target: str) -> str:
-    """A target without its ``argument:`` or ``attribute:``."""
+    """Return a target without its ``argument:`` or ``attribute:``."""
     return SAID.sub("", target, count=1) if SAID.match(target) else target
 
 
@@ -33,23 +33,23 @@ def kind_of(
     environment: str,
     what: str = "parameter",
 ) -> str:
-    """``argument``, ``attribute`` or ``model``.
+    """Return the kind of a target: ``argument``, ``attribute`` or ``model``.
 
-    A name in the constructor's own signature is an argument. One that only ``**kwargs`` could pass
-    on to a base class is tried, where there is an attribute of this name too: it is an argument if
-    the attribute follows it.
+    A name in the constructor's own signature is an argument. A name that only ``**kwargs`` could
+    pass on to a base class is tried if an attribute has this name too: it is an argument if the
+    attribute follows it.
 
     Args:
-        target: of a parameter, or a name in the settings.
-        values: some that it will have.
-        arguments: of what makes the environment.
-        look: at an environment; None where a function makes it, which has arguments only.
-        environment: its name, for messages.
-        what: the target is of, for messages: a parameter or a setting.
+        target: a parameter's target, or a name in the settings.
+        values: some of the target's values.
+        arguments: the arguments of the class or function that makes the environment.
+        look: a function that makes and returns an environment; None if a function makes the
+            environment, because then only arguments can be set.
+        environment: the environment's name, for messages.
+        what: ``parameter`` or ``setting``, for messages.
 
     Raises:
-        InputError: if the environment has nothing of this name, or it cannot be told which is
-            meant.
+        InputError: if the environment has nothing of this name, or the name is ambiguous.
     """
     said, name = (SAID.match(target) or [""])[0].rstrip(":"), bare(target)
     head = name.split(".")[0]
@@ -77,16 +77,16 @@ def require_known_key(what: str, target: str, environment: Any, given: Mapping[s
     """Refuse a key that looks mistyped inside a dictionary that the environment keeps.
 
     Args:
-        what: the key is of, for messages: a parameter or a setting.
+        what: ``parameter`` or ``setting``, for messages.
         target: ``ARGUMENT.KEY``.
-        environment: unwrapped, made without this target.
-        given: the arguments that it was made with.
+        environment: an unwrapped environment, made without this target.
+        given: the arguments that the environment was made with.
 
     Returns:
-        Whether the environment is seen to know the key.
+        Whether the environment's dictionary has the key.
 
     Raises:
-        InputError: if it is seen to have a similar key and not this one.
+        InputError: if the dictionary has a similar key and not this one.
     """
     head, *path, last = bare(target).split(".")
     held, passed = getattr(environment, head, None), given.get(head)
@@ -104,12 +104,12 @@ def require_known_key(what: str, target: str, environment: Any, given: Mapping[s
 
 
 def _follows(what: str, name: str, values: Sequence[Any], look: Look, environment: str) -> str:
-    """Whether an argument that ``**kwargs`` takes is what sets the attribute of the same name."""
+    """Return the kind of a name that is both a ``**kwargs`` argument and an attribute."""
     before = getattr(look({}), name)
     for value in values:
         try:
             after = getattr(look({name: value}), name)
-        except InputError:  # the base class never hears of it: it is refused as unknown
+        except InputError:  # refused as unknown: the base class never gets it
             return "attribute"
         if is_plain(after) and (not is_plain(before) or not is_kept(after, before)):
             return "argument"
@@ -131,7 +131,7 @@ def _nothing(
     near = ", ".join(difflib.get_close_matches(name, known, 3)) or ", ".join(arguments.named)
     more = ""
     if f"_{name}" in attributes:
-        more = f" It has a private attribute: target='attribute:_{name}' takes that."
+        more = f" It has a private attribute: target='attribute:_{name}' sets that."
     elif arguments.any_name:
         more = f" It takes **kwargs: target='argument:{name}' passes it on."
     return InputError(
@@ -141,14 +141,14 @@ def _nothing(
 
 
 def is_own(environment: Any, name: str) -> bool:
-    """Whether the attribute is assigned to instances; else the class alone has it."""
+    """Return whether instances hold the attribute, and not the class alone."""
     # A property passes through its setter.
     descriptor = inspect.getattr_static(type(environment), name, None)
     return name in vars(environment) or hasattr(type(descriptor), "__set__")
 
 
 def keys_in(target: str, value: Any) -> Iterator[str]:
-    """``ARGUMENT.KEY`` of every key of a dictionary given as a whole, at every depth."""
+    """Yield ``ARGUMENT.KEY`` for every key of a dictionary value, at every depth."""
     for key, inside in value.items() if isinstance(value, Mapping) else ():
         if isinstance(key, str) and "." not in key:
             yield f"{target}.{key}"
@@ -156,7 +156,7 @@ def keys_in(target: str, value: Any) -> Iterator[str]:
 
 
 def without(settings: Mapping[str, Any], target: str) -> dict[str, Any]:
-    """The settings but for one, or for a key of a dictionary among them."""
+    """Return the settings without one of them, or without a key of a dictionary setting."""
     if target in settings:
         return {name: value for name, value in settings.items() if name != target}
     rest = dict(settings)

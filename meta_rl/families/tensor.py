@@ -1,4 +1,4 @@
-"""The tensor backend: analytic environments stepped as a few tensor operations on any device."""
+"""The tensor backend: step analytic environments by a few tensor operations on any device."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from meta_rl.types import Step, Task
 
 
 class TensorEnv(ABC):
-    """M tasks x B episodes of an analytic environment in lockstep.
+    """Steps M tasks x B episodes of an analytic environment in lockstep.
 
-    A subclass says how tasks become tensors, where episodes start and what a step does. ``state``
-    holds every row's physics, ``(M, B, S)``; setting it between steps is allowed.
+    A subclass turns tasks into tensors, draws initial states and advances the state. ``state``
+    ``(M, B, S)`` holds every row's physics; it may be set between steps.
 
     Args:
-        num_tasks: M.
-        episodes: B.
+        num_tasks: M, the number of tasks.
+        episodes: B, the number of episodes per task.
         horizon: steps after which every row is truncated.
-        device: where everything is computed.
-        dtype: of states, observations and rewards.
+        device: the device of all tensors.
+        dtype: the type of states, observations and rewards.
     """
 
     occupies_cores = False
     state: Tensor
-    generator: torch.Generator  # of this episode, for dynamics that draw random numbers
+    generator: torch.Generator  # for dynamics that draw random numbers; seeded by reset
 
     def __init__(
         self,
@@ -47,7 +47,7 @@ class TensorEnv(ABC):
         self._time = 0
 
     def reset(self, tasks: Sequence[Task], seed: int) -> Tensor:
-        """Start every row of the tasks; returns obs ``(M, B, O)``.
+        """Start every row's episode; return observations ``(M, B, O)``.
 
         Raises:
             InputError: unless there are M tasks.
@@ -69,32 +69,32 @@ class TensorEnv(ABC):
         return Step(self.observe(), reward, terminated, truncated)
 
     def uniform(self, low: float, high: float, size: int, generator: torch.Generator) -> Tensor:
-        """Random numbers in [low, high): ``(M, B, size)``."""
+        """Draw random numbers in [low, high): ``(M, B, size)``."""
         shape = (*self.rows, size)
         unit = torch.rand(shape, generator=generator, dtype=self.dtype, device=self.device)
         return low + (high - low) * unit
 
     def close(self) -> None:  # noqa: B027 - not abstract: nothing to do is the usual case
-        """Tensors need no closing."""
+        """Do nothing: tensors need no closing."""
 
     def observe(self) -> Tensor:
-        """Observations ``(M, B, O)``; the state itself unless overridden."""
+        """Return observations ``(M, B, O)``; the state itself unless overridden."""
         return self.state
 
     def column(self, tasks: Sequence[Task], name: str) -> Tensor:
-        """One parameter of every task: ``(M, 1)``, or ``(M, 1, size)`` for a vector."""
+        """Return one parameter of every task: ``(M, 1)``, or ``(M, 1, size)`` for a vector."""
         values = torch.tensor([task[name] for task in tasks], dtype=self.dtype, device=self.device)
         return values.unsqueeze(1)
 
     def columns(self, tasks: Sequence[Task], kind: type[Kind]) -> Kind:
-        """Return every parameter of every task, each as :meth:`column` does, in a dataclass.
+        """Return a dataclass with the :meth:`column` of every parameter.
 
         Args:
-            tasks: M tasks.
-            kind: a dataclass with a field, of type ``Tensor``, for each parameter.
+            tasks: the M tasks to read.
+            kind: a dataclass with a field of type ``Tensor`` for each parameter.
 
         Raises:
-            InputError: if the fields are named otherwise than the parameters.
+            InputError: if the fields' names differ from the parameters'.
         """
         return as_dataclass(kind, {name: self.column(tasks, name) for name in tasks[0]})
 
@@ -104,8 +104,8 @@ class TensorEnv(ABC):
 
     @abstractmethod
     def initial_state(self, generator: torch.Generator) -> Tensor:
-        """Where episodes start: ``(M, B, S)``."""
+        """Draw the initial states ``(M, B, S)``."""
 
     @abstractmethod
     def advance(self, action: Tensor) -> tuple[Tensor, Tensor]:
-        """Replace ``state`` by the next one; rewards and terminations, each ``(M, B)``."""
+        """Replace ``state`` by the next; return rewards and terminations, each ``(M, B)``."""

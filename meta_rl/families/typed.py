@@ -1,4 +1,4 @@
-"""Tasks as dataclasses of a family author's own, so that type checkers know names and types."""
+"""Tasks as a family author's own dataclasses, so that type checkers know names and types."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ def as_dataclass(kind: type[Kind], values: Mapping[str, Any]) -> Kind:
     """Return a task's values as an instance of a dataclass.
 
     Args:
-        kind: a dataclass with a field for each parameter, or one of its types, as
+        kind: a dataclass with a field for each parameter, or a parametrized one such as
             ``Physics[float]``.
-        values: what the fields hold, by the parameters' names.
+        values: the fields' values, by the parameters' names.
 
     Raises:
-        InputError: unless it is a dataclass whose fields are named as the parameters are.
+        InputError: unless ``kind`` is a dataclass whose fields have the parameters' names.
     """
     own: Any = get_origin(kind) or kind
     if not (isinstance(own, type) and dataclasses.is_dataclass(own)):

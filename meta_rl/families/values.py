@@ -1,4 +1,4 @@
-"""Values in the form that an environment keeps them in, and whether it has kept them."""
+"""Convert values to the form that an environment keeps, and check that it kept them."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from meta_rl.families.physics import Change
 
 
 def is_plain(value: Any) -> bool:
-    """Whether it is a number, a word, or a sequence of such, as tasks have them."""
+    """Return whether a value is a number, a word or a sequence of these, as in tasks."""
     if isinstance(value, list | tuple):
         return all(is_plain(entry) for entry in value)
     return isinstance(value, Number | str | np.ndarray | np.generic | torch.Tensor)
 
 
 def in_form_of(old: Any, change: Change) -> Any:
-    """The new value in the form of the old: an array for an array, a list for a list.
+    """Return the new value in the form of the old: an array for an array, a list for a list.
 
     Raises:
-        InputError: if that form cannot hold it, or the old value is nothing that a number or a word
-            can take the place of, such as a method.
+        InputError: if the form cannot hold the value, or if a number or word cannot replace the
+            old value, such as a method.
     """
     name, value = change.target, change.value
     if not is_plain(value) or (old is None and not change.scale):
@@ -54,10 +54,10 @@ def in_form_of(old: Any, change: Change) -> Any:
 
 
 def is_kept(found: Any, asked: Any) -> bool:
-    """Whether what an environment has is what was asked for, to the precision of its floats.
+    """Return whether the value found is the value asked for, to the precision of its floats.
 
-    One number may stand for all entries of an array. A whole number may be kept as a float, or the
-    other way round; 1.4 may not be kept as 1.
+    One number may stand for all entries of an array. A whole number may be kept as a float and a
+    whole float as an integer, but 1.4 may not be kept as 1.
     """
     if found is None or asked is None:
         return found is asked
@@ -70,7 +70,7 @@ def is_kept(found: Any, asked: Any) -> bool:
 
 
 def not_kept(name: str, found: Any, asked: Any) -> InputError:
-    """The error of a value that the environment changes, to be raised."""
+    """Return the error to raise for a value that the environment changes."""
     return InputError(
         f"parameter {name}: the environment keeps it as {_kind(found)} {_shown(found)}, asked for "
         f"{asked!r}. Declare the attribute so that it can hold every value, as with floats, or "
@@ -81,16 +81,15 @@ def not_kept(name: str, found: Any, asked: Any) -> InputError:
 def require_not_coerced(name: str, pairs: Sequence[tuple[Any, Any]]) -> None:
     """Refuse an argument that the constructor visibly rounds or clamps.
 
-    What a constructor makes of an argument is its own business; only two things are surely not
-    what was asked for: a fraction kept as a whole number beside it, and a value that is cut to a
-    bound beyond which the others are kept.
+    A constructor may turn an argument into anything. Only two results are surely wrong: a fraction
+    kept as a neighbouring whole number, and a value clamped to a bound of the kept values.
 
     Args:
-        name: of the argument, and of the attribute that it was read from.
-        pairs: of a value asked for, and what the attribute then was.
+        name: the name of the argument and of the attribute that it was read from.
+        pairs: each value asked for, with the attribute's value.
 
     Raises:
-        InputError: naming the value.
+        InputError: if a value is rounded or clamped, naming it.
     """
     changed = [(asked, found) for asked, found in pairs if not is_kept(found, asked)]
     for asked, found in changed:
@@ -117,14 +116,14 @@ def _is_clamped(asked: Any, found: Any, pairs: Sequence[tuple[Any, Any]]) -> boo
 
 
 def _converted(old: Any, value: Any, scale: bool) -> tuple[Any, Any]:
-    """The value in the form of the old one, and the same before it was put into that form."""
+    """Return the new value in the old value's form, and the new value before that conversion."""
     if isinstance(old, torch.Tensor):
         new, asked = _converted(old.detach().cpu().numpy(), value, scale)
         return torch.from_numpy(new).to(old.device), asked
     if isinstance(old, np.ndarray):
         wide = _spread(value, old.shape)
         wide = old * wide if scale else wide
-        with np.errstate(all="ignore"):  # what a cast loses is looked at afterwards
+        with np.errstate(all="ignore"):  # the caller checks what a cast loses
             return wide.astype(old.dtype), wide
     if isinstance(old, list | tuple):
         if any(isinstance(entry, list | tuple) for entry in old):
@@ -132,16 +131,16 @@ def _converted(old: Any, value: Any, scale: bool) -> tuple[Any, Any]:
             return type(old)(new.tolist()), asked
         wide = _spread(value, (len(old),)).tolist()
         wide = [a * b for a, b in zip(old, wide, strict=True)] if scale else wide
-        make: Callable = getattr(old, "_make", type(old))  # of named tuples
+        make: Callable = getattr(old, "_make", type(old))  # named tuples have _make
         return make(wide), wide if scale else value
     new = old * value if scale else value
     return new, new
 
 
 def _spread(value: Any, shape: tuple[int, ...]) -> np.ndarray:
-    """One number for all entries, or one for each."""
+    """Return an array of the shape: one number repeated, or one number for each entry."""
     new, size = np.asarray(value), int(np.prod(shape))
-    if new.dtype.kind not in "biuf":  # words, and whole numbers that no float holds
+    if new.dtype.kind not in "biuf":  # words, and integers that no float holds
         new = np.asarray(value, dtype=object)
     if new.size not in (1, size) or not size:
         raise ValueError(f"expected {size} numbers, got {new.size}")
@@ -162,7 +161,7 @@ def _equal(have: Any, want: Any, precision: float) -> bool:
 
 
 def _precision(found: Any) -> float:
-    """The relative rounding that its type of floats makes; 0 for Python's own numbers."""
+    """Return the relative rounding of the value's float type; 0 for Python's own numbers."""
     if isinstance(found, torch.Tensor):
         found = found.detach().cpu().numpy()
     dtype: Any = getattr(found, "dtype", np.dtype(object))
@@ -175,5 +174,5 @@ def _kind(value: Any) -> str:
 
 
 def _shown(value: Any) -> str:
-    """On one line."""
+    """Show a value on one line."""
     return repr(value.tolist() if hasattr(value, "tolist") else value)

@@ -1,4 +1,4 @@
-"""Worker processes of the general backend: how they end, and what is said when one fails."""
+"""End the general backend's worker processes, and make the error when one fails."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ from meta_rl.errors import InputError
 from meta_rl.storage.reading import named
 
 CLOSING = 1.0
-"""Seconds that workers have for closing their environments, all together."""
+"""Seconds allowed to all workers together for closing their environments."""
 
 
 def end_workers(vector: AsyncVectorEnv) -> list[int]:
-    """Have the workers close, or kill them; which had died, by their exit codes.
+    """Close or kill the workers; return the exit codes of the ones that had died.
 
-    ``AsyncVectorEnv.close`` waits for ever for one that hangs, and fails for one that has died.
+    ``AsyncVectorEnv.close`` waits for ever for a hanging worker, and fails for a dead one.
     """
     for process in vector.processes:
-        process.join(0.05)  # one that is dying
+        process.join(0.05)  # let a dying worker end
     died = [p.exitcode for p in vector.processes if p.exitcode is not None]
     for pipe in filter(None, vector.parent_pipes):
-        with contextlib.suppress(OSError):  # of one that has died
+        with contextlib.suppress(OSError):  # the worker has died
             pipe.send(("close", None))
     end = time.monotonic() + CLOSING
     for process in vector.processes:
         process.join(max(0.0, end - time.monotonic()))
-        process.kill()  # one that hangs; nothing, once it has ended
+        process.kill()  # ends a hanging worker; does nothing to one that has ended
         process.join()
-    # Only now: a worker whose pipe closes while it waits prints a traceback.
+    # Only now: a worker whose pipe closes while it reads prints a traceback.
     for pipe in filter(None, vector.parent_pipes):
         pipe.close()
     vector.closed = True
@@ -44,8 +44,8 @@ def worker_fault(error: BaseException, method: str, died: list[int], timeout: fl
     Args:
         error: the error that the call raised.
         method: ``reset`` or ``step``.
-        died: exit codes of the workers that died.
-        timeout: seconds that the workers had.
+        died: the exit codes of the workers that died.
+        timeout: the seconds that were allowed to the workers.
     """
     if isinstance(error, InputError):
         return error

@@ -1,1 +1,1 @@
-"""What is written to disk: checkpoints, their migrations, and the atomic writer."""
+"""Files on disk: checkpoints, their migrations, and the atomic writer."""

@@ -2,12 +2,12 @@
 
 A checkpoint is a folder:
 
-    manifest.json         what it is: schema, kind, config, spaces, counters, versions, checksum
+    manifest.json         schema, kind, config, spaces, counters, versions, checksums
     tensors.safetensors   every tensor by name
 
-It is written under a temporary name, flushed to disk and renamed, so that it is either whole or
-not there. Neither safetensors nor a pickle notices a flipped byte: the manifest carries the
-SHA-256 of the tensors file and of itself. docs/reliability.md has every field of the manifest.
+The folder is written under a temporary name, flushed to disk and renamed, so it is either whole or
+not there. Neither safetensors nor a pickle notices a flipped byte, so the manifest holds the
+SHA-256 of the tensors file and of itself. docs/reliability.md lists every field of the manifest.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from meta_rl.storage.migrations import SCHEMA, migrate
 from meta_rl.storage.reading import read_file, reason
 
 MANIFEST, TENSORS, TEMPORARY = "manifest.json", "tensors.safetensors", ".tmp"
-LARGEST = 2**53  # of a counter; TensorBoard and JSON hold all integers up to it
+LARGEST = 2**53  # largest counter; TensorBoard and JSON hold all integers up to it
 LARGEST_FILE = 2**38  # bytes
 
 
@@ -46,9 +46,9 @@ def save(folder: Path, manifest: Mapping[str, Any], tensors: Mapping[str, Tensor
     """Write a checkpoint folder atomically and durably.
 
     Args:
-        folder: must not exist yet.
+        folder: the folder to write; it must not exist yet.
         manifest: JSON values; schema, name, versions and checksums are added.
-        tensors: by name; moved to the CPU.
+        tensors: the tensors to write, by name; they are moved to the CPU.
 
     Raises:
         InputError: if the folder exists or cannot be written.
@@ -73,7 +73,7 @@ def save(folder: Path, manifest: Mapping[str, Any], tensors: Mapping[str, Tensor
         files.sync_folder(temporary)
         temporary.rename(folder)
         files.sync_folder(folder.parent)
-    except (OSError, ValueError) as error:  # the second of what is no path
+    except (OSError, ValueError) as error:  # ValueError if it is no path
         discard(temporary)
         raise InputError(
             f"checkpoint: cannot write {folder}: {error}. Earlier checkpoints are untouched."
@@ -82,12 +82,12 @@ def save(folder: Path, manifest: Mapping[str, Any], tensors: Mapping[str, Tensor
 
 
 def load(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """The manifest and the tensors of a checkpoint folder, verified, in today's schema.
+    """Load and verify the manifest and the tensors of a checkpoint folder, in today's schema.
 
-    Nothing in it is executed, whatever it holds.
+    Nothing in the files is executed, whatever they hold.
 
     Raises:
-        InputError: if it is missing, damaged, or written by a newer version.
+        InputError: if the checkpoint is missing, damaged, or written by a newer version.
     """
     manifest, data = read_manifest(folder), _read(folder, TENSORS)
     if manifest.get("sha256") != hashlib.sha256(data).hexdigest():
@@ -96,7 +96,7 @@ def load(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         return migrate(manifest, load_tensors(data))
     except MemoryError:
         raise
-    except Exception as error:  # whatever a crafted file makes the parser raise
+    except Exception as error:  # a crafted file may make the parser raise anything
         raise InputError(
             f"checkpoint: expected safetensors in {folder / TENSORS}, got something else: "
             f"{reason(error)}. Nothing in it was executed; do not trust where it came from."
@@ -104,10 +104,10 @@ def load(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """Return what the manifest of a checkpoint folder says, verified, in the schema it has.
+    """Read and verify the manifest of a checkpoint folder; keep the manifest's own schema.
 
     Raises:
-        InputError: if it is missing, damaged, or written by a newer version.
+        InputError: if the manifest is missing, damaged, or written by a newer version.
     """
     content = _read(folder, MANIFEST)
     try:
@@ -144,7 +144,7 @@ def _damaged(folder: Path, why: str) -> InputError:
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of Python and of the packages that decide on a run's bits."""
+    """Return the versions of Python and of the packages that a run's exact numbers depend on."""
     found = {
         "python": platform.python_version(),
         "torch": torch.__version__,
@@ -155,7 +155,7 @@ def versions() -> dict[str, str]:
 
 
 def warn_of_versions(manifest: Mapping[str, Any]) -> None:
-    """Warn in one line where a checkpoint was written by other versions than these."""
+    """Warn in one line if a checkpoint was written with other versions than the current ones."""
     written, now = manifest.get("versions"), versions()
     if not isinstance(written, dict):
         return
@@ -166,17 +166,17 @@ def warn_of_versions(manifest: Mapping[str, Any]) -> None:
     ]
     if differ:
         warnings.warn(
-            f"checkpoint: written with {', '.join(differ)}. It goes on, but equal bits are "
+            f"checkpoint: written with {', '.join(differ)}. The run goes on, but equal bits are "
             "promised for equal versions alone.",
             stacklevel=3,
         )
 
 
 def require_fields(manifest: Mapping[str, Any], kind: str, **types: type) -> None:
-    """Refuse a manifest of another kind, or without what its kind holds.
+    """Refuse a manifest of another kind, or without the fields of its kind.
 
     Raises:
-        InputError: naming the field, its type and what is there.
+        InputError: if a field is missing or wrong, naming the field, its type and its value.
     """
     if manifest.get("kind") != kind:
         raise InputError(f"checkpoint: expected kind {kind!r}, got {manifest.get('kind')!r}.")
@@ -190,10 +190,10 @@ def require_fields(manifest: Mapping[str, Any], kind: str, **types: type) -> Non
 
 
 def counter(manifest: Mapping[str, Any], name: str) -> int:
-    """Return a counter of a manifest; 0 if it is not there.
+    """Return a counter of a manifest; 0 if it is missing.
 
     Raises:
-        InputError: if it is no integer from 0 to 2**53.
+        InputError: if the counter is not an integer from 0 to 2**53.
     """
     value = manifest.get(name, 0)
     if type(value) is not int or not 0 <= value <= LARGEST:
@@ -205,10 +205,10 @@ def counter(manifest: Mapping[str, Any], name: str) -> int:
 
 
 def discard(folder: Path) -> None:
-    """Remove the two files of a save and their folder, unless something else is in it."""
-    if os.path.islink(folder):  # Path.is_symlink raises at names that cannot be
+    """Remove the two files of a save, and their folder unless other files are in it."""
+    if os.path.islink(folder):  # Path.is_symlink raises at impossible names
         return
-    with suppress(OSError, ValueError):  # it is not there, or not only ours: no save minds
+    with suppress(OSError, ValueError):  # the folder is missing, or holds other files
         for name in (MANIFEST, TENSORS):
             (folder / name).unlink(missing_ok=True)
         folder.rmdir()
@@ -218,11 +218,11 @@ def match_tensors(expected: Mapping[str, Tensor], got: Mapping[str, Tensor]) -> 
     """Refuse tensors whose names, shapes or types differ from what the model needs.
 
     Raises:
-        InputError: naming the first difference.
+        InputError: if a tensor differs, naming the first.
     """
     for name in sorted(expected.keys() | got.keys()):
         wanted, there = (_shape(tensors.get(name)) for tensors in (expected, got))
-        if wanted == there:  # and then both are there
+        if wanted == there:  # then both exist
             types = (expected[name].dtype, got[name].dtype)
             plain = (str(dtype).removeprefix("torch.") for dtype in types)
             wanted, there = (f"{wanted} of {dtype}" for dtype in plain)
@@ -238,10 +238,10 @@ def _shape(tensor: Tensor | None) -> str:
 
 
 def require_finite(tensors: Mapping[str, Tensor]) -> None:
-    """Refuse tensors with a number that is NaN or infinite.
+    """Refuse tensors with NaN or infinity.
 
     Raises:
-        InputError: naming the first one.
+        InputError: if a tensor has one, naming the first such tensor.
     """
     for name, value in tensors.items():
         if not bool(torch.isfinite(value).all()):
@@ -252,7 +252,7 @@ def require_finite(tensors: Mapping[str, Tensor]) -> None:
 
 
 def describe_space(space: spaces.Space) -> dict[str, Any]:
-    """A space as JSON values, to compare what a policy was trained on with what it meets."""
+    """Describe a space by JSON values, to compare a policy's space with an environment's."""
     if isinstance(space, spaces.Box):
         low, high = (np.asarray(b, dtype=float).tolist() for b in (space.low, space.high))
         return {
@@ -276,7 +276,7 @@ def describe_space(space: spaces.Space) -> dict[str, Any]:
 
 
 def _finite(values: Any) -> Any:
-    """Infinities as strings: JSON has none."""
+    """Write infinities as strings, because JSON has none."""
     if isinstance(values, list):
         return [_finite(value) for value in values]
     return values if np.isfinite(values) else str(values)

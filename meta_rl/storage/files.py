@@ -1,7 +1,7 @@
 """Write files whole or not at all: under a temporary name, flushed to disk, then renamed.
 
-Everything that this project writes goes through here, so that a full disk or a kill leaves the old
-file or the new one, never half of one.
+All files of this project are written here, so a full disk or a kill leaves the old file or the new
+one, never half a file.
 """
 
 from __future__ import annotations
@@ -21,22 +21,23 @@ from meta_rl.naming import csv_cell
 from meta_rl.storage.reading import read_file, shortened
 
 TEMPORARY = "." + 16 * "[0-9a-f]" + ".tmp"
-"""What files are called until they are whole. A kill can leave one."""
+"""Pattern of the names that files have until they are whole. A kill can leave one."""
 
 NO_FOLDER_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EACCES)
-"""Errors of a file system, or of a folder, that cannot flush folders: the file is there anyway."""
+"""Errors of file systems and folders that cannot flush folders; the file is there anyway."""
 
 
 def write(path: Path, content: str | bytes) -> None:
-    """Write a file durably; at every moment the old content or the new is there, whole.
+    """Write a file durably; at every moment the whole old content or the whole new one is there.
 
-    Text is UTF-8. What UTF-8 cannot hold (file names of another encoding) is escaped.
+    Text is written as UTF-8. Characters that UTF-8 cannot hold (file names of another encoding) are
+    escaped.
 
     Raises:
-        InputError: if it cannot be written; the file is then as it was.
+        InputError: if the file cannot be written; then it is as it was.
     """
     data = content.encode(errors="backslashreplace") if isinstance(content, str) else content
-    # No name that anybody could have put a symbolic link at, and none too long for the disk.
+    # A random name, so nobody can have put a symbolic link there, and short enough for the disk.
     temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
     try:
         try:
@@ -54,17 +55,17 @@ def write_json(path: Path, content: Any, *, allow_nan: bool = True) -> None:
     """Write JSON for people, one value a line.
 
     Args:
-        path: of the file.
-        content: JSON values.
-        allow_nan: False to refuse NaN and infinities, which JSON of others does not have.
+        path: the file to write.
+        content: the JSON values to write.
+        allow_nan: False to refuse NaN and infinities, which standard JSON does not have.
     """
     write(path, json.dumps(content, indent=1, allow_nan=allow_nan) + "\n")
 
 
 def write_csv(path: Path, rows: Iterable[Iterable[Any]]) -> None:
-    """Write a table of comma-separated values; its first row is the head.
+    """Write a table of comma-separated values; the first row holds the column names.
 
-    Spreadsheets show its text and compute none of it: see :func:`meta_rl.naming.csv_cell`.
+    Cells are escaped so that spreadsheets run no formula: see :func:`meta_rl.naming.csv_cell`.
     """
     table = io.StringIO(newline="")
     csv.writer(table).writerows(map(csv_cell, row) for row in rows)
@@ -75,7 +76,7 @@ def copy(source: Path, target: Path) -> None:
     """Copy a file, or all files in a folder.
 
     Raises:
-        InputError: if it cannot be read or written.
+        InputError: if a file cannot be read or written.
     """
     try:
         if source.is_dir():
@@ -90,13 +91,13 @@ def copy(source: Path, target: Path) -> None:
 
 
 def create(path: Path, data: bytes) -> None:
-    """Write a new file and flush it to disk; a file or link that is there is never opened.
+    """Write a new file and flush it to disk; never open an existing file or link.
 
     Raises:
-        OSError: if there is one, or it cannot be written.
+        OSError: if the path exists or cannot be written.
     """
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
-    flags |= getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)  # either is of one system
+    flags |= getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)  # either may be missing
     with open(os.open(path, flags, 0o666), "wb") as file:
         file.write(data)
         file.flush()
@@ -109,7 +110,7 @@ def sync_folder(folder: Path) -> None:
     Raises:
         OSError: if the disk fails.
     """
-    if os.name == "nt":  # where folders cannot be opened
+    if os.name == "nt":  # Windows cannot open folders
         return
     try:
         descriptor = os.open(folder, os.O_RDONLY)
@@ -123,15 +124,15 @@ def sync_folder(folder: Path) -> None:
 
 
 def make_folder(path: str | Path) -> Path:
-    """Return the absolute path of a folder to write to, which is made where it is missing.
+    """Make a folder to write to, if it is missing; return its absolute path.
 
     Raises:
-        InputError: if it cannot be.
+        InputError: if the folder cannot be made or written to.
     """
     try:
         folder = Path(path).absolute()  # an environment may change the working directory
         folder.mkdir(parents=True, exist_ok=True)
-    except (OSError, TypeError, ValueError) as error:  # the last two of what is no path
+    except (OSError, TypeError, ValueError) as error:  # the last two if it is no path
         said = error.strerror if isinstance(error, OSError) else error
         raise InputError(f"folder: cannot make {shortened(path)}: {said}.") from error
     check_folder(folder)
@@ -139,10 +140,10 @@ def make_folder(path: str | Path) -> Path:
 
 
 def check_folder(folder: Path) -> None:
-    """Refuse a folder that nothing can be written to, by trying, before work starts.
+    """Refuse a folder that cannot be written to, by trying to, before work starts.
 
     Raises:
-        InputError: if it cannot: it may be missing, read-only, or on a full disk.
+        InputError: if writing fails: the folder may be missing, read-only, or on a full disk.
     """
     trial = folder / f".{secrets.token_hex(8)}.tmp"
     try:

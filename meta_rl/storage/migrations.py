@@ -1,7 +1,7 @@
-"""Checkpoints of older schemas, brought up to today's when they are read.
+"""Migrate checkpoints of older schemas to today's when they are read.
 
-Each function takes the manifest and the tensors of one schema and returns those of the next. What
-a setting that did not exist then stood for is its default now.
+Each function takes the manifest and the tensors of one schema and returns those of the next. The
+default of a newer setting is the behaviour of the time before that setting existed.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ Content = tuple[dict[str, Any], dict[str, Tensor]]
 
 
 def migrate(manifest: dict[str, Any], tensors: dict[str, Tensor]) -> Content:
-    """A checkpoint's content in today's schema, from any older one."""
+    """Return a checkpoint's content in today's schema, from any older schema."""
     for schema in range(manifest["schema"], SCHEMA):
         manifest, tensors = MIGRATIONS[schema](dict(manifest), dict(tensors))
         manifest["schema"] = schema + 1
@@ -25,12 +25,12 @@ def migrate(manifest: dict[str, Any], tensors: dict[str, Tensor]) -> Content:
 
 
 def _from_1(manifest: dict[str, Any], tensors: dict[str, Tensor]) -> Content:
-    """Adam did not count its steps; supervised inputs were one number, of regression alone."""
+    """Add Adam's step count, and give a supervised problem its kind and a list of inputs."""
     steps = ADAM_STEPS.get(_text(manifest, "config", "outer", "type"))
     if steps and any(name.startswith(f"{steps}.") for name in tensors):
-        # Inside ProMP and Reptile nothing ever counted them.
+        # Inside ProMP and Reptile nothing counted Adam's steps.
         count = manifest.get("iteration") if steps == "outer" else 0
-        whole = type(count) is int and 0 <= count < 2**63  # else it is refused where it is read
+        whole = type(count) is int and 0 <= count < 2**63  # else refused when read
         tensors.setdefault(f"{steps}.steps", torch.tensor(count if whole else 0))
     problem = manifest.get("problem")
     if isinstance(problem, dict) and isinstance(problem.get("inputs"), int):
@@ -39,13 +39,13 @@ def _from_1(manifest: dict[str, Any], tensors: dict[str, Tensor]) -> Content:
 
 
 ADAM_STEPS = {"AdamConfig": "outer", "ProMPConfig": "outer.adam", "ReptileConfig": "outer.adam"}
-"""Where the outer steps of schema 1 kept Adam's moments."""
+"""Prefixes of the names of Adam's moments in schema 1, by the outer step's config."""
 
 MIGRATIONS = {1: _from_1}
 
 
 def _text(values: Any, *path: str) -> str:
-    """What stands at the end of a path of keys; empty if nothing does, or no text."""
+    """Return the text at the end of a path of keys; empty if there is none."""
     for key in path:
         values = values.get(key) if isinstance(values, dict) else None
     return values if isinstance(values, str) else ""

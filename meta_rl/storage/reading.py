@@ -1,4 +1,4 @@
-"""Reading files that others made: whatever is wrong with one ends in a line that names it."""
+"""Read foreign files; turn any fault of a file into one line that names the file."""
 
 from __future__ import annotations
 
@@ -12,33 +12,33 @@ from typing import Any, BinaryIO
 from meta_rl.errors import InputError
 
 LARGEST = 2**32
-"""Bytes that are read of one file."""
+"""The most bytes that are read from one file."""
 
 
 @contextmanager
 def reading(what: str, advice: str = "") -> Iterator[None]:
-    """Turn whatever a reader raises into one InputError that begins with what was read.
+    """Turn any exception of a reader into one InputError that begins with the file read.
 
-    Put the reader alone under it, so that it hides no fault of other code. An InputError passes.
+    Wrap the reader alone, so that faults of other code stay visible. An InputError passes.
 
     Args:
-        what: is read: a kind of thing and its path.
+        what: the kind of thing that is read, and its path.
         advice: what to do, as a sentence.
 
     Raises:
-        InputError: if anything is raised, but what ends a process.
+        InputError: if the reader raises an ``Exception``.
     """
     try:
         yield
     except InputError:
         raise
-    except Exception as error:  # readers raise what they like at damaged or hostile data
+    except Exception as error:  # readers may raise anything at damaged or hostile data
         advice = advice and f" {advice}"
         raise InputError(f"{what}: cannot be read ({reason(error)}).{advice}") from error
 
 
 def reason(error: Exception, longest: int = 200) -> str:
-    """Return what an error says, in one line of limited length."""
+    """Return an error's text in one line of limited length."""
     if isinstance(error, OSError) and error.strerror:
         said = error.strerror
     else:
@@ -48,7 +48,7 @@ def reason(error: Exception, longest: int = 200) -> str:
 
 
 def named(error: BaseException, longest: int = 400) -> str:
-    """Return an error's type and what it says, in one line of limited length."""
+    """Return an error's type and text in one line of limited length."""
     return f"{type(error).__name__}: {shortened(error, longest)}"
 
 
@@ -56,21 +56,21 @@ def shortened(value: Any, longest: int = 200) -> str:
     """Return a value's text in one line of limited length, for an error message."""
     try:
         text = str(value)
-    except Exception:  # objects of others need not have one
+    except Exception:  # str() of a foreign object may fail
         text = f"a {type(value).__name__}"
     line = " ".join(text[: 4 * longest].split())
     return line if len(line) <= longest else f"{line[:longest]}..."
 
 
 def as_path(what: str, path: Any) -> Path:
-    """Return a path that a person gave.
+    """Return a path that a user gave, as a ``Path``.
 
     Args:
-        what: names it, for the error.
+        what: the path's name in the error.
         path: a ``str`` or ``Path``.
 
     Raises:
-        InputError: if it is neither.
+        InputError: if the path is neither.
     """
     if not isinstance(path, str | os.PathLike):
         raise InputError(f"{what}: expected a path, got {shortened(path)}.")
@@ -78,13 +78,13 @@ def as_path(what: str, path: Any) -> Path:
 
 
 def open_file(path: str | Path) -> BinaryIO:
-    """Return a regular file, or a link to one, open for reading.
+    """Open a regular file, or a link to one, for reading.
 
-    Anything else is refused unread: a named pipe would wait for ever, a device need not end.
+    Anything else is refused unread: a named pipe would wait for ever, and a device may not end.
 
     Raises:
-        OSError: if it cannot be opened.
-        InputError: if it is no regular file.
+        OSError: if the file cannot be opened.
+        InputError: if the path is not a regular file.
     """
     return open(path, "rb", opener=_open_regular)
 
@@ -93,8 +93,8 @@ def read_file(path: str | Path, largest: int = LARGEST) -> bytes:
     """Return the bytes of a regular file.
 
     Raises:
-        OSError: if it cannot be read.
-        InputError: if it is no regular file, or holds more bytes than the largest number.
+        OSError: if the file cannot be read.
+        InputError: if the path is not a regular file, or the file has more bytes than ``largest``.
     """
     with open_file(path) as file:
         size = os.fstat(file.fileno()).st_size

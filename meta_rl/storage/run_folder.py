@@ -1,8 +1,8 @@
-"""The checkpoints of a run folder: which are its own, which is the newest, where the next one goes.
+"""Find a run folder's own checkpoints, its newest one, and the place for the next.
 
-A run's checkpoints are folders of its ``checkpoints/`` that a save of that run wrote. A manifest
-tells: it knows its folder's name, its iteration and the run's settings. Whatever else is there,
-folders and copies and links and files of a person's own, is neither counted nor changed.
+A run's checkpoints are the folders in ``checkpoints/`` that a save of that run wrote. Their
+manifests show it, by the folder's name, the iteration and the run's settings. Anything else there
+(a user's folders, copies, links and files) is neither counted nor changed.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ from meta_rl.storage import files
 from meta_rl.storage.checkpoint import MANIFEST, TEMPORARY, TENSORS, discard, load, read_manifest
 from meta_rl.storage.reading import read_file, reading
 
-NAME = re.compile(r"(\d{9,})(?:-\d+)?")  # an iteration; with a number where that name was taken
+NAME = re.compile(r"(\d{9,})(?:-\d+)?")  # an iteration; with a number if that name was taken
 UNFINISHED = re.compile(rf"\.{NAME.pattern}(\.\d+)?\.tmp")
 MAY_CHANGE = {"iterations", "blocks", "eval", "folder"}
-"""Settings that change nothing that was learned, and may be others when a run goes on."""
+"""Settings that may change when a run is resumed, because learning does not depend on them."""
 
 
 def newest_iteration(run: Path) -> int:
-    """The iteration of a run's newest whole checkpoint; -1 if there is none."""
+    """Return the iteration of a run's newest whole checkpoint; -1 if there is none."""
     return newest_settings(run)[0]
 
 
 def newest_settings(run: Path) -> tuple[int, Any]:
-    """The iteration and the config of a run's newest whole checkpoint.
+    """Return the iteration and the config of a run's newest whole checkpoint.
 
-    Without one, -1 and what ``config.json`` holds, or None.
+    Without a checkpoint: -1 and the content of ``config.json``, or None.
     """
     try:
         manifest = load_newest(run)[1]
@@ -49,9 +49,9 @@ def newest_settings(run: Path) -> tuple[int, Any]:
 
 
 def remove(folder: Path) -> None:
-    """Remove a checkpoint; stopped halfway, it is gone from the list of checkpoints already.
+    """Remove a checkpoint; if stopped halfway, the checkpoint is no longer listed.
 
-    One in which something else was put stays as it is.
+    A checkpoint folder with other files in it stays as it is.
     """
     if not holds_a_save_alone(folder):
         return
@@ -61,7 +61,7 @@ def remove(folder: Path) -> None:
 
 
 def discard_temporary(run: Path) -> None:
-    """Remove what a run killed in the middle of a save left; only while no other process saves."""
+    """Remove the remains of a save that was killed; call only while no other process saves."""
     for path in (run / "checkpoints").glob(f".*{TEMPORARY}"):
         if UNFINISHED.fullmatch(path.name):
             discard(path)
@@ -71,20 +71,20 @@ def discard_temporary(run: Path) -> None:
 
 
 def checkpoints(run: Path) -> list[Path]:
-    """A run's checkpoint folders, oldest first: those that a save of this run wrote."""
+    """Return the checkpoint folders that a save of this run wrote, oldest first."""
     found: dict[Path, Any] = {}
     for folder in _candidates(run):
-        with suppress(InputError):  # damaged; load_newest tells of it
+        with suppress(InputError):  # damaged; load_newest reports it
             manifest = read_manifest(folder)
             if _wrote(manifest, folder):
                 found[folder] = manifest.get("config")
     settings = _settings(run)
     same = [folder for folder, config in found.items() if same_settings(config, settings)]
-    return same or [*found]  # where config.json is missing or wrong, the checkpoints know better
+    return same or [*found]  # if config.json is missing or wrong, trust the checkpoints
 
 
 def same_settings(one: Any, other: Any) -> bool:
-    """Whether two configs' JSON values agree in every setting that both have and may not change."""
+    """Return whether two configs agree in all common settings that may not change."""
     if isinstance(one, dict) and isinstance(other, dict):
         both = (one.keys() & other.keys()) - MAY_CHANGE
         return all(same_settings(one[name], other[name]) for name in both)
@@ -92,10 +92,10 @@ def same_settings(one: Any, other: Any) -> bool:
 
 
 def free_place(run: Path, iteration: int) -> Path | None:
-    """Return the folder to save an iteration in; None if it is saved already, whole.
+    """Return the folder to save an iteration in; None if the iteration is saved already, whole.
 
-    A damaged checkpoint is moved out of the way. Anything else of that name stays, with a warning,
-    and the folder gets another name.
+    A damaged checkpoint of that name is renamed. Anything else of that name stays, with a warning,
+    and another name is returned.
     """
     own = checkpoints(run)
     for folder in _names(run, iteration):
@@ -123,7 +123,7 @@ def _names(run: Path, iteration: int) -> Iterator[Path]:
 
 
 def _candidates(run: Path) -> list[Path]:
-    """Folders that may be checkpoints by their name and files, oldest first."""
+    """Return the folders that have a checkpoint's name and files, oldest first."""
     found = [
         path
         for path in (run / "checkpoints").glob("*")
@@ -134,15 +134,15 @@ def _candidates(run: Path) -> list[Path]:
 
 
 def _wrote(manifest: Mapping[str, Any], folder: Path) -> bool:
-    """Whether a save wrote this manifest into the folder of this very name, and not a person."""
+    """Return whether a save wrote this manifest into a folder of this name."""
     iteration = int(folder.name.partition("-")[0])
-    # Before names were written there was one for each iteration.
+    # Older manifests have no name; their folders were named by the iteration alone.
     name = manifest.get("name", f"{iteration:09d}")
     return name == folder.name and manifest.get("iteration") == iteration
 
 
 def _settings(run: Path) -> Any:
-    """What ``config.json`` of a run holds; None if it is not there or is damaged."""
+    """Return the content of a run's ``config.json``; None if it is missing or damaged."""
     try:
         return json.loads(read_file(run / "config.json"))
     except (OSError, ValueError, RecursionError):
@@ -150,7 +150,7 @@ def _settings(run: Path) -> Any:
 
 
 def holds_a_save_alone(folder: Path) -> bool:
-    """Return whether nothing but the files of a save is in a folder."""
+    """Return whether a folder holds only the files of a save."""
     if folder.is_symlink() or not folder.is_dir():
         return False
     there = [*folder.iterdir()]
@@ -159,7 +159,7 @@ def holds_a_save_alone(folder: Path) -> bool:
 
 
 def _is_damaged_save(folder: Path) -> bool:
-    """Whether a folder holds the files of a save, with a manifest that tells nothing any more."""
+    """Return whether a folder holds only the files of a save, and its manifest is damaged."""
     if not holds_a_save_alone(folder):
         return False
     try:
@@ -170,20 +170,21 @@ def _is_damaged_save(folder: Path) -> bool:
 
 
 def run_of(path: Path) -> Path:
-    """The run folder, also where one checkpoint of it is given."""
+    """Return the run folder of a path, which may be the run folder or one of its checkpoints."""
     return path.parent.parent if path.parent.name == "checkpoints" else path
 
 
 def load_newest(path: Path) -> tuple[Path, dict[str, Any], dict[str, Tensor], list[str]]:
-    """The newest checkpoint of a run that is whole; or the checkpoint itself, if given one.
+    """Load the newest whole checkpoint of a run, or the checkpoint at the path.
 
     Returns:
-        Its folder, manifest, tensors, and a line for each damaged checkpoint that was passed over.
+        The checkpoint's folder, manifest and tensors, and a line for each checkpoint that was
+        passed over.
 
     Raises:
-        InputError: if there is none.
+        InputError: if there is no whole checkpoint.
     """
-    if os.path.exists(path / MANIFEST):  # Path.exists raises at names that cannot be
+    if os.path.exists(path / MANIFEST):  # Path.exists raises at impossible names
         return path, *load(path), []
     passed_over: list[str] = []
     with reading(f"checkpoint: run folder {path}"):

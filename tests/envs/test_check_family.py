@@ -96,7 +96,7 @@ calls = iter(range(10**6))
 TASKS = {
     "draws anew": (
         broken(sample_tasks=sample(lambda space, n, seed: space.sample(n, next(calls)))),
-        "gives other tasks when it is called again",
+        "gives other tasks at a second call",
     ),
     "ignores the seed": (
         broken(sample_tasks=sample(lambda space, n, seed: space.sample(n, 0))),
@@ -110,11 +110,11 @@ TASKS = {
     ),
     "is another after JSON": (
         broken(check_task=lambda self, task: {n: np.float64(v) for n, v in task.items()}),
-        "is another when it is read from JSON",
+        "changes when it is read from JSON",
     ),
     "cannot be read from text": (
         broken(check_task=lambda self, task: dict(task)),
-        "is another when it is read from --task",
+        "changes when it is read from --task",
     ),
 }
 REFUSALS = {
@@ -158,7 +158,7 @@ def test_a_refusal_that_names_no_parameter_is_told():
         except InputError:
             raise InputError("task: wrong.") from None
 
-    with pytest.raises(InputError, match=r"without a word of target: task: wrong\."):
+    with pytest.raises(InputError, match=r"without naming target: task: wrong\."):
         meta_rl.check_family(broken(check_task=check_task))
 
 

@@ -107,7 +107,7 @@ def test_wrong_classes_are_refused(classes):
     ("change", "message"),
     [
         ({"ways": 1}, "ways: expected 2 or more, got 1"),
-        ({"ways": 4}, "has 3 classes to validation on, got 4 ways. Ask for at most 3 ways"),
+        ({"ways": 4}, "has 3 validation classes, got 4 ways. Ask for at most 3 ways"),
         ({"splits": {**TWELVE, "test": (0, 9, 10)}}, "splits: expected disjoint classes"),
         ({"splits": {**TWELVE, "test": (9, 10, 12)}}, "splits: expected classes from 0 to 11"),
         ({"splits": {**TWELVE, "test": ()}}, "splits: expected train and test"),

@@ -127,7 +127,7 @@ def test_a_parameter_that_changes_the_spaces_is_refused():
 
 
 def test_an_environment_as_it_is_takes_no_parameters():
-    with pytest.raises(InputError, match="used as it is cannot be changed"):
+    with pytest.raises(InputError, match="exists already cannot be changed"):
         GymFamily(Wind(), Parameter("speed", Uniform(0, 1)), horizon=3)
 
 
