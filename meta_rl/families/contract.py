@@ -68,7 +68,7 @@ def _naming(family: Family) -> Iterator[None]:
         raise InputError(f"check_family: {family.id}: {error}") from error
     except FOREIGN as error:
         raise InputError(
-            f"check_family: {family.id} raised {named(error)}. Mend it; the error before this one "
+            f"check_family: {family.id} raised {named(error)}. Fix it; the error before this one "
             "says where it was raised."
         ) from error
 

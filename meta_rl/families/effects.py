@@ -212,7 +212,7 @@ def _episode(family: Family, env: gym.Env, seed: int, steps: int) -> Iterator[by
     except FOREIGN as error:
         raise InputError(
             f"environment: {family.id} raised {named(error)} while its "
-            "parameters were tried with random actions. Mend the environment, or leave out the "
+            "parameters were tried with random actions. Fix the environment, or leave out the "
             "values it cannot have."
         ) from error
 

@@ -153,7 +153,7 @@ class EnvMaker:
             except FOREIGN as error:
                 raise InputError(
                     f"environment: {self.name} raised {named(error)}, at its "
-                    f"first reset, with {self._arguments(self._known(tried))}. Mend the "
+                    f"first reset, with {self._arguments(self._known(tried))}. Fix the "
                     "environment, or leave out the values it cannot have."
                 ) from error
             return env.unwrapped
@@ -217,3 +217,10 @@ def _values_by_target(
             )
         tried[target] = [value_at(p, n / 4) for n in range(4)]
     return tried
+
+
+class Borrowed(gym.Wrapper):
+    """A caller's own environment, which only the caller closes."""
+
+    def close(self) -> None:
+        """Leave the environment open."""

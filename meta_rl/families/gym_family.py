@@ -13,15 +13,15 @@ from meta_rl.errors import FOREIGN, InputError, refuse_running_statistics, requi
 from meta_rl.families.constructors import time_limit
 from meta_rl.families.effects import Tried, differ, keeps_state, middle_task
 from meta_rl.families.effects import try_parameters as try_values
-from meta_rl.families.env_maker import EnvMaker
+from meta_rl.families.env_maker import Borrowed, EnvMaker
 from meta_rl.families.family import Family
 from meta_rl.families.parameters import Parameter, ParameterSpace
-from meta_rl.families.physics import Change, change_model, load_mujoco
+from meta_rl.families.physics import Change, set_model
 from meta_rl.families.reading_back import read, require_kept, require_unchanged
 from meta_rl.families.rendering import prepare_rendering
 from meta_rl.families.row import close
 from meta_rl.families.targets import bare, without
-from meta_rl.problems.observations import check_observation_space
+from meta_rl.problems.observations import alike, check_observation_space
 from meta_rl.storage.reading import named, shortened
 from meta_rl.types import Task
 
@@ -171,7 +171,7 @@ class GymFamily(Family):
         """
         env = self._build(self.check_task(task), render_mode)
         same = env.action_space == self.action_space
-        if not same or not _alike(env.observation_space, self.observation_space):
+        if not same or not alike(env.observation_space, self.observation_space):
             raise InputError(
                 f"environment: task {dict(task)} of {self.id} has the spaces "
                 f"{env.observation_space}, {env.action_space}; expected those of the other tasks, "
@@ -192,9 +192,9 @@ class GymFamily(Family):
             prepare_rendering()
             changes.append(Change("render_mode", str(render_mode)))
         given = self._maker.given
-        env = _Borrowed(given) if isinstance(given, gym.Env) else self._maker.make(changes)
+        env = Borrowed(given) if isinstance(given, gym.Env) else self._maker.make(changes)
         if fields := self._maker.of_kind("model", changes):
-            _set_model(env, fields)
+            set_model(env, fields)
         for wrapper in self._wrappers:
             env = self._wrapped(wrapper, env)
         for name in ("observation_space", "action_space"):
@@ -282,28 +282,3 @@ def _check_wrappers(wrappers: Any) -> None:
     expected = "a list of functions from an environment to an environment"
     require(isinstance(wrappers, list | tuple), "wrappers", expected, wrappers)
     require(all(map(callable, wrappers)), "wrappers", expected, wrappers)
-
-
-def _set_model(env: gym.Env, changes: Sequence[Change]) -> None:
-    """Write MuJoCo model fields and the values that MuJoCo derives from them."""
-    model: Any = getattr(env.unwrapped, "model", None)
-    if model is None or not isinstance(model, load_mujoco().MjModel):
-        target = changes[0].target
-        raise InputError(
-            f"environment: {shortened(env.unwrapped)} has no MuJoCo model for {target}."
-        )
-    change_model(model, changes)
-
-
-def _alike(one: gym.Space, other: gym.Space) -> bool:
-    """Whether two spaces' observations have the same form; bounds of a Box may differ."""
-    if isinstance(one, gym.spaces.Box) and isinstance(other, gym.spaces.Box):
-        return one.shape == other.shape
-    return one == other
-
-
-class _Borrowed(gym.Wrapper):
-    """A caller's own environment, which only the caller closes."""
-
-    def close(self) -> None:
-        pass

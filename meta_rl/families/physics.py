@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import importlib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from operator import attrgetter
 from typing import Any, NamedTuple
 
+import gymnasium as gym
 import numpy as np
 
 from meta_rl.errors import InputError
 from meta_rl.families.parameters import Parameter
-from meta_rl.storage.reading import named
+from meta_rl.storage.reading import named, shortened
 from meta_rl.types import Task, Value
 
 MODEL_FIELD = re.compile(r"model\.(?P<field>[a-z0-9_.]+)(\[(?P<index>[-\w:,]+)\])?$")
@@ -156,3 +157,18 @@ def _index(model: Any, field: str, text: str | None) -> Any:
         return int(getattr(named, address)[0]) if address else named.id
     except (AttributeError, KeyError) as error:
         raise InputError(f"parameter target model.{field}[{text}]: {error}") from None
+
+
+def set_model(env: gym.Env, changes: Sequence[Change]) -> None:
+    """Write fields of an environment's MuJoCo model, and what MuJoCo derives from them.
+
+    Raises:
+        InputError: if the environment has no such model.
+    """
+    model: Any = getattr(env.unwrapped, "model", None)
+    if model is None or not isinstance(model, load_mujoco().MjModel):
+        target = changes[0].target
+        raise InputError(
+            f"environment: {shortened(env.unwrapped)} has no MuJoCo model for {target}."
+        )
+    change_model(model, changes)

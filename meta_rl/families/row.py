@@ -34,7 +34,7 @@ def close(env: gym.Env) -> None:
     except FOREIGN as error:
         raise InputError(
             f"environment: {shortened(env.unwrapped)} raised {named(error)}, when it was closed. "
-            "Mend its close()."
+            "Fix its close()."
         ) from error
 
 
@@ -197,6 +197,6 @@ class Row(gym.Wrapper):
     def _fault(self, what: str, when: str) -> InputError:
         return InputError(
             f"environment: {shortened(self.env.unwrapped)} {what}, at {when} of task "
-            f"{dict(self._task)}, seed {self._seed}. Mend the environment or narrow "
+            f"{dict(self._task)}, seed {self._seed}. Fix the environment or narrow "
             "its parameter ranges."
         )

@@ -52,7 +52,7 @@ def worker_fault(error: BaseException, method: str, died: list[int], timeout: fl
     if isinstance(error, multiprocessing.TimeoutError):
         what = (
             f"workers gave no answer to {method} for {timeout:g} s and were killed. "
-            "Mend the environment, or set the family's worker_timeout"
+            "Fix the environment, or set the family's worker_timeout"
         )
     elif isinstance(error, EOFError | OSError):
         what = f"a worker died in {method}, with exit codes {died}"

@@ -126,3 +126,10 @@ def _rows(observation: Any) -> int:
         held = observation.values() if isinstance(observation, dict) else observation
         observation = next(iter(held))
     return len(observation)
+
+
+def alike(one: gym.Space, other: gym.Space) -> bool:
+    """Return whether two spaces' observations have the same form; bounds of a Box may differ."""
+    if isinstance(one, spaces.Box) and isinstance(other, spaces.Box):
+        return one.shape == other.shape
+    return one == other
