@@ -18,9 +18,9 @@ from torch.utils._pytree import tree_map
 from meta_rl import seeds
 from meta_rl.config import AdamConfig, Config
 from meta_rl.errors import InputError, require
+from meta_rl.from_settings import make_rule
 from meta_rl.inner.adaptation import adapt_to_tasks
 from meta_rl.inner.core import InnerLoop
-from meta_rl.making import make_rule
 from meta_rl.outer.adam import Adam
 from meta_rl.problems.reinforcement import Reinforcement
 from meta_rl.types import Distribution, MetaParameters, Params, Task

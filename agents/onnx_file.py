@@ -105,7 +105,7 @@ def run_onnx(session: InferenceSession, inputs: np.ndarray) -> np.ndarray:
 
 
 def input_shape(model: AdaptedPolicy | AdaptedNetwork) -> tuple[int, ...]:
-    """Return the shape of one input, or of one observation."""
+    """Return the shape of one input or one observation, without a batch dimension."""
     return model.obs_shape if isinstance(model, AdaptedPolicy) else model.input_shape
 
 

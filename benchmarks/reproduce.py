@@ -36,7 +36,7 @@ from benchmarks.reproduce_results import (
     thinned,
 )
 from meta_rl.assemble import build
-from meta_rl.cli.running import run_command
+from meta_rl.cli.command import run_command
 from meta_rl.errors import InputError, require
 from meta_rl.machine.threads import one_thread
 from meta_rl.runs.recorder import RunRecorder, lock

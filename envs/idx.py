@@ -45,7 +45,16 @@ def fashion_mnist(ways: int = 5, folder: Path | None = None, rotations: bool = F
 
 
 def mnist(ways: int = 5, folder: Path | None = None, rotations: bool = False):
-    """Load MNIST with disjoint classes; see :func:`idx_classes`."""
+    """Load MNIST as a few-shot family: other digits to train on than to test on.
+
+    Args:
+        ways: classes in a task.
+        folder: the folder with the four idx files, plain or gzipped; required.
+        rotations: whether quarter turns of the images are further classes.
+
+    Raises:
+        InputError: if there is no folder, or a file is missing or no idx file.
+    """
     where = "Get it from ossci-datasets.s3.amazonaws.com/mnist."
     return idx_classes(
         "mnist",

@@ -13,7 +13,7 @@ CATALOGUE = ("envs", "agents")  # folders at the top, which are meta_rl.envs and
 ROOMS = (
     *("errors", "seeds", "statistics", "text_tables", "animation"),
     *("types", "problem", "naming", "tasks", "machine"),
-    *("config", "storage", "inner", "plots", "problems", "outer", "making", "runs"),
+    *("config", "storage", "inner", "plots", "problems", "outer", "from_settings", "runs"),
     *("families", "agents", "envs"),
     *("presets", "algorithms", "assemble", "loading"),
     *("pruning", "evaluation", "tuning"),

@@ -23,7 +23,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 import meta_rl
 from meta_rl.cli import adapt, train
-from meta_rl.cli.running import run_command
+from meta_rl.cli.command import run_command
 from meta_rl.errors import DivergedError, InputError
 from meta_rl.families import GymFamily
 from meta_rl.runs.recorder import RunRecorder

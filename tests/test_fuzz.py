@@ -17,7 +17,7 @@ from meta_rl.envs import FAMILIES
 import meta_rl
 from meta_rl import MetaLearner
 from meta_rl.cli import adapt, evaluate, train
-from meta_rl.cli.running import run_command
+from meta_rl.cli.command import run_command
 from meta_rl.config import from_dict, to_dict
 from meta_rl.errors import DivergedError, InputError
 from meta_rl.families import parse_task

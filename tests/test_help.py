@@ -9,7 +9,7 @@ from meta_rl.envs import make_examples
 import meta_rl
 from meta_rl.assemble import facts_of, make_problem
 from meta_rl.cli import train, tune
-from meta_rl.cli.running import Ended
+from meta_rl.cli.command import Ended
 from meta_rl.config import EpisodesConfig, to_dict
 from meta_rl.config.renamed import RENAMED
 from meta_rl.config.showing import RARE, without_effect

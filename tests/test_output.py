@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from meta_rl.cli import adapt, evaluate, prune, train
+from meta_rl.cli.command import Ended, import_families, run_command
 from meta_rl.cli.parsing import parse, parse_beginning
 from meta_rl.cli.runners import prune as runner
-from meta_rl.cli.running import Ended, import_families, run_command
 from meta_rl.errors import InputError
 from meta_rl.evaluation import record
 from meta_rl.families import GymFamily

@@ -15,8 +15,8 @@ import meta_rl
 from meta_rl import InputError, Parameter, Uniform
 from meta_rl.cli import adapt
 from meta_rl.cli import running as commands
+from meta_rl.cli.command import told
 from meta_rl.cli.runners import adapt as runner
-from meta_rl.cli.running import told
 from meta_rl.families import GymFamily
 from meta_rl.families.registry import register
 from tests.test_resume import tiny

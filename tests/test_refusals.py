@@ -94,7 +94,7 @@ def test_errors_and_environments_without_a_text_are_told(where, error):
 
 
 def test_a_file_of_families_that_raises_without_a_text_is_told(tmp_path):
-    from meta_rl.cli.running import import_families
+    from meta_rl.cli.command import import_families
 
     file = tmp_path / "own.py"
     file.write_text("class E(Exception):\n  def __str__(self): raise E\nraise E\n")

@@ -13,8 +13,8 @@ from meta_rl.envs import FAMILIES
 
 import meta_rl
 from meta_rl.cli import adapt, train
+from meta_rl.cli.command import run_command
 from meta_rl.cli.runners import train as runner
-from meta_rl.cli.running import run_command
 from meta_rl.errors import InputError
 from meta_rl.families import GymFamily
 from meta_rl.machine import parallel

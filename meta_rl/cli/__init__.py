@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from importlib import import_module
 
-from meta_rl.cli.running import run_command
+from meta_rl.cli.command import run_command
 from meta_rl.errors import unknown
 
 COMMANDS = {

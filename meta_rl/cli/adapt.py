@@ -8,8 +8,8 @@ from typing import Annotated
 
 import tyro
 
+from meta_rl.cli.command import work
 from meta_rl.cli.parsing import parse
-from meta_rl.cli.running import work
 from meta_rl.errors import InputError
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import tyro
 
+from meta_rl.cli.command import work
 from meta_rl.cli.parsing import parse
-from meta_rl.cli.running import work
 
 
 @dataclass(frozen=True, kw_only=True)

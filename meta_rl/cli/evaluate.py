@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from meta_rl.cli.command import work
 from meta_rl.cli.parsing import parse
-from meta_rl.cli.running import work
 from meta_rl.evaluation.settings import BASELINES, EvaluationSettings
 
 

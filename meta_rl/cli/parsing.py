@@ -19,7 +19,7 @@ from tyro.constructors import (
     StructTypeInfo,
 )
 
-from meta_rl.cli.running import Ended
+from meta_rl.cli.command import Ended
 from meta_rl.config import (
     EpisodesConfig,
     EvalConfig,

@@ -8,8 +8,8 @@ from typing import Annotated, Literal
 
 import tyro
 
+from meta_rl.cli.command import work
 from meta_rl.cli.parsing import parse
-from meta_rl.cli.running import work
 from meta_rl.errors import require
 
 
@@ -23,7 +23,8 @@ class Prune:
     """Fraction of each hidden layer's units (or channels) to keep. Several fractions make a curve.
     Fraction 1 shows the effect of the further training alone."""
     by: Literal["saliency", "magnitude"] = "saliency"
-    """Units to remove first. saliency: units that matter least to the meta-gradient.
+    """Units to remove first. saliency: units whose removal would change
+    the outer loss least, by the meta-gradient.
     magnitude: units with the smallest weights."""
     rounds: int = 1
     """Number of rounds in which to remove units and train further."""

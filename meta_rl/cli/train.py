@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import tyro
 
 from meta_rl.algorithms import ALGORITHMS, algorithm
+from meta_rl.cli.command import import_families, runner, work
 from meta_rl.cli.parsing import (
     MORE,
     Beginning,
@@ -19,7 +20,6 @@ from meta_rl.cli.parsing import (
     preset_name,
     require_begun,
 )
-from meta_rl.cli.running import import_families, runner, work
 from meta_rl.config import Config, EpisodesConfig, from_dict
 from meta_rl.config.showing import RARE, without_effect
 from meta_rl.errors import InputError

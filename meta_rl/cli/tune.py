@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import tyro
 
+from meta_rl.cli.command import import_families, work
 from meta_rl.cli.parsing import (
     MORE,
     Beginning,
@@ -15,7 +16,6 @@ from meta_rl.cli.parsing import (
     preset_name,
     require_begun,
 )
-from meta_rl.cli.running import import_families, work
 from meta_rl.config.showing import RARE, without_effect
 from meta_rl.presets import PRESETS, facts, preset
 from meta_rl.tuning.settings import SEARCHES, TuningSettings

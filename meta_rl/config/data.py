@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class EpisodesConfig:
-    """Reinforcement learning: size of a meta-batch, returns and gradient estimator."""
+    """Reinforcement learning: size of a meta-batch, returns, estimator, and the policy's actions."""
 
     tasks: int = 20
     """M, tasks in a meta-batch."""
@@ -32,7 +32,8 @@ class EpisodesConfig:
     """Weight of E-MAML's exploration term; needs --data.estimator log-likelihood.
     The term credits support episodes with the return after adapting to them."""
     init_std: float = 1.0
-    """Initial standard deviation of a Gaussian policy, in the policy's action units."""
+    """Initial standard deviation of a Gaussian policy. Its unit: --data.action-scale of them are
+    half of the environment's action range."""
     action_scale: float = 10.0
     """Map a Gaussian policy's [-scale, scale] linearly onto the environment's action box."""
 
@@ -53,7 +54,7 @@ class EpisodesConfig:
         require(self.action_scale > 0, "data.action_scale", "above 0", self.action_scale)
 
     def conditions(self, run: Config, facts: Facts) -> Conditions:
-        """Return under which conditions settings act; see :mod:`meta_rl.config.effects`."""
+        """Return whether each setting acts in this run; see :mod:`meta_rl.config.effects`."""
         longer = facts.horizon is None or facts.horizon > 1
         valued = run.inner.method == "gradient" and longer
         rewards = "with --inner.method gradient, on episodes of more than one step"
@@ -104,7 +105,7 @@ class ShotsConfig:
         require(self.queries > 0, "data.queries", "1 or more", self.queries)
 
     def conditions(self, run: Config, facts: Facts) -> Conditions:
-        """Return under which conditions settings act; see :mod:`meta_rl.config.effects`."""
+        """Return whether each setting acts in this run; see :mod:`meta_rl.config.effects`."""
         return [
             ("data.ways", facts.classes is not False, "if labels are classes"),
             ("data.rotations", facts.images is not False, "on images"),
@@ -145,7 +146,7 @@ class NetworkConfig:
         require(self.context >= 0, "network.context", "0 or more", self.context)
 
     def conditions(self, run: Config, facts: Facts) -> Conditions:
-        """Return under which conditions settings act; see :mod:`meta_rl.config.effects`."""
+        """Return whether each setting acts in this run; see :mod:`meta_rl.config.effects`."""
         perceptron, policy = self.kind == "mlp", isinstance(run.data, EpisodesConfig)
         return [
             (
@@ -179,7 +180,7 @@ class EvalConfig:
     tasks: int = 40
     """Number of held-out tasks, the same tasks in every evaluation."""
     steps: int = 3
-    """Inner steps on each held-out task; at least --inner.steps are taken."""
+    """Inner steps on each held-out task; a number below --inner.steps is refused."""
     pictures: bool = True
     """Write pictures of one held-out task before and after adapting to TensorBoard:
     drawn episodes, and rollouts if the environment can be rendered."""
@@ -195,7 +196,7 @@ class EvalConfig:
         require(self.steps >= 0, "eval.steps", "0 or more", self.steps)
 
     def conditions(self, run: Config, facts: Facts) -> Conditions:
-        """Return under which conditions settings act; see :mod:`meta_rl.config.effects`."""
+        """Return whether each setting acts in this run; see :mod:`meta_rl.config.effects`."""
         ever = self.every > 0 or self.test
         held_out = self.every > 0 or (self.test and self.test_tasks is None)
         when = "with --eval.every above 0, or with --eval.test"

@@ -54,7 +54,7 @@ class TRPOConfig(OuterConfig):
         require(0 < share <= 1, "outer.curvature_fraction", "above 0, at most 1", share)
 
     def conditions(self, run: Config, facts: Facts) -> Conditions:
-        """Return under which conditions settings act; see :mod:`meta_rl.config.effects`."""
+        """Return whether each setting acts in this run; see :mod:`meta_rl.config.effects`."""
         return [
             (
                 "outer.cg_progress",
@@ -96,7 +96,7 @@ class GradientConfig(OuterConfig):
         require_if_given("outer.max_grad_norm", "above 0", self.max_grad_norm)
 
     def conditions(self, run: Config, facts: Facts) -> Conditions:
-        """Return under which conditions settings act; see :mod:`meta_rl.config.effects`."""
+        """Return whether each setting acts in this run; see :mod:`meta_rl.config.effects`."""
         return [of_learned_rules(run)]
 
 
@@ -106,7 +106,7 @@ BASES = (OuterConfig, GradientConfig)
 
 @dataclass(frozen=True, kw_only=True)
 class AdamConfig(GradientConfig):
-    """Outer step by Adam on the meta-gradient, with the additions of MAML++ as options."""
+    """Outer step by Adam on the meta-gradient. Options of MAML++: annealing, multi-step loss."""
 
     final_learning_rate: float | None = None
     """Learning rate at the end of the run, reached along a cosine; constant if not given."""
@@ -126,7 +126,7 @@ class AdamConfig(GradientConfig):
         return not run.inner.first_order
 
     def conditions(self, run: Config, facts: Facts) -> Conditions:
-        """Return under which conditions settings act; see :mod:`meta_rl.config.effects`."""
+        """Return whether each setting acts in this run; see :mod:`meta_rl.config.effects`."""
         several = "with several inner steps (--inner.steps 2 or more)"
         return [
             *super().conditions(run, facts),
@@ -179,7 +179,7 @@ class ProMPConfig(GradientConfig):
         require(grows, "outer.kl_coefficient", expected, eta)
 
     def conditions(self, run: Config, facts: Facts) -> Conditions:
-        """Return under which conditions settings act; in the first epoch nothing has moved yet."""
+        """Return whether each setting acts in this run; in the first epoch nothing has moved yet."""
         names = ("outer.clip", "outer.kl_coefficient", "outer.kl_target")
         several = "with several epochs (--outer.epochs 2 or more)"
         return [

@@ -43,7 +43,7 @@ class EvolutionConfig(OuterConfig):
         require_if_given("outer.step_size_learning_rate", "above 0", self.step_size_learning_rate)
 
     def conditions(self, run: Config, facts: Facts) -> Conditions:
-        """Return under which conditions settings act; see :mod:`meta_rl.config.effects`."""
+        """Return whether each setting acts in this run; see :mod:`meta_rl.config.effects`."""
         return [of_learned_rules(run)]
 
     def refuse(self, run: Config) -> None:
@@ -91,7 +91,7 @@ class GeneticConfig(OuterConfig):
         require(0 <= self.crossover <= 1, "outer.crossover", "between 0 and 1", self.crossover)
 
     def conditions(self, run: Config, facts: Facts) -> Conditions:
-        """Return under which conditions settings act; see :mod:`meta_rl.config.effects`."""
+        """Return whether each setting acts in this run; see :mod:`meta_rl.config.effects`."""
         best = self.selection == "truncation"
         return [
             ("outer.parents", best, "with --outer.selection truncation"),

@@ -57,8 +57,9 @@ class InnerConfig:
     About 0.005 in the environments here, 0.17 for the sinusoid."""
     schedule: Literal["constant", "inverse-sqrt", "exponential", "learned"] = "constant"
     """Factor on the step size in step k, counted from 0.
-    constant: 1. inverse-sqrt: 1/sqrt(k+1). exponential: decay^k.
-    learned: a network of step, loss, gradient and value, which decays parameters too (ALFA)."""
+    constant: 1. inverse-sqrt: 1/sqrt(k+1). exponential: --inner.decay to the power k.
+    learned: a small network gives each tensor a factor, and a decay of its values, from the step,
+    the loss, the gradient and the values (ALFA)."""
     decay: float = 0.5
     """Decay of the step size per inner step, with schedule exponential."""
     adapts: Literal["all", "head", "context"] = "all"
@@ -106,7 +107,7 @@ class InnerConfig:
         return learned or isinstance(self, MakesRule)
 
     def conditions(self, run: Config, facts: Facts) -> Conditions:
-        """Return under which conditions settings act; see :mod:`meta_rl.config.effects`.
+        """Return whether each setting acts in this run; see :mod:`meta_rl.config.effects`.
 
         Override this in a class of your own that uses settings otherwise.
         """

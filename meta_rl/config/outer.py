@@ -1,6 +1,6 @@
 """Common base of outer steps' settings, each of which refuses runs that it does not fit.
 
-:mod:`meta_rl.making` makes the outer step of each class. For a step of your own, derive a class
+:mod:`meta_rl.from_settings` makes the outer step of each class. For a step of your own, derive a class
 from :class:`OuterConfig` or a subclass, with a method ``make`` (:class:`MakesStep`).
 """
 
@@ -55,7 +55,7 @@ class OuterConfig:
         return self.differentiates
 
     def conditions(self, run: Config, facts: Facts) -> Conditions:
-        """Return under which conditions settings act; see :mod:`meta_rl.config.effects`."""
+        """Return whether each setting acts in this run; see :mod:`meta_rl.config.effects`."""
         return []
 
     def refuse(self, run: Config) -> None:

@@ -41,7 +41,7 @@ class SpeedConfig:
         require(self.workers >= 0, "speed.workers", "0 or more", self.workers)
 
     def conditions(self, run: Config, facts: Facts) -> Conditions:
-        """Return under which conditions settings act; see :mod:`meta_rl.config.effects`."""
+        """Return whether each setting acts in this run; see :mod:`meta_rl.config.effects`."""
         episodes = isinstance(run.data, EpisodesConfig)
         return [
             (

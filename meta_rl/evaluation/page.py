@@ -90,7 +90,7 @@ def document(title: str, parts: Sequence[str]) -> str:
 
 
 def headlines(planned: EvaluationPlan, curves: Sequence[Curve]) -> list[str]:
-    """Return a sentence with each algorithm's result on the first split."""
+    """Return one sentence for each algorithm: its scores on the first split."""
     split, seed = next(iter(planned.tasks)), planned.settings.seed
     lines = []
     for curve in (c for c in curves if c.kind == "algorithm" and c.split == split):

@@ -49,11 +49,13 @@ class EnvMaker:
         return given if isinstance(given, str) else getattr(given, "__name__", "it")
 
     def make(self, changes: Sequence[Change], more: Mapping[str, Any] | None = None) -> gym.Env:
-        """Make a new environment with the changes that are known arguments or attributes.
+        """Make a new environment with those changes that are arguments or attributes.
+
+        The caller writes changes to fields of a MuJoCo model (:meth:`of_kind`, ``set_model``).
 
         Args:
-            changes: the changes, with targets as written.
-            more: further arguments of the constructor.
+            changes: the changes; a target may begin with ``argument:`` or ``attribute:``.
+            more: further arguments of the constructor, which win over the changes.
         """
         kwargs = {**self._arguments(changes), **(more or {})}
         creator = self.creator

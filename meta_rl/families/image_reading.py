@@ -88,7 +88,10 @@ def class_folders(folder: Path) -> dict[str, list[Path]]:
 
 
 def read_images(files: Sequence[Path], shape: tuple[int, ...], ink: bool = False) -> np.ndarray:
-    """Read pictures as uint8 ``(n, channels, H, W)``, with a progress bar if it takes long."""
+    """Read pictures as uint8 ``(n, channels, H, W)``, each as :func:`read_image` does.
+
+    Show a progress bar if it takes long.
+    """
     pictures = np.empty((len(files), *shape), dtype=np.uint8)
     shown = tqdm(files, desc="reading pictures", delay=2, leave=False, disable=not on_terminal())
     for row, file in enumerate(shown):

@@ -106,7 +106,7 @@ class MuJoCoVec:
         return self.set_state(*self._robot.initial_state(np.random.default_rng(seed)))
 
     def set_state(self, qpos: ArrayLike, qvel: ArrayLike) -> Tensor:
-        """Start every row in this state, ``(M * B, *)`` or ``(M, B, *)``; return observations."""
+        """Start each row in its own state, ``(M * B, *)`` or ``(M, B, *)``; return observations."""
         batch = self._batch
         batch.reset(stage=0)
         for field, value in ((batch.qpos, qpos), (batch.qvel, qvel)):

@@ -19,7 +19,9 @@ Info = dict[str, Array]
 
 
 class Robot:
-    """A robot in a vertical plane that is never unhealthy; the base of all.
+    """N robots of one kind, stepped together; the base of all.
+
+    Unless a subclass says otherwise, they move in a vertical plane and are never unhealthy.
 
     Args:
         batch: a ``mujoco.batch.Batch`` of N rows.

@@ -25,11 +25,12 @@ def prune(
 
     Args:
         learner: a learner from ``meta_rl.build`` or ``meta_rl.load``.
-        keep: the fraction of each layer's units (or channels) to keep, at least one; or a number
+        keep: the fraction of each layer's units (or channels) to keep, never none; or a number
             per layer.
         by: the ranking of units: ``saliency``, their importance to the outer loss by the
             meta-gradient, or ``magnitude``, the norm of their weights.
-        iterations: further iterations to train; up to the config's number when None.
+        iterations: further iterations that the result is set up to train; it is returned
+            untrained. As many as the config has left when None.
 
     Raises:
         InputError: if the criterion does not fit the learner, or no unit can be removed.

@@ -16,11 +16,11 @@ from meta_rl.animation import Animation
 from meta_rl.config import Config, require_effect, to_dict
 from meta_rl.config.descent import GradientConfig, TRPOConfig
 from meta_rl.errors import InputError, require_whole, shown
+from meta_rl.from_settings import make_inner, make_outer, make_rule
 from meta_rl.inner.adaptable import check_runs
 from meta_rl.inner.adaptation import adapt_to_tasks
 from meta_rl.inner.meta_batch import MetaBatch
 from meta_rl.machine import parallel
-from meta_rl.making import make_inner, make_outer, make_rule
 from meta_rl.problem import Problem
 from meta_rl.problems.adapted import AdaptedNetwork, AdaptedPolicy
 from meta_rl.problems.modules import made_of, require_problem

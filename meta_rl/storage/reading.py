@@ -78,13 +78,13 @@ def as_path(what: str, path: Any) -> Path:
 
 
 def open_file(path: str | Path) -> BinaryIO:
-    """Open a regular file, or a link to one, for reading.
+    """Open a regular file, or a link to one, for reading bytes.
 
     Anything else is refused unread: a named pipe would wait for ever, and a device may not end.
 
     Raises:
-        OSError: if the file cannot be opened.
-        InputError: if the path is not a regular file.
+        OSError: if the file cannot be opened, or is a folder.
+        InputError: if it is a named pipe or a device.
     """
     return open(path, "rb", opener=_open_regular)
 

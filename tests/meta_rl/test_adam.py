@@ -10,8 +10,8 @@ from torch.utils._pytree import tree_leaves, tree_map
 import meta_rl
 from meta_rl import InputError
 from meta_rl.config import AdamConfig, Config, EpisodesConfig, InnerConfig
+from meta_rl.from_settings import make_rule
 from meta_rl.inner.core import InnerLoop
-from meta_rl.making import make_rule
 from meta_rl.outer.adam import Adam
 from meta_rl.tasks import unflatten_like
 from meta_rl.types import MetaParameters

@@ -7,9 +7,9 @@ import torch
 
 import meta_rl
 from meta_rl.config import AdamConfig, InnerConfig
+from meta_rl.from_settings import make_rule
 from meta_rl.inner.core import InnerLoop
 from meta_rl.inner.optimizers import OPTIMIZERS
-from meta_rl.making import make_rule
 from meta_rl.outer.adam import Adam
 from meta_rl.types import MetaParameters
 

@@ -8,10 +8,10 @@ from torch import nn
 
 from meta_rl.config import Config, InnerConfig, NetworkConfig
 from meta_rl.errors import InputError
+from meta_rl.from_settings import make_rule
 from meta_rl.inner.core import InnerLoop
 from meta_rl.inner.optimizers import Coefficient
 from meta_rl.inner.rules import adapted_names
-from meta_rl.making import make_rule
 from meta_rl.types import MetaParameters
 
 GRADIENTS = torch.tensor([[0.3, -2.0, 1.5], [0.7, 0.1, -4.0]], dtype=torch.float64)

@@ -6,7 +6,7 @@ import torch
 
 import meta_rl
 from meta_rl.config import AdamConfig, Config, InnerConfig, ShotsConfig
-from meta_rl.making import make_rule
+from meta_rl.from_settings import make_rule
 from meta_rl.plots.rule_pictures import means, rule_figure
 
 

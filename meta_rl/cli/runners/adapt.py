@@ -15,7 +15,7 @@ import torch
 from meta_rl import agents, assemble, envs, loading
 from meta_rl.animation import Animation
 from meta_rl.cli.adapt import Adapt
-from meta_rl.cli.running import import_families
+from meta_rl.cli.command import import_families
 from meta_rl.errors import InputError
 from meta_rl.families import GymFamily, parse_task, read_labelled
 from meta_rl.families.image_reading import LabelledFolder

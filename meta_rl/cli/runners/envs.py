@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from meta_rl import envs
+from meta_rl.cli.command import import_families
 from meta_rl.cli.envs import List
-from meta_rl.cli.running import import_families
 from meta_rl.errors import InputError
 from meta_rl.families import Family, make_family
 

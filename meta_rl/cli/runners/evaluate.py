@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from meta_rl.cli.running import import_families
+from meta_rl.cli.command import import_families
 from meta_rl.evaluation import protocol
 from meta_rl.evaluation.record import open_folder, record
 from meta_rl.evaluation.settings import EvaluationSettings

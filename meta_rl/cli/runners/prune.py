@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from meta_rl import assemble, loading
+from meta_rl.cli.command import import_families, told
 from meta_rl.cli.prune import Prune
 from meta_rl.cli.runners.folders import next_run
-from meta_rl.cli.running import import_families, told
 from meta_rl.errors import DivergedError, InputError
 from meta_rl.pruning import smaller
 from meta_rl.pruning.measure import Measured, measure, record, table, time_in_turns

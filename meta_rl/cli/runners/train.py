@@ -12,9 +12,9 @@ from pathlib import Path
 from torch import Tensor
 
 from meta_rl.assemble import Start, build, check_data, resolve_device
+from meta_rl.cli.command import Ended, told
 from meta_rl.cli.runners.folders import new_run, restarted, run_name
 from meta_rl.cli.runners.starting import require_own_settings, settings_of, start_of
-from meta_rl.cli.running import Ended, told
 from meta_rl.cli.train import Train
 from meta_rl.config import Config
 from meta_rl.errors import InputError

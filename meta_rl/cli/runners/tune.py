@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from meta_rl.cli.running import told
+from meta_rl.cli.command import told
 from meta_rl.tuning.protocol import compare, on_budget, plan, search
 from meta_rl.tuning.record import record, results
 from meta_rl.tuning.settings import TuningSettings

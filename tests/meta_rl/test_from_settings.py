@@ -6,8 +6,8 @@ import pytest
 
 from meta_rl.config import AdamConfig, Config, InnerConfig, OuterConfig, ShotsConfig
 from meta_rl.errors import InputError
+from meta_rl.from_settings import OUTER_STEPS, make_outer, make_rule
 from meta_rl.inner.rules import GradientDescent
-from meta_rl.making import OUTER_STEPS, make_outer, make_rule
 
 
 @dataclass(frozen=True, kw_only=True)
