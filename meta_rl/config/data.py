@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class EpisodesConfig:
-    """Reinforcement learning: size of a meta-batch, returns, estimator, and the policy's actions."""
+    """Reinforcement learning: size of a meta-batch, returns, estimator and actions."""
 
     tasks: int = 20
     """M, tasks in a meta-batch."""

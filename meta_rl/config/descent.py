@@ -179,7 +179,7 @@ class ProMPConfig(GradientConfig):
         require(grows, "outer.kl_coefficient", expected, eta)
 
     def conditions(self, run: Config, facts: Facts) -> Conditions:
-        """Return whether each setting acts in this run; in the first epoch nothing has moved yet."""
+        """Return whether each setting acts in this run; nothing has moved in a first epoch."""
         names = ("outer.clip", "outer.kl_coefficient", "outer.kl_target")
         several = "with several epochs (--outer.epochs 2 or more)"
         return [

@@ -1,7 +1,7 @@
 """Common base of outer steps' settings, each of which refuses runs that it does not fit.
 
-:mod:`meta_rl.from_settings` makes the outer step of each class. For a step of your own, derive a class
-from :class:`OuterConfig` or a subclass, with a method ``make`` (:class:`MakesStep`).
+:mod:`meta_rl.from_settings` makes the outer step of each class. For a step of your own, derive a
+class from :class:`OuterConfig` or a subclass, with a method ``make`` (:class:`MakesStep`).
 """
 
 from __future__ import annotations
