@@ -135,7 +135,7 @@ class MultiCategoricalPolicy(Policy):
 
     def env_action(self, action: Tensor) -> Tensor:
         """Return action numbers ``(*, D)`` as the space counts and shapes them."""
-        return (action + self.start).unflatten(-1, self.shape)
+        return (action + self.start).reshape(*action.shape[:-1], *self.shape)
 
 
 class BernoulliPolicy(Policy):
@@ -166,4 +166,4 @@ class BernoulliPolicy(Policy):
 
     def env_action(self, action: Tensor) -> Tensor:
         """Return zeros and ones ``(*, D)``, shaped as the space is."""
-        return action.unflatten(-1, self.shape)
+        return action.reshape(*action.shape[:-1], *self.shape)

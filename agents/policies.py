@@ -81,7 +81,7 @@ class GaussianPolicy(Policy):
     def env_action(self, action: Tensor) -> Tensor:
         """Convert policy actions ``(*, A)`` to the environment's units and shape, in its box."""
         scaled = self.centre + self.half_width * (action / self.action_scale)
-        return torch.clamp(scaled, self.low, self.high).unflatten(-1, self.shape)
+        return torch.clamp(scaled, self.low, self.high).reshape(*action.shape[:-1], *self.shape)
 
 
 class CategoricalPolicy(Policy):

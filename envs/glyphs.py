@@ -34,7 +34,7 @@ ALIKE = {"same split": 0.95, "another": 0.9}  # largest cosine of two different 
 
 VALIDATION = "Hebr Geor Syrc Samr Mand Armi Phnx Palm Mymr Cham Kali Glag Orkh Olck Osma Yiii"
 TEST = (
-    "Armn Tfng Nkoo Adlm Ethi Vaii Bamu Fix Hmng Thai Laoo Khmr Tavt Lana "
+    "Armn Tfng Nkoo Adlm Ethi Vaii Bamu Mend Hmng Thai Laoo Khmr Tavt Lana "
     "Tale Talu Telu Knda Mlym Sinh Taml Gran Java Bali Sund"
 )
 """Scripts to validate and test on, by ISO 15924 code; all others are trained on."""

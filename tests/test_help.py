@@ -7,6 +7,7 @@ import pytest
 from meta_rl.envs import make_examples
 
 import meta_rl
+from meta_rl.algorithms import ALGORITHMS
 from meta_rl.assemble import facts_of, make_problem
 from meta_rl.cli import train, tune
 from meta_rl.cli.command import Ended
@@ -134,3 +135,28 @@ def test_an_old_option_is_told_its_new_name(old, new):
             train.main(["cartpole", *given])
     part, name = new.split(".")
     assert name in to_dict(meta_rl.preset("cartpole"))[part]
+
+
+OWN = """
+from dataclasses import dataclass, replace
+from meta_rl import ALGORITHMS
+from meta_rl.config import InnerConfig
+
+@dataclass(frozen=True, kw_only=True)
+class Halved(InnerConfig):
+    \"""An inner loop of one's own.\"""
+
+    factor: float = 0.5
+    \"""Factor on each step.\"""
+
+ALGORITHMS["halved"] = lambda config: replace(config, inner=Halved(step_size=0.1))
+"""
+
+
+def test_settings_of_ones_own_file_are_shown(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("meta_rl.algorithms.ALGORITHMS", dict(ALGORITHMS))
+    file = tmp_path / "mine.py"
+    file.write_text(OWN)
+    words = ["navigation-2d", "--families", str(file), "--algorithm", "halved", "--help-all"]
+    assert "--inner.factor" in shown(capsys, *words)
+    assert not (tmp_path / "__pycache__").exists()

@@ -14,7 +14,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 import meta_rl
 from meta_rl import InputError, Parameter, Uniform
 from meta_rl.cli import adapt
-from meta_rl.cli import running as commands
+from meta_rl.cli import command as commands
 from meta_rl.cli.command import told
 from meta_rl.cli.runners import adapt as runner
 from meta_rl.families import GymFamily

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import runpy
 import shlex
 import sys
 import threading
@@ -13,6 +12,7 @@ import warnings
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import Any, NoReturn
 
 from meta_rl.errors import FOREIGN, DivergedError, InputError, ProcessLostError, lacks_memory
@@ -20,6 +20,8 @@ from meta_rl.machine import console
 from meta_rl.storage.reading import named, shortened
 
 SMALLER = "Ask for fewer tasks, episodes or units, or give --speed.tasks-at-once 1."
+NAME = "meta_rl_families_file"
+"""The name of the module that a user's file becomes."""
 UNREAD = (errno.EPIPE, errno.EIO)
 """Errors of output without a reader: after ``| head``, and on a closed terminal."""
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
@@ -50,8 +52,11 @@ def import_families(file: Path | None) -> None:
     if not os.path.isfile(file):
         raise InputError(f"families: expected a Python file, got {file}.")
     sys.path.append(str(file.resolve().parent))  # the user's modules; installed ones come first
+    # As a module, so that the source and types of its classes can be found; nothing is written.
+    module = sys.modules[NAME] = ModuleType(NAME)
+    module.__file__ = str(file)
     try:
-        runpy.run_path(str(file))
+        exec(compile(file.read_bytes(), file, "exec"), vars(module))
     except InputError:
         raise
     except FOREIGN as error:

@@ -53,7 +53,7 @@ class Beginning:
     """The options that set the defaults of the other options."""
 
     preset: Preset = ()
-    """Preset to train: a task family with settings; see the list above."""
+    """Preset to train: a task family with settings; see the list above. Give it before options."""
     families: Path | None = None
     """Python file of yours to run, with task families (meta_rl.register) or algorithms."""
 

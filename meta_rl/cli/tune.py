@@ -28,7 +28,7 @@ class Tune(TuningSettings):
     """Options of ``meta-rl tune``."""
 
     preset: Preset = ()
-    """Preset to tune: see the list above."""
+    """Preset to tune: see the list above. Give it before options."""
 
 
 def main(arguments: list[str]) -> None:

@@ -180,7 +180,8 @@ class EvalConfig:
     tasks: int = 40
     """Number of held-out tasks, the same tasks in every evaluation."""
     steps: int = 3
-    """Inner steps on each held-out task; a number below --inner.steps is refused."""
+    """Inner steps on each held-out task. If not given, at least --inner.steps; a smaller number is
+    refused."""
     pictures: bool = True
     """Write pictures of one held-out task before and after adapting to TensorBoard:
     drawn episodes, and rollouts if the environment can be rendered."""

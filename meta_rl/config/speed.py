@@ -57,6 +57,7 @@ class SpeedConfig:
             (
                 "speed.workers",
                 episodes and facts.single_environments is not False,
-                "for families of single environments; this one steps all of them at once",
+                "for families of single environments; this one "
+                + ("steps all of them at once" if episodes else "has no environments"),
             ),
         ]

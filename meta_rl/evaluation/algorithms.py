@@ -21,7 +21,10 @@ from meta_rl.storage.reading import read_file, reading
 from meta_rl.storage.run_folder import run_of
 
 # Settings that do not define an algorithm: they change no result, or are compared elsewhere.
-APART = ("seed", "iterations", "log_every", "checkpoint_every", "eval", "workers", "tasks_at_once")
+APART = (
+    *("seed", "iterations", "log_every", "checkpoint_every", "eval"),
+    *("workers", "tasks_at_once", "recorded"),
+)
 
 # Files of a run folder that tell theta's source, which config.json does not. OF_A_SEED are the keys
 # in these files that depend on one machine or seed.

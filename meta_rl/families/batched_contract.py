@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack, closing
 from typing import Any
 
 import gymnasium as gym
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor
 
 from meta_rl.errors import InputError
+from meta_rl.families import row
 from meta_rl.families.family import Family
 from meta_rl.families.general import GymVec
 from meta_rl.families.mujoco import MuJoCoVec
@@ -89,7 +91,15 @@ def check_agreement_at_every_step(family: Family) -> None:
         InputError: if they differ, naming the step, the task and the difference.
     """
     tasks = family.sample_tasks(4, seed=7)
-    batched, singles = _own(family, 4, 1), [family.make_env(task) for task in tasks]
+    with ExitStack() as stack:
+        batched = stack.enter_context(closing(_own(family, 4, 1)))
+        singles = [stack.enter_context(row.closing(family.make_env(task))) for task in tasks]
+        _compare(family, batched, singles, tasks)
+
+
+def _compare(
+    family: Family, batched: Any, singles: Sequence[gym.Env], tasks: Sequence[Task]
+) -> None:
     batched.reset(tasks, seed=0)
     started = [single.reset(seed=m)[0] for m, single in enumerate(singles)]
     obs = _start_alike(batched, singles)
@@ -107,8 +117,6 @@ def check_agreement_at_every_step(family: Family) -> None:
             _require_close(batched, tasks[m], number, **both)
             if answer[2] or answer[3]:
                 running.remove(m)
-    for single in singles:
-        single.close()
 
 
 def _require_close(batched: BatchedEnv, task: Task, number: int, **pairs: tuple[Any, Any]) -> None:

@@ -25,8 +25,8 @@ from meta_rl.types import Task, Value
 
 COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 # The checkers' advice that nothing here needs: actions in [-1, 1]; bounded, flat or large
-# observations.
-ADVICE = ("symmetric and normalized", "infinity", "unconventional", "resolution")
+# observations; and spaces that stable-baselines3 itself does not take.
+ADVICE = ("symmetric and normalized", "infinity", "unconventional", "resolution", "not supported")
 
 
 def check_family(family: Family) -> None:

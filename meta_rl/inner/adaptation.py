@@ -35,9 +35,6 @@ class Adaptation:
     """Every task's phi after 0..K inner steps, tensors ``(M, ...)``; empty unless asked for."""
     samples: int = 0
     """Environment steps or examples collected by this process."""
-    failures: Tensor | None = None
-    """Whether each task had failed after 0..K inner steps, bool ``(K + 1, M)``; None if a failure
-    is an error."""
 
     @property
     def batches(self) -> list[Any]:
@@ -147,7 +144,6 @@ def adapt_to_tasks(
         scores=_scores(problem, _met(batches), walked, failures) if scored else None,
         path=walked() if path else (),
         samples=samples_of(problem, batches),
-        failures=failures.after if failures else None,
     )
 
 

@@ -1,8 +1,8 @@
 """Observations of any space as flat vectors of numbers, which is what policies take.
 
 A Box is flattened; a Discrete or MultiDiscrete observation becomes one-hot; MultiBinary stays zeros
-and ones; the parts of a Dict or Tuple are joined in their order, as
-``stable_baselines3.common.torch_layers.CombinedExtractor`` joins them.
+and ones; the parts of a Dict or Tuple are joined in their order. A flat Dict is joined as
+``stable_baselines3.common.torch_layers.CombinedExtractor`` joins it.
 """
 
 from __future__ import annotations
@@ -65,12 +65,34 @@ def flat(space: gym.Space, observation: Any) -> np.ndarray:
         InputError: if it is none of the space's.
     """
     try:
-        vector = spaces.flatten(space, observation)
+        inside = _inside(space, observation)
+        vector = spaces.flatten(space, observation) if inside else None
     except Exception as error:  # whatever an observation of another form raises there
-        raise InputError(
-            f"observation: expected one of {space}, got {observation!r:.200}."
-        ) from error
+        raise _other(space, observation) from error
+    if vector is None:
+        raise _other(space, observation)
     return np.asarray(vector, np.float32)
+
+
+def _other(space: gym.Space, observation: Any) -> InputError:
+    return InputError(f"observation: expected one of {space}, got {observation!r:.200}.")
+
+
+def _inside(space: gym.Space, observation: Any) -> bool:
+    """Whether all countable parts are inside their spaces; a Box's bounds are only warned of."""
+    if isinstance(space, spaces.Dict | spaces.Tuple):
+        return all(_inside(*part) for part in _parts(space, observation))
+    if isinstance(space, spaces.Box):
+        return True
+    values = np.asarray(observation)
+    if values.shape != (space.shape or ()) or values.dtype.kind not in "biu":
+        return False
+    low, count = 0, 2
+    if isinstance(space, spaces.Discrete):
+        low, count = space.start, space.n
+    elif isinstance(space, spaces.MultiDiscrete):
+        low, count = space.start, space.nvec
+    return bool(((values >= low) & (values < low + count)).all())
 
 
 def flat_batch(space: gym.Space, observation: Any) -> tuple[np.ndarray, bool]:
@@ -86,8 +108,8 @@ def flat_batch(space: gym.Space, observation: Any) -> tuple[np.ndarray, bool]:
     try:
         if _is_single(space, observation):
             return flat(space, observation)[None], True
-        rows = [flat(space, _row(space, observation, i)) for i in range(_rows(observation))]
-        return np.stack(rows), False
+        (count,) = {len(value) for value in _leaves(space, observation)}
+        return np.stack([flat(space, _row(space, observation, i)) for i in range(count)]), False
     except (TypeError, ValueError, KeyError, IndexError, AttributeError) as error:
         raise InputError(
             f"predict: expected an observation of {space} or a batch of them, got "
@@ -120,12 +142,11 @@ def _row(space: gym.Space, observation: Any, i: int) -> Any:
     return np.asarray(observation)[i]
 
 
-def _rows(observation: Any) -> int:
-    """N of a batch."""
-    while isinstance(observation, dict | tuple):
-        held = observation.values() if isinstance(observation, dict) else observation
-        observation = next(iter(held))
-    return len(observation)
+def _leaves(space: gym.Space, observation: Any) -> list[Any]:
+    """The arrays of a batch."""
+    if isinstance(space, spaces.Dict | spaces.Tuple):
+        return [leaf for part in _parts(space, observation) for leaf in _leaves(*part)]
+    return [observation]
 
 
 def alike(one: gym.Space, other: gym.Space) -> bool:

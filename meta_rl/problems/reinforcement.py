@@ -22,6 +22,7 @@ from meta_rl.problem import Kind, Problem
 from meta_rl.problems import estimators, returns
 from meta_rl.problems.adapted import AdaptedPolicy, adapted_policy
 from meta_rl.problems.modules import trainable
+from meta_rl.problems.observations import alike
 from meta_rl.problems.policy_pictures import PolicyPictures
 from meta_rl.problems.rollouts import Rollout, Sampler, check_parameters
 from meta_rl.storage.checkpoint import describe_space
@@ -255,8 +256,8 @@ class Reinforcement:
             ("action space", self.family.action_space, family.action_space),
         ):
             # Action bounds must be equal: the policy scales to them. Observation bounds need not.
-            same_kind = type(ours) is type(theirs) and ours.shape == theirs.shape
-            if not same_kind or (what == "action space" and ours != theirs):
+            same = ours == theirs if what == "action space" else alike(ours, theirs)
+            if not same:
                 raise InputError(
                     f"{what}: the policy was trained with {ours}, {family.id} has {theirs}. "
                     "Adapt to an environment with the same spaces, or wrap it to have them."

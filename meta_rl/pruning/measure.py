@@ -82,7 +82,8 @@ def time_in_turns(learners: Sequence[MetaLearner], measured: Sequence[Measured])
 def _predict(learner: MetaLearner) -> Callable[[], Any]:
     model = learner.problem.deploy(learner.meta.theta, (), {})
     if isinstance(model, AdaptedPolicy):
-        obs = np.zeros(model.obs_shape, np.float32)
+        zeros = np.zeros(model.obs_shape, np.float32)
+        obs = zeros if model.space is None else model.space.sample()
         return lambda: model.predict(obs, deterministic=True)
     inputs = np.zeros((1, *model.input_shape), np.float32)
     return lambda: model.predict(inputs)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -121,9 +122,11 @@ class MetaLearner:
             raise InputError(f"callbacks: expected a list of functions, got {shown(callbacks)}.")
         for callback in callbacks:
             if not callable(callback):
+                kind = type(callback)
+                theirs = kind.__module__.startswith("stable_baselines3.")
                 raise InputError(
-                    "callbacks: expected functions of (learner, metrics), got a "
-                    f"{type(callback).__name__}. Use the one of the same name in meta_rl."
+                    f"callbacks: expected functions of (learner, metrics), got {kind.__name__}."
+                    + " Use the one of the same name in meta_rl." * theirs
                 )
         last = self.config.iterations if iterations is None else self.iteration + iterations
         while self.iteration < last:
@@ -216,18 +219,17 @@ class MetaLearner:
         """
         steps = self.config.inner.steps if steps is None else steps
         _require_numbers(steps, seed, episodes)
-        problem, task = self.problem.resized(episodes).variant(variant)
         manifest = {
             "config": to_dict(self.config),
             "problem": self.problem.describe(),
             "optimizer": self.inner.rule.optimizer(self.meta.rule),
             "made_of": made_of(self.problem),
         }
-        try:
-            given = problem, self.inner, self.deployed, task, steps, seed
-            return adapted_model(*given, manifest, pictures)
-        finally:
-            problem.close()
+        with closing(self.problem.resized(episodes)) as resized:
+            problem, task = resized.variant(variant)
+            with closing(problem):
+                given = problem, self.inner, self.deployed, task, steps, seed
+                return adapted_model(*given, manifest, pictures)
 
     def held_out_tasks(self, n: int, final: bool = False) -> list[Task]:
         """Return n held-out tasks, from a random stream that meta-training never draws from.

@@ -22,6 +22,7 @@ from meta_rl import GymFamily, Parameter, Uniform
 from meta_rl.config import NetworkConfig
 from meta_rl.errors import InputError
 from meta_rl.problems.observations import flat, flat_batch, observation_size
+from meta_rl.pruning.measure import _predict
 
 SMALL = NetworkConfig(hidden=(8,))
 MIXED = spaces.Dict(
@@ -37,6 +38,14 @@ ACTIONS = {
     "switches": spaces.MultiBinary(3),
     "grid": spaces.Box(-2.0, 1.0, (2, 2)),
     "number": spaces.Discrete(4),
+}
+
+
+SEEN = {
+    "count": 1,
+    "place": np.zeros((2, 2), np.float32),
+    "flags": np.int8([0, 1]),
+    "hands": np.array([1, 0]),
 }
 
 
@@ -128,6 +137,12 @@ def test_draws_have_the_stated_frequencies_and_never_what_a_part_has_not():
     assert (switches.float().mean(0) - odds[0].sigmoid()).abs().max() < 0.01
 
 
+def test_a_box_of_one_bare_number_has_a_policy():
+    policy = make_policy(MIXED, spaces.Box(-2.0, 1.0, ()), SMALL, torch.Generator())
+    action = policy.env_action(torch.tensor([[0.0], [9.0]]))
+    torch.testing.assert_close(action, torch.tensor([-0.5, 1.0]))
+
+
 @pytest.mark.parametrize("name", ACTIONS)
 def test_actions_are_in_their_space_and_vmap_walks_the_tasks(name):
     space = ACTIONS[name]
@@ -140,7 +155,7 @@ def test_actions_are_in_their_space_and_vmap_walks_the_tasks(name):
     action = walked.sample(torch.Generator().manual_seed(0))
     assert walked.log_prob(action).shape == walked.entropy().shape == (2, 7)
     for one in policy.env_action(action).flatten(0, 1).numpy():
-        assert space.contains(one.astype(space.dtype)), one
+        assert space.contains(np.asarray(one, space.dtype)), one
 
 
 @pytest.mark.parametrize("name", ACTIONS)
@@ -155,7 +170,7 @@ def test_a_family_of_any_spaces_is_learned_adapted_saved_and_loaded(name, tmp_pa
     assert len(model.scores) == 2
     obs, _ = machine.make_env({"gain": 1.0}).reset(seed=0)
     action, _ = model.predict(obs)
-    assert machine.action_space.contains(action.astype(machine.action_space.dtype))
+    assert machine.action_space.contains(np.asarray(action, machine.action_space.dtype))
     again = meta_rl.load_adapted(model.save(tmp_path / "model"))
     batch = {key: np.stack([value, value]) for key, value in obs.items()}
     one, _ = model.predict(obs, deterministic=True)
@@ -221,7 +236,18 @@ def test_observations_are_joined_in_the_order_of_their_parts():
 
 @pytest.mark.parametrize(
     ("observation", "said"),
-    [({"count": 5}, "expected an observation of Dict"), (7, "expected an observation of Dict")],
+    [
+        ({"count": 5}, "expected an observation of Dict"),
+        (7, "expected an observation of Dict"),
+        ({**SEEN, "count": 3}, "expected an observation of Dict"),
+        ({**SEEN, "count": -1}, "expected an observation of Dict"),
+        ({**SEEN, "hands": np.array([0, 3])}, "expected an observation of Dict"),
+        ({**SEEN, "flags": np.int8([0, 5])}, "expected an observation of Dict"),
+        (
+            {key: np.stack([value] * (3 - (key == "place"))) for key, value in SEEN.items()},
+            "or a batch of them",
+        ),
+    ],
 )
 def test_another_observation_is_refused_in_one_line(observation, said):
     policy = make_policy(MIXED, ACTIONS["number"], SMALL, torch.Generator())
@@ -230,6 +256,18 @@ def test_another_observation_is_refused_in_one_line(observation, said):
     model = meta_rl.problems.adapted.adapted_policy(policy, params, env, (), {})
     with pytest.raises(InputError, match=said):
         model.predict(observation)
+
+
+def test_other_observations_are_no_variant_whatever_their_size(monkeypatch):
+    machine = family(ACTIONS["number"], spaces.Dict({"a": spaces.Discrete(2)}))
+    monkeypatch.setitem(meta_rl.envs.FAMILIES, "machine", machine)
+    learner = meta_rl.build(replace(meta_rl.preset("machine"), network=SMALL))
+    for other in (spaces.Dict({"z": spaces.Discrete(2)}), spaces.Dict({"a": spaces.Discrete(3)})):
+        env = gym.wrappers.TimeLimit(Machine(ACTIONS["number"], other), 4)
+        with pytest.raises(InputError, match="observation space: the policy was trained with"):
+            learner.adapt(env)
+    _predict(learner)()  # what pruning times
+    learner.problem.close()
 
 
 def test_spaces_without_a_fixed_number_of_numbers_are_refused():

@@ -172,6 +172,7 @@ def never_again(self, answer):
     return (answer[0], answer[1] - (self.met > HORIZON + 1), *answer[2:])
 
 
+DOUBLE = gym.spaces.Box(-1.0, 1.0, (1,), np.float64)
 ENVS = {
     "fails at one value": (
         broken_env(step=after(Line, "step", nan_at_the_end)),
@@ -204,8 +205,8 @@ ENVS = {
     ),
     "is refused by stable-baselines3": (
         broken(
-            action_space=gym.spaces.Discrete(2, start=1),
-            make=type("BrokenEnv", (Line,), {"action_space": gym.spaces.Discrete(2, start=1)}),
+            action_space=DOUBLE,
+            make=type("BrokenEnv", (Line,), {"action_space": DOUBLE}),
             tensor_env=None,
         ),
         "stable-baselines3's checker refuses make_env's environment: ",

@@ -1,6 +1,7 @@
 """Glyphs: which characters are drawn, how, and how the result is kept."""
 
 import os
+import re
 
 import numpy as np
 import pytest
@@ -139,3 +140,10 @@ def test_drawing_uses_no_global_randomness():
     before = torch.random.get_rng_state()
     glyphs._vary(glyphs._draw("A", PLAIN[:1]))
     assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def test_the_splits_are_scripts_by_their_codes():
+    codes = glyphs.TEST.split() + glyphs.VALIDATION.split()
+    assert all(re.fullmatch("[A-Z][a-z]{3}", code) for code in codes)
+    assert len(set(codes)) == len(codes) == 41
+    assert "Mend" in glyphs.TEST, "Mende Kikakui"

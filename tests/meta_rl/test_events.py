@@ -86,7 +86,7 @@ def test_checkpoints_are_named_and_load(learner, tmp_path):
 
 
 def test_what_cannot_be_a_callback_is_refused_before_training(learner, tmp_path):
-    with pytest.raises(InputError, match=r"got a CheckpointCallback\. Use the one of"):
+    with pytest.raises(InputError, match=r"got CheckpointCallback\. Use the one of"):
         learner.learn(iterations=1, callbacks=[TheirCheckpointCallback(1, str(tmp_path))])
     assert learner.iteration == 0
     with pytest.raises(InputError, match="save_freq: expected 1 or more"):
