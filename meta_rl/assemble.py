@@ -13,14 +13,14 @@ import torch
 
 from meta_rl import agents, envs, seeds
 from meta_rl.algorithms import nearest
-from meta_rl.config import Config, EpisodesConfig, Facts, ShotsConfig, require_effect
+from meta_rl.config import Config, Facts, ShotsConfig, require_effect
 from meta_rl.errors import InputError, require
 from meta_rl.families import Family, GymFamily, make_family
 from meta_rl.machine import memory, parallel
 from meta_rl.presets import preset
 from meta_rl.problem import Problem
 from meta_rl.problems.modules import module_of
-from meta_rl.problems.reinforcement import Reinforcement
+from meta_rl.problems.reinforcement import Reinforcement, require_reinforcement
 from meta_rl.problems.supervised import Supervised
 from meta_rl.runs.learner import MetaLearner
 from meta_rl.storage.reading import shortened
@@ -87,9 +87,8 @@ def build(
     origin = origin or nearest(config)
     require_effect(config, origin, facts_of(problem))
     if init_sb3 is not None:
-        if not isinstance(config.data, EpisodesConfig):
-            raise InputError(f"init_sb3: {config.family} is supervised; a PPO cannot start it.")
-        problem.policy.load_state_dict(agents.sb3.read_parameters(init_sb3, problem.policy))
+        policy = require_reinforcement(problem, "init_sb3", "a PPO cannot start it").policy
+        policy.load_state_dict(agents.sb3.read_parameters(init_sb3, policy))
     if start is not None:
         module: Any = module_of(problem)
         module.load_state_dict(start.theta(problem, config))
@@ -166,7 +165,7 @@ def resolve_device(device: str) -> str:
     return f"cuda:{parallel.local_rank()}" if device == "cuda" and parallel.ranks() > 1 else device
 
 
-def make_problem(config: Config, device: str) -> Any:
+def make_problem(config: Config, device: str) -> Problem:
     """Make the settings' problem: their family of environments or examples, and a new network."""
     if isinstance(config.data, ShotsConfig) != (config.family in envs.EXAMPLES):
         raise InputError(

@@ -88,8 +88,8 @@ def load_adapted(
     if problem is None and isinstance(config.data, ShotsConfig):
         checkpoint.require_fields(manifest, "adapted", problem=dict)
         return _adapted_network(config, tensors, scores, trained, device)
-    given: Any = problem or make_problem(config, device)
-    return given.deploy(_loaded(modules.module_of(given), tensors, trained), scores, trained)
+    own = make_problem(config, device) if problem is None else problem
+    return own.deploy(_loaded(modules.module_of(own), tensors, trained), scores, trained)
 
 
 def _loaded(module: Any, tensors: dict[str, Any], trained: dict[str, Any]) -> dict[str, Any]:
