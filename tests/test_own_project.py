@@ -2,11 +2,13 @@
 
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import gymnasium as gym
 import numpy as np
 import pytest
+import torch
 from meta_rl.agents.sb3 import to_ppo
 from meta_rl.envs import FAMILIES
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
@@ -24,6 +26,7 @@ from tests.test_resume import tiny
 HOME = Path(__file__).parent.parent
 SCRIPT = """
 import sys
+from contextlib import closing
 sys.path.append({home!r})
 from meta_rl import GymFamily
 import torch
@@ -78,6 +81,7 @@ def test_modules_that_have_our_names_are_in_nobodys_way(tmp_path):
     make_hostile(tmp_path)
     python = f"""
 import sys
+from contextlib import closing
 sys.path.append({str(HOME)!r})
 import meta_rl, meta_rl.agents, meta_rl.envs
 learner = meta_rl.build(meta_rl.preset("navigation-2d"))
@@ -223,3 +227,36 @@ def test_what_an_environment_keeps_over_a_reset_is_said():
         GymFamily("CartPole-v1", length, wrappers=[OwnStatistics])
     GymFamily("CartPole-v1", wrappers=[OwnRandomness])  # whose new episodes differ anyway
     GymFamily("CartPole-v1", wrappers=[OwnStatistics], try_parameters=False)
+
+
+OWN = """
+import gymnasium as gym
+import numpy as np
+from meta_rl import GymFamily, Parameter, Uniform, register
+
+class Own(gym.Env):
+    observation_space, action_space = gym.spaces.Box(-1, 1, (2,)), gym.spaces.Box(-1, 1, (1,))
+
+    def __init__(self, gain=1.0):
+        self.gain = gain
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return np.zeros(2, np.float32), {}
+
+    def step(self, action):
+        return np.zeros(2, np.float32), float(action[0] * self.gain), False, False, {}
+
+register(GymFamily(Own, Parameter("gain", Uniform(0.5, 1.0)), horizon=3, id="own-of-a-file"))
+"""
+
+
+def test_workers_step_the_environments_of_ones_own_file(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    file = tmp_path / "mine.py"
+    file.write_text(OWN)
+    commands.import_families(file)
+    family = FAMILIES.pop("own-of-a-file")
+    with closing(family.make_vec(1, 2, device="cpu", dtype=torch.float32, workers=2)) as env:
+        env.reset([{"gain": 1.0}], seed=0)
+        assert env.step(torch.tensor([[[0.5], [-1.0]]])).reward.tolist() == [[0.5, -1.0]]

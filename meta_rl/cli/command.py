@@ -15,6 +15,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, NoReturn
 
+import cloudpickle
+
 from meta_rl.errors import FOREIGN, DivergedError, InputError, ProcessLostError, lacks_memory
 from meta_rl.machine import console
 from meta_rl.storage.reading import named, shortened
@@ -55,6 +57,7 @@ def import_families(file: Path | None) -> None:
     # As a module, so that the source and types of its classes can be found; nothing is written.
     module = sys.modules[NAME] = ModuleType(NAME)
     module.__file__ = str(file)
+    cloudpickle.register_pickle_by_value(module)  # workers cannot import it
     try:
         exec(compile(file.read_bytes(), file, "exec"), vars(module))
     except InputError:
