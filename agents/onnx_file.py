@@ -118,7 +118,7 @@ def predicted(model: AdaptedPolicy | AdaptedNetwork, inputs: np.ndarray) -> np.n
 
 
 def to_module(model: AdaptedPolicy | AdaptedNetwork) -> nn.Module:
-    """Return a CPU module with the adapted parameters that computes the same as ``predict``."""
+    """Return a CPU module that computes ``predict``; a policy's, with ``deterministic=True``."""
     if isinstance(model, AdaptedPolicy):
         return _Actions(_holding(model.policy, model.params))
     network = _in_torchs_layers(_holding(model.network, model.params))
@@ -146,7 +146,7 @@ class _Block(nn.Module):
         self.strided, self.epsilon = block.strided, block.epsilon
 
     def forward(self, images: Tensor) -> Tensor:
-        """Map ``(S, C, H, W)`` to ``(S, channels, H // 2, W // 2)``; strided, rounded up."""
+        """Map ``(S, C, H, W)`` to ``(S, channels, H / 2, W / 2)``, rounded down; up if strided."""
         maps = F.conv2d(images, self.weight, stride=2 if self.strided else 1, padding=1)
         centred = maps - maps.mean((0, 2, 3), keepdim=True)
         variance = centred.square().mean((0, 2, 3), keepdim=True)

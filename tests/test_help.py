@@ -109,7 +109,7 @@ def test_help_all_leaves_nothing_out(capsys):
 
 def test_tune_leaves_the_same_out(capsys):
     plain, everything = (shown(capsys, "cartpole", *more, command=tune) for more in ([], ALL))
-    assert {"--inner.decay", "--outer.damping"} <= {*everything} - {*plain}
+    assert {"--inner.decay", "--outer.damping", "--eval.every"} <= {*everything} - {*plain}
 
 
 @pytest.mark.parametrize("name", PRESETS)

@@ -16,7 +16,7 @@ from meta_rl.cli.parsing import (
     preset_name,
     require_begun,
 )
-from meta_rl.config.showing import RARE, without_effect
+from meta_rl.config.showing import ONLY_IN_RUNS, RARE, without_effect
 from meta_rl.presets import PRESETS, facts, preset
 from meta_rl.tuning.settings import SEARCHES, TuningSettings
 
@@ -31,6 +31,10 @@ class Tune(TuningSettings):
     """Preset to tune: see the list above. Give it before options."""
 
 
+def _left_out(given: Tune) -> set[str]:
+    return without_effect(given.config, facts(given.config)) | RARE | ONLY_IN_RUNS
+
+
 def main(arguments: list[str]) -> None:
     """Train strategies, compare the best with the default, and print where results are."""
     begun = parse_beginning(Beginning, arguments)
@@ -40,7 +44,7 @@ def main(arguments: list[str]) -> None:
     settings = parse(
         Tune,
         arguments,
-        silent=lambda given: without_effect(given.config, facts(given.config)) | RARE,
+        silent=_left_out,
         default=Tune(preset=begun.preset, families=begun.families, config=preset(name)),
         prog="meta-rl tune",
         description=f"Search for a better algorithm and settings for a preset, then test whether "

@@ -188,7 +188,7 @@ class ProMPConfig(GradientConfig):
         ]
 
     def refuse(self, run: Config) -> None:
-        """Refuse runs without a policy, inner steps, or the likelihood ratio to the stored policy.
+        """Refuse runs that have no policy, no inner steps, or no likelihood ratio as estimator.
 
         Raises:
             InputError: saying why, and what to do.

@@ -21,6 +21,10 @@ RARE = {
 """Settings that act but that users hardly ever change: only ``--help-all`` shows them."""
 
 
+ONLY_IN_RUNS = {"log_every", "checkpoint_every", "eval.every", "eval.test", "eval.pictures"}
+"""Settings of what a run writes: the trials of ``meta-rl tune`` write none of it."""
+
+
 def without_effect(run: Config, facts: Facts) -> set[str]:
     """Return the dotted names of the settings that would have no effect at any other value.
 

@@ -37,7 +37,7 @@ class Choice:
             )
 
     def at(self, quantile: float) -> float | int | str | None:
-        """Return the value at a quantile."""
+        """Return the value at a quantile in [0, 1)."""
         return self.values[int(quantile * len(self.values))]
 
     def find(self, value: object) -> float | int | str | None:

@@ -54,7 +54,7 @@ class Uniform:
             ) from None
 
     def at(self, quantile: float) -> float:
-        """Return the value at a quantile."""
+        """Return the value at a quantile in [0, 1)."""
         low, high = self.low**self.power, self.high**self.power
         return self._inside((low + quantile * (high - low)) ** (1.0 / self.power))
 
@@ -81,7 +81,7 @@ class LogUniform(Uniform):
         require(math.isfinite(self.high / self.low), "LogUniform", "a finite high / low", self.low)
 
     def at(self, quantile: float) -> float:
-        """Return the value at a quantile."""
+        """Return the value at a quantile in [0, 1)."""
         return self._inside(self.low * math.exp(quantile * math.log(self.high / self.low)))
 
 
@@ -99,7 +99,7 @@ class Normal:
         require(math.isfinite(ends), "Normal", "a finite mean, and values", self.mean)
 
     def at(self, quantile: float) -> float:
-        """Return the value at a quantile."""
+        """Return the value at a quantile in [0, 1)."""
         return NormalDist(self.mean, self.std).inv_cdf(max(quantile, 2.0**-54))
 
     def find(self, value: object) -> float | None:
@@ -115,7 +115,7 @@ class Exponential:
     """Exponential with mean 1; n draws divided by their sum are Dirichlet(1, ..., 1)."""
 
     def at(self, quantile: float) -> float:
-        """Return the value at a quantile."""
+        """Return the value at a quantile in [0, 1)."""
         return -math.log1p(-quantile)
 
     def find(self, value: object) -> float | None:

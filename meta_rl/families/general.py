@@ -73,9 +73,10 @@ class GymVec:
 
     @property
     def envs(self) -> list[gym.Env]:
-        """Return this process's single environments, all episodes of a task in a row.
+        """Return the single environments, all episodes of a task in a row.
 
-        Each has the ``info`` of its last step, until it is reset.
+        Empty if workers step them, and before the first reset. Each has the ``info`` of its last
+        step, until it is reset.
         """
         if not isinstance(self._vector, SyncVectorEnv):
             return []

@@ -118,7 +118,7 @@ class OwnExamples:
         return [{} for _ in range(n)]
 
     def check_task(self, task: Task) -> Task:
-        """Return the one task."""
+        """Return the task as it is; the one task, ``{}``, has nothing to check."""
         return task
 
     def draw(

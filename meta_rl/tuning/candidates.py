@@ -37,7 +37,7 @@ class Conditions:
 
     @property
     def episodes(self) -> int:
-        """Episodes (or shots) of each inner step."""
+        """Episodes (or shots) per inner step when comparing, however many they trained with."""
         data = self.config.data
         return data.episodes if isinstance(data, EpisodesConfig) else data.shots
 

@@ -31,7 +31,7 @@ class TuningSettings:
     trials: int = 20
     """Strategies to train, including the default; may be raised later."""
     search: Literal["tpe", "greedy", "random", "evolution"] = "tpe"
-    """How to propose strategies."""
+    """How to propose strategies, each an algorithm with settings; see the searches above."""
     halving: int = 3
     """Factor f of successive halving: trials are also scored after 1/f² and 1/f of the budget, and
     about one in f continues. 1 trains every trial on the whole budget."""
