@@ -57,7 +57,7 @@ class TaskSource(Protocol):
         ...
 
     def check_tasks(self, tasks: Iterable[Task]) -> list[Task]:
-        """Return the tasks with their values normalized.
+        """Return the tasks with each value as the family writes it.
 
         Raises:
             InputError: if a task does not fit the family.

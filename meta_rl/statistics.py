@@ -34,7 +34,7 @@ def mean(values: np.ndarray) -> np.ndarray:
 def margin(values: np.ndarray) -> np.ndarray:
     """Return 1.96 standard errors of the mean over the last axis: half the normal 95 % interval.
 
-    It is 0 for a single value, and NaN if a value is not finite, as after a diverged run.
+    It is 0 for a single value. Of several values it is NaN if one is not finite.
     """
     count = values.shape[-1]
     if count == 1:

@@ -47,9 +47,10 @@ def main(arguments: list[str]) -> None:
         silent=_left_out,
         default=Tune(preset=begun.preset, families=begun.families, config=preset(name)),
         prog="meta-rl tune",
-        description=f"Search for a better algorithm and settings for a preset, then test whether "
-        f"they beat the default. Presets: {', '.join(PRESETS)}. Searches: {searches}. The same "
-        f"command continues a study; run it several times at once to share the work. {MORE}",
+        description="Search for a better algorithm and settings for a preset, then test whether "
+        "they beat the default, which is the preset with the options given. Presets: "
+        f"{', '.join(PRESETS)}. Searches: {searches}. The same command "
+        f"continues a study; run it several times at once to share the work. {MORE}",
         config=(tyro.conf.AvoidSubcommands,),
     )
     require_begun(begun, settings)

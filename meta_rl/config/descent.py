@@ -139,7 +139,7 @@ class AdamConfig(GradientConfig):
         ]
 
     def refuse(self, run: Config) -> None:
-        """Refuse a multi-step loss on episodes, which the last inner step's policy sampled.
+        """Refuse also a multi-step loss on episodes, which the last inner step's policy sampled.
 
         Raises:
             InputError: saying why, and what to do.

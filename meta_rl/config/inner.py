@@ -40,7 +40,8 @@ class InnerConfig:
     step_size: float = 0.1
     """alpha, step size of the inner steps at the start of meta-training."""
     learn_step_size: bool = True
-    """Meta-learn the step sizes and the optimizer's coefficients; if not, they stay as given."""
+    """Meta-learn the step sizes and the optimizer's coefficients; if not, the step size stays as
+    given and the coefficients have their usual values."""
     form: Literal["scalar", "tensor", "parameter"] = "scalar"
     """scalar: one step size for all. tensor: one per tensor. parameter: one each (Meta-SGD)."""
     per_step: bool = False

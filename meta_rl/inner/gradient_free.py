@@ -95,7 +95,15 @@ class GradientFreeLoop:
         ]
 
     def candidates(self, meta: MetaParameters, k: int, phi: Params, noise: Params) -> Params:
-        """Return the parameters that one task tries in inner step k, ``(R, ...)``; phi first."""
+        """Return the parameters that one task tries in inner step k, ``(R, ...)``; phi first.
+
+        Args:
+            meta: the meta-parameters; the rule has the radius of hill climbing.
+            k: index of the inner step, from 0.
+            phi: the task's parameters.
+            noise: Q directions, ``(Q, ...)``. R is 2 Q + 1 with ``es``, which tries both signs,
+                and Q + 1 with ``hill-climbing``.
+        """
         if self.config.method == "es":
             sigma = self.config.sigma
             moved = {

@@ -105,7 +105,7 @@ class Reinforcement:
         return self.sample_tasks(n, seed, self.family.held_out_split)
 
     def check_tasks(self, tasks: Iterable[Task]) -> list[Task]:
-        """Return the tasks with their values normalized; see ``TaskSource``."""
+        """Return the tasks with each value as the family writes it; see ``TaskSource``."""
         return check_tasks(self.family, tasks)
 
     def made_up_batch(self, params: Params) -> Episodes:

@@ -103,7 +103,7 @@ class Supervised:
         return self.sample_tasks(n, seed, self.family.splits[2 if final else 1])
 
     def check_tasks(self, tasks: Iterable[Task]) -> list[Task]:
-        """Return the tasks with their values normalized; see ``TaskSource``."""
+        """Return the tasks with each value as the family writes it; see ``TaskSource``."""
         return check_tasks(self.family, tasks)
 
     def made_up_batch(self, params: Params) -> Examples:

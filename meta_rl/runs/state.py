@@ -29,7 +29,8 @@ COUNTERS = ("iteration", "samples", "skipped")
 class TrainingState:
     """The counters and tensors of a run, which change by whole iterations.
 
-    An iteration cut off in its middle, for example by Ctrl-C, is undone.
+    An iteration cut off in its middle, for example by Ctrl-C, is never saved. The next
+    :meth:`begin`, or :meth:`undo`, takes its changes back.
 
     Args:
         problem: the problem to learn.

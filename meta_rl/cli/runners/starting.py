@@ -32,7 +32,7 @@ def require_own_settings(command: Train, own: Config) -> None:
     """Refuse to resume a run with other settings than its own.
 
     Raises:
-        InputError: if a setting differs that affects what the run learns.
+        InputError: if anything differs but ``iterations``, ``eval`` and the data's folder.
     """
     same = run_folder.same_settings(to_dict(command.config), to_dict(own))
     same = same and command.config.blocks == own.blocks
