@@ -149,6 +149,8 @@ class Halved(InnerConfig):
     factor: float = 0.5
     \"""Factor on each step.\"""
 
+assert Halved.__annotations__["factor"] is float, "the file's own future, not ours"
+
 ALGORITHMS["halved"] = lambda config: replace(config, inner=Halved(step_size=0.1))
 """
 

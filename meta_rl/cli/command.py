@@ -59,7 +59,7 @@ def import_families(file: Path | None) -> None:
     module.__file__ = str(file)
     cloudpickle.register_pickle_by_value(module)  # workers cannot import it
     try:
-        exec(compile(file.read_bytes(), file, "exec"), vars(module))
+        exec(compile(file.read_bytes(), file, "exec", dont_inherit=True), vars(module))
     except InputError:
         raise
     except FOREIGN as error:
