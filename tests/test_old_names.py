@@ -43,6 +43,7 @@ def test_an_old_name_never_overrules_a_new_one():
     assert (speed.workers, speed.recorded, speed.members_at_once) == (2, True, None)
 
 
+@pytest.mark.filterwarnings("ignore:checkpoint. written with")  # other versions than here
 def test_a_run_with_old_names_is_resumed_adapted_and_evaluated(tmp_path, capsys):
     """Its folder is as it was written; only --iterations is raised."""
     run = shutil.copytree(BEFORE / "sinusoid_1", tmp_path / "sinusoid_1")
