@@ -15,6 +15,11 @@ from torch import Generator, Tensor
 LOG_2PI = math.log(2 * math.pi)
 
 
+def uniform_like(values: Tensor, generator: Generator) -> Tensor:
+    """Draw from [0, 1), with the shape, type and device of ``values``."""
+    return torch.rand(values.shape, generator=generator, device=values.device, dtype=values.dtype)
+
+
 class DiagonalGaussian(NamedTuple):
     """Independent normal action dimensions; log-probabilities are *summed* over them."""
 
@@ -60,12 +65,8 @@ class Categorical(NamedTuple):
 
     def sample(self, generator: Generator) -> Tensor:
         """Sample actions ``(*,)`` int64, by the Gumbel-max trick."""
-        uniform = torch.rand(
-            self.logits.shape,
-            generator=generator,
-            device=self.logits.device,
-            dtype=self.logits.dtype,
-        ).clamp(min=torch.finfo(self.logits.dtype).tiny)
+        uniform = uniform_like(self.logits, generator)
+        uniform = uniform.clamp(min=torch.finfo(uniform.dtype).tiny)
         return (self.logits - torch.log(-torch.log(uniform))).argmax(-1)
 
     def mode(self) -> Tensor:

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from meta_rl.config import NetworkConfig
 from meta_rl.types import Policy
 
-from .distributions import Categorical
+from .distributions import Categorical, uniform_like
 from .networks import mlp
 
 NEVER = -1e9
@@ -63,13 +63,7 @@ class Bernoulli(NamedTuple):
 
     def sample(self, generator: Generator) -> Tensor:
         """Draw actions ``(*, D)`` int64."""
-        uniform = torch.rand(
-            self.logits.shape,
-            generator=generator,
-            device=self.logits.device,
-            dtype=self.logits.dtype,
-        )
-        return (uniform < self.logits.sigmoid()).long()
+        return (uniform_like(self.logits, generator) < self.logits.sigmoid()).long()
 
     def mode(self) -> Tensor:
         """Return each part's likelier value, ``(*, D)`` int64."""

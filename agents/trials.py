@@ -126,6 +126,5 @@ class TrialEnv(RandomTaskEnv):
         return seen, float(reward), over, False, {**info, "returns": list(self._returns)}
 
     def _observe(self, obs: Any, action: Any, reward: float, done: bool) -> np.ndarray:
-        box = isinstance(self._inner, gym.spaces.Box)
-        seen = np.ravel(obs) if box else flat(self._inner, obs)
+        seen = flat(self._inner, obs).ravel()
         return np.concatenate([seen, action, [reward, done]]).astype(np.float32)

@@ -15,8 +15,6 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, NoReturn
 
-import cloudpickle
-
 from meta_rl.errors import FOREIGN, DivergedError, InputError, ProcessLostError, lacks_memory
 from meta_rl.machine import console
 from meta_rl.storage.reading import named, shortened
@@ -51,6 +49,8 @@ def import_families(file: Path | None) -> None:
     """
     if file is None:
         return
+    import cloudpickle  # not at the top: only this option needs it
+
     if not os.path.isfile(file):
         raise InputError(f"families: expected a Python file, got {file}.")
     sys.path.append(str(file.resolve().parent))  # the user's modules; installed ones come first

@@ -9,7 +9,6 @@ from itertools import zip_longest
 from typing import Any, NamedTuple
 
 import gymnasium as gym
-import numpy as np
 
 from meta_rl.errors import FOREIGN, InputError
 from meta_rl.families.distributions import values_to_try
@@ -218,5 +217,5 @@ def _episode(family: Family, env: gym.Env, seed: int, steps: int) -> Iterator[by
 
 
 def _digest(space: gym.Space, obs: Any, reward: float, terminated: bool) -> bytes:
-    held = np.asarray(obs) if isinstance(space, gym.spaces.Box) else flat(space, obs)
+    held = flat(space, obs)
     return blake2b(held.tobytes() + repr((reward, terminated)).encode(), digest_size=16).digest()

@@ -64,7 +64,7 @@ class Row(gym.Wrapper):
 
     def __init__(self, env: gym.Env, task: Task):
         super().__init__(env)
-        self.observation_space = self._flat_space = flat_space(env.observation_space)
+        self.observation_space = flat_space(env.observation_space)
         self._task, self._time, self._seed = task, 0, 0
         self._finished, self._last = False, None
         self.info: dict[str, Any] = {}  # the last step's info
@@ -154,7 +154,7 @@ class Row(gym.Wrapper):
         return bool(flag.reshape(()))
 
     def _observation(self, obs: Any, when: str) -> np.ndarray:
-        own, space = self.env.observation_space, self._flat_space
+        own, space = self.env.observation_space, self.observation_space
         if not isinstance(own, gym.spaces.Box):
             try:
                 obs = flat(own, obs)

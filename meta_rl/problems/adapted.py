@@ -79,11 +79,12 @@ class AdaptedPolicy:
             InputError: if the observation's shape is not the one trained on, or its numbers are
                 not finite.
         """
+        like = next(iter(self.params.values()))
         if self.space is None:
-            flat, single = self._rows(_finite(observation, next(iter(self.params.values()))))
+            flat, single = self._rows(_finite(observation, like))
         else:
             vectors, single = flat_batch(self.space, observation)
-            flat = _finite(vectors, next(iter(self.params.values())))
+            flat = _finite(vectors, like)
         action = self.act(flat, deterministic)
         return (action[0] if single else action), state
 

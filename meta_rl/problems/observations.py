@@ -59,19 +59,19 @@ def flat_space(space: gym.Space) -> spaces.Box:
 
 
 def flat(space: gym.Space, observation: Any) -> np.ndarray:
-    """Return one observation of a space that is no Box as a vector ``(O,)``, float32.
+    """Return one observation as a vector ``(O,)``, float32; a Box's array stays as it is.
 
     Raises:
         InputError: if it is none of the space's.
     """
+    if isinstance(space, spaces.Box):
+        return np.asarray(observation)
     try:
-        inside = _inside(space, observation)
-        vector = spaces.flatten(space, observation) if inside else None
+        if _inside(space, observation):
+            return np.asarray(spaces.flatten(space, observation), np.float32)
     except Exception as error:  # whatever an observation of another form raises there
         raise _other(space, observation) from error
-    if vector is None:
-        raise _other(space, observation)
-    return np.asarray(vector, np.float32)
+    raise _other(space, observation)
 
 
 def _other(space: gym.Space, observation: Any) -> InputError:
