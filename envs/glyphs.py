@@ -17,10 +17,9 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont, features
 from torch.nn import functional as F
-from tqdm import tqdm
 
 from meta_rl.families.examples import SPLITS, ImageClasses
-from meta_rl.machine.console import on_terminal
+from meta_rl.machine.bars import slow
 
 from .cache import cached_arrays
 from .fonts import Face, find_faces, script_of
@@ -102,9 +101,7 @@ def render(faces: Sequence[Face]) -> dict[str, np.ndarray]:
 
 
 def _progress(items: Sequence, what: str):
-    return tqdm(
-        items, desc=f"Glyphs, once: {what}", delay=2, leave=False, disable=not on_terminal()
-    )
+    return slow(items, f"Glyphs, once: {what}")
 
 
 def _choose(faces: Sequence[Face]) -> dict[str, list[Face]]:

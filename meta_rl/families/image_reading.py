@@ -10,11 +10,10 @@ from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
-from tqdm import tqdm
 
 from meta_rl.errors import InputError
 from meta_rl.families.folders import describe_folder, entries, is_folder
-from meta_rl.machine.console import on_terminal
+from meta_rl.machine.bars import slow
 from meta_rl.storage.reading import open_file, reading
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
@@ -93,8 +92,7 @@ def read_images(files: Sequence[Path], shape: tuple[int, ...], ink: bool = False
     Show a progress bar if it takes long.
     """
     pictures = np.empty((len(files), *shape), dtype=np.uint8)
-    shown = tqdm(files, desc="reading pictures", delay=2, leave=False, disable=not on_terminal())
-    for row, file in enumerate(shown):
+    for row, file in enumerate(slow(files, "reading pictures")):
         pictures[row] = read_image(file, shape, ink)
     return pictures
 

@@ -9,12 +9,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from meta_rl.errors import NOT_FINITE
 from meta_rl.inner.core import InnerLoop
 from meta_rl.inner.gradient_free import GradientFreeLoop, Probes
-from meta_rl.machine.console import on_terminal
+from meta_rl.machine.bars import slow
 from meta_rl.problem import Problem
 from meta_rl.tasks import num_tasks
 from meta_rl.types import MetaParameters, Params, Task
@@ -125,9 +124,7 @@ def adapt_to_tasks(
         adapt = partial(inner.adapt, meta, list(batches), len(tasks), own_meta=own_meta)
         return problem.collect(tasks, _met(batches), lambda: stand_in(adapt()), seed, k == steps)
 
-    quiet = not on_terminal()
-    shown = tqdm(range(steps + 1), desc="inner steps", delay=5, leave=False, disable=quiet)
-    for k in shown:
+    for k in slow(range(steps + 1), "inner steps", delay=5):
         batches.append(failures.attempt(k, next_batch) if failures else next_batch())
         if collected:
             collected()

@@ -8,13 +8,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from meta_rl import seeds
 from meta_rl.inner.adaptation import adapt_to_tasks
 from meta_rl.inner.core import InnerLoop
 from meta_rl.inner.gradient_free import GradientFreeLoop
-from meta_rl.machine.console import on_terminal
+from meta_rl.machine.bars import slow
 from meta_rl.problem import Problem
 from meta_rl.types import MetaParameters, Task
 
@@ -49,8 +48,7 @@ def scores_of(
         if tick:
             tick(next(ticks), total)
 
-    quiet = not on_terminal()
-    for start in tqdm(parts, desc="evaluating", delay=2, leave=False, disable=quiet):
+    for start in slow(parts, "evaluating"):
         stream = seeds.derive(seed, start) if start else seed
         given = problem, inner, meta, tasks[start : start + size], steps, stream
         scores.append(adapt_to_tasks(*given, scored=True, collected=collected).scores)
