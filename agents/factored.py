@@ -18,7 +18,7 @@ from meta_rl.config import NetworkConfig
 from meta_rl.types import Policy
 
 from .distributions import Categorical, uniform_like
-from .networks import mlp
+from .networks import policy_mlp
 
 NEVER = -1e9
 """The logit of a choice that a part does not have: its probability is exactly 0, and 0 x log 0
@@ -110,8 +110,8 @@ class MultiCategoricalPolicy(Policy):
         super().__init__()
         self.choices = [int(n) for n in action_space.nvec.flatten()]
         self.shape = action_space.nvec.shape
-        sizes = observation_size, network.hidden, sum(self.choices)
-        self.logits = mlp(*sizes, network.activation, generator, network.context)
+        sizes = observation_size, sum(self.choices)
+        self.logits = policy_mlp(*sizes, network, generator)
         # The logits of all parts come in one row, as in stable-baselines3. Here is which entry of
         # that row, or of the NEVER behind it, each choice of each part has.
         column = np.full((len(self.choices), max(self.choices)), sum(self.choices))
@@ -151,8 +151,8 @@ class BernoulliPolicy(Policy):
     ):
         super().__init__()
         self.shape = action_space.shape
-        sizes = observation_size, network.hidden, int(np.prod(self.shape))
-        self.logits = mlp(*sizes, network.activation, generator, network.context)
+        sizes = observation_size, int(np.prod(self.shape))
+        self.logits = policy_mlp(*sizes, network, generator)
 
     def forward(self, obs: Tensor) -> Bernoulli:
         """Map observations ``(*, O)`` to a distribution with logits ``(*, D)``."""

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from itertools import pairwise
-from typing import Any
 
 import torch
 from torch import Generator, Tensor, nn
@@ -14,8 +12,17 @@ from meta_rl.config import NetworkConfig
 from meta_rl.errors import InputError
 
 from .convolution import convolutional
+from .initialization import POLICY_GAIN, linear
 
-ACTIVATIONS = {"tanh": nn.Tanh, "relu": nn.ReLU}
+ACTIVATIONS: dict[str, type[nn.Module]] = {
+    "tanh": nn.Tanh,
+    "relu": nn.ReLU,
+    "elu": nn.ELU,
+    "gelu": nn.GELU,
+    "silu": nn.SiLU,
+    "leaky-relu": nn.LeakyReLU,
+}
+"""Activations by their names in ``--network.activation``."""
 
 
 def make_network(
@@ -35,10 +42,21 @@ def make_network(
             )
         channels, height, width = input_shape
         return convolutional(
-            (channels, height, width), outputs, generator, channels=config.channels
+            (channels, height, width),
+            outputs,
+            generator,
+            channels=config.channels,
+            initialization=config.initialization,
         )
-    inputs = math.prod(input_shape)
-    network = mlp(inputs, config.hidden, outputs, config.activation, generator, config.context)
+    network = mlp(
+        math.prod(input_shape),
+        config.hidden,
+        outputs,
+        config.activation,
+        generator,
+        config.context,
+        initialization=config.initialization,
+    )
     return network if len(input_shape) == 1 else nn.Sequential(nn.Flatten(), network)
 
 
@@ -49,20 +67,50 @@ def mlp(
     activation: str | None,
     generator: Generator,
     context: int = 0,
+    *,
+    initialization: str = "xavier",
+    head_gain: float = 1.0,
 ) -> nn.Sequential:
     """Make a multi-layer perceptron ``(N, inputs) -> (N, outputs)``.
 
-    Weights start Xavier-uniform (Glorot and Bengio 2010), biases zero. No global generator is
-    touched. With a context size above 0, the network is a :class:`ContextNetwork`.
+    Biases start at zero, weights as :func:`~agents.initialization.draw_weight` draws them. No
+    global generator is touched. With a context size above 0, the network is a
+    :class:`ContextNetwork`.
+
+    Args:
+        inputs: size of one input.
+        hidden: units of each hidden layer.
+        outputs: size of one output.
+        activation: a name in :data:`ACTIVATIONS`; tanh when None.
+        generator: the generator that draws the initial weights.
+        context: size of the context vector; 0 for none.
+        initialization: ``xavier``, ``orthogonal`` or ``he``.
+        head_gain: gain of the last layer if it is orthogonal.
     """
     layers: list[nn.Module] = []
-    sizes = [inputs + context, *hidden, outputs]
-    for size_in, size_out in pairwise(sizes):
-        layer: Any = nn.utils.skip_init(nn.Linear, size_in, size_out)
-        nn.init.xavier_uniform_(layer.weight, generator=generator)
-        nn.init.zeros_(layer.bias)
-        layers += [layer, ACTIVATIONS[activation or "tanh"]()]
-    return ContextNetwork(layers[:-1], context) if context else nn.Sequential(*layers[:-1])
+    size = inputs + context
+    for units in hidden:
+        layers += [linear(size, units, initialization, generator)]
+        layers += [ACTIVATIONS[activation or "tanh"]()]
+        size = units
+    layers.append(linear(size, outputs, initialization, generator, head_gain))
+    return ContextNetwork(layers, context) if context else nn.Sequential(*layers)
+
+
+def policy_mlp(
+    inputs: int, outputs: int, config: NetworkConfig, generator: Generator
+) -> nn.Sequential:
+    """Make the perceptron of a policy; see :func:`mlp`."""
+    return mlp(
+        inputs,
+        config.hidden,
+        outputs,
+        config.activation,
+        generator,
+        config.context,
+        initialization=config.initialization,
+        head_gain=POLICY_GAIN,
+    )
 
 
 class ContextNetwork(nn.Sequential):

@@ -17,7 +17,7 @@ from meta_rl.types import Policy
 
 from .distributions import Categorical, DiagonalGaussian
 from .factored import BernoulliPolicy, MultiCategoricalPolicy
-from .networks import mlp
+from .networks import policy_mlp
 
 MIN_LOG_STD = math.log(1e-6)
 
@@ -56,8 +56,8 @@ class GaussianPolicy(Policy):
     ):
         super().__init__()
         self.shape, size = action_space.shape, math.prod(action_space.shape)
-        sizes = (observation_size, network.hidden, size)
-        self.mean = mlp(*sizes, network.activation, generator, network.context)
+        sizes = (observation_size, size)
+        self.mean = policy_mlp(*sizes, network, generator)
         self.log_std = nn.Parameter(torch.full((size,), math.log(init_std)))
         self.action_scale = action_scale
         # An unbounded dimension has no half-width to scale to: its actions pass unscaled.
@@ -103,8 +103,8 @@ class CategoricalPolicy(Policy):
     ):
         super().__init__()
         self.start = int(action_space.start)
-        sizes = (observation_size, network.hidden, int(action_space.n))
-        self.logits = mlp(*sizes, network.activation, generator, network.context)
+        sizes = (observation_size, int(action_space.n))
+        self.logits = policy_mlp(*sizes, network, generator)
 
     def forward(self, obs: Tensor) -> Categorical:
         """Map observations ``(*, O)`` to a distribution with logits ``(*, A)``."""

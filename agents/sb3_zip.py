@@ -22,12 +22,11 @@ from torch import Tensor
 from meta_rl.errors import InputError
 from meta_rl.storage.reading import open_file, reading, shortened
 
+from .networks import ACTIVATIONS
 from .sb3_actor import Actor
 
-ACTIVATIONS = {
-    "<class 'torch.nn.modules.activation.Tanh'>": "tanh",
-    "<class 'torch.nn.modules.activation.ReLU'>": "relu",
-}
+NAMES = {str(kind): name for name, kind in ACTIVATIONS.items()}
+"""Names of activations by the text that stable-baselines3 writes for their classes."""
 LAYER = re.compile(r"mlp_extractor\.policy_net\.([0-9]{1,4})\.(weight|bias)")
 OBSERVATIONS = ("Box", "Discrete", "MultiBinary", "Dict")
 """Spaces whose observations stable-baselines3 joins to the vector that we take; images among them
@@ -174,16 +173,17 @@ def _refuse_what_layers_cannot_say(file: str | Path, data: dict[str, Any]) -> No
 
 
 def _activation(file: str | Path, data: dict[str, Any]) -> str:
-    """Return ``tanh`` (stable-baselines3's default) or ``relu``."""
+    """Return the activation's name; ``tanh``, stable-baselines3's default, if none is given."""
     given = _attributes(file, data, "policy_kwargs").get("activation_fn")
     if given is None:
         return "tanh"
-    if not isinstance(given, str) or given not in ACTIVATIONS:
+    if not isinstance(given, str) or given not in NAMES:
+        known = ", ".join(kind.__name__ for kind in ACTIVATIONS.values())
         raise InputError(
-            f"stable-baselines3: expected Tanh or ReLU as activation, got {shortened(given)} in "
+            f"stable-baselines3: expected one of {known} as activation, got {shortened(given)} in "
             f"{file}."
         )
-    return ACTIVATIONS[given]
+    return NAMES[given]
 
 
 def _attributes(file: str | Path, data: dict[str, Any], key: str) -> dict[str, Any]:

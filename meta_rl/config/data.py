@@ -121,9 +121,12 @@ class NetworkConfig:
     """mlp: a multi-layer perceptron. convolutional: four convolution blocks and a linear layer."""
     hidden: tuple[int, ...] = (64, 64)
     """Units in each hidden layer of a perceptron."""
-    activation: Literal["tanh", "relu"] | None = None
+    activation: Literal["tanh", "relu", "elu", "gelu", "silu", "leaky-relu"] | None = None
     """Activation of a perceptron's hidden layers: tanh if not given.
     A convolutional network uses relu."""
+    initialization: Literal["xavier", "orthogonal", "he"] = "xavier"
+    """Initial weights. xavier: uniform, by inputs and outputs. orthogonal: as stable-baselines3,
+    gain sqrt 2, and 0.01 in a policy's last layer. he: uniform, by inputs; for relu."""
     context: int = 0
     """Size of the context vector beside the input, for --inner.adapts context; 0 for none."""
     channels: int | tuple[int, ...] = 64
@@ -162,8 +165,8 @@ class NetworkConfig:
             ("network.hidden", perceptron, "with --network.kind mlp"),
             (
                 "network.activation",
-                perceptron or self.activation == "relu",
-                "with --network.kind mlp; a convolutional network's is relu",
+                bool(self.hidden) if perceptron else self.activation == "relu",
+                "with --network.kind mlp and hidden layers; a convolutional network's is relu",
             ),
             ("network.channels", not perceptron, "with --network.kind convolutional"),
         ]
