@@ -8,6 +8,7 @@ from .baselines import LinearFeatureBaseline
 from .convolution import Block, convolutional
 from .distributions import Categorical, DiagonalGaussian
 from .networks import make_network, mlp
+from .pixels import JoinedFeatures, NatureCNN, SmallCNN
 from .policies import CategoricalPolicy, GaussianPolicy, make_policy
 
 if TYPE_CHECKING:
@@ -25,7 +26,10 @@ __all__ = [
     "CategoricalPolicy",
     "DiagonalGaussian",
     "GaussianPolicy",
+    "JoinedFeatures",
     "LinearFeatureBaseline",
+    "NatureCNN",
+    "SmallCNN",
     "convolutional",
     "make_network",
     "make_policy",

@@ -5,14 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import gymnasium as gym
 import torch
 from torch import Generator, Tensor, nn
 
 from meta_rl.config import NetworkConfig
 from meta_rl.errors import InputError
+from meta_rl.problems.observations import has_images, observation_size
 
 from .convolution import convolutional
 from .initialization import POLICY_GAIN, linear
+from .pixels import JoinedFeatures
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
     "tanh": nn.Tanh,
@@ -97,10 +100,44 @@ def mlp(
     return ContextNetwork(layers, context) if context else nn.Sequential(*layers)
 
 
-def policy_mlp(
+def policy_network(
+    observation_space: gym.Space | int, outputs: int, config: NetworkConfig, generator: Generator
+) -> nn.Sequential:
+    """Make the network of a policy, chosen by the space: flat observations ``(N, O)`` to outputs.
+
+    Numbers enter a perceptron. Images enter convolutions, joined with the observation's other
+    parts if there are any, and a perceptron on top (:class:`~agents.pixels.JoinedFeatures`).
+    With ``config.kind`` ``mlp``, images enter a perceptron too, divided by 255.
+
+    Args:
+        observation_space: the space; or the size O of observations of numbers.
+        outputs: size of one output.
+        config: sizes, activation and initialization.
+        generator: the generator that draws the initial weights.
+
+    Raises:
+        InputError: if ``config.kind`` is convolutional and there are no images.
+    """
+    if isinstance(observation_space, int):
+        return _policy_mlp(observation_space, outputs, config, generator)
+    size = observation_size(observation_space)
+    images = has_images(observation_space)
+    convolves = images if config.kind is None else config.kind == "convolutional"
+    if convolves and not images:
+        raise InputError(
+            "network.kind: convolutional needs images (boxes of bytes from 0 to 255 with three or "
+            f"four axes), got {observation_space}. Leave --network.kind out."
+        )
+    if not images:
+        return _policy_mlp(size, outputs, config, generator)
+    given = observation_space, convolves, config.initialization, generator
+    features = JoinedFeatures(*given)
+    return nn.Sequential(features, _policy_mlp(features.size, outputs, config, generator))
+
+
+def _policy_mlp(
     inputs: int, outputs: int, config: NetworkConfig, generator: Generator
 ) -> nn.Sequential:
-    """Make the perceptron of a policy; see :func:`mlp`."""
     return mlp(
         inputs,
         config.hidden,

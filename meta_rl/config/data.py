@@ -117,10 +117,12 @@ class ShotsConfig:
 class NetworkConfig:
     """The network that adapts."""
 
-    kind: Literal["mlp", "convolutional"] = "mlp"
-    """mlp: a multi-layer perceptron. convolutional: four convolution blocks and a linear layer."""
+    kind: Literal["mlp", "convolutional"] | None = None
+    """mlp: a multi-layer perceptron. convolutional: four convolution blocks and a linear layer; in
+    policies, the Atari network's convolutions, or smaller ones below 36 x 36 pixels, and a
+    perceptron. If not given, mlp, but convolutional in policies whose observations have images."""
     hidden: tuple[int, ...] = (64, 64)
-    """Units in each hidden layer of a perceptron."""
+    """Units in each hidden layer of a perceptron, also of one behind a policy's convolutions."""
     activation: Literal["tanh", "relu", "elu", "gelu", "silu", "leaky-relu"] | None = None
     """Activation of a perceptron's hidden layers: tanh if not given.
     A convolutional network uses relu."""
@@ -150,25 +152,26 @@ class NetworkConfig:
 
     def conditions(self, run: Config, facts: Facts) -> Conditions:
         """Return whether each setting acts in this run; see :mod:`meta_rl.config.effects`."""
-        perceptron, policy = self.kind == "mlp", isinstance(run.data, EpisodesConfig)
+        # A few-shot network on images has blocks of convolutions and no hidden layers.
+        blocks = self.kind == "convolutional" and not isinstance(run.data, EpisodesConfig)
         return [
-            (
-                "network.kind",
-                not policy and facts.images is not False,
-                "on images of few-shot families; policies are perceptrons",
-            ),
+            ("network.kind", facts.images is not False, "on images"),
             (
                 "network.context",
                 run.inner.adapts == "context",
                 "with --inner.adapts context",
             ),
-            ("network.hidden", perceptron, "with --network.kind mlp"),
+            ("network.hidden", not blocks, "with --network.kind mlp"),
             (
                 "network.activation",
-                bool(self.hidden) if perceptron else self.activation == "relu",
+                self.activation == "relu" if blocks else bool(self.hidden),
                 "with --network.kind mlp and hidden layers; a convolutional network's is relu",
             ),
-            ("network.channels", not perceptron, "with --network.kind convolutional"),
+            (
+                "network.channels",
+                blocks,
+                "with --network.kind convolutional, on images of few-shot families",
+            ),
         ]
 
 

@@ -18,12 +18,15 @@ def hidden_layers(network: nn.Module) -> list[Layer]:
     """Return the hidden layers of our network or policy, first to last.
 
     A unit's own parameters are rows of its layer's parameters. The next layer uses the unit in
-    columns of its weight: in one, or after flattening, in one for each pixel of a channel.
+    columns of its weight: in one, or after flattening, in one for each pixel of a channel. A
+    policy's convolutions keep their units.
     """
+    images = [part for part in network.modules() if isinstance(part, agents.JoinedFeatures)]
+    kept = {layer for part in images for layer in part.modules()}
     named: list[tuple[str, Any]] = [
         (name, layer)
         for name, layer in network.named_modules()
-        if isinstance(layer, nn.Linear | agents.Block)
+        if isinstance(layer, nn.Linear | agents.Block) and layer not in kept
     ]
     layers = []
     for (name, layer), (after, following) in pairwise(named):
