@@ -1,0 +1,169 @@
+"""Features extractors of one's own: modules of torch or of stable-baselines3, under layers of ours.
+
+A run's settings hold a module's name alone, because a folder of a run must not run code. Say which
+class a name means by :func:`use_module`, ``--network.module`` or a ``--families`` file that has it.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from gymnasium import Space
+from torch import Generator, Tensor, nn
+
+from meta_rl.config import NetworkConfig
+from meta_rl.errors import FOREIGN, InputError, lacks_memory, shown, unknown
+from meta_rl.storage.own_code import FAMILIES, run_file
+from meta_rl.storage.reading import named
+
+MODULES: dict[str, type[nn.Module]] = {}
+"""The classes that :func:`use_module` was told, by their names."""
+
+
+def use_module(module: str | type[nn.Module], folder: Path | None = None) -> str:
+    """Let networks be made with a features extractor of one's own.
+
+    Args:
+        module: the class, or ``FILE.py:Class``, which runs that file.
+        folder: the folder that a relative path of a file starts from; the current one when None.
+
+    Returns:
+        The name of the class in settings, for ``NetworkConfig(module=...)``.
+
+    Raises:
+        InputError: if there is no such file or class, the file raises, or the class is no module.
+    """
+    if not isinstance(module, str):
+        return _registered(module, f"{getattr(module, '__module__', '')}:")
+    file, _, name = module.rpartition(":")
+    if not file or not name:
+        raise InputError(
+            f"network.module: expected a Python file and a class in it, FILE.py:Class, got "
+            f"{module!r}."
+        )
+    content = run_file("network.module", (folder or Path()) / file, f"meta_rl_{Path(file).stem}_file")
+    if not hasattr(content, name):
+        classes = [n for n, value in vars(content).items() if _is_module(value)]
+        raise unknown(f"network.module: class of {file}", classes or ["a class"], name)
+    return _registered(getattr(content, name), f"{file}:")
+
+
+def _registered(module: Any, source: str) -> str:
+    if not _is_module(module):
+        raise InputError(
+            f"network.module: expected a class derived from torch.nn.Module, got {shown(module)}."
+        )
+    MODULES[module.__name__] = module
+    return f"{source}{module.__name__}"
+
+
+def _is_module(value: Any) -> bool:
+    return isinstance(value, type) and issubclass(value, nn.Module)
+
+
+def module_class(told: str) -> type[nn.Module]:
+    """Return the class that settings name.
+
+    Raises:
+        InputError: if the user gave no class of that name.
+    """
+    file, _, name = told.rpartition(":")
+    if name in MODULES:
+        return MODULES[name]
+    of_families = getattr(sys.modules.get(FAMILIES), name, None)
+    if _is_module(of_families):
+        return of_families
+    raise InputError(
+        f"network.module: expected the class {name}, whose code was in {file}, got none: settings "
+        f"run no code. If you trust that file, give it: --families {file} (to train, also "
+        f"--network.module {told}); in Python, meta_rl.agents.use_module({name}) first."
+    )
+
+
+class ModuleNetwork(nn.Module):
+    """A features extractor of one's own, and layers of ours on its features.
+
+    Args:
+        view: function from a batch of inputs to what the extractor is called with.
+        features: the extractor, to ``(S, F)``.
+        layers: the layers ``(S, F) -> (S, outputs)``.
+    """
+
+    def __init__(self, view: Callable[[Tensor], Any], features: nn.Module, layers: nn.Module):
+        super().__init__()
+        self.view, self.features, self.layers = view, features, layers
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Map inputs ``(S, ...)`` to ``(S, outputs)``."""
+        return self.layers(self.features(self.view(inputs)))
+
+
+def module_network(
+    space: Space,
+    view: Callable[[Tensor], Any],
+    inputs: Tensor,
+    layers: Callable[[int], nn.Module],
+    config: NetworkConfig,
+    generator: Generator,
+) -> ModuleNetwork:
+    """Make a network of the module that the settings name.
+
+    The module is called as ``Class(space)``, like a ``BaseFeaturesExtractor`` of stable-baselines3.
+    Its weights are drawn by its own code, from a seed that the generator draws.
+
+    Args:
+        space: the space of what the module is called with.
+        view: as in :class:`ModuleNetwork`.
+        inputs: two inputs to try the module on.
+        layers: makes the layers on a number of features.
+        config: the settings.
+        generator: the generator that draws the initial weights.
+
+    Raises:
+        InputError: if there is no such class, its code raises, it has no parameters, or does not
+            give ``features_dim`` (or any number of) features for each input.
+    """
+    assert config.module is not None
+    kind = module_class(config.module)
+    seed = int(torch.randint(2**31, (), generator=generator))
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(seed)
+        try:
+            with torch.enable_grad():
+                features = kind(space)
+            found = features(view(inputs))  # also gives lazy layers their shapes
+        except InputError:
+            raise
+        except FOREIGN as error:
+            if lacks_memory(error):
+                raise
+            raise InputError(
+                f"network.module: expected {kind.__name__}(observation_space) and a call of it on "
+                f"two observations to work, got {named(error)}. The space is {shown(space)}."
+            ) from error
+    return ModuleNetwork(view, features, layers(_size(features, found, len(inputs))))
+
+
+def _size(features: nn.Module, found: Any, count: int) -> int:
+    """Return the number of features; refuse a module that cannot be one of a network."""
+    name, size = type(features).__name__, getattr(features, "features_dim", None)
+    if not any(True for _ in features.parameters()):
+        raise InputError(
+            f"network.module: expected parameters in {name}, got none. Make its layers attributes, "
+            "or put them into a torch.nn.ModuleList: it does not see those in plain lists."
+        )
+    got = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
+    wanted = f"({count}, {size})" if isinstance(size, int) else f"({count}, features)"
+    fits = isinstance(found, Tensor) and found.ndim == 2 and len(found) == count
+    if not fits or (isinstance(size, int) and size != found.shape[1]) or not found.shape[1]:
+        raise InputError(
+            f"network.module: expected {name} to return a tensor {wanted} for {count} observations,"
+            f" got {got}."
+        )
+    if not found.is_floating_point():
+        raise InputError(f"network.module: expected floats from {name}, got {found.dtype}.")
+    return found.shape[1]
