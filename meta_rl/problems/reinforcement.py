@@ -22,7 +22,7 @@ from meta_rl.problem import Kind, Problem
 from meta_rl.problems import estimators, returns
 from meta_rl.problems.adapted import AdaptedPolicy, adapted_policy
 from meta_rl.problems.modules import trainable
-from meta_rl.problems.observations import alike
+from meta_rl.problems.observations import alike, tensor_type
 from meta_rl.problems.policy_pictures import PolicyPictures
 from meta_rl.problems.rollouts import Rollout, Sampler, check_parameters
 from meta_rl.storage.checkpoint import describe_space
@@ -113,9 +113,11 @@ class Reinforcement:
 
         The policy acts on them as in a rollout.
         """
-        size = gym.spaces.flatdim(self.family.observation_space)
-        parameter = next(iter(params.values()))
-        obs, one = parameter.new_zeros(2, 2, 2, size), parameter.new_ones(2, 2, 2)
+        space, parameter = self.family.observation_space, next(iter(params.values()))
+        obs = parameter.new_zeros(
+            2, 2, 2, gym.spaces.flatdim(space), dtype=tensor_type(space, parameter.dtype)
+        )
+        one = parameter.new_ones(2, 2, 2)
         act = torch.vmap(lambda phi, obs: functional_call(self.policy, phi, (obs,)))
         act(params, obs[:, :, 0])
         behaviour = act(params, obs)
