@@ -13,6 +13,7 @@ from meta_rl.errors import InputError
 
 from .convolution import convolutional
 from .initialization import POLICY_GAIN, linear
+from .own_modules import module_network
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
     "tanh": nn.Tanh,
@@ -27,13 +28,20 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
 
 def make_network(
     input_shape: tuple[int, ...], outputs: int, config: NetworkConfig, generator: Generator
-) -> nn.Sequential:
+) -> nn.Module:
     """Make the network of these settings, ``(S, *input_shape) -> (S, outputs)``.
 
     Raises:
         InputError: if a convolutional network gets inputs that are not images, or images too small
-            to be halved four times.
+            to be halved four times, or a module of one's own does not work.
     """
+    if config.module is not None:
+        return module_network(
+            input_shape,
+            config.module,
+            lambda features: perceptron(features, outputs, config, generator),
+            generator,
+        )
     if config.kind == "convolutional":
         if len(input_shape) != 3:
             raise InputError(
@@ -48,15 +56,7 @@ def make_network(
             channels=config.channels,
             initialization=config.initialization,
         )
-    network = mlp(
-        math.prod(input_shape),
-        config.hidden,
-        outputs,
-        config.activation,
-        generator,
-        config.context,
-        initialization=config.initialization,
-    )
+    network = perceptron(math.prod(input_shape), outputs, config, generator)
     return network if len(input_shape) == 1 else nn.Sequential(nn.Flatten(), network)
 
 
@@ -101,6 +101,17 @@ def policy_mlp(
     inputs: int, outputs: int, config: NetworkConfig, generator: Generator
 ) -> nn.Sequential:
     """Make the perceptron of a policy; see :func:`mlp`."""
+    return perceptron(inputs, outputs, config, generator, POLICY_GAIN)
+
+
+def perceptron(
+    inputs: int,
+    outputs: int,
+    config: NetworkConfig,
+    generator: Generator,
+    head_gain: float = 1.0,
+) -> nn.Sequential:
+    """Make the perceptron of these settings; see :func:`mlp`."""
     return mlp(
         inputs,
         config.hidden,
@@ -109,7 +120,7 @@ def policy_mlp(
         generator,
         config.context,
         initialization=config.initialization,
-        head_gain=POLICY_GAIN,
+        head_gain=head_gain,
     )
 
 

@@ -8,17 +8,21 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from gymnasium import Space
+from gymnasium import Space, spaces
 from torch import Generator, Tensor, nn
 
-from meta_rl.config import NetworkConfig
 from meta_rl.errors import FOREIGN, InputError, lacks_memory, shown, unknown
+from meta_rl.problems.observations import observation_size
 from meta_rl.storage.own_code import FAMILIES, run_file
 from meta_rl.storage.reading import named
+
+from .extractor_inputs import extractor_input, extractor_space
 
 MODULES: dict[str, type[nn.Module]] = {}
 """The classes that :func:`use_module` was told, by their names."""
@@ -45,7 +49,9 @@ def use_module(module: str | type[nn.Module], folder: Path | None = None) -> str
             f"network.module: expected a Python file and a class in it, FILE.py:Class, got "
             f"{module!r}."
         )
-    content = run_file("network.module", (folder or Path()) / file, f"meta_rl_{Path(file).stem}_file")
+    content = run_file(
+        "network.module", (folder or Path()) / file, f"meta_rl_{Path(file).stem}_file"
+    )
     if not hasattr(content, name):
         classes = [n for n, value in vars(content).items() if _is_module(value)]
         raise unknown(f"network.module: class of {file}", classes or ["a class"], name)
@@ -88,67 +94,82 @@ class ModuleNetwork(nn.Module):
     """A features extractor of one's own, and layers of ours on its features.
 
     Args:
-        view: function from a batch of inputs to what the extractor is called with.
+        view: function from a batch of inputs, and the type of numbers, to what the extractor is
+            called with.
         features: the extractor, to ``(S, F)``.
         layers: the layers ``(S, F) -> (S, outputs)``.
     """
 
-    def __init__(self, view: Callable[[Tensor], Any], features: nn.Module, layers: nn.Module):
+    def __init__(self, view: Callable[[Tensor, torch.dtype], Any], features: nn.Module, layers: nn.Module):
         super().__init__()
         self.view, self.features, self.layers = view, features, layers
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Map inputs ``(S, ...)`` to ``(S, outputs)``."""
-        return self.layers(self.features(self.view(inputs)))
+        numbers = next(self.layers.parameters()).dtype
+        return self.layers(self.features(self.view(inputs, numbers)))
 
 
 def module_network(
-    space: Space,
-    view: Callable[[Tensor], Any],
-    inputs: Tensor,
+    observation_space: Space | tuple[int, ...],
+    name: str,
     layers: Callable[[int], nn.Module],
-    config: NetworkConfig,
     generator: Generator,
 ) -> ModuleNetwork:
-    """Make a network of the module that the settings name.
+    """Make a network of the module that settings name.
 
     The module is called as ``Class(space)``, like a ``BaseFeaturesExtractor`` of stable-baselines3.
-    Its weights are drawn by its own code, from a seed that the generator draws.
+    Its own code draws its weights, from a seed that the generator draws.
 
     Args:
-        space: the space of what the module is called with.
-        view: as in :class:`ModuleNetwork`.
-        inputs: two inputs to try the module on.
+        observation_space: the space of flat observations; or the shape of supervised inputs, which
+            enter the module as they are.
+        name: the class's name in the settings.
         layers: makes the layers on a number of features.
-        config: the settings.
         generator: the generator that draws the initial weights.
 
     Raises:
         InputError: if there is no such class, its code raises, it has no parameters, or does not
             give ``features_dim`` (or any number of) features for each input.
     """
-    assert config.module is not None
-    kind = module_class(config.module)
+    if isinstance(observation_space, tuple):
+        space, view = spaces.Box(-np.inf, np.inf, observation_space), _as_numbers
+        inputs = torch.zeros(2, *observation_space)
+    else:
+        space = extractor_space(observation_space)
+        view = partial(extractor_input, observation_space)
+        inputs = torch.zeros(2, observation_size(observation_space))
+    features, found = _tried(module_class(name), space, view(inputs, torch.float32), generator)
+    return ModuleNetwork(view, features, layers(_size(features, found)))
+
+
+def _as_numbers(inputs: Tensor, numbers: torch.dtype) -> Tensor:
+    return inputs.to(numbers)
+
+
+def _tried(
+    kind: type[nn.Module], space: Space, inputs: Any, generator: Generator
+) -> tuple[nn.Module, Any]:
+    """Return a new module, and its output for two inputs."""
     seed = int(torch.randint(2**31, (), generator=generator))
-    with torch.random.fork_rng(devices=[]), torch.no_grad():
-        torch.manual_seed(seed)
-        try:
-            with torch.enable_grad():
-                features = kind(space)
-            found = features(view(inputs))  # also gives lazy layers their shapes
-        except InputError:
+    try:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            features = kind(space)
+            with torch.no_grad():
+                return features, features(inputs)  # gives lazy layers their shapes too
+    except InputError:
+        raise
+    except FOREIGN as error:
+        if lacks_memory(error):
             raise
-        except FOREIGN as error:
-            if lacks_memory(error):
-                raise
-            raise InputError(
-                f"network.module: expected {kind.__name__}(observation_space) and a call of it on "
-                f"two observations to work, got {named(error)}. The space is {shown(space)}."
-            ) from error
-    return ModuleNetwork(view, features, layers(_size(features, found, len(inputs))))
+        raise InputError(
+            f"network.module: expected {kind.__name__}(observation_space), called on two "
+            f"observations, to work, got {named(error)}. The space is {shown(space)}."
+        ) from error
 
 
-def _size(features: nn.Module, found: Any, count: int) -> int:
+def _size(features: nn.Module, found: Any) -> int:
     """Return the number of features; refuse a module that cannot be one of a network."""
     name, size = type(features).__name__, getattr(features, "features_dim", None)
     if not any(True for _ in features.parameters()):
@@ -156,14 +177,12 @@ def _size(features: nn.Module, found: Any, count: int) -> int:
             f"network.module: expected parameters in {name}, got none. Make its layers attributes, "
             "or put them into a torch.nn.ModuleList: it does not see those in plain lists."
         )
-    got = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
-    wanted = f"({count}, {size})" if isinstance(size, int) else f"({count}, features)"
-    fits = isinstance(found, Tensor) and found.ndim == 2 and len(found) == count
-    if not fits or (isinstance(size, int) and size != found.shape[1]) or not found.shape[1]:
+    got = list(found.shape) if isinstance(found, Tensor) else type(found).__name__
+    wanted = [2, size if isinstance(size, int) else "features"]
+    fits = isinstance(found, Tensor) and found.ndim == 2 and found.is_floating_point()
+    if not fits or got[:1] != [2] or not got[1] or (isinstance(size, int) and got[1] != size):
         raise InputError(
-            f"network.module: expected {name} to return a tensor {wanted} for {count} observations,"
-            f" got {got}."
+            f"network.module: expected {name} to return floats of shape {wanted} for two "
+            f"observations, got {got}."
         )
-    if not found.is_floating_point():
-        raise InputError(f"network.module: expected floats from {name}, got {found.dtype}.")
     return found.shape[1]

@@ -18,12 +18,19 @@ def hidden_layers(network: nn.Module) -> list[Layer]:
     """Return the hidden layers of our network or policy, first to last.
 
     A unit's own parameters are rows of its layer's parameters. The next layer uses the unit in
-    columns of its weight: in one, or after flattening, in one for each pixel of a channel.
+    columns of its weight: in one, or after flattening, in one for each pixel of a channel. Layers
+    of a features extractor of one's own stay as they are.
     """
+    modules = dict(network.named_modules())
+    own = tuple(
+        f"{name}.features.".lstrip(".")
+        for name, module in modules.items()
+        if isinstance(module, agents.ModuleNetwork)
+    )
     named: list[tuple[str, Any]] = [
         (name, layer)
-        for name, layer in network.named_modules()
-        if isinstance(layer, nn.Linear | agents.Block)
+        for name, layer in modules.items()
+        if isinstance(layer, nn.Linear | agents.Block) and not name.startswith(own)
     ]
     layers = []
     for (name, layer), (after, following) in pairwise(named):
