@@ -5,15 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import gymnasium as gym
 import torch
 from torch import Generator, Tensor, nn
 
 from meta_rl.config import NetworkConfig
 from meta_rl.errors import InputError
+from meta_rl.problems.observations import has_images, observation_size
 
 from .convolution import convolutional
 from .initialization import POLICY_GAIN, linear
 from .own_modules import module_network
+from .pixels import JoinedFeatures
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
     "tanh": nn.Tanh,
@@ -97,11 +100,33 @@ def mlp(
     return ContextNetwork(layers, context) if context else nn.Sequential(*layers)
 
 
-def policy_mlp(
-    inputs: int, outputs: int, config: NetworkConfig, generator: Generator
-) -> nn.Sequential:
-    """Make the perceptron of a policy; see :func:`mlp`."""
-    return perceptron(inputs, outputs, config, generator, POLICY_GAIN)
+def policy_network(
+    observation_space: gym.Space | int, outputs: int, config: NetworkConfig, generator: Generator
+) -> nn.Module:
+    """Make the network of a policy, chosen by the space: flat observations ``(N, O)`` to outputs.
+
+    Numbers enter a perceptron. Images enter convolutions, joined with the observation's other
+    parts if there are any, and a perceptron on top (:class:`~agents.pixels.JoinedFeatures`). A
+    module of one's own takes the place of what is below the perceptron.
+
+    Args:
+        observation_space: the space; or the size O of observations of numbers.
+        outputs: size of one output.
+        config: sizes, activation and initialization.
+        generator: the generator that draws the initial weights.
+    """
+
+    def layers(inputs: int) -> nn.Sequential:
+        return perceptron(inputs, outputs, config, generator, POLICY_GAIN)
+
+    if isinstance(observation_space, int):
+        return layers(observation_space)
+    if config.module is not None:
+        return module_network(observation_space, config.module, layers, generator)
+    if has_images(observation_space):
+        features = JoinedFeatures(observation_space, config.initialization, generator)
+        return nn.Sequential(features, layers(features.size))
+    return layers(observation_size(observation_space))
 
 
 def perceptron(

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +79,7 @@ def module_class(told: str) -> type[nn.Module]:
     file, _, name = told.rpartition(":")
     if name in MODULES:
         return MODULES[name]
-    of_families = getattr(sys.modules.get(FAMILIES), name, None)
+    of_families: Any = getattr(sys.modules.get(FAMILIES), name, None)
     if _is_module(of_families):
         return of_families
     raise InputError(
@@ -94,20 +93,24 @@ class ModuleNetwork(nn.Module):
     """A features extractor of one's own, and layers of ours on its features.
 
     Args:
-        view: function from a batch of inputs, and the type of numbers, to what the extractor is
-            called with.
+        space: the space of flat observations; None for inputs that enter the extractor as they are.
         features: the extractor, to ``(S, F)``.
         layers: the layers ``(S, F) -> (S, outputs)``.
     """
 
-    def __init__(self, view: Callable[[Tensor, torch.dtype], Any], features: nn.Module, layers: nn.Module):
+    def __init__(self, space: Space | None, features: nn.Module, layers: nn.Module):
         super().__init__()
-        self.view, self.features, self.layers = view, features, layers
+        self.space, self.features, self.layers = space, features, layers
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Map inputs ``(S, ...)`` to ``(S, outputs)``."""
         numbers = next(self.layers.parameters()).dtype
-        return self.layers(self.features(self.view(inputs, numbers)))
+        return self.layers(self.features(_seen(self.space, inputs, numbers)))
+
+
+def _seen(space: Space | None, inputs: Tensor, numbers: torch.dtype) -> Any:
+    """Return what an extractor is called with."""
+    return inputs.to(numbers) if space is None else extractor_input(space, inputs, numbers)
 
 
 def module_network(
@@ -133,18 +136,14 @@ def module_network(
             give ``features_dim`` (or any number of) features for each input.
     """
     if isinstance(observation_space, tuple):
-        space, view = spaces.Box(-np.inf, np.inf, observation_space), _as_numbers
-        inputs = torch.zeros(2, *observation_space)
+        own, shape = None, observation_space
+        space = spaces.Box(-np.inf, np.inf, shape)
     else:
+        own, shape = observation_space, (observation_size(observation_space),)
         space = extractor_space(observation_space)
-        view = partial(extractor_input, observation_space)
-        inputs = torch.zeros(2, observation_size(observation_space))
-    features, found = _tried(module_class(name), space, view(inputs, torch.float32), generator)
-    return ModuleNetwork(view, features, layers(_size(features, found)))
-
-
-def _as_numbers(inputs: Tensor, numbers: torch.dtype) -> Tensor:
-    return inputs.to(numbers)
+    inputs = _seen(own, torch.zeros(2, *shape), torch.float32)
+    features, found = _tried(module_class(name), space, inputs, generator)
+    return ModuleNetwork(own, features, layers(_size(features, found)))
 
 
 def _tried(

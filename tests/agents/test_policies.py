@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 from meta_rl.agents import CategoricalPolicy, GaussianPolicy, convolutional, make_policy, mlp
-from meta_rl.agents.networks import policy_mlp
+from meta_rl.agents.networks import policy_network
 
 from meta_rl.config import NetworkConfig
 from meta_rl.errors import InputError
@@ -98,7 +98,7 @@ def test_policies_take_a_context_and_without_one_are_as_before(action_space):
 def test_initial_weights_are_drawn_as_asked():
     def first_and_last(scheme):
         config = NetworkConfig(hidden=(8,), initialization=scheme)
-        return [w for w in policy_mlp(4, 3, config, seeded()).parameters() if w.ndim == 2]
+        return [w for w in policy_network(4, 3, config, seeded()).parameters() if w.ndim == 2]
 
     eye = torch.eye(8)
     first, last = first_and_last("orthogonal")  # as ActorCriticPolicy: gains sqrt 2 and 0.01
