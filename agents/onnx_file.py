@@ -153,8 +153,9 @@ def _random(space: gym.Space, size: int, generator: np.random.Generator) -> Any:
         return generator.normal(size=shape).astype(np.float32)
     if isinstance(space, spaces.MultiBinary):
         return generator.integers(0, 2, shape, dtype=np.int8)
-    counts: Any = space.n if isinstance(space, spaces.Discrete) else space.nvec
-    return space.start + generator.integers(0, counts, shape)
+    countable: Any = space  # Discrete or MultiDiscrete
+    counts = countable.n if isinstance(space, spaces.Discrete) else countable.nvec
+    return countable.start + generator.integers(0, counts, shape)
 
 
 def predicted(model: AdaptedPolicy | AdaptedNetwork, inputs: Any) -> np.ndarray:
