@@ -8,6 +8,7 @@ from .baselines import LinearFeatureBaseline
 from .convolution import Block, convolutional
 from .distributions import Categorical, DiagonalGaussian
 from .networks import make_network, mlp
+from .own_modules import ModuleNetwork, use_module
 from .pixels import JoinedFeatures, NatureCNN, SmallCNN
 from .policies import CategoricalPolicy, GaussianPolicy, make_policy
 
@@ -28,12 +29,14 @@ __all__ = [
     "GaussianPolicy",
     "JoinedFeatures",
     "LinearFeatureBaseline",
+    "ModuleNetwork",
     "NatureCNN",
     "SmallCNN",
     "convolutional",
     "make_network",
     "make_policy",
     "mlp",
+    "use_module",
 ]
 
 ROOMS = ("distillation", "files", "onnx_file", "ppo", "rl2", "sb3", "transfer")

@@ -15,6 +15,7 @@ from meta_rl.problems.observations import has_images, observation_size
 
 from .convolution import convolutional
 from .initialization import POLICY_GAIN, linear
+from .own_modules import module_network
 from .pixels import JoinedFeatures
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
@@ -30,13 +31,20 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
 
 def make_network(
     input_shape: tuple[int, ...], outputs: int, config: NetworkConfig, generator: Generator
-) -> nn.Sequential:
+) -> nn.Module:
     """Make the network of these settings, ``(S, *input_shape) -> (S, outputs)``.
 
     Raises:
         InputError: if a convolutional network gets inputs that are not images, or images too small
-            to be halved four times.
+            to be halved four times, or a module of one's own does not work.
     """
+    if config.module is not None:
+        return module_network(
+            input_shape,
+            config.module,
+            lambda features: perceptron(features, outputs, config, generator),
+            generator,
+        )
     if config.kind == "convolutional":
         if len(input_shape) != 3:
             raise InputError(
@@ -51,15 +59,7 @@ def make_network(
             channels=config.channels,
             initialization=config.initialization,
         )
-    network = mlp(
-        math.prod(input_shape),
-        config.hidden,
-        outputs,
-        config.activation,
-        generator,
-        config.context,
-        initialization=config.initialization,
-    )
+    network = perceptron(math.prod(input_shape), outputs, config, generator)
     return network if len(input_shape) == 1 else nn.Sequential(nn.Flatten(), network)
 
 
@@ -102,12 +102,13 @@ def mlp(
 
 def policy_network(
     observation_space: gym.Space | int, outputs: int, config: NetworkConfig, generator: Generator
-) -> nn.Sequential:
+) -> nn.Module:
     """Make the network of a policy, chosen by the space: flat observations ``(N, O)`` to outputs.
 
     Numbers enter a perceptron. Images enter convolutions, joined with the observation's other
-    parts if there are any, and a perceptron on top (:class:`~agents.pixels.JoinedFeatures`).
-    With ``config.kind`` ``mlp``, images enter a perceptron too, divided by 255.
+    parts if there are any, and a perceptron on top (:class:`~agents.pixels.JoinedFeatures`). With
+    ``config.kind`` ``mlp``, images enter a perceptron too, divided by 255. A module of one's own
+    takes the place of what is below the perceptron.
 
     Args:
         observation_space: the space; or the size O of observations of numbers.
@@ -118,10 +119,15 @@ def policy_network(
     Raises:
         InputError: if ``config.kind`` is convolutional and there are no images.
     """
+
+    def layers(inputs: int) -> nn.Sequential:
+        return perceptron(inputs, outputs, config, generator, POLICY_GAIN)
+
     if isinstance(observation_space, int):
-        return _policy_mlp(observation_space, outputs, config, generator)
-    size = observation_size(observation_space)
-    images = has_images(observation_space)
+        return layers(observation_space)
+    if config.module is not None:
+        return module_network(observation_space, config.module, layers, generator)
+    size, images = observation_size(observation_space), has_images(observation_space)
     convolves = images if config.kind is None else config.kind == "convolutional"
     if convolves and not images:
         raise InputError(
@@ -129,15 +135,19 @@ def policy_network(
             f"four axes), got {observation_space}. Leave --network.kind out."
         )
     if not images:
-        return _policy_mlp(size, outputs, config, generator)
-    given = observation_space, convolves, config.initialization, generator
-    features = JoinedFeatures(*given)
-    return nn.Sequential(features, _policy_mlp(features.size, outputs, config, generator))
+        return layers(size)
+    features = JoinedFeatures(observation_space, convolves, config.initialization, generator)
+    return nn.Sequential(features, layers(features.size))
 
 
-def _policy_mlp(
-    inputs: int, outputs: int, config: NetworkConfig, generator: Generator
+def perceptron(
+    inputs: int,
+    outputs: int,
+    config: NetworkConfig,
+    generator: Generator,
+    head_gain: float = 1.0,
 ) -> nn.Sequential:
+    """Make the perceptron of these settings; see :func:`mlp`."""
     return mlp(
         inputs,
         config.hidden,
@@ -146,7 +156,7 @@ def _policy_mlp(
         generator,
         config.context,
         initialization=config.initialization,
-        head_gain=POLICY_GAIN,
+        head_gain=head_gain,
     )
 
 

@@ -69,24 +69,19 @@ class ImageFeatures(nn.Module):
 
     Args:
         layout: size of the images.
-        convolutions: channels, window, stride and padding of each convolution.
         features: number of features.
         scheme: initialization of the weights.
         generator: the generator that draws the weights.
     """
 
-    def __init__(
-        self,
-        layout: ImageLayout,
-        convolutions: tuple[tuple[int, int, int, int], ...],
-        features: int,
-        scheme: str,
-        generator: Generator,
-    ):
+    convolutions: tuple[tuple[int, int, int, int], ...]
+    """Channels, window, stride and padding of each convolution."""
+
+    def __init__(self, layout: ImageLayout, features: int, scheme: str, generator: Generator):
         super().__init__()
         layers: list[nn.Module] = []
         height, width, channels = layout.size
-        for outputs, window, stride, padding in convolutions:
+        for outputs, window, stride, padding in self.convolutions:
             form = (outputs, window, stride, padding)
             layers += [Convolution(channels, *form, scheme, generator), nn.ReLU()]
             height, width = (
@@ -108,17 +103,13 @@ class NatureCNN(ImageFeatures):
     Its parameters have the names and the order of stable-baselines3's ``NatureCNN``.
     """
 
-    def __init__(self, layout: ImageLayout, features: int, scheme: str, generator: Generator):
-        convolutions = ((32, 8, 4, 0), (64, 4, 2, 0), (64, 3, 1, 0))
-        super().__init__(layout, convolutions, features, scheme, generator)
+    convolutions = ((32, 8, 4, 0), (64, 4, 2, 0), (64, 3, 1, 0))
 
 
 class SmallCNN(ImageFeatures):
     """Three convolutions for little pictures; the last two halve height and width, rounding up."""
 
-    def __init__(self, layout: ImageLayout, features: int, scheme: str, generator: Generator):
-        convolutions = ((16, 3, 1, 1), (32, 3, 2, 1), (64, 3, 2, 1))
-        super().__init__(layout, convolutions, features, scheme, generator)
+    convolutions = ((16, 3, 1, 1), (32, 3, 2, 1), (64, 3, 2, 1))
 
 
 class JoinedFeatures(nn.Module):
@@ -139,7 +130,7 @@ class JoinedFeatures(nn.Module):
     def __init__(self, space: gym.Space, convolves: bool, scheme: str, generator: Generator):
         super().__init__()
         among = "alone" if isinstance(space, gym.spaces.Box) else "joined"
-        self.images, self.size = nn.ModuleList(), 0
+        self.space, self.images, self.size = space, nn.ModuleList(), 0
         self._parts: list[tuple[int, ImageLayout | None]] = []
         for part in leaves(space):
             length, layout = gym.spaces.flatdim(part), image_layout(part)

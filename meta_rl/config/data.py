@@ -134,6 +134,11 @@ class NetworkConfig:
     channels: int | tuple[int, ...] = 64
     """Channels of a convolutional network's four blocks: one number for all, or one for each."""
 
+    module: str | None = None
+    """Features extractor of yours, FILE.py:Class, under the hidden layers. The file is run. The
+    class is called with the observation space, as stable-baselines3 calls a BaseFeaturesExtractor;
+    a torch.nn.Module will do."""
+
     def __post_init__(self):
         require_types(self, "network")
         if self.activation is None:
@@ -147,8 +152,21 @@ class NetworkConfig:
                 f"network.context: expected 0 with a convolutional network, got {self.context}. It "
                 "cannot join a vector to its input. Give --network.kind mlp."
             )
+        if self.module is not None:
+            self._check_module(self.module)
         require(all(h > 0 for h in self.hidden), "network.hidden", "sizes above 0", self.hidden)
         require(self.context >= 0, "network.context", "0 or more", self.context)
+
+    def _check_module(self, module: str) -> None:
+        file, _, name = module.rpartition(":")
+        told = "a Python file and a class in it, FILE.py:Class"
+        require(bool(file) and name.isidentifier(), "network.module", told, module)
+        if self.kind == "convolutional" or self.context:
+            raise InputError(
+                f"network.module: expected no other network beside {module}, got --network.kind "
+                f"{self.kind} and a context of {self.context}. Give --network.kind mlp: its hidden "
+                "layers follow the module."
+            )
 
     def conditions(self, run: Config, facts: Facts) -> Conditions:
         """Return whether each setting acts in this run; see :mod:`meta_rl.config.effects`."""
