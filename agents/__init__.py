@@ -9,6 +9,7 @@ from .convolution import Block, convolutional
 from .distributions import Categorical, DiagonalGaussian
 from .networks import make_network, mlp
 from .policies import CategoricalPolicy, GaussianPolicy, make_policy
+from .recurrent import GRU, LSTM, LastStep
 
 if TYPE_CHECKING:
     from . import distillation as distillation
@@ -20,11 +21,14 @@ if TYPE_CHECKING:
     from . import transfer as transfer
 
 __all__ = [
+    "GRU",
+    "LSTM",
     "Block",
     "Categorical",
     "CategoricalPolicy",
     "DiagonalGaussian",
     "GaussianPolicy",
+    "LastStep",
     "LinearFeatureBaseline",
     "convolutional",
     "make_network",

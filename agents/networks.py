@@ -11,9 +11,10 @@ import torch
 from torch import Generator, Tensor, nn
 
 from meta_rl.config import NetworkConfig
-from meta_rl.errors import InputError
+from meta_rl.errors import InputError, require
 
 from .convolution import convolutional
+from .recurrent import RECURRENT, LastStep
 
 ACTIVATIONS = {"tanh": nn.Tanh, "relu": nn.ReLU}
 
@@ -25,7 +26,7 @@ def make_network(
 
     Raises:
         InputError: if a convolutional network gets inputs that are not images, or images too small
-            to be halved four times.
+            to be halved four times, or a recurrent one inputs that are not sequences.
     """
     if config.kind == "convolutional":
         if len(input_shape) != 3:
@@ -37,9 +38,35 @@ def make_network(
         return convolutional(
             (channels, height, width), outputs, generator, channels=config.channels
         )
+    if config.kind in RECURRENT:
+        return recurrent(input_shape, outputs, config, generator)
     inputs = math.prod(input_shape)
     network = mlp(inputs, config.hidden, outputs, config.activation, generator, config.context)
     return network if len(input_shape) == 1 else nn.Sequential(nn.Flatten(), network)
+
+
+def recurrent(
+    input_shape: tuple[int, ...], outputs: int, config: NetworkConfig, generator: Generator
+) -> nn.Sequential:
+    """Make recurrent layers and a linear layer at the last step: ``(N, T, F)`` to ``(N, outputs)``.
+
+    With a context size above 0, every step has the context beside it.
+
+    Raises:
+        InputError: if the inputs are not sequences, or there is no recurrent layer.
+    """
+    require(bool(config.hidden), "network.hidden", "one layer or more", config.hidden)
+    if len(input_shape) != 2:
+        raise InputError(
+            f"network.kind: {config.kind} needs sequences (T, features), got inputs {input_shape}. "
+            "Use --network.kind mlp."
+        )
+    layers = RECURRENT[config.kind](input_shape[1] + config.context, config.hidden, generator)
+    head: Any = nn.utils.skip_init(nn.Linear, config.hidden[-1], outputs)
+    nn.init.xavier_uniform_(head.weight, generator=generator)
+    nn.init.zeros_(head.bias)
+    parts = [layers, LastStep(), head]
+    return ContextNetwork(parts, config.context) if config.context else nn.Sequential(*parts)
 
 
 def mlp(
@@ -81,6 +108,6 @@ class ContextNetwork(nn.Sequential):
         self.context = nn.Parameter(torch.zeros(context))
 
     def forward(self, input: Tensor) -> Tensor:
-        """Map ``(N, inputs)`` to ``(N, outputs)``."""
+        """Map ``(N, inputs)`` to ``(N, outputs)``; sequences ``(N, T, inputs)`` likewise."""
         beside = self.context.expand(*input.shape[:-1], self.context.shape[0])
         return super().forward(torch.cat([input, beside], -1))

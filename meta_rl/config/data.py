@@ -107,7 +107,7 @@ class ShotsConfig:
     def conditions(self, run: Config, facts: Facts) -> Conditions:
         """Return whether each setting acts in this run; see :mod:`meta_rl.config.effects`."""
         return [
-            ("data.ways", facts.classes is not False, "if labels are classes"),
+            ("data.ways", facts.classes is not False, "if labels are classes drawn from many"),
             ("data.rotations", facts.images is not False, "on images"),
             ("data.folder", facts.files is not False, "for families that read files"),
         ]
@@ -117,13 +117,14 @@ class ShotsConfig:
 class NetworkConfig:
     """The network that adapts."""
 
-    kind: Literal["mlp", "convolutional"] = "mlp"
-    """mlp: a multi-layer perceptron. convolutional: four convolution blocks and a linear layer."""
+    kind: Literal["mlp", "convolutional", "gru", "lstm"] = "mlp"
+    """mlp: a multi-layer perceptron. convolutional: four convolution blocks and a linear layer.
+    gru, lstm: recurrent layers over a sequence, and a linear layer at its last step."""
     hidden: tuple[int, ...] = (64, 64)
-    """Units in each hidden layer of a perceptron."""
+    """Units in each hidden layer of a perceptron, or in each recurrent layer."""
     activation: Literal["tanh", "relu"] | None = None
     """Activation of a perceptron's hidden layers: tanh if not given.
-    A convolutional network uses relu."""
+    A convolutional network uses relu, a recurrent one tanh."""
     context: int = 0
     """Size of the context vector beside the input, for --inner.adapts context; 0 for none."""
     channels: int | tuple[int, ...] = 64
@@ -148,24 +149,28 @@ class NetworkConfig:
     def conditions(self, run: Config, facts: Facts) -> Conditions:
         """Return whether each setting acts in this run; see :mod:`meta_rl.config.effects`."""
         perceptron, policy = self.kind == "mlp", isinstance(run.data, EpisodesConfig)
+        convolutional = self.kind == "convolutional"
+        fits = facts.images if convolutional else facts.sequences
         return [
             (
                 "network.kind",
-                not policy and facts.images is not False,
-                "on images of few-shot families; policies are perceptrons",
+                not policy and fits is not False,
+                f"on {'images' if convolutional else 'sequences'} of few-shot families; policies "
+                "are perceptrons",
             ),
             (
                 "network.context",
                 run.inner.adapts == "context",
                 "with --inner.adapts context",
             ),
-            ("network.hidden", perceptron, "with --network.kind mlp"),
+            ("network.hidden", not convolutional, "with --network.kind mlp, gru or lstm"),
             (
                 "network.activation",
-                perceptron or self.activation == "relu",
-                "with --network.kind mlp; a convolutional network's is relu",
+                perceptron or self.activation == ("relu" if convolutional else "tanh"),
+                "with --network.kind mlp; a convolutional network's is relu, a recurrent one's "
+                "tanh",
             ),
-            ("network.channels", not perceptron, "with --network.kind convolutional"),
+            ("network.channels", convolutional, "with --network.kind convolutional"),
         ]
 
 
