@@ -11,6 +11,7 @@ from .networks import make_network, mlp
 from .own_modules import ModuleNetwork, use_module
 from .pixels import JoinedFeatures, NatureCNN, SmallCNN
 from .policies import CategoricalPolicy, GaussianPolicy, make_policy
+from .recurrent import GRU, LSTM, LastStep
 
 if TYPE_CHECKING:
     from . import distillation as distillation
@@ -22,12 +23,15 @@ if TYPE_CHECKING:
     from . import transfer as transfer
 
 __all__ = [
+    "GRU",
+    "LSTM",
     "Block",
     "Categorical",
     "CategoricalPolicy",
     "DiagonalGaussian",
     "GaussianPolicy",
     "JoinedFeatures",
+    "LastStep",
     "LinearFeatureBaseline",
     "ModuleNetwork",
     "NatureCNN",

@@ -105,8 +105,13 @@ def facts_of(problem: Problem) -> Facts:
     """Return the facts of a problem that settings depend on."""
     family = problem.environments
     if family is None:
-        images = len(problem.describe()["inputs"]) == 3
-        return Facts(classes=problem.kind == "classification", images=images)
+        described = problem.describe()
+        dimensions = len(described["inputs"])
+        return Facts(
+            classes=problem.kind == "classification" and described["family"] != envs.ARRAYS,
+            images=dimensions == 3,
+            sequences=dimensions == 2,
+        )
     space = family.action_space
     box = isinstance(space, gym.spaces.Box)
     return Facts(

@@ -107,7 +107,7 @@ class ShotsConfig:
     def conditions(self, run: Config, facts: Facts) -> Conditions:
         """Return whether each setting acts in this run; see :mod:`meta_rl.config.effects`."""
         return [
-            ("data.ways", facts.classes is not False, "if labels are classes"),
+            ("data.ways", facts.classes is not False, "if labels are classes drawn from many"),
             ("data.rotations", facts.images is not False, "on images"),
             ("data.folder", facts.files is not False, "for families that read files"),
         ]
@@ -117,15 +117,17 @@ class ShotsConfig:
 class NetworkConfig:
     """The network that adapts."""
 
-    kind: Literal["mlp", "convolutional"] | None = None
+    kind: Literal["mlp", "convolutional", "gru", "lstm"] | None = None
     """mlp: a multi-layer perceptron. convolutional: four convolution blocks and a linear layer; in
     policies, the Atari network's convolutions, or smaller ones below 36 x 36 pixels, and a
-    perceptron. If not given, mlp, but convolutional in policies whose observations have images."""
+    perceptron. gru, lstm: recurrent layers over a sequence, and a linear layer at its last step.
+    If not given, mlp, but convolutional in policies whose observations have images."""
     hidden: tuple[int, ...] = (64, 64)
-    """Units in each hidden layer of a perceptron, also of one behind a policy's convolutions."""
+    """Units in each hidden layer of a perceptron, also of one behind a policy's convolutions, or in
+    each recurrent layer."""
     activation: Literal["tanh", "relu", "elu", "gelu", "silu", "leaky-relu"] | None = None
     """Activation of a perceptron's hidden layers: tanh if not given.
-    A convolutional network uses relu."""
+    A convolutional network uses relu, a recurrent one tanh."""
     initialization: Literal["xavier", "orthogonal", "he"] = "xavier"
     """Initial weights. xavier: uniform, by inputs and outputs. orthogonal: as stable-baselines3,
     gain sqrt 2, and 0.01 in a policy's last layer. he: uniform, by inputs; for relu."""
@@ -142,8 +144,7 @@ class NetworkConfig:
     def __post_init__(self):
         require_types(self, "network")
         if self.activation is None:
-            own = "relu" if self.kind == "convolutional" else "tanh"
-            object.__setattr__(self, "activation", own)
+            object.__setattr__(self, "activation", self._own_activation())
         channels = self.channels if isinstance(self.channels, tuple) else (self.channels,)
         some = bool(channels) and min(channels) > 0
         require(some, "network.channels", "1 or more", self.channels)
@@ -156,6 +157,9 @@ class NetworkConfig:
             self._check_module(self.module)
         require(all(h > 0 for h in self.hidden), "network.hidden", "sizes above 0", self.hidden)
         require(self.context >= 0, "network.context", "0 or more", self.context)
+
+    def _own_activation(self) -> str:
+        return "relu" if self.kind == "convolutional" else "tanh"
 
     def _check_module(self, module: str) -> None:
         file, _, name = module.rpartition(":")
@@ -170,20 +174,30 @@ class NetworkConfig:
 
     def conditions(self, run: Config, facts: Facts) -> Conditions:
         """Return whether each setting acts in this run; see :mod:`meta_rl.config.effects`."""
+        policy, own = isinstance(run.data, EpisodesConfig), self._own_activation()
+        recurrent = self.kind in ("gru", "lstm")
         # A few-shot network on images has blocks of convolutions and no hidden layers.
-        blocks = self.kind == "convolutional" and not isinstance(run.data, EpisodesConfig)
+        blocks = self.kind == "convolutional" and not policy
+        fits = (
+            not policy and facts.sequences is not False if recurrent else facts.images is not False
+        )
         return [
-            ("network.kind", facts.images is not False, "on images"),
+            (
+                "network.kind",
+                fits,
+                "on sequences of few-shot families" if recurrent else "on images",
+            ),
             (
                 "network.context",
                 run.inner.adapts == "context",
                 "with --inner.adapts context",
             ),
-            ("network.hidden", not blocks, "with --network.kind mlp"),
+            ("network.hidden", not blocks, "with --network.kind mlp, gru or lstm"),
             (
                 "network.activation",
-                self.activation == "relu" if blocks else bool(self.hidden),
-                "with --network.kind mlp and hidden layers; a convolutional network's is relu",
+                self.activation == own or not (blocks or recurrent or not self.hidden),
+                "with --network.kind mlp and hidden layers; a convolutional network's is relu, a "
+                "recurrent one's tanh",
             ),
             (
                 "network.channels",

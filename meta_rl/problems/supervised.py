@@ -238,13 +238,15 @@ class Supervised:
         return AdaptedNetwork(self.network, params, scores, manifest, shape, self._classifies)
 
     def describe(self) -> dict[str, Any]:
-        """Return the family, the kind of labels, and the shapes, as JSON values."""
+        """Return the family, the kind and names of labels, and the shapes, as JSON values."""
         family = self.family
+        labels = getattr(family, "labels", ())  # only where they are the same in all tasks
         return {
             "family": family.id,
             "kind": family.kind,
             "inputs": list(family.input_shape),
             "outputs": family.output_size,
+            **({"labels": list(labels)} if labels else {}),
         }
 
     def close(self) -> None:
