@@ -169,7 +169,7 @@ def check_effects(family: Family) -> None:
     """Check that another value of any one parameter changes observations or rewards.
 
     The change must show within 100 steps of one of 16 episodes. Each episode repeats one random
-    action, because walking straight on meets even a sparse reward.
+    action, because walking straight on meets even a sparse reward; then each draws new actions.
 
     Raises:
         InputError: if a parameter changes nothing, naming it.
@@ -178,16 +178,22 @@ def check_effects(family: Family) -> None:
     if not base:
         return
     env, steps = _own(family, 1, 16), min(100, family.horizon)
-    before = _steps(family, env, (1, 16), [base], 0, steps, held=True)
-    for name in base:
-        value = next((task[name] for task in others if task[name] != base[name]), base[name])
-        after = _steps(family, env, (1, 16), [{**base, name: value}], 0, steps, held=True)
-        if all(_equal(one, two) for one, two in zip(before, after, strict=True)):
-            raise InputError(
-                f"parameter {name} changes neither observations nor rewards within {steps} steps: "
-                f"{base[name]!r} and {value!r} give equal ones. Use it in the environment, or "
-                "leave it out."
-            )
+    unseen = {
+        name: next((task[name] for task in others if task[name] != base[name]), base[name])
+        for name in base
+    }
+    for held in (True, False):
+        before = _steps(family, env, (1, 16), [base], 0, steps, held) if unseen else []
+        for name, value in [*unseen.items()]:
+            after = _steps(family, env, (1, 16), [{**base, name: value}], 0, steps, held)
+            if not all(_equal(one, two) for one, two in zip(before, after, strict=True)):
+                del unseen[name]
+    for name, value in unseen.items():
+        raise InputError(
+            f"parameter {name} changes neither observations nor rewards within {steps} steps: "
+            f"{base[name]!r} and {value!r} give equal ones. Use it in the environment, or "
+            "leave it out."
+        )
     env.close()
 
 
