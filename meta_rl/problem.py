@@ -175,6 +175,17 @@ class Losses(Protocol):
         """
         ...
 
+    def success(self, batches: Sequence[Any], k: int) -> Tensor | None:
+        """Return each task's success rate after k inner steps ``(M,)``: NaN where it is not told.
+
+        None if the problem has no notion of success.
+
+        Args:
+            batches: K support batches and the query batch.
+            k: number of inner steps.
+        """
+        return None
+
     def statistics(self, batch: Any) -> dict[str, Tensor | float]:
         """Return metrics of the query batch, by their TensorBoard tags."""
         return {}

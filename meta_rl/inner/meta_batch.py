@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from meta_rl import seeds
@@ -67,16 +68,17 @@ class MetaBatch:
             self._adapt(meta, block, block.tasks, scored=self.scored, tolerant=tolerant)
             for block in self._blocks
         ]
-        scores = [one.scores for one in held if one.scores is not None]
-        placed = parallel.place(scores, self._blocks, len(self.tasks)) if self.scored else None
+        scores, success = self._placed(held) if self.scored else (None, None)
         if self._whole:
-            return replace(held[0], scores=placed)
+            return replace(held[0], scores=scores, success=success)
         *supports, query = [
             parallel.BlockedBatch(each, len(self.tasks))
             for each in zip(*([*one.supports, one.query] for one in held), strict=True)
         ]
         samples = sum(one.samples for one in held)
-        return Adaptation(supports=supports, query=query, scores=placed, samples=samples)
+        return Adaptation(
+            supports=supports, query=query, scores=scores, success=success, samples=samples
+        )
 
     def fitness(self, population: MetaParameters, members: int) -> Tensor:
         """Return every member's fitness on every task after K inner steps.
@@ -90,6 +92,13 @@ class MetaBatch:
         """
         own = [self._fitness(population, members, block) for block in self._blocks]
         return parallel.place(own, self._blocks, len(self.tasks))
+
+    def _placed(self, held: Sequence[Adaptation]) -> tuple[Tensor, Tensor | None]:
+        """Return the scores and success rates of every task of all processes, sent together."""
+        both = [[v for v in (one.scores, one.success) if v is not None] for one in held]
+        together = [torch.stack(values) for values in both]
+        scores, *success = parallel.place(together, self._blocks, len(self.tasks))
+        return scores, success[0] if success else None
 
     def _fitness(
         self, population: MetaParameters, members: int, block: parallel.TaskBlock

@@ -25,6 +25,7 @@ from meta_rl.problems.modules import trainable
 from meta_rl.problems.observations import alike, tensor_type
 from meta_rl.problems.policy_pictures import PolicyPictures
 from meta_rl.problems.rollouts import Rollout, Sampler, check_parameters
+from meta_rl.problems.success import rates
 from meta_rl.storage.checkpoint import describe_space
 from meta_rl.tasks import check_sampled, check_tasks
 from meta_rl.types import Distribution, Episodes, Params, Policy, Task, TaskFamily
@@ -123,7 +124,8 @@ class Reinforcement:
         behaviour = act(params, obs)
         action = behaviour.sample(seeds.generator(0, parameter.device))
         log_prob = behaviour.log_prob(action)
-        return Episodes(obs, action, one, one, log_prob, behaviour, one, one[..., 0])
+        of_episodes = one[..., 0], one[..., 0]
+        return Episodes(obs, action, one, one, log_prob, behaviour, one, *of_episodes)
 
     def distribution(self, params: Params, episodes: Episodes) -> Distribution:
         """Return one task's action distributions on its episodes' observations."""
@@ -184,6 +186,10 @@ class Reinforcement:
     def score(self, batches: Sequence[Episodes], k: int, adapted: Callable[[], Params]) -> Tensor:
         """Return each task's mean undiscounted return after k inner steps: ``(M,)``."""
         return batches[k].reward.sum(-1).mean(-1)
+
+    def success(self, batches: Sequence[Episodes], k: int) -> Tensor:
+        """Return each task's success rate after k inner steps; see ``Losses``."""
+        return rates(batches[k].success)
 
     def statistics(self, batch: Episodes) -> dict[str, Tensor | float]:
         """Return episode length, policy entropy (nats) and the baseline's explained variance."""
@@ -279,6 +285,7 @@ class Reinforcement:
             behaviour=rollout.behaviour,
             advantage=returns.normalize(advantage, mask),
             credit=returns.credit(target, advantage, mask),
+            success=rollout.success,
         )
 
 

@@ -25,7 +25,7 @@ from meta_rl.machine import parallel
 from meta_rl.problem import Problem
 from meta_rl.problems.adapted import AdaptedNetwork, AdaptedPolicy
 from meta_rl.problems.modules import made_of, require_problem
-from meta_rl.runs.adapting import adapted_model, scores_of
+from meta_rl.runs.adapting import Results, adapted_model, results_of
 from meta_rl.runs.metrics import Metrics, iteration_metrics
 from meta_rl.runs.state import TrainingState
 from meta_rl.storage import checkpoint
@@ -150,7 +150,18 @@ class MetaLearner:
         tick: Callable[[int, int], None] | None = None,
         episodes: int | None = None,
     ) -> Tensor:
-        """Return each task's score after 0..steps inner steps, ``(steps + 1, M)``.
+        """Return the scores of :meth:`results`, ``(steps + 1, M)``."""
+        return self.results(tasks, steps, seed, tick, episodes).scores
+
+    def results(
+        self,
+        tasks: Sequence[Task],
+        steps: int,
+        seed: int,
+        tick: Callable[[int, int], None] | None = None,
+        episodes: int | None = None,
+    ) -> Results:
+        """Return each task's scores and success rates after 0..steps inner steps.
 
         Adapts with the hardened rule, and learns nothing from the tasks.
 
@@ -169,7 +180,7 @@ class MetaLearner:
         problem = self.problem if episodes is None else self.problem.resized(episodes)
         try:
             checked = problem.check_tasks(tasks)
-            return scores_of(problem, self.inner, self.deployed, checked, steps, seed, tick)
+            return results_of(problem, self.inner, self.deployed, checked, steps, seed, tick)
         finally:
             if problem is not self.problem:
                 problem.close()
@@ -209,8 +220,8 @@ class MetaLearner:
                 rollout film takes two more episodes of an environment that can be rendered.
 
         Returns:
-            The policy (or network), with ``predict``, ``save``, and ``scores`` after 0..steps
-            inner steps.
+            The policy (or network), with ``predict``, ``save``, and ``scores`` and ``success``
+            after 0..steps inner steps.
 
         Raises:
             InputError: if the variant's parameters or spaces do not fit, or a number is out of

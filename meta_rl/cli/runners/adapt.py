@@ -43,7 +43,7 @@ def run(command: Adapt) -> None:
         seed=command.seed,
         pictures=command.pictures,
     )
-    _report(learner.problem.score_name, described, model.scores)
+    _report(learner.problem.score_name, described, model)
     if learner.config.inner.optimizer == "mixture":
         print(f"optimizer chosen while meta-training: {model.manifest['optimizer']}")
     predictions = own_data.predict(model, own) if own else []
@@ -141,17 +141,20 @@ def _draw(learner: Any, model: Any, folder: Path) -> list[Path]:
         written.append(folder / f"{name}.{'gif' if film else 'png'}")
         files.write(written[-1], picture.gif() if film else encoded(picture, dpi=120))
     with events(folder, learner.problem.score_name) as writer:
-        writer.adaptation_curve(torch.tensor(model.scores)[:, None], "adapt", 0)
+        success = None if model.success is None else torch.tensor(model.success)[:, None]
+        writer.adaptation_curve(torch.tensor(model.scores)[:, None], "adapt", 0, success)
         for name, picture in model.pictures.items():
             writer.picture(f"adapt/{name}", picture, 0)
     return sorted(written)
 
 
-def _report(score_name: str, described: str, scores: tuple[float, ...]) -> None:
+def _report(score_name: str, described: str, model: Any) -> None:
+    scores, success = model.scores, model.success
     print(f"{score_name} on {described.strip()}:")
     for k, score in enumerate(scores):
         note = "  (not adapted)" if k == 0 else f"  ({score - scores[0]:+.4g})"
-        print(f"  after {k} inner steps: {score:.4g}{note}")
+        rate = "" if success is None else f"  success {success[k]:.0%}"
+        print(f"  after {k} inner steps: {score:.4g}{note}{rate}")
 
 
 def _text(value: float | str | tuple[float, ...]) -> str:
