@@ -12,6 +12,7 @@ from .own_modules import ModuleNetwork, use_module
 from .pixels import JoinedFeatures, NatureCNN, SmallCNN
 from .policies import CategoricalPolicy, GaussianPolicy, make_policy
 from .recurrent import GRU, LSTM, LastStep
+from .value import ValueNetwork, make_baseline
 
 if TYPE_CHECKING:
     from . import distillation as distillation
@@ -36,7 +37,9 @@ __all__ = [
     "ModuleNetwork",
     "NatureCNN",
     "SmallCNN",
+    "ValueNetwork",
     "convolutional",
+    "make_baseline",
     "make_network",
     "make_policy",
     "mlp",

@@ -83,7 +83,7 @@ def recurrent(
             f"network.kind: {config.kind} needs sequences (T, features), got inputs {input_shape}. "
             "Use --network.kind mlp."
         )
-    layers = RECURRENT[config.kind](input_shape[1] + config.context, config.hidden, generator)
+    layers = RECURRENT[str(config.kind)](input_shape[1] + config.context, config.hidden, generator)
     head = linear(config.hidden[-1], outputs, config.initialization, generator, head_gain=1.0)
     parts = [layers, LastStep(), head]
     return ContextNetwork(parts, config.context) if config.context else nn.Sequential(*parts)

@@ -106,6 +106,21 @@ class TaskSource(Protocol):
             "Give it one, or adapt by gradient."
         )
 
+    def learn(self, blocks: Sequence[tuple[int, Sequence[Any]]]) -> None:
+        """Learn what the problem itself keeps, such as a value network, from an iteration's data.
+
+        Called once an iteration, after the outer step; never to adapt or evaluate.
+
+        Args:
+            blocks: the seed and the batches (K supports and the query) of each block of tasks that
+                this process holds; of one member, if the outer step has a population.
+        """
+        return
+
+    def learned(self) -> Params:
+        """Return the tensors that :meth:`learn` changes in place, for checkpoints."""
+        return {}
+
     def samples(self, batches: Sequence[Any]) -> int:
         """Return the environment steps or examples of the batches."""
         ...

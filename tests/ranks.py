@@ -27,8 +27,14 @@ def config_of(family, algorithm, tasks=4):
     return dataclasses.replace(config, data=data, blocks=BLOCKS, log_every=1)
 
 
+def with_value_network(config):
+    """The config with a baseline that learns from the data of all processes."""
+    return dataclasses.replace(config, data=dataclasses.replace(config.data, baseline="value"))
+
+
 CASES = {
     "TRPO on E-MAML": config_of("navigation-2d", "e-maml", tasks=5),  # blocks of different sizes
+    "TRPO with a value network": with_value_network(config_of("navigation-2d", "maml", tasks=5)),
     "ProMP": config_of("navigation-pearl", "promp"),
     "evolution strategy": config_of("navigation-pearl", "es-maml", tasks=5),
     "genetic algorithm": config_of("navigation-pearl", "ga-maml"),

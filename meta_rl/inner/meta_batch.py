@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_map
 
 from meta_rl import seeds
 from meta_rl.inner.adaptation import Adaptation, adapt_to_tasks
@@ -50,6 +51,12 @@ class MetaBatch:
         self.steps, self.seed, self.scored = steps, seed, scored
         self._blocks, self._whole = parallel.own_blocks(tasks, blocks), blocks == 1
         self.samples, self.seconds = 0, 0.0
+        self._held: dict[int, tuple[int, Sequence[Any]]] = {}
+
+    @property
+    def held(self) -> list[tuple[int, Sequence[Any]]]:
+        """The seed and the batches last collected of each block, for ``TaskSource.learn``."""
+        return [*self._held.values()]
 
     def adapt(self, meta: MetaParameters, tolerant: bool = False) -> Adaptation:
         """Adapt to the tasks while collecting their data.
@@ -68,6 +75,8 @@ class MetaBatch:
             self._adapt(meta, block, block.tasks, scored=self.scored, tolerant=tolerant)
             for block in self._blocks
         ]
+        for block, one in zip(self._blocks, held, strict=True):
+            self._held[block.number] = self._seed(block), one.batches
         scores, success = self._placed(held) if self.scored else (None, None)
         if self._whole:
             return replace(held[0], scores=scores, success=success)
@@ -112,6 +121,9 @@ class MetaBatch:
         )
         tasks, options = [*block.tasks] * members, {"own_meta": True, "tolerant": True}
         found = self._adapt(own, block, tasks, scored=True, **options)
+        # A copy of the first member's data, so that the others' are freed.
+        first = tree_map(lambda value: value[:count].clone(), found.batches)
+        self._held[block.number] = self._seed(block), first
         scores: Any = found.scores  # not None: asked for
         return scores[-1].view(members, count) * (1 if self.problem.maximizes else -1)
 
@@ -120,8 +132,10 @@ class MetaBatch:
     ) -> Adaptation:
         start = time.perf_counter()
         given = self.problem, self.inner, meta, tasks, self.steps
-        seed = self.seed if self._whole else seeds.derive(self.seed, seeds.BLOCK, block.number)
-        found = adapt_to_tasks(*given, seed, **options)
+        found = adapt_to_tasks(*given, self._seed(block), **options)
         self.samples += found.samples
         self.seconds += time.perf_counter() - start
         return found
+
+    def _seed(self, block: parallel.TaskBlock) -> int:
+        return self.seed if self._whole else seeds.derive(self.seed, seeds.BLOCK, block.number)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any
 
 import gymnasium as gym
 import torch
@@ -18,25 +18,19 @@ from meta_rl.animation import Animation
 from meta_rl.config import EpisodesConfig
 from meta_rl.errors import InputError
 from meta_rl.inner.adaptable import check_adaptable
+from meta_rl.naming import under
 from meta_rl.problem import Kind, Problem
 from meta_rl.problems import estimators, returns
 from meta_rl.problems.adapted import AdaptedPolicy, adapted_policy
+from meta_rl.problems.baseline import Baseline, ValuedBlock
 from meta_rl.problems.modules import trainable
-from meta_rl.problems.observations import alike, tensor_type
+from meta_rl.problems.observations import require_same_spaces, tensor_type
 from meta_rl.problems.policy_pictures import PolicyPictures
 from meta_rl.problems.rollouts import Rollout, Sampler, check_parameters
 from meta_rl.problems.success import rates
 from meta_rl.storage.checkpoint import describe_space
 from meta_rl.tasks import check_sampled, check_tasks
 from meta_rl.types import Distribution, Episodes, Params, Policy, Task, TaskFamily
-
-
-class Baseline(Protocol):
-    """A value function fitted on the data it predicts."""
-
-    def fit_predict(self, obs: Tensor, returns: Tensor, mask: Tensor) -> Tensor:
-        """Fit the value function and return its values ``(M, B, T)``."""
-        ...
 
 
 class Reinforcement:
@@ -52,7 +46,7 @@ class Reinforcement:
     Args:
         family: the family of tasks and environments.
         policy: a module ``obs (*, O) -> Distribution`` with ``env_action``.
-        baseline: the value function, fitted for each task and each inner step.
+        baseline: the value function, subtracted from the returns; None for none.
         config: settings of the episodes, such as their number, discount and lambda.
         family_of_env: wraps a user's own ``gymnasium.Env`` as a family of one task.
         recorded: whether to record the policy's operations once and replay them.
@@ -68,7 +62,7 @@ class Reinforcement:
         self,
         family: TaskFamily,
         policy: Policy,
-        baseline: Baseline,
+        baseline: Baseline | None,
         config: EpisodesConfig,
         family_of_env: Callable[[gym.Env], TaskFamily],
         recorded: bool = False,
@@ -194,14 +188,29 @@ class Reinforcement:
     def statistics(self, batch: Episodes) -> dict[str, Tensor | float]:
         """Return episode length, policy entropy (nats) and the baseline's explained variance."""
         mask, real = batch.mask, batch.mask.sum()
-        target = returns.discounted_returns(batch.reward, mask, self.config.gamma)
-        error = (target - self.baseline.fit_predict(batch.obs, target, mask)) * mask
-        centred = (target - (target * mask).sum() / real) * mask
-        return {
+        told: dict[str, Tensor | float] = {
             "rollout/ep_len_mean": mask.sum(-1).mean(),
             "train/entropy": (batch.behaviour.entropy() * mask).sum() / real,
-            "train/explained_variance": 1 - (error**2).sum() / (centred**2).sum().clamp(min=1e-8),
         }
+        if self.baseline is None:
+            return told
+        target = self._returns(batch)
+        value = self.baseline.values(batch.obs, target, mask)
+        return told | {"train/explained_variance": returns.explained(target, value, mask)}
+
+    def learn(self, blocks: Sequence[tuple[int, Sequence[Episodes | Rollout]]]) -> None:
+        """Fit the baseline's network, if it has one; see ``TaskSource``."""
+        if self.baseline is not None and self.baseline.state():
+            self.baseline.fit(
+                [
+                    ValuedBlock(seed, [(b.obs, self._returns(b), b.mask) for b in batches])
+                    for seed, batches in blocks
+                ]
+            )
+
+    def learned(self) -> Params:
+        """Return the baseline's tensors; see ``TaskSource``."""
+        return {} if self.baseline is None else under("baseline", self.baseline.state())
 
     def samples(self, batches: Sequence[Episodes]) -> int:
         """Return the environment steps taken for the batches."""
@@ -220,7 +229,7 @@ class Reinforcement:
         own = hasattr(type(variant), "make_vec")
         family: Any = variant if own else self.family_of_env(variant)
         task = family.check_task({})
-        self._check_spaces(family)
+        require_same_spaces(self.family, family)
         return self._of(family, self.config), task
 
     def deploy(
@@ -258,24 +267,12 @@ class Reinforcement:
         credit = self.config.exploration * query.credit.mean()
         return estimators.exploration(log_prob, support.log_prob, credit, support.mask)
 
-    def _check_spaces(self, family: TaskFamily) -> None:
-        for what, ours, theirs in (
-            ("observation space", self.family.observation_space, family.observation_space),
-            ("action space", self.family.action_space, family.action_space),
-        ):
-            # Action bounds must be equal: the policy scales to them. Observation bounds need not.
-            same = ours == theirs if what == "action space" else alike(ours, theirs)
-            if not same:
-                raise InputError(
-                    f"{what}: the policy was trained with {ours}, {family.id} has {theirs}. "
-                    "Adapt to an environment with the same spaces, or wrap it to have them."
-                )
-
     def _valued(self, rollout: Rollout) -> Episodes:
         config, mask = self.config, rollout.mask
-        target = returns.discounted_returns(rollout.reward, mask, config.gamma)
-        value = self.baseline.fit_predict(rollout.obs, target, mask)
-        advantage = returns.gae(rollout.reward, value, mask, config.gamma, config.gae_lambda)
+        target = advantage = self._returns(rollout)
+        if self.baseline is not None:
+            value = self.baseline.values(rollout.obs, target, mask)
+            advantage = returns.gae(rollout.reward, value, mask, config.gamma, config.gae_lambda)
         return Episodes(
             obs=rollout.obs,
             action=rollout.action,
@@ -287,6 +284,9 @@ class Reinforcement:
             credit=returns.credit(target, advantage, mask),
             success=rollout.success,
         )
+
+    def _returns(self, batch: Episodes | Rollout) -> Tensor:
+        return returns.discounted_returns(batch.reward, batch.mask, self.config.gamma)
 
 
 def _surrogate(estimator: Callable, policy: Distribution, episodes: Episodes) -> Tensor:

@@ -174,6 +174,13 @@ class Supervised:
         """Return no statistics: labelled examples do not change while training."""
         return {}
 
+    def learn(self, blocks: Sequence[tuple[int, Sequence[Examples]]]) -> None:
+        """Do nothing: the network is all that learns."""
+
+    def learned(self) -> Params:
+        """Return no tensors; see ``TaskSource``."""
+        return {}
+
     def samples(self, batches: Sequence[Examples]) -> int:
         """Return the number of labelled examples in the support sets and the query sets."""
         different = {id(batch): batch for batch in batches}.values()
