@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from meta_rl import seeds
@@ -49,6 +50,8 @@ class MetaBatch:
         self.steps, self.seed, self.scored = steps, seed, scored
         self._blocks, self._whole = parallel.own_blocks(tasks, blocks), blocks == 1
         self.samples, self.seconds = 0, 0.0
+        self._sums: dict[int, list[list[Tensor]]] = {}  # of every adaptation, by block
+        self._from_members = False
 
     def adapt(self, meta: MetaParameters, tolerant: bool = False) -> Adaptation:
         """Adapt to the tasks while collecting their data.
@@ -88,8 +91,20 @@ class MetaBatch:
         Returns:
             ``(P, M)``, higher is better; NaN if adaptation was not finite.
         """
+        if not self._from_members:  # a population's own adaptation is for scores alone
+            self._sums, self._from_members = {}, True
         own = [self._fitness(population, members, block) for block in self._blocks]
         return parallel.place(own, self._blocks, len(self.tasks))
+
+    def normalization_sums(self) -> list[Tensor]:
+        """Return the sums of the data that the outer step learned from, for the problem's update.
+
+        These are the data of a population's members if there is one. Without gradients, a task's
+        first candidate counts.
+        """
+        parts = [self._sums.get(block.number, []) for block in self._blocks]
+        held = [[torch.stack(each).sum(0) for each in zip(*own, strict=True)] for own in parts]
+        return parallel.add(held) if held[0] else []
 
     def _fitness(
         self, population: MetaParameters, members: int, block: parallel.TaskBlock
@@ -114,5 +129,7 @@ class MetaBatch:
         seed = self.seed if self._whole else seeds.derive(self.seed, seeds.BLOCK, block.number)
         found = adapt_to_tasks(*given, seed, **options)
         self.samples += found.samples
+        sums = self.problem.normalization_sums(found.batches)
+        self._sums.setdefault(block.number, []).append(sums)
         self.seconds += time.perf_counter() - start
         return found

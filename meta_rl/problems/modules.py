@@ -13,8 +13,10 @@ from torch import nn
 from meta_rl.config import Config
 from meta_rl.errors import InputError, shown
 from meta_rl.problem import Problem
+from meta_rl.problems.normalization import Normalization
+from meta_rl.problems.observations import alike
 from meta_rl.storage import checkpoint
-from meta_rl.types import Params
+from meta_rl.types import Params, TaskFamily
 
 
 def module_of(problem: Any) -> nn.Module | None:
@@ -46,13 +48,17 @@ def load_fixed(module: nn.Module | None, tensors: Params) -> None:
     """Write saved tensors over the module's fixed ones; older checkpoints have none.
 
     Raises:
-        InputError: if the tensors' names, shapes or types differ from the module's.
+        InputError: if the tensors' names, shapes or types differ from the module's, or statistics
+            of observations are none.
     """
     own = fixed(module)
     if tensors or not own:
         checkpoint.match_tensors(own, tensors)
     for name, value in tensors.items():
         own[name].copy_(value)
+    for layer in module.modules() if module else ():
+        if isinstance(layer, Normalization):
+            layer.refresh()
 
 
 def made_of(problem: Any) -> list[str]:
@@ -114,6 +120,25 @@ def check_problem(problem: Problem, trained: dict[str, Any]) -> None:
             f"{ours['family']} have {ours['parameters']} now.",
             stacklevel=4,
         )
+
+
+def check_spaces(trained: TaskFamily, family: TaskFamily) -> None:
+    """Refuse a family with other spaces than the one that a policy was trained on.
+
+    Raises:
+        InputError: names the space that differs.
+    """
+    for what, ours, theirs in (
+        ("observation space", trained.observation_space, family.observation_space),
+        ("action space", trained.action_space, family.action_space),
+    ):
+        # Action bounds must be equal: the policy scales to them. Observation bounds need not.
+        same = ours == theirs if what == "action space" else alike(ours, theirs)
+        if not same:
+            raise InputError(
+                f"{what}: the policy was trained with {ours}, {family.id} has {theirs}. "
+                "Adapt to an environment with the same spaces, or wrap it to have them."
+            )
 
 
 def require_problem(problem: Any, config: Config) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
@@ -21,8 +22,8 @@ from meta_rl.inner.adaptable import check_adaptable
 from meta_rl.problem import Kind, Problem
 from meta_rl.problems import estimators, returns
 from meta_rl.problems.adapted import AdaptedPolicy, adapted_policy
-from meta_rl.problems.modules import trainable
-from meta_rl.problems.observations import alike
+from meta_rl.problems.modules import check_spaces, trainable
+from meta_rl.problems.normalization import required_normalization
 from meta_rl.problems.policy_pictures import PolicyPictures
 from meta_rl.problems.rollouts import Rollout, Sampler, check_parameters
 from meta_rl.storage.checkpoint import describe_space
@@ -76,6 +77,7 @@ class Reinforcement:
         self.family, self.policy, self.baseline, self.config = family, policy, baseline, config
         self.family_of_env = family_of_env
         check_adaptable(policy)
+        self.normalization = required_normalization(policy, config.normalize_observations)
         self.device = next(policy.parameters()).device
         self.exploration_loss = self._explored if config.exploration else None
         self.sampler = Sampler(family, policy, workers, recorded)
@@ -187,7 +189,7 @@ class Reinforcement:
         """Return episode length, policy entropy (nats) and the baseline's explained variance."""
         mask, real = batch.mask, batch.mask.sum()
         target = returns.discounted_returns(batch.reward, mask, self.config.gamma)
-        error = (target - self.baseline.fit_predict(batch.obs, target, mask)) * mask
+        error = (target - self._values(batch.obs, target, mask)) * mask
         centred = (target - (target * mask).sum() / real) * mask
         return {
             "rollout/ep_len_mean": mask.sum(-1).mean(),
@@ -198,6 +200,17 @@ class Reinforcement:
     def samples(self, batches: Sequence[Episodes]) -> int:
         """Return the environment steps taken for the batches."""
         return int(sum(batch.mask.sum() for batch in batches))
+
+    def normalization_sums(self, batches: Sequence[Episodes | Rollout]) -> list[Tensor]:
+        """Return the sums over the batches' real steps; see ``Normalization.sums``."""
+        own = self.normalization
+        each = [] if own is None else [own.sums(batch.obs, batch.mask) for batch in batches]
+        return [torch.stack(parts).sum(0) for parts in zip(*each, strict=True)]
+
+    def update_normalization(self, sums: list[Tensor]) -> None:
+        """Take a meta-batch's sums into the running statistics of observations."""
+        if self.normalization is not None:
+            self.normalization.update(sums)
 
     def resized(self, episodes: int | None) -> Reinforcement:
         """Return the problem with another number of episodes per inner step; see ``TaskSource``."""
@@ -212,14 +225,18 @@ class Reinforcement:
         own = hasattr(type(variant), "make_vec")
         family: Any = variant if own else self.family_of_env(variant)
         task = family.check_task({})
-        self._check_spaces(family)
+        check_spaces(self.family, family)
         return self._of(family, self.config), task
 
     def deploy(
         self, params: Params, scores: tuple[float, ...], manifest: dict[str, Any]
     ) -> AdaptedPolicy:
-        """Return an adapted policy, with ``predict`` and ``save``."""
-        return adapted_policy(self.policy, params, self.environments, scores, manifest)
+        """Return an adapted policy, with ``predict`` and ``save``.
+
+        Running statistics are copied: meta-training may go on, and the adapted policy stays.
+        """
+        policy = self.policy if self.normalization is None else copy.deepcopy(self.policy)
+        return adapted_policy(policy, params, self.environments, scores, manifest)
 
     def pictures(
         self, task: Task, batches: Sequence[Episodes], path: Sequence[Params]
@@ -250,23 +267,15 @@ class Reinforcement:
         credit = self.config.exploration * query.credit.mean()
         return estimators.exploration(log_prob, support.log_prob, credit, support.mask)
 
-    def _check_spaces(self, family: TaskFamily) -> None:
-        for what, ours, theirs in (
-            ("observation space", self.family.observation_space, family.observation_space),
-            ("action space", self.family.action_space, family.action_space),
-        ):
-            # Action bounds must be equal: the policy scales to them. Observation bounds need not.
-            same = ours == theirs if what == "action space" else alike(ours, theirs)
-            if not same:
-                raise InputError(
-                    f"{what}: the policy was trained with {ours}, {family.id} has {theirs}. "
-                    "Adapt to an environment with the same spaces, or wrap it to have them."
-                )
+    def _values(self, obs: Tensor, target: Tensor, mask: Tensor) -> Tensor:
+        """Return the baseline's values; it sees observations as the policy does."""
+        seen = obs if self.normalization is None else self.normalization(obs)
+        return self.baseline.fit_predict(seen, target, mask)
 
     def _valued(self, rollout: Rollout) -> Episodes:
         config, mask = self.config, rollout.mask
         target = returns.discounted_returns(rollout.reward, mask, config.gamma)
-        value = self.baseline.fit_predict(rollout.obs, target, mask)
+        value = self._values(rollout.obs, target, mask)
         advantage = returns.gae(rollout.reward, value, mask, config.gamma, config.gae_lambda)
         return Episodes(
             obs=rollout.obs,

@@ -92,6 +92,7 @@ class MetaLearner:
         tasks = self.problem.sample_tasks(config.data.tasks, seed)
         batch = self._meta_batch(tasks, seed)
         outcome = self.outer.iterate(batch)
+        self.problem.update_normalization(batch.normalization_sums())
         samples = int(parallel.total(batch.samples))
         self._state.end(samples, skipped="train/skipped" in outcome.metrics)
         if not batch.scored or outcome.adaptation is None:
