@@ -40,6 +40,9 @@ class EpisodesConfig:
     half of the environment's action range."""
     action_scale: float = 10.0
     """Map a Gaussian policy's [-scale, scale] linearly onto the environment's action box."""
+    normalize_observations: bool = False
+    """Normalize observations by their running mean and standard deviation over all tasks, which
+    are part of the policy: collected while meta-training, fixed while adapting."""
 
     def __post_init__(self):
         require_types(self, "data")
@@ -85,6 +88,11 @@ class EpisodesConfig:
                 "data.action_scale",
                 facts.continuous is not False and facts.bounded is not False,
                 "on continuous actions that have bounds",
+            ),
+            (
+                "data.normalize_observations",
+                facts.numbers is not False,
+                "on observations with numbers, which images, one-hot entries and flags are not",
             ),
         ]
 

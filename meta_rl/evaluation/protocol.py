@@ -123,6 +123,7 @@ def _slow(planned: EvaluationPlan, split: str, first: Curve) -> list[Curve]:
         training_steps=settings.training_steps,
         trial=settings.rl2_episodes,
         seeds=range(settings.seed, settings.seed + settings.baseline_seeds),
+        normalize=problem.config.normalize_observations,
     )
     return rivals(arena, names)
 

@@ -52,11 +52,8 @@ class MetaBatch:
         self._blocks, self._whole = parallel.own_blocks(tasks, blocks), blocks == 1
         self.samples, self.seconds = 0, 0.0
         self._held: dict[int, tuple[int, Sequence[Any]]] = {}
-
-    @property
-    def held(self) -> list[tuple[int, Sequence[Any]]]:
-        """The seed and the batches last collected of each block, for ``TaskSource.learn``."""
-        return [*self._held.values()]
+        self._sums: dict[int, list[list[Tensor]]] = {}  # of every adaptation, by block
+        self._from_members = False
 
     def adapt(self, meta: MetaParameters, tolerant: bool = False) -> Adaptation:
         """Adapt to the tasks while collecting their data.
@@ -99,6 +96,8 @@ class MetaBatch:
         Returns:
             ``(P, M)``, higher is better; NaN if adaptation was not finite.
         """
+        if not self._from_members:  # a population's own adaptation is for scores alone
+            self._sums, self._from_members = {}, True
         own = [self._fitness(population, members, block) for block in self._blocks]
         return parallel.place(own, self._blocks, len(self.tasks))
 
@@ -108,6 +107,21 @@ class MetaBatch:
         together = [torch.stack(values) for values in both]
         scores, *success = parallel.place(together, self._blocks, len(self.tasks))
         return scores, success[0] if success else None
+
+    def teach(self) -> None:
+        """Let the problem learn what it keeps itself, after the outer step: see ``TaskSource``."""
+        self.problem.learn([*self._held.values()])
+        self.problem.update_normalization(self._normalization_sums())
+
+    def _normalization_sums(self) -> list[Tensor]:
+        """Return the sums of the data that the outer step learned from, for the problem's update.
+
+        These are the data of a population's members if there is one. Without gradients, a task's
+        first candidate counts.
+        """
+        parts = [self._sums.get(block.number, []) for block in self._blocks]
+        held = [[torch.stack(each).sum(0) for each in zip(*own, strict=True)] for own in parts]
+        return parallel.add(held) if held[0] else []
 
     def _fitness(
         self, population: MetaParameters, members: int, block: parallel.TaskBlock
@@ -121,9 +135,10 @@ class MetaBatch:
         )
         tasks, options = [*block.tasks] * members, {"own_meta": True, "tolerant": True}
         found = self._adapt(own, block, tasks, scored=True, **options)
-        # A copy of the first member's data, so that the others' are freed.
-        first = tree_map(lambda value: value[:count].clone(), found.batches)
-        self._held[block.number] = self._seed(block), first
+        if self.problem.learned():
+            # A copy of the first member's data, so that the others' are freed.
+            first = tree_map(lambda value: value[:count].clone(), found.batches)
+            self._held[block.number] = self._seed(block), first
         scores: Any = found.scores  # not None: asked for
         return scores[-1].view(members, count) * (1 if self.problem.maximizes else -1)
 
@@ -134,6 +149,8 @@ class MetaBatch:
         given = self.problem, self.inner, meta, tasks, self.steps
         found = adapt_to_tasks(*given, self._seed(block), **options)
         self.samples += found.samples
+        sums = self.problem.normalization_sums(found.batches)
+        self._sums.setdefault(block.number, []).append(sums)
         self.seconds += time.perf_counter() - start
         return found
 

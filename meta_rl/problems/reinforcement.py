@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -20,11 +21,14 @@ from meta_rl.errors import InputError
 from meta_rl.inner.adaptable import check_adaptable
 from meta_rl.naming import under
 from meta_rl.problem import Kind, Problem
-from meta_rl.problems import estimators, returns
+from meta_rl.problems import estimators
 from meta_rl.problems.adapted import AdaptedPolicy, adapted_policy
-from meta_rl.problems.baseline import Baseline, ValuedBlock
+from meta_rl.problems.advantages import Advantages
+from meta_rl.problems.baseline import Baseline
+from meta_rl.problems.made_up import made_up_episodes
 from meta_rl.problems.modules import trainable
-from meta_rl.problems.observations import require_same_spaces, tensor_type
+from meta_rl.problems.normalization import required_normalization
+from meta_rl.problems.observations import require_same_spaces
 from meta_rl.problems.policy_pictures import PolicyPictures
 from meta_rl.problems.rollouts import Rollout, Sampler, check_parameters
 from meta_rl.problems.success import rates
@@ -71,6 +75,8 @@ class Reinforcement:
         self.family, self.policy, self.baseline, self.config = family, policy, baseline, config
         self.family_of_env = family_of_env
         check_adaptable(policy)
+        self.normalization = required_normalization(policy, config.normalize_observations)
+        self.advantages = Advantages(baseline, config, self.normalization)
         self.device = next(policy.parameters()).device
         self.exploration_loss = self._explored if config.exploration else None
         self.sampler = Sampler(family, policy, workers, recorded)
@@ -108,18 +114,7 @@ class Reinforcement:
 
         The policy acts on them as in a rollout.
         """
-        space, parameter = self.family.observation_space, next(iter(params.values()))
-        obs = parameter.new_zeros(
-            2, 2, 2, gym.spaces.flatdim(space), dtype=tensor_type(space, parameter.dtype)
-        )
-        one = parameter.new_ones(2, 2, 2)
-        act = torch.vmap(lambda phi, obs: functional_call(self.policy, phi, (obs,)))
-        act(params, obs[:, :, 0])
-        behaviour = act(params, obs)
-        action = behaviour.sample(seeds.generator(0, parameter.device))
-        log_prob = behaviour.log_prob(action)
-        of_episodes = one[..., 0], one[..., 0]
-        return Episodes(obs, action, one, one, log_prob, behaviour, one, *of_episodes)
+        return made_up_episodes(self.policy, params, self.family.observation_space)
 
     def distribution(self, params: Params, episodes: Episodes) -> Distribution:
         """Return one task's action distributions on its episodes' observations."""
@@ -159,7 +154,7 @@ class Reinforcement:
         """
         stream, phi = seeds.derive(seed, len(batches)), adapted()
         check_parameters(phi, len(batches))
-        return self._valued(self.sampler.rollout(tasks, phi, self.config.episodes, stream))
+        return self.advantages.of(self.sampler.rollout(tasks, phi, self.config.episodes, stream))
 
     @torch.no_grad()
     def probe(
@@ -188,25 +183,15 @@ class Reinforcement:
     def statistics(self, batch: Episodes) -> dict[str, Tensor | float]:
         """Return episode length, policy entropy (nats) and the baseline's explained variance."""
         mask, real = batch.mask, batch.mask.sum()
-        told: dict[str, Tensor | float] = {
+        return {
             "rollout/ep_len_mean": mask.sum(-1).mean(),
             "train/entropy": (batch.behaviour.entropy() * mask).sum() / real,
+            **self.advantages.statistics(batch),
         }
-        if self.baseline is None:
-            return told
-        target = self._returns(batch)
-        value = self.baseline.values(batch.obs, target, mask)
-        return told | {"train/explained_variance": returns.explained(target, value, mask)}
 
     def learn(self, blocks: Sequence[tuple[int, Sequence[Episodes | Rollout]]]) -> None:
         """Fit the baseline's network, if it has one; see ``TaskSource``."""
-        if self.baseline is not None and self.baseline.state():
-            self.baseline.fit(
-                [
-                    ValuedBlock(seed, [(b.obs, self._returns(b), b.mask) for b in batches])
-                    for seed, batches in blocks
-                ]
-            )
+        self.advantages.learn(blocks)
 
     def learned(self) -> Params:
         """Return the baseline's tensors; see ``TaskSource``."""
@@ -215,6 +200,17 @@ class Reinforcement:
     def samples(self, batches: Sequence[Episodes]) -> int:
         """Return the environment steps taken for the batches."""
         return int(sum(batch.mask.sum() for batch in batches))
+
+    def normalization_sums(self, batches: Sequence[Episodes | Rollout]) -> list[Tensor]:
+        """Return the sums over the batches' real steps; see ``Normalization.sums``."""
+        own = self.normalization
+        each = [] if own is None else [own.sums(batch.obs, batch.mask) for batch in batches]
+        return [torch.stack(parts).sum(0) for parts in zip(*each, strict=True)]
+
+    def update_normalization(self, sums: list[Tensor]) -> None:
+        """Take a meta-batch's sums into the running statistics of observations."""
+        if self.normalization is not None:
+            self.normalization.update(sums)
 
     def resized(self, episodes: int | None) -> Reinforcement:
         """Return the problem with another number of episodes per inner step; see ``TaskSource``."""
@@ -235,8 +231,12 @@ class Reinforcement:
     def deploy(
         self, params: Params, scores: tuple[float, ...], manifest: dict[str, Any]
     ) -> AdaptedPolicy:
-        """Return an adapted policy, with ``predict`` and ``save``."""
-        return adapted_policy(self.policy, params, self.environments, scores, manifest)
+        """Return an adapted policy, with ``predict`` and ``save``.
+
+        Running statistics are copied: meta-training may go on, and the adapted policy stays.
+        """
+        policy = self.policy if self.normalization is None else copy.deepcopy(self.policy)
+        return adapted_policy(policy, params, self.environments, scores, manifest)
 
     def pictures(
         self, task: Task, batches: Sequence[Episodes], path: Sequence[Params]
@@ -266,27 +266,6 @@ class Reinforcement:
         log_prob = self.distribution(params, support).log_prob(support.action)
         credit = self.config.exploration * query.credit.mean()
         return estimators.exploration(log_prob, support.log_prob, credit, support.mask)
-
-    def _valued(self, rollout: Rollout) -> Episodes:
-        config, mask = self.config, rollout.mask
-        target = advantage = self._returns(rollout)
-        if self.baseline is not None:
-            value = self.baseline.values(rollout.obs, target, mask)
-            advantage = returns.gae(rollout.reward, value, mask, config.gamma, config.gae_lambda)
-        return Episodes(
-            obs=rollout.obs,
-            action=rollout.action,
-            reward=rollout.reward,
-            mask=mask,
-            log_prob=rollout.behaviour.log_prob(rollout.action),
-            behaviour=rollout.behaviour,
-            advantage=returns.normalize(advantage, mask),
-            credit=returns.credit(target, advantage, mask),
-            success=rollout.success,
-        )
-
-    def _returns(self, batch: Episodes | Rollout) -> Tensor:
-        return returns.discounted_returns(batch.reward, batch.mask, self.config.gamma)
 
 
 def _surrogate(estimator: Callable, policy: Distribution, episodes: Episodes) -> Tensor:

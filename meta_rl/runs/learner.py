@@ -16,7 +16,7 @@ from meta_rl import seeds
 from meta_rl.animation import Animation
 from meta_rl.config import Config, require_effect, to_dict
 from meta_rl.config.descent import GradientConfig, TRPOConfig
-from meta_rl.errors import InputError, require_whole, shown
+from meta_rl.errors import check_callbacks, require_whole
 from meta_rl.from_settings import make_inner, make_outer, make_rule
 from meta_rl.inner.adaptable import check_runs
 from meta_rl.inner.adaptation import adapt_to_tasks
@@ -96,7 +96,7 @@ class MetaLearner:
         logged = batch.scored and outcome.adaptation is not None
         metrics = iteration_metrics(self.problem, outcome) if logged else {}
         learning = time.perf_counter()
-        self.problem.learn(batch.held)
+        batch.teach()
         seconds = time.perf_counter() - learning + stepped - start  # without those of the metrics
         samples = int(parallel.total(batch.samples))
         self._state.end(samples, skipped="train/skipped" in outcome.metrics)
@@ -121,16 +121,7 @@ class MetaLearner:
         """
         if iterations is not None:
             require_whole("iterations", iterations, 0)
-        if not isinstance(callbacks, Sequence):
-            raise InputError(f"callbacks: expected a list of functions, got {shown(callbacks)}.")
-        for callback in callbacks:
-            if not callable(callback):
-                kind = type(callback)
-                theirs = kind.__module__.startswith("stable_baselines3.")
-                raise InputError(
-                    f"callbacks: expected functions of (learner, metrics), got {kind.__name__}."
-                    + " Use the one of the same name in meta_rl." * theirs
-                )
+        check_callbacks(callbacks)
         last = self.config.iterations if iterations is None else self.iteration + iterations
         while self.iteration < last:
             metrics = self.iterate()

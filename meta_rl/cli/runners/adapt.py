@@ -103,8 +103,7 @@ def _exports(command: Adapt, learner: Any, variant: Any) -> list[tuple[Callable[
     """
     exports: list[tuple[Callable[[Any], None], str]] = []
     if zipped := command.export_sb3:
-        line = f"stable-baselines3: PPO.load({str(zipped)!r}, env=...)"
-        exports.append((_sb3_export(zipped, learner, variant), line))
+        exports.append(_sb3_export(zipped, learner, variant))
     if file := command.export_onnx:
         agents.onnx_file.check_onnx(file)
         line = f"onnx: onnxruntime.InferenceSession({str(file)!r}), equal to predict()"
@@ -112,14 +111,17 @@ def _exports(command: Adapt, learner: Any, variant: Any) -> list[tuple[Callable[
     return exports
 
 
-def _sb3_export(file: Path, learner: Any, variant: Any) -> Callable[[Any], None]:
-    """Return a function that writes the model as a zip."""
+def _sb3_export(file: Path, learner: Any, variant: Any) -> tuple[Callable[[Any], None], str]:
+    """Return a function that writes the model as a zip, and a line on how to use it."""
     ours = require_reinforcement(learner.problem, "export_sb3", "only policies become a PPO")
     problem, task = ours.variant(variant)
     env = problem.family.make_env(task)
-    agents.files.check_new_file(file, ".zip", "stable-baselines3")
+    normalizes = problem.normalization is not None
+    agents.sb3.check_new_zip(file, normalizes)
     agents.sb3.check_exportable(problem.policy, env)
-    return lambda model: agents.sb3.save_ppo(agents.sb3.to_ppo(model, env), file)
+    around = f"VecNormalize.load({str(agents.sb3.statistics_file(file))!r}, DummyVecEnv(...))"
+    line = f"stable-baselines3: PPO.load({str(file)!r}, env={around if normalizes else '...'})"
+    return lambda model: agents.sb3.save_ppo(agents.sb3.to_ppo(model, env), file), line
 
 
 def _save(run: Path, model: Any, label: str, described: str) -> Path:
