@@ -9,6 +9,7 @@ from .convolution import Block, convolutional
 from .distributions import Categorical, DiagonalGaussian
 from .networks import make_network, mlp
 from .own_modules import ModuleNetwork, use_module
+from .pixels import JoinedFeatures, NatureCNN, SmallCNN
 from .policies import CategoricalPolicy, GaussianPolicy, make_policy
 
 if TYPE_CHECKING:
@@ -26,8 +27,11 @@ __all__ = [
     "CategoricalPolicy",
     "DiagonalGaussian",
     "GaussianPolicy",
+    "JoinedFeatures",
     "LinearFeatureBaseline",
     "ModuleNetwork",
+    "NatureCNN",
+    "SmallCNN",
     "convolutional",
     "make_network",
     "make_policy",

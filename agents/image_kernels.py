@@ -1,9 +1,9 @@
 """Kernels of :mod:`agents.image_functions` for one task, without gradients, by torch's own kernels.
 
-Images are ``(S, H, W, C)``, with channels last in memory; bytes stand for numbers from 0 to 1, and
-become numbers a few images at a time, so that they are kept as bytes. ``where`` holds the places in each image
-that 2x2 pooling took its values from. If ``where`` is given, the full-size maps of a convolution
-exist for only a few images at a time.
+Images are ``(S, H, W, C)``, with channels last in memory. Bytes stand for numbers from 0 to 1, and
+become numbers a few images at a time. ``where`` holds the places in each image that 2x2 pooling
+took its values from. If ``where`` is given, the full-size maps of a convolution exist for only a
+few images at a time.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ def convolution(images: Tensor, weight: Tensor, where: Tensor | None, how: How) 
         some = images.split(_few(images, images.shape[-1]))
         return torch.cat([convolution(from_bytes(few, weight), weight, None, how) for few in some])
     if where is None:
-        how_far = {"stride": how.stride, "padding": how.padding}
-        return channels_last(torch.conv2d(channels_first(images), weight, **how_far))
+        maps = torch.conv2d(channels_first(images), weight, stride=how.stride, padding=how.padding)
+        return channels_last(maps)
     size = _few(images, weight.shape[0])
     parts = [
         _gather(channels_last(torch.conv2d(channels_first(few), weight, padding=1)), places)

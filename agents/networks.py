@@ -106,14 +106,19 @@ def policy_network(
     """Make the network of a policy, chosen by the space: flat observations ``(N, O)`` to outputs.
 
     Numbers enter a perceptron. Images enter convolutions, joined with the observation's other
-    parts if there are any, and a perceptron on top (:class:`~agents.pixels.JoinedFeatures`). A
-    module of one's own takes the place of what is below the perceptron.
+    parts if there are any, and a perceptron on top (:class:`~agents.pixels.JoinedFeatures`).
+    With ``config.kind`` ``mlp``, images enter a perceptron too, divided by 255. A module of one's
+    own takes the place of what is below the perceptron.
 
     Args:
         observation_space: the space; or the size O of observations of numbers.
         outputs: size of one output.
         config: sizes, activation and initialization.
         generator: the generator that draws the initial weights.
+
+    Raises:
+        InputError: if ``config.kind`` is convolutional and there are no images, or a module of
+            one's own does not work.
     """
 
     def layers(inputs: int) -> nn.Sequential:
@@ -123,10 +128,18 @@ def policy_network(
         return layers(observation_space)
     if config.module is not None:
         return module_network(observation_space, config.module, layers, generator)
-    if has_images(observation_space):
-        features = JoinedFeatures(observation_space, config.initialization, generator)
-        return nn.Sequential(features, layers(features.size))
-    return layers(observation_size(observation_space))
+    images = has_images(observation_space)
+    convolves = images if config.kind is None else config.kind == "convolutional"
+    if convolves and not images:
+        raise InputError(
+            "network.kind: convolutional needs images (boxes of bytes from 0 to 255 with three or "
+            f"four axes), got {observation_space}. Leave --network.kind out."
+        )
+    if not images:
+        return layers(observation_size(observation_space))
+    given = observation_space, convolves, config.initialization, generator
+    features = JoinedFeatures(*given)
+    return nn.Sequential(features, layers(features.size))
 
 
 def perceptron(

@@ -120,11 +120,14 @@ class JoinedFeatures(nn.Module):
 
     Args:
         space: an observation space with images.
+        convolves: whether images enter convolutions; if not, all their pixels are features.
         scheme: initialization of the weights.
         generator: the generator that draws the weights.
     """
 
-    def __init__(self, space: gym.Space, scheme: str, generator: Generator):
+    number: Tensor
+
+    def __init__(self, space: gym.Space, convolves: bool, scheme: str, generator: Generator):
         super().__init__()
         among = "alone" if isinstance(space, gym.spaces.Box) else "joined"
         self.space, self.images, self.size = space, nn.ModuleList(), 0
@@ -132,23 +135,30 @@ class JoinedFeatures(nn.Module):
         for part in leaves(space):
             length, layout = gym.spaces.flatdim(part), image_layout(part)
             self._parts.append((length, layout))
-            if layout:
+            if layout and convolves:
                 small = min(layout.size[:2]) < LARGE
                 kind, length = (SmallCNN if small else NatureCNN), FEATURES[among][small]
                 self.images.append(kind(layout, length, scheme, generator))
             self.size += length
 
+        self.register_buffer("number", torch.zeros(()), persistent=False)
+
     def forward(self, obs: Tensor) -> Tensor:
         """Return the features ``(S, size)`` of observations ``(S, O)``."""
         parts, images = obs.split([length for length, _ in self._parts], -1), iter(self.images)
-        numbers = next(self.parameters()).dtype
         joined = [
-            next(images)(_scaled(layout.images(part))) if layout else part.to(numbers)
+            self._features(part, layout, next(images, None) if layout else None)
             for part, (_, layout) in zip(parts, self._parts, strict=True)
         ]
         return torch.cat(joined, -1) if len(joined) > 1 else joined[0]
 
-
-def _scaled(images: Tensor) -> Tensor:
-    """Return numbers from 0 to 1; the convolution itself reads bytes so."""
-    return images if images.dtype == torch.uint8 else images / 255
+    def _features(
+        self, part: Tensor, layout: ImageLayout | None, network: nn.Module | None
+    ) -> Tensor:
+        if layout is None:
+            return part.to(self.number.dtype)
+        if network is None:
+            return part.to(self.number.dtype) / 255
+        images = layout.images(part)
+        # Convolutions read bytes as numbers from 0 to 1 themselves.
+        return network(images if images.dtype == torch.uint8 else images / 255)

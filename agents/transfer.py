@@ -84,7 +84,7 @@ class FromRun:
     def _check_activation(self, theirs: dict[str, Any], config: Config) -> None:
         network: Any = theirs.get("network")
         given = network.get("activation") if isinstance(network, dict) else None
-        ours, perceptron = config.network.activation, config.network.kind == "mlp"
+        ours, perceptron = config.network.activation, config.network.kind != "convolutional"
         if perceptron and given != ours:
             raise InputError(
                 f"init_run: expected activation {ours}, got {given} in {self.run}: the same weights"

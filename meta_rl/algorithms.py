@@ -33,7 +33,7 @@ def _unrecorded(config: Config) -> Config:
 
 def _reptile(config: Config) -> Config:
     """Set Reptile, with several inner steps (one would be joint training); Adam with rewards."""
-    if config.network.kind == "convolutional":
+    if isinstance(config.data, ShotsConfig) and config.network.kind == "convolutional":
         config = _inner(config, steps=5, step_size=0.1, learn_step_size=False)
         return replace(config, outer=ReptileConfig(optimizer="adam", learning_rate=1e-3))
     if isinstance(config.data, ShotsConfig):
@@ -48,7 +48,7 @@ def _reptile(config: Config) -> Config:
 
 def _anil(config: Config) -> Config:
     """Adapt the last layer alone, with longer steps; in environments learning lengthens them."""
-    perceptron = isinstance(config.data, ShotsConfig) and config.network.kind == "mlp"
+    perceptron = isinstance(config.data, ShotsConfig) and config.network.kind != "convolutional"
     longer = 10 if perceptron else 1
     return _inner(config, adapts="head", step_size=longer * config.inner.step_size)
 

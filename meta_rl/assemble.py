@@ -20,6 +20,7 @@ from meta_rl.machine import memory, parallel
 from meta_rl.presets import preset
 from meta_rl.problem import Problem
 from meta_rl.problems.modules import module_of
+from meta_rl.problems.observations import has_images
 from meta_rl.problems.reinforcement import Reinforcement, require_reinforcement
 from meta_rl.problems.supervised import Supervised
 from meta_rl.runs.learner import MetaLearner
@@ -109,6 +110,7 @@ def facts_of(problem: Problem) -> Facts:
     space = family.action_space
     box = isinstance(space, gym.spaces.Box)
     return Facts(
+        images=has_images(family.observation_space),
         continuous=box,
         bounded=bool((np.isfinite(space.low) & np.isfinite(space.high)).any()) if box else None,
         horizon=family.horizon,

@@ -117,10 +117,12 @@ class ShotsConfig:
 class NetworkConfig:
     """The network that adapts."""
 
-    kind: Literal["mlp", "convolutional"] = "mlp"
-    """mlp: a multi-layer perceptron. convolutional: four convolution blocks and a linear layer."""
+    kind: Literal["mlp", "convolutional"] | None = None
+    """mlp: a multi-layer perceptron. convolutional: four convolution blocks and a linear layer; in
+    policies, the Atari network's convolutions, or smaller ones below 36 x 36 pixels, and a
+    perceptron. If not given, mlp, but convolutional in policies whose observations have images."""
     hidden: tuple[int, ...] = (64, 64)
-    """Units in each hidden layer of a perceptron."""
+    """Units in each hidden layer of a perceptron, also of one behind a policy's convolutions."""
     activation: Literal["tanh", "relu", "elu", "gelu", "silu", "leaky-relu"] | None = None
     """Activation of a perceptron's hidden layers: tanh if not given.
     A convolutional network uses relu."""
@@ -131,7 +133,6 @@ class NetworkConfig:
     """Size of the context vector beside the input, for --inner.adapts context; 0 for none."""
     channels: int | tuple[int, ...] = 64
     """Channels of a convolutional network's four blocks: one number for all, or one for each."""
-
     module: str | None = None
     """Features extractor of yours, FILE.py:Class, under the hidden layers. The file is run. The
     class is called with the observation space, as stable-baselines3 calls a BaseFeaturesExtractor;
@@ -159,34 +160,36 @@ class NetworkConfig:
         file, _, name = module.rpartition(":")
         told = "a Python file and a class in it, FILE.py:Class"
         require(bool(file) and name.isidentifier(), "network.module", told, module)
-        if self.kind == "convolutional" or self.context:
+        if self.kind is not None or self.context:
             raise InputError(
-                f"network.module: expected no other network beside {module}, got --network.kind "
-                f"{self.kind} and a context of {self.context}. Give --network.kind mlp: its hidden "
-                "layers follow the module."
+                f"network.module: expected no other network beside {module}, got kind {self.kind} "
+                f"and a context of {self.context}. Give --network.kind None: the module comes in "
+                "place of what a kind would choose."
             )
 
     def conditions(self, run: Config, facts: Facts) -> Conditions:
         """Return whether each setting acts in this run; see :mod:`meta_rl.config.effects`."""
-        perceptron, policy = self.kind == "mlp", isinstance(run.data, EpisodesConfig)
+        # A few-shot network on images has blocks of convolutions and no hidden layers.
+        blocks = self.kind == "convolutional" and not isinstance(run.data, EpisodesConfig)
         return [
-            (
-                "network.kind",
-                not policy and facts.images is not False,
-                "on images of few-shot families; policies are perceptrons",
-            ),
+            ("network.kind", facts.images is not False, "on images"),
             (
                 "network.context",
                 run.inner.adapts == "context",
                 "with --inner.adapts context",
             ),
-            ("network.hidden", perceptron, "with --network.kind mlp"),
+            ("network.hidden", not blocks, "with --network.kind mlp"),
             (
                 "network.activation",
-                bool(self.hidden) if perceptron else self.activation == "relu",
+                self.activation == ("relu" if blocks else "tanh")
+                or bool(self.hidden and not blocks),
                 "with --network.kind mlp and hidden layers; a convolutional network's is relu",
             ),
-            ("network.channels", not perceptron, "with --network.kind convolutional"),
+            (
+                "network.channels",
+                blocks,
+                "with --network.kind convolutional, on images of few-shot families",
+            ),
         ]
 
 

@@ -77,13 +77,9 @@ def image_layout(space: gym.Space) -> ImageLayout | None:
     axes, the smallest of which is the channels' if it is the first. A fourth axis before them
     holds stacked frames.
     """
-    if (
-        not isinstance(space, spaces.Box)
-        or space.dtype != np.uint8
-        or len(space.shape) not in (3, 4)
-    ):
+    if not isinstance(space, spaces.Box) or space.dtype != np.uint8:
         return None
-    if space.low.any() or (space.high != 255).any():
+    if len(space.shape) not in (3, 4) or space.low.any() or (space.high != 255).any():
         return None
     return ImageLayout(space.shape, int(np.argmin(space.shape[-3:])) == 0)
 

@@ -18,19 +18,17 @@ def hidden_layers(network: nn.Module) -> list[Layer]:
     """Return the hidden layers of our network or policy, first to last.
 
     A unit's own parameters are rows of its layer's parameters. The next layer uses the unit in
-    columns of its weight: in one, or after flattening, in one for each pixel of a channel. Layers
-    of a features extractor of one's own stay as they are.
+    columns of its weight: in one, or after flattening, in one for each pixel of a channel. A
+    policy's convolutions, and a module of one's own, keep their units.
     """
-    modules = dict(network.named_modules())
-    own = tuple(
-        f"{name}.features.".lstrip(".")
-        for name, module in modules.items()
-        if isinstance(module, agents.ModuleNetwork)
-    )
+    parts = [*network.modules()]
+    features = [part for part in parts if isinstance(part, agents.JoinedFeatures)]
+    features += [part.features for part in parts if isinstance(part, agents.ModuleNetwork)]
+    kept = {layer for part in features for layer in part.modules()}
     named: list[tuple[str, Any]] = [
         (name, layer)
-        for name, layer in modules.items()
-        if isinstance(layer, nn.Linear | agents.Block) and not name.startswith(own)
+        for name, layer in network.named_modules()
+        if isinstance(layer, nn.Linear | agents.Block) and layer not in kept
     ]
     layers = []
     for (name, layer), (after, following) in pairwise(named):
