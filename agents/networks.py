@@ -143,7 +143,8 @@ def policy_network(
         generator: the generator that draws the initial weights.
 
     Raises:
-        InputError: if ``config.kind`` is convolutional and there are no images.
+        InputError: if ``config.kind`` is convolutional and there are no images, or a module of
+            one's own does not work.
     """
 
     def layers(inputs: int) -> nn.Sequential:

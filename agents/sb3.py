@@ -30,6 +30,7 @@ from meta_rl.types import Params, Policy
 
 from .files import check_new_file
 from .networks import ACTIVATIONS
+from .own_modules import MODULES
 from .policies import make_policy
 from .sb3_actor import (
     Actor,
@@ -225,10 +226,10 @@ def read_parameters(file: str | Path, policy: Policy) -> Params:
         )
     ours, theirs = _shapes(own), _shapes(saved)
     if ours != theirs or own.activation != saved.activation:
-        hidden = " ".join(str(len(bias)) for _, bias in saved.layers[:-1])
+        hidden = "".join(f" {len(bias)}" for _, bias in saved.layers[:-1])
         raise InputError(
             f"stable-baselines3: expected shapes {ours} with {own.activation}, got {theirs} with "
-            f"{saved.activation} in {file}. Give --network.hidden {hidden} "
+            f"{saved.activation} in {file}. Give --network.hidden{hidden} "
             f"--network.activation {saved.activation}, and a family with the same spaces."
         )
     return in_policy_units(saved, policy)
@@ -236,6 +237,8 @@ def read_parameters(file: str | Path, policy: Policy) -> Params:
 
 def load_expert(file: str | Path, env: gym.Env, action_scale: float = 1.0) -> AdaptedPolicy:
     """Load a saved PPO's or A2C's actor as a policy with ``predict``, without unpickling anything.
+
+    A features extractor of one's own has to be given first: :func:`~agents.own_modules.use_module`.
 
     Args:
         file: the zip to read.
@@ -246,11 +249,15 @@ def load_expert(file: str | Path, env: gym.Env, action_scale: float = 1.0) -> Ad
         InputError: as :func:`read_parameters`.
     """
     saved, _ = read_actor(file)
-    hidden = tuple(len(bias) for _, bias in saved.layers[:-1])
+    network = NetworkConfig(
+        hidden=tuple(len(bias) for _, bias in saved.layers[:-1]),
+        activation=saved.activation,  # type: ignore[arg-type]
+        module=f"{file}:{saved.extractor}" if saved.extractor in MODULES else None,
+    )
     policy = make_policy(
         env.observation_space,
         env.action_space,
-        NetworkConfig(hidden=hidden, activation=saved.activation),  # type: ignore[arg-type]
+        network,
         seeds.generator(0),
         action_scale=action_scale,
     )

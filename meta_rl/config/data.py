@@ -152,7 +152,6 @@ class NetworkConfig:
     """Size of the context vector beside the input, for --inner.adapts context; 0 for none."""
     channels: int | tuple[int, ...] = 64
     """Channels of a convolutional network's four blocks: one number for all, or one for each."""
-
     module: str | None = None
     """Features extractor of yours, FILE.py:Class, under the hidden layers. The file is run. The
     class is called with the observation space, as stable-baselines3 calls a BaseFeaturesExtractor;
@@ -182,11 +181,11 @@ class NetworkConfig:
         file, _, name = module.rpartition(":")
         told = "a Python file and a class in it, FILE.py:Class"
         require(bool(file) and name.isidentifier(), "network.module", told, module)
-        if self.kind == "convolutional" or self.context:
+        if self.kind is not None or self.context:
             raise InputError(
-                f"network.module: expected no other network beside {module}, got --network.kind "
-                f"{self.kind} and a context of {self.context}. Give --network.kind mlp: its hidden "
-                "layers follow the module."
+                f"network.module: expected no other network beside {module}, got kind {self.kind} "
+                f"and a context of {self.context}. Give --network.kind None: the module comes in "
+                "place of what a kind would choose."
             )
 
     def conditions(self, run: Config, facts: Facts) -> Conditions:

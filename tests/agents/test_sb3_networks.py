@@ -11,9 +11,12 @@ from meta_rl.agents.sb3 import load_expert, read_parameters, save_ppo, to_ppo
 from stable_baselines3 import A2C, PPO
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.monitor import Monitor
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import nn
 
+from meta_rl import seeds
 from meta_rl.config import NetworkConfig
+from meta_rl.errors import InputError
 from meta_rl.problems.adapted import adapted_policy
 from tests.agents.test_own_modules import Theirs, Wide
 
@@ -114,6 +117,7 @@ def test_every_network_is_the_same_in_stable_baselines3_and_back(name, tmp_path)
     theirs = PPO.load(file, env=env, device="cpu", n_steps=4, batch_size=4, n_epochs=1)
     check_equal_actions(ours, theirs, env)
     torch.testing.assert_close(read_parameters(file, ours.policy), ours.params)
+    check_equal_actions(ours, load_expert(file, env, action_scale=3.0), env)
     theirs.learn(4)
     assert evaluate_policy(theirs, Monitor(env), n_eval_episodes=1)[0] == 5
     assert evaluate_policy(ours, Monitor(env), n_eval_episodes=1)[0] == 5
@@ -130,3 +134,73 @@ def test_networks_of_stable_baselines3_act_the_same_here(algorithm, share, space
     theirs.policy.action_net.weight.data.mul_(3)  # it starts tiny
     theirs.save(tmp_path / "theirs.zip")
     check_equal_actions(theirs, load_expert(tmp_path / "theirs.zip", env), env)
+
+
+def of_space(space, **network):
+    config = NetworkConfig(hidden=(4,), **network)
+    policy = make_policy(space, DISCRETE, config, seeds.generator(0))
+    return adapted_policy(policy, dict(policy.named_parameters()), Still(space, DISCRETE), (), {})
+
+
+@pytest.mark.parametrize(
+    ("space", "network", "message"),
+    [
+        (spaces.Tuple([SMALL, VECTOR]), {}, "images that enter convolutions, alone or in a Dict"),
+        (spaces.Box(0, 255, (2, 9, 9, 3), np.uint8), {}, "with three axes, got"),
+        (SMALL, {"kind": "mlp"}, "pixels in a perceptron"),
+        (spaces.Dict(a=spaces.Dict(eye=SMALL)), {}, "images that enter convolutions|in a Dict"),
+    ],
+)
+def test_networks_without_a_counterpart_are_refused(space, network, message):
+    with pytest.raises(InputError, match=message):
+        to_ppo(of_space(space, **network), Still(space, DISCRETE))
+
+
+class Squares(BaseFeaturesExtractor):
+    """An extractor without tensors."""
+
+    def __init__(self, observation_space):
+        super().__init__(observation_space, 4)
+
+    def forward(self, observations):
+        return observations.square()
+
+
+def changed(name):
+    """Write another tensor into a zip's ``policy.pth``."""
+
+    def change(ppo):
+        state = ppo.policy.state_dict()
+        own = ppo.policy.state_dict
+        other = {**state, name: state[name] + 1}
+        ppo.policy.state_dict = lambda *given, **more: other if not given else own(*given, **more)
+
+    return change
+
+
+FLAT = spaces.Box(-1, 1, (4,))
+
+
+@pytest.mark.parametrize(
+    ("space", "arguments", "change", "message"),
+    [
+        (FLAT, {"features_extractor_class": Squares}, None, "one without tensors, Squares, in"),
+        (LARGE, {"normalize_images": False}, None, "expected images as numbers from 0 to 1"),
+        (FLAT, {"features_extractor_class": Theirs}, None, "of vectors, got Theirs in .*--network"),
+        (
+            LARGE,
+            {},
+            changed("pi_features_extractor.cnn.0.bias"),
+            "the same tensors in features",
+        ),
+        (LARGE, {"features_extractor_kwargs": {"features_dim": 8}}, None, "expected shapes"),
+    ],
+)
+def test_zips_that_compute_something_else_are_refused(space, arguments, change, message, tmp_path):
+    name = "CnnPolicy" if space is LARGE else "MlpPolicy"
+    theirs = PPO(name, Still(space, DISCRETE), policy_kwargs=arguments, device="cpu")
+    if change:
+        change(theirs)
+    theirs.save(tmp_path / "theirs.zip")
+    with pytest.raises(InputError, match=message):
+        read_parameters(tmp_path / "theirs.zip", of_space(space).policy)
