@@ -107,30 +107,6 @@ def test_every_parameter_learns_and_recorded_operations_give_the_same_bits(kind)
         assert not torch.equal(learned[0][name], value), name
 
 
-class Theirs(nn.Module):
-    """A network of one's own with a recurrent module of torch's."""
-
-    def __init__(self, kind):
-        super().__init__()
-        self.layers, self.head = kind(2, 4, batch_first=True), nn.Linear(4, 1)
-
-    def forward(self, x):
-        return self.head(self.layers(x)[0][:, -1])
-
-
-def test_torchs_own_modules_run_task_by_task_or_are_refused_with_what_to_take():
-    config = small().data
-    for kind in (nn.RNN, nn.GRU, nn.LSTM):
-        message = r"tasks_at_once=1.*or take meta_rl\.agents\.GRU or LSTM"
-        with pytest.raises(InputError, match=message):
-            Supervised(Adding(2), Theirs(kind), config)
-    problem = Supervised(Adding(2), Theirs(nn.GRU), config, tasks_at_once=1)
-    run = small()
-    speed = dataclasses.replace(run.speed, tasks_at_once=1)
-    learner = meta_rl.MetaLearner(problem, dataclasses.replace(run, speed=speed))
-    assert learner.learn().iteration == 2
-
-
 @pytest.mark.parametrize(
     ("shape", "hidden", "message"),
     [
