@@ -90,7 +90,7 @@ def test_sequences_are_learned_by_algorithms_that_adapt_different_parts(algorith
     assert config.network.kind == "gru"
     learner = meta_rl.build(config).learn()
     model = learner.adapt(learner.held_out_tasks(1)[0], steps=2)
-    assert model.predict(torch.zeros(4, 10, 2).numpy()).shape == (4, 1)
+    assert model.predict(torch.zeros(4, 20, 2).numpy()).shape == (4, 1)
 
 
 @pytest.mark.parametrize("kind", ["gru", "lstm"])
