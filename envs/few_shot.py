@@ -40,7 +40,6 @@ EXAMPLES = {
 
 GENERATED = frozenset({"sinusoid", "adding", "glyphs", "preferences"})
 """The families that read no files."""
-READ = EXAMPLES.keys() - GENERATED
 IMAGES = EXAMPLES.keys() - {"sinusoid", "adding", "preferences", "movielens", ARRAYS}
 INKED = frozenset({"glyphs", "omniglot", "fashion-mnist", "mnist"})
 """The sets whose images are ink (1) on paper (0)."""
