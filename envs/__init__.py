@@ -10,7 +10,7 @@ from .adding import Adding
 from .array_files import read_task
 from .cartpole import CartPole
 from .discrete import Bandit, TabularMDP
-from .few_shot import ARRAYS, EXAMPLES, GENERATED, IMAGES, READ, Unopened, make_examples
+from .few_shot import ARRAYS, EXAMPLES, IMAGES, Unopened, make_examples
 from .metaworld import IDS, PREFIX, make_metaworld
 from .mountain_car import MountainCar, MountainCarContinuous, MountainCarEnergy
 from .navigation import Navigation2D, NavigationPEARL
@@ -48,11 +48,9 @@ __all__ = [
     "ARRAYS",
     "EXAMPLES",
     "FAMILIES",
-    "GENERATED",
     "IDS",
     "IMAGES",
     "ON_DEMAND",
-    "READ",
     "Acrobot",
     "Adding",
     "Arrays",

@@ -34,7 +34,7 @@ class Adding:
         Parameter("first", Uniform(-2.0, 2.0)), Parameter("second", Uniform(-2.0, 2.0))
     )
 
-    def __init__(self, steps: int = 10):
+    def __init__(self, steps: int = 20):
         self.input_shape = (steps, 2)
 
     def sample_tasks(self, n: int, seed: int, split: str = "in-distribution") -> list[Task]:

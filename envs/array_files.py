@@ -38,6 +38,8 @@ def arrays(file: Path | None, seed: int = 0) -> Arrays:
     path = given("arrays", file, LAYOUT, "Give yours with --data.")
     found = read_arrays(path)
     x, y, label, task = (found.get(name) for name in NAMES)
+    if task is None and path.suffix == ".csv":
+        raise InputError(f"{path}: expected the column task, the task of each row, got none.")
     try:
         return Arrays(x, y, label=label, task=task, seed=seed, source=str(path))
     except InputError as error:
@@ -82,7 +84,7 @@ def _read_npz(path: Path) -> dict[str, np.ndarray]:
     with zipfile.ZipFile(io.BytesIO(read_file(path))) as archive:
         members = {name: f"{name}.npy" for name in NAMES if f"{name}.npy" in archive.namelist()}
         size = sum(archive.getinfo(member).file_size for member in members.values())
-        require(size <= LARGEST, f"{path}", f"at most {LARGEST:,} bytes unpacked", f"{size:,}")
+        require(size <= LARGEST, f"{path}", f"at most {LARGEST:,} bytes unpacked", size)
         return {name: _array(archive.read(member)) for name, member in members.items()}
 
 
@@ -102,7 +104,7 @@ def _read_csv(path: Path) -> dict[str, np.ndarray]:
             raise InputError(f"{path}, line {line}: expected {len(header)} values, got {len(row)}.")
     other = {"task", "example", "label", *targets}
     inputs = [name for name in header if name not in other]
-    require(bool(inputs and numbered), f"{path}", "columns of inputs, and rows", "none")
+    require(bool(inputs and numbered), f"{path}", "columns of inputs, and rows", header)
 
     def cells(names: Sequence[str], empty: bool = False) -> np.ndarray:
         places = [(name, header.index(name)) for name in names]
@@ -141,26 +143,23 @@ def _sequences(
     path: Path, found: dict[str, np.ndarray], example: np.ndarray
 ) -> dict[str, np.ndarray]:
     """Return sequences: the rows with one task and one example, in the order of the file."""
-    task = found.get("task", np.zeros(len(example), np.int64))
-    _, number = np.unique(np.stack([task.astype(str), example], 1), axis=0, return_inverse=True)
-    sizes = np.bincount(number.reshape(-1))
-    if len(set(sizes.tolist())) > 1:
+    task = found.get("task", np.full(len(example), ""))
+    numbered: dict[tuple[str, str], int] = {}
+    number = [numbered.setdefault(of, len(numbered)) for of in zip(task, example, strict=True)]
+    sizes = np.bincount(number)
+    if sizes.min() < sizes.max():
         raise InputError(
             f"{path}: expected equally many rows (steps) for every example, got from {sizes.min()} "
             f"to {sizes.max()}. Cut or fill the sequences."
         )
-    rows = np.argsort(number.reshape(-1), kind="stable").reshape(-1, sizes[0])  # (n, T)
+    rows = np.argsort(number, kind="stable").reshape(-1, sizes[0])  # (n, T)
     for name in found.keys() - {"x", "task"}:
-        of_steps = found[name][rows]
-        if (of_steps != of_steps[:, :1]).any() and not _all_nan(of_steps):
+        of_steps = found[name][rows].astype(str)  # as texts, nan is equal to itself
+        if (of_steps != of_steps[:, :1]).any():
             raise InputError(f"{path}: expected one {name} in all rows of an example, got several.")
     return {
         name: value[rows] if name == "x" else value[rows[:, 0]] for name, value in found.items()
     }
-
-
-def _all_nan(values: np.ndarray) -> bool:
-    return values.dtype.kind == "f" and bool(np.isnan(values).all())
 
 
 class OneTask(NamedTuple):
@@ -185,9 +184,9 @@ def read_task(path: Path, labels: Sequence[str]) -> OneTask:
     """
     found = read_arrays(path)
     name = "label" if labels else "y"
-    require(name in found, f"{path}", f"{name}, as the run was trained on", ", ".join(found))
+    require(name in found, f"{path}", f"{name}, as the run was trained on", [*found])
     tasks = np.unique(found.get("task", np.zeros(1)))
-    require(len(tasks) == 1, f"{path}: task", "examples of one task", f"{len(tasks)} tasks")
+    require(len(tasks) == 1, f"{path}: task", "examples of one task", tasks.tolist()[:3])
     x, targets = (as_array(name, value) for name, value in (("x", found["x"]), (name, found[name])))
     if x.ndim == 0 or targets.ndim not in (1, 1 if labels else 2) or len(x) != len(targets):
         raise InputError(
@@ -199,7 +198,7 @@ def read_task(path: Path, labels: Sequence[str]) -> OneTask:
         require(targets.dtype.kind in "fiub", f"{path}: y", "numbers", targets.dtype)
         targets = targets.reshape(len(x), -1)
         empty = np.isnan(targets.astype(np.float64)).all(1)
-    require(not empty.all(), f"{path}: {name}", "examples to adapt to", "none")
+    require(not empty.all(), f"{path}: {name}", "examples to adapt to", [])
     inputs = numbers("x", x.reshape(len(x), -1) if x.ndim == 1 else x)
     known = targets[~empty]
     told = classes(name, known, labels) if labels else numbers(name, known)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from meta_rl.errors import InputError, require, unknown
 from meta_rl.families.arrays import Arrays
-from meta_rl.families.examples import ImageClasses
+from meta_rl.families.examples import SPLITS, ImageClasses
 from meta_rl.types import Task
 
 from .adding import Adding
@@ -40,7 +40,6 @@ EXAMPLES = {
 
 GENERATED = frozenset({"sinusoid", "adding", "glyphs", "preferences"})
 """The families that read no files."""
-READ = EXAMPLES.keys() - GENERATED
 IMAGES = EXAMPLES.keys() - {"sinusoid", "adding", "preferences", "movielens", ARRAYS}
 INKED = frozenset({"glyphs", "omniglot", "fashion-mnist", "mnist"})
 """The sets whose images are ink (1) on paper (0)."""
@@ -57,7 +56,7 @@ class Unopened:
         labels: the classes' names, if they are the same in all tasks.
     """
 
-    splits: tuple[str, ...] = ()
+    splits = SPLITS
     fewest = None
 
     def __init__(

@@ -172,10 +172,10 @@ PRESETS: dict[str, Config] = {
     # Adapts to ten of a user's ratings, and predicts ten others; items are one-hot.
     "preferences": _ratings("preferences"),
     "movielens": _ratings("movielens"),
-    # Ten numbers in a sequence, two of them marked; see docs/few-shot.md.
+    # Twenty numbers in a sequence, two of them marked; see docs/few-shot.md.
     "adding": Config(
         family="adding",
-        iterations=3_000,
+        iterations=2_000,
         log_every=50,
         checkpoint_every=1_000,
         inner=InnerConfig(steps=1, step_size=0.1),

@@ -72,7 +72,7 @@ class Arrays:
             len(self.names) >= FEWEST_TASKS,
             "arrays: task",
             f"{FEWEST_TASKS} tasks or more, to train, validate and test on different ones",
-            f"{len(self.names)} ({shortened(', '.join(self.names[:3]), 60)})",
+            [shortened(name, 30) for name in self.names],
         )
         classes = len(self.labels) or 1
         group = number * classes + (self._targets if self.labels else 0)
@@ -141,7 +141,7 @@ class Arrays:
         if sizes.size and sizes.min() < first + count:
             raise InputError(
                 f"shots: expected at most {sizes.min()} examples of task "
-                f"{self.names[who[sizes.min(1).argmin()]]!r}, support and query together, got "
+                f"{str(self.names[who[sizes.min(1).argmin()]])!r}, support and query together, got "
                 f"{first + count}. Ask for fewer shots or queries."
             )
         order = first_of_shuffled(sizes, first + count, seed)[..., first:]
@@ -159,8 +159,9 @@ class Arrays:
         least = np.unravel_index(self._sizes.argmin(), self._sizes.shape)
         if (got := int(self._sizes[least])) < 2:
             of = f" of class {self.labels[least[1]]!r}" if self.labels else ""
+            name = shortened(self.names[least[0]], 60)
             raise InputError(
-                f"arrays: task {self.names[least[0]]!r}: expected 2 examples or more{of}, one to "
+                f"arrays: task {name!r}: expected 2 examples or more{of}, one to "
                 f"adapt to and one to score, got {got}. Add some, or leave the task out."
             )
 
@@ -187,7 +188,7 @@ def numbers(name: str, array: np.ndarray) -> np.ndarray:
     Raises:
         InputError: if they are not numbers, or not all finite.
     """
-    require(array.dtype.kind in "fiub", name, "numbers", f"texts ({array.dtype})")
+    require(array.dtype.kind in "fiub", name, "numbers", array.dtype)
     with np.errstate(over="ignore"):
         found = array.astype(np.float32)
     if not np.isfinite(found).all():
@@ -217,7 +218,7 @@ def _texts(name: str, array: np.ndarray) -> np.ndarray:
         array = array.astype(np.int64)
     require(array.dtype.kind in "iuUS", name, "texts or whole numbers", array.dtype)
     texts = np.char.decode(array, "utf-8") if array.dtype.kind == "S" else array.astype(str)
-    require(bool((np.char.str_len(texts) > 0).all()), name, "a name for every example", "none")
+    require(bool((np.char.str_len(texts) > 0).all()), name, "a name for every example", "")
     return texts
 
 
@@ -246,7 +247,7 @@ def _check_lengths(values: dict[str, np.ndarray]) -> None:
         fits,
         "arrays",
         "x (n, ...), task (n,), and y (n,) or (n, outputs), or label (n,)",
-        ", ".join(f"{name} {shape}" for name, shape in shapes.items()),
+        shapes,
     )
 
 

@@ -65,7 +65,7 @@ class Supervised:
         if family.fewest is not None and wanted > family.fewest:
             raise InputError(
                 f"data: expected shots and queries of at most {family.fewest} together, got "
-                f"{config.shots} and {config.queries}: some class (or user) of {family.id} has no "
+                f"{config.shots} and {config.queries}: some class (or task) of {family.id} has no "
                 "more examples. Ask for fewer, or leave the small ones out."
             )
         check_adaptable(network)
