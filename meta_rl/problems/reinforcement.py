@@ -24,7 +24,7 @@ from meta_rl.problems import estimators, returns
 from meta_rl.problems.adapted import AdaptedPolicy, adapted_policy
 from meta_rl.problems.baseline import Baseline, ValuedBlock
 from meta_rl.problems.modules import trainable
-from meta_rl.problems.observations import require_same_spaces
+from meta_rl.problems.observations import LARGE, observation_size, require_same_spaces
 from meta_rl.problems.policy_pictures import PolicyPictures
 from meta_rl.problems.rollouts import Rollout, Sampler, check_parameters
 from meta_rl.storage.checkpoint import describe_space
@@ -55,7 +55,6 @@ class Reinforcement:
     kind: Kind = "episodes"
     score_name = "return"
     maximizes = True
-    evaluated_at_once: int | None = None
 
     def __init__(
         self,
@@ -70,6 +69,9 @@ class Reinforcement:
         self.family, self.policy, self.baseline, self.config = family, policy, baseline, config
         self.family_of_env = family_of_env
         check_adaptable(policy)
+        # Large observations of more tasks than an iteration has may not fit into memory.
+        large = observation_size(family.observation_space) > LARGE
+        self.evaluated_at_once = config.tasks if large else None
         self.device = next(policy.parameters()).device
         self.exploration_loss = self._explored if config.exploration else None
         self.sampler = Sampler(family, policy, workers, recorded)
