@@ -13,7 +13,7 @@ from meta_rl.config import EpisodesConfig, NetworkConfig
 from meta_rl.machine import parallel
 from meta_rl.naming import under
 from meta_rl.problems.baseline import Baseline, ValuedBlock
-from meta_rl.problems.observations import observation_size
+from meta_rl.problems.observations import LARGE, observation_size
 from meta_rl.types import Params, TaskFamily
 
 from .baselines import LinearFeatureBaseline
@@ -27,8 +27,6 @@ POWERS = 4
 """Powers of time, from 0, that the network has an output for."""
 AT_ONCE = 512
 """Observations whose values are computed together, which bounds memory."""
-LARGE = 1_000
-"""Numbers in an observation from which a linear baseline would fit most returns exactly."""
 
 
 class ValueNetwork(Baseline):

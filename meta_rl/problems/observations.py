@@ -21,6 +21,9 @@ from torch import Tensor
 from meta_rl.errors import InputError
 from meta_rl.types import TaskFamily
 
+LARGE = 1_000
+"""Numbers above which an observation is large: a linear baseline would fit most returns exactly,
+and held-out tasks are evaluated a meta-batch at a time."""
 PLAIN = (spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary)
 
 

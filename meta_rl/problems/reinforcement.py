@@ -28,7 +28,7 @@ from meta_rl.problems.baseline import Baseline
 from meta_rl.problems.made_up import made_up_episodes
 from meta_rl.problems.modules import trainable
 from meta_rl.problems.normalization import required_normalization
-from meta_rl.problems.observations import require_same_spaces
+from meta_rl.problems.observations import LARGE, observation_size, require_same_spaces
 from meta_rl.problems.policy_pictures import PolicyPictures
 from meta_rl.problems.rollouts import Rollout, Sampler, check_parameters
 from meta_rl.problems.success import rates
@@ -60,7 +60,6 @@ class Reinforcement:
     kind: Kind = "episodes"
     score_name = "return"
     maximizes = True
-    evaluated_at_once: int | None = None
 
     def __init__(
         self,
@@ -77,6 +76,9 @@ class Reinforcement:
         check_adaptable(policy)
         self.normalization = required_normalization(policy, config.normalize_observations)
         self.advantages = Advantages(baseline, config, self.normalization)
+        # Large observations of more tasks than an iteration has may not fit into memory.
+        large = observation_size(family.observation_space) > LARGE
+        self.evaluated_at_once = config.tasks if large else None
         self.device = next(policy.parameters()).device
         self.exploration_loss = self._explored if config.exploration else None
         self.sampler = Sampler(family, policy, workers, recorded)

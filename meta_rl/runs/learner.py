@@ -24,6 +24,7 @@ from meta_rl.inner.meta_batch import MetaBatch
 from meta_rl.machine import parallel
 from meta_rl.problem import Problem
 from meta_rl.problems.adapted import AdaptedNetwork, AdaptedPolicy
+from meta_rl.problems.foreseen import Work, evaluating, require_memory, require_training
 from meta_rl.problems.modules import made_of, require_problem
 from meta_rl.runs.adapting import Results, adapted_model, results_of
 from meta_rl.runs.metrics import Metrics, iteration_metrics, time_metrics
@@ -122,6 +123,7 @@ class MetaLearner:
         if iterations is not None:
             require_whole("iterations", iterations, 0)
         check_callbacks(callbacks)
+        require_training(self.problem, self.config)
         last = self.config.iterations if iterations is None else self.iteration + iterations
         while self.iteration < last:
             metrics = self.iterate()
@@ -174,6 +176,8 @@ class MetaLearner:
         problem = self.problem if episodes is None else self.problem.resized(episodes)
         try:
             checked = problem.check_tasks(tasks)
+            work = evaluating("the number of tasks", problem, len(checked), steps)
+            require_memory(problem, self.config, work)
             return results_of(problem, self.inner, self.deployed, checked, steps, seed, tick)
         finally:
             if problem is not self.problem:
@@ -233,6 +237,7 @@ class MetaLearner:
         with closing(self.problem.resized(episodes)) as resized:
             problem, task = resized.variant(variant)
             with closing(problem):
+                require_memory(problem, self.config, Work("steps", 1, steps), task)
                 given = problem, self.inner, self.deployed, task, steps, seed
                 return adapted_model(*given, manifest, pictures)
 

@@ -18,6 +18,7 @@ from meta_rl.config import Config
 from meta_rl.errors import InputError
 from meta_rl.machine import parallel
 from meta_rl.machine.parallel import processes
+from meta_rl.problems.foreseen import require_training
 from meta_rl.runs.adapting import Results
 from meta_rl.runs.learner import MetaLearner
 from meta_rl.runs.progress import EvaluationProgress, ProgressBar
@@ -89,6 +90,7 @@ def _learner(
         check_data(config)
     zipped = command.init_sb3 and home / command.init_sb3
     learner = build(config, resolve_device(command.device), zipped, start, origin)
+    require_training(learner.problem, config)
     if newest is None:
         return learner
     _, manifest, tensors, damaged = newest
