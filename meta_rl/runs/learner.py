@@ -216,8 +216,7 @@ class MetaLearner:
                 rollout film takes two more episodes of an environment that can be rendered.
 
         Returns:
-            The policy (or network), with ``predict``, ``save``, and ``scores`` and ``success``
-            after 0..steps inner steps.
+            The policy or network, with ``scores`` and ``success`` after 0..steps inner steps.
 
         Raises:
             InputError: if the variant's parameters or spaces do not fit, or a number is out of
