@@ -67,7 +67,7 @@ def arms() -> dict[str, Config]:
     register(GymFamily(TurnedControls, turn, horizon=10, id="turned-controls"), replace=True)
     config = preset("turned-controls")
     data = EpisodesConfig(tasks=10, episodes=10)
-    config = dataclasses.replace(inner(config, step_size=0.3), data=data, iterations=60)
+    config = dataclasses.replace(inner(config, step_size=0.3), data=data, iterations=200)
     return {"maml": config, UNTRAINED: config}
 
 
