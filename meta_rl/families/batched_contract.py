@@ -18,6 +18,7 @@ from meta_rl.families.family import Family
 from meta_rl.families.general import GymVec
 from meta_rl.families.mujoco import MuJoCoVec
 from meta_rl.families.tensor import TensorEnv
+from meta_rl.problems.observations import tensor_type
 from meta_rl.types import BatchedEnv, Step, Task
 
 CLOSE = 1e-6
@@ -71,9 +72,10 @@ def check_batched_env(family: Family, env: BatchedEnv) -> None:
 
 
 def _check_step(family: Family, where: str, step: Step) -> None:
-    size = gym.spaces.flatdim(family.observation_space)
+    space = family.observation_space
+    size, kind = gym.spaces.flatdim(space), tensor_type(space, torch.float64)
     flag = ((2, 2), torch.bool)
-    expected = {"obs": ((2, 2, size), torch.float64), "reward": ((2, 2), torch.float64)}
+    expected = {"obs": ((2, 2, size), kind), "reward": ((2, 2), torch.float64)}
     expected |= {"terminated": flag, "truncated": flag}
     if step.success is not None:
         expected["success"] = ((2, 2), torch.float64)

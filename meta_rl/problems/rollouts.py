@@ -151,7 +151,7 @@ class Sampler:
                 if t % 8 == 7 and not running.any():
                     break
         stacked: Any = tree_map(lambda *each: torch.stack(each, 2), *steps)
-        rollout = Rollout(*stacked, success)
+        rollout = Rollout._make((*stacked, success))
         rollout = rollout._replace(mask=rollout.mask.to(dtype))
         _check_finite(tasks, rollout)
         return rollout._replace(reward=rollout.reward * rollout.mask)
@@ -186,7 +186,7 @@ def _join(parts: Sequence[Rollout]) -> Rollout:
         return tree_map(lambda *both: torch.cat(both, 2), steps, nothing)
 
     padded: Any = tree_map(lambda *each: torch.cat(each, 1), *map(pad, parts))
-    return Rollout(*padded, torch.cat([part.success for part in parts], 1))
+    return Rollout._make((*padded, torch.cat([part.success for part in parts], 1)))
 
 
 def _check_finite(tasks: Sequence[Task], rollout: Rollout) -> None:

@@ -16,17 +16,12 @@ from meta_rl.problems.success import counted
 Metrics = dict[str, float]
 
 
-def iteration_metrics(
-    problem: Problem, batch: MetaBatch, outcome: Outcome, samples: int, seconds: float
-) -> Metrics:
-    """Return one iteration's metrics.
+def iteration_metrics(problem: Problem, outcome: Outcome) -> Metrics:
+    """Return the metrics of one iteration's outer step and data.
 
     Args:
-        problem: the problem to learn.
-        batch: the iteration's meta-batch.
+        problem: the problem to learn, before it learns from the data.
         outcome: the outer step's outcome, whose adaptation has scores.
-        samples: environment steps or examples of the iteration, over all processes.
-        seconds: duration of the iteration.
     """
     adaptation: Any = outcome.adaptation
     return {
@@ -34,6 +29,18 @@ def iteration_metrics(
         **_statistics(problem, adaptation.query),
         **_summary(problem, adaptation.scores.mean(1)),
         **_success(adaptation.success),
+    }
+
+
+def time_metrics(batch: MetaBatch, samples: int, seconds: float) -> Metrics:
+    """Return the metrics of one iteration's duration.
+
+    Args:
+        batch: the iteration's meta-batch.
+        samples: environment steps or examples of the iteration, over all processes.
+        seconds: duration of the iteration.
+    """
+    return {
         "time/seconds_collect": batch.seconds,
         "time/seconds_outer": seconds - batch.seconds,
         "time/seconds_iteration": seconds,

@@ -178,7 +178,7 @@ def test_a_worker_that_fails_is_reported():
 
         return Broken(speed)
 
-    env = GymFamily(broken, horizon=5).make_vec(1, 2, **CPU, workers=2)
+    env = GymFamily(broken, horizon=5).make_vec(1, 2, **CPU, workers=1)
     env.reset([{}], seed=0)
     with pytest.raises(InputError, match="the motor burnt out"):
         env.step(torch.zeros(1, 2, dtype=torch.int64))

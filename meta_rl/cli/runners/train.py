@@ -18,6 +18,7 @@ from meta_rl.config import Config
 from meta_rl.errors import InputError
 from meta_rl.machine import parallel
 from meta_rl.machine.parallel import processes
+from meta_rl.problems.foreseen import require_training
 from meta_rl.runs.adapting import Results
 from meta_rl.runs.learner import MetaLearner
 from meta_rl.runs.progress import EvaluationProgress, ProgressBar
@@ -52,12 +53,15 @@ def run(name: str, command: Train, origin: Config | None, home: Path) -> None:
     folder = folder or new_run(home / command.log_dir, run_name(name, command))
     shown = command.resume or command.log_dir / folder.name  # as the user writes it
     _tell_start(learner, start, shown)
-    resume = told("train", "--resume", shown, families=command.families)
+    code = command.families or _module_file(command.config)
+    resume = told("train", "--resume", shown, families=code)
     with StopOnSignal() as stop, RunRecorder(folder, learner) as recorder:
         if command.init_sb3:
             files.copy(home / command.init_sb3, folder / "init_sb3.zip")
         if start and not again:
             start.keep(folder)
+        if (file := _module_file(command.config)) and not command.resume:
+            files.copy(home / file, folder / "module.py")
         progress = ProgressBar(learner)
         learner.learn(callbacks=[recorder, progress, stop])
         progress.close()
@@ -71,7 +75,7 @@ def run(name: str, command: Train, origin: Config | None, home: Path) -> None:
         print("not tested: --eval.no-test")
     else:
         _tell(results, learner.problem.score_name)
-    adapt = told("adapt", shown, families=command.families)
+    adapt = told("adapt", shown, families=code)
     print(f"adapt it: {adapt}    curves: tensorboard --logdir {shlex.quote(str(shown.parent))}")
 
 
@@ -86,6 +90,7 @@ def _learner(
         check_data(config)
     zipped = command.init_sb3 and home / command.init_sb3
     learner = build(config, resolve_device(command.device), zipped, start, origin)
+    require_training(learner.problem, config)
     if newest is None:
         return learner
     _, manifest, tensors, damaged = newest
@@ -98,6 +103,11 @@ def _learner(
             f"many --iterations, got {config.iterations}."
         )
     return learner
+
+
+def _module_file(config: Config) -> Path | None:
+    """Return the file of a network's module, if the settings name one."""
+    return Path(config.network.module.rpartition(":")[0]) if config.network.module else None
 
 
 def _tell_start(learner: MetaLearner, start: Start | None, shown: Path) -> None:
