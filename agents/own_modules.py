@@ -90,9 +90,9 @@ def module_class(told: str) -> type[nn.Module]:
     if _is_module(of_families):
         return of_families
     raise InputError(
-        f"network.module: expected the class {name}, whose code was in {file}, got none: settings "
-        f"run no code. If you trust that file, give it: --families {file} (to train, also "
-        f"--network.module {told}); in Python, meta_rl.agents.use_module({name}) first."
+        f"network.module: expected the class {name}, whose code was in {file!r}, got none: "
+        f"settings run no code. If you trust its file, give it: --families FILE.py (in train also "
+        f"--network.module FILE.py:{name}); in Python, meta_rl.agents.use_module({name}) first."
     )
 
 

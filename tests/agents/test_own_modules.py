@@ -106,7 +106,7 @@ def test_commands_run_the_file_that_they_are_given_and_no_other(tmp_path, monkey
     (run,) = Path("runs").iterdir()
     assert (run / "module.py").read_text() == FILE
     MODULES.clear()
-    with pytest.raises(InputError, match=r"expected the class Net, whose code was in nets\.py"):
+    with pytest.raises(InputError, match=r"expected the class Net, whose code was in 'nets\.py'"):
         adapt.main(["--no-pictures", "--steps", "1"])
     adapt.main(["--no-pictures", "--steps", "1", "--families", str(run / "module.py")])
     train.main(["--resume", str(run), "--iterations", "2", "--network.module=nets.py:Net"])
