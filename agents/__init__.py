@@ -11,6 +11,8 @@ from .networks import make_network, mlp
 from .own_modules import ModuleNetwork, use_module
 from .pixels import JoinedFeatures, NatureCNN, SmallCNN
 from .policies import CategoricalPolicy, GaussianPolicy, make_policy
+from .recurrent import GRU, LSTM, LastStep
+from .value import ValueNetwork, make_baseline
 
 if TYPE_CHECKING:
     from . import distillation as distillation
@@ -22,17 +24,22 @@ if TYPE_CHECKING:
     from . import transfer as transfer
 
 __all__ = [
+    "GRU",
+    "LSTM",
     "Block",
     "Categorical",
     "CategoricalPolicy",
     "DiagonalGaussian",
     "GaussianPolicy",
     "JoinedFeatures",
+    "LastStep",
     "LinearFeatureBaseline",
     "ModuleNetwork",
     "NatureCNN",
     "SmallCNN",
+    "ValueNetwork",
     "convolutional",
+    "make_baseline",
     "make_network",
     "make_policy",
     "mlp",

@@ -10,13 +10,14 @@ import torch
 from torch import Generator, Tensor, nn
 
 from meta_rl.config import NetworkConfig
-from meta_rl.errors import InputError
+from meta_rl.errors import InputError, require
 from meta_rl.problems.observations import has_images, observation_size
 
 from .convolution import convolutional
 from .initialization import POLICY_GAIN, linear
 from .own_modules import module_network
 from .pixels import JoinedFeatures
+from .recurrent import RECURRENT, LastStep
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
     "tanh": nn.Tanh,
@@ -36,7 +37,8 @@ def make_network(
 
     Raises:
         InputError: if a convolutional network gets inputs that are not images, or images too small
-            to be halved four times, or a module of one's own does not work.
+            to be halved four times, or a recurrent one inputs that are not sequences, or a module
+            of one's own does not work.
     """
     if config.module is not None:
         return module_network(
@@ -59,8 +61,32 @@ def make_network(
             channels=config.channels,
             initialization=config.initialization,
         )
+    if config.kind in RECURRENT:
+        return recurrent(input_shape, outputs, config, generator)
     network = perceptron(math.prod(input_shape), outputs, config, generator)
     return network if len(input_shape) == 1 else nn.Sequential(nn.Flatten(), network)
+
+
+def recurrent(
+    input_shape: tuple[int, ...], outputs: int, config: NetworkConfig, generator: Generator
+) -> nn.Sequential:
+    """Make recurrent layers and a linear layer at the last step: ``(N, T, F)`` to ``(N, outputs)``.
+
+    With a context size above 0, every step has the context beside it.
+
+    Raises:
+        InputError: if the inputs are not sequences, or there is no recurrent layer.
+    """
+    require(bool(config.hidden), "network.hidden", "one layer or more", config.hidden)
+    if len(input_shape) != 2:
+        raise InputError(
+            f"network.kind: {config.kind} needs sequences (T, features), got inputs {input_shape}. "
+            "Use --network.kind mlp."
+        )
+    layers = RECURRENT[str(config.kind)](input_shape[1] + config.context, config.hidden, generator)
+    head = linear(config.hidden[-1], outputs, config.initialization, generator, head_gain=1.0)
+    parts = [layers, LastStep(), head]
+    return ContextNetwork(parts, config.context) if config.context else nn.Sequential(*parts)
 
 
 def mlp(
@@ -106,9 +132,9 @@ def policy_network(
     """Make the network of a policy, chosen by the space: flat observations ``(N, O)`` to outputs.
 
     Numbers enter a perceptron. Images enter convolutions, joined with the observation's other
-    parts if there are any, and a perceptron on top (:class:`~agents.pixels.JoinedFeatures`).
-    With ``config.kind`` ``mlp``, images enter a perceptron too, divided by 255. A module of one's
-    own takes the place of what is below the perceptron.
+    parts if there are any, and a perceptron on top (:class:`~agents.pixels.JoinedFeatures`). With
+    ``config.kind`` ``mlp``, images enter a perceptron too, divided by 255. A module of one's own
+    takes the place of what is below the perceptron.
 
     Args:
         observation_space: the space; or the size O of observations of numbers.
@@ -128,7 +154,7 @@ def policy_network(
         return layers(observation_space)
     if config.module is not None:
         return module_network(observation_space, config.module, layers, generator)
-    images = has_images(observation_space)
+    size, images = observation_size(observation_space), has_images(observation_space)
     convolves = images if config.kind is None else config.kind == "convolutional"
     if convolves and not images:
         raise InputError(
@@ -136,9 +162,8 @@ def policy_network(
             f"four axes), got {observation_space}. Leave --network.kind out."
         )
     if not images:
-        return layers(observation_size(observation_space))
-    given = observation_space, convolves, config.initialization, generator
-    features = JoinedFeatures(*given)
+        return layers(size)
+    features = JoinedFeatures(observation_space, convolves, config.initialization, generator)
     return nn.Sequential(features, layers(features.size))
 
 
@@ -178,6 +203,6 @@ class ContextNetwork(nn.Sequential):
         self.context = nn.Parameter(torch.zeros(context))
 
     def forward(self, input: Tensor) -> Tensor:
-        """Map ``(N, inputs)`` to ``(N, outputs)``."""
+        """Map ``(N, inputs)`` to ``(N, outputs)``; sequences ``(N, T, inputs)`` likewise."""
         beside = self.context.expand(*input.shape[:-1], self.context.shape[0])
         return super().forward(torch.cat([input, beside], -1))

@@ -6,6 +6,7 @@ See :mod:`agents.sb3_actor` for why both are exact, :mod:`agents.sb3_zip` for ho
 from __future__ import annotations
 
 import io
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from meta_rl import seeds
 from meta_rl.config import NetworkConfig
 from meta_rl.errors import InputError
 from meta_rl.problems.adapted import AdaptedPolicy, adapted_policy
+from meta_rl.problems.normalization import normalization_of
 from meta_rl.problems.observations import alike, observation_size
 from meta_rl.storage import files
 from meta_rl.storage.reading import shortened
@@ -40,6 +42,7 @@ from .sb3_actor import (
     of_ours,
 )
 from .sb3_features import extractor_of
+from .sb3_statistics import statistics_file, vec_normalize
 from .sb3_zip import EXTRACTORS, read_actor
 
 
@@ -48,7 +51,9 @@ def to_ppo(model: AdaptedPolicy, env: gym.Env, *, seed: int = 0) -> PPO:
 
     Actor, standard deviations and discount are the policy's. Our value baseline is fitted anew to
     every batch and has no counterpart in PPO: the critic starts fresh, with the actor's sizes.
-    Everything else is stable-baselines3's default.
+    Everything else is stable-baselines3's default. A policy that normalizes observations gets them
+    from a ``VecNormalize`` with its statistics, ``ppo.get_vec_normalize_env()``; give ``predict``
+    its ``normalize_obs(obs)``.
 
     Args:
         model: the adapted policy; adapt with ``steps=0`` to export the meta-policy.
@@ -63,6 +68,8 @@ def to_ppo(model: AdaptedPolicy, env: gym.Env, *, seed: int = 0) -> PPO:
     actor, extractor = in_action_units(policy, model.params), extractor_of(network_of(policy))
     sizes = [len(bias) for _, bias in actor.layers[:-1]]
     data = model.manifest.get("config", {}).get("data", {})
+    gamma, statistics = data.get("gamma", 0.99), normalization_of(model.policy)
+    around: Any = env if statistics is None else vec_normalize(statistics, env, gamma)
     arguments: dict[str, Any] = {
         "net_arch": {"pi": sizes, "vf": sizes},
         "activation_fn": ACTIVATIONS[actor.activation],
@@ -74,8 +81,8 @@ def to_ppo(model: AdaptedPolicy, env: gym.Env, *, seed: int = 0) -> PPO:
         torch.manual_seed(seed)
         ppo = PPO(
             _policy_name(env.observation_space),
-            env,
-            gamma=data.get("gamma", 0.99),
+            around,
+            gamma=gamma,
             policy_kwargs=arguments,
             device="cpu",
         )
@@ -88,6 +95,9 @@ def to_ppo(model: AdaptedPolicy, env: gym.Env, *, seed: int = 0) -> PPO:
     if actor.log_std is not None:
         state["log_std"] = actor.log_std.float()
     ppo.policy.load_state_dict(state)
+    if statistics is not None:
+        # What a PPO keeps once it learned behind VecNormalize, and what read_actor refuses by.
+        ppo._last_original_obs = np.zeros(1, np.float32)
     return ppo
 
 
@@ -161,14 +171,32 @@ def _joined_alike(space: gym.Space, images: bool = False) -> bool:
 
 
 def save_ppo(ppo: PPO, file: Path) -> None:
-    """Write the zip of ``PPO.save``, whole or not at all.
+    """Write the zip of ``PPO.save``, and beside it the :func:`statistics_file` if it has one.
 
     Raises:
-        InputError: if the file cannot be written; see :func:`~agents.files.check_new_file`.
+        InputError: if a file cannot be written; see :func:`~agents.files.check_new_file`.
+    """
+    around = ppo.get_vec_normalize_env()
+    check_new_zip(file, around is not None)
+    ppo.save(zipped := io.BytesIO())
+    if around is not None:
+        files.write(statistics_file(file), pickle.dumps(around))
+    files.write(file, zipped.getvalue())
+
+
+def check_new_zip(file: Path, normalizes: bool) -> None:
+    """Refuse a zip that :func:`save_ppo` could not write, before work starts.
+
+    Args:
+        file: the zip to write.
+        normalizes: whether a ``VecNormalize`` goes beside it.
+
+    Raises:
+        InputError: as :func:`~agents.files.check_new_file`.
     """
     check_new_file(file, ".zip", "stable-baselines3")
-    ppo.save(zipped := io.BytesIO())
-    files.write(file, zipped.getvalue())
+    if normalizes:
+        check_new_file(statistics_file(file), ".pkl", "stable-baselines3")
 
 
 def read_parameters(file: str | Path, policy: Policy) -> Params:
@@ -178,10 +206,16 @@ def read_parameters(file: str | Path, policy: Policy) -> Params:
     context keeps its value: zero, until it is adapted.
 
     Raises:
-        InputError: if :func:`read_actor` cannot read the file, or its layers, activation or actions
-            differ from the policy's.
+        InputError: if :func:`read_actor` cannot read the file, its layers, activation or actions
+            differ from the policy's, or only ours normalizes observations.
     """
     policy = of_ours(policy)
+    if normalization_of(policy) is not None:
+        raise InputError(
+            f"stable-baselines3: expected a run that takes observations as they are, as the policy "
+            f"in {file} does, got one that normalizes them. Give "
+            "--data.no-normalize-observations."
+        )
     saved, action_space = read_actor(file)
     check_actions(policy, action_space)
     own = in_action_units(policy, dict(policy.named_parameters()))

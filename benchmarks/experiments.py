@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 from typing import Any
 
+from benchmarks.uneven import UnevenNavigation
 from meta_rl.algorithms import ALGORITHMS, algorithm
 from meta_rl.config import Config, ShotsConfig
 from meta_rl.errors import InputError
@@ -81,6 +82,21 @@ def step_sizes(config: Config) -> dict[str, Config]:
     }
 
 
+def units() -> dict[str, Config]:
+    """Return arms on a family with entries of one size or of two, and with normalization."""
+    config = preset("navigation-pearl")
+    data: Any = dataclasses.replace(config.data, tasks=10, episodes=20)
+    even = dataclasses.replace(config, data=data)
+    uneven = dataclasses.replace(even, family=UnevenNavigation.id)
+    known: Any = dataclasses.replace(data, normalize_observations=True)
+    return {
+        "entries of one size": even,
+        "one entry times 1000": uneven,
+        "one entry times 1000, normalized": dataclasses.replace(uneven, data=known),
+        "entries of one size, normalized": dataclasses.replace(even, data=known),
+    }
+
+
 def shots(config: Config, shots: int) -> Config:
     """Return the settings with another number of shots."""
     data = dataclasses.replace(config.data, shots=shots)
@@ -114,6 +130,27 @@ def few_shot(config: Config) -> dict[str, Config]:
     return {**arms, "maml, perceptron": inner(perceptron, step_size=0.1), UNTRAINED: config}
 
 
+def sequences(config: Config) -> dict[str, Config]:
+    """Return arms of recurrent networks and of perceptrons, one of them trained for longer."""
+
+    def arm(**changes: Any) -> Config:
+        network = dataclasses.replace(config.network, **changes)
+        return dataclasses.replace(config, network=network)
+
+    perceptrons = {
+        name: arm(kind="mlp", hidden=(64, 64), activation=name) for name in ("tanh", "relu")
+    }
+    longer = dataclasses.replace(perceptrons["relu"], iterations=5 * config.iterations)
+    return {
+        "GRU": config,
+        "LSTM": arm(kind="lstm"),
+        "perceptron, tanh": perceptrons["tanh"],
+        "perceptron, relu": perceptrons["relu"],
+        "perceptron, relu, five times as long": longer,
+        UNTRAINED: config,
+    }
+
+
 # "pretrained" trains one policy on all tasks without inner steps and then adapts it with the same
 # rule. UNTRAINED adapts without training. FROM_SCRATCH trains one stable-baselines3 PPO for every
 # held-out task, on as many environment steps as adaptation takes.
@@ -142,6 +179,7 @@ EXPERIMENTS: dict[str, dict[str, Config]] = {
         UNTRAINED: CARTPOLE,
         FROM_SCRATCH: CARTPOLE,
     },
+    "normalization": units(),
     "step-sizes-bandit-5": step_sizes(BANDIT),
     "step-sizes-tabular-mdp": step_sizes(MDP),
     **{name: {"maml": PRESETS[name], UNTRAINED: PRESETS[name]} for name in FAMILIES},
@@ -160,6 +198,7 @@ EXPERIMENTS: dict[str, dict[str, Config]] = {
             "fashion-mnist",
         )
     },
+    "adding": sequences(PRESETS["adding"]),
     "few-shot-long": {"maml, 32 channels": PRESETS["glyphs-5way-1shot"]},
     "sinusoid": {
         "10 shots": SINUSOID,

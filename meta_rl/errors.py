@@ -167,3 +167,21 @@ def _with_items(values: Iterable[Any]) -> list[Any]:
         elif isinstance(value, list | tuple):
             found += value
     return found
+
+
+def check_callbacks(callbacks: Any) -> None:
+    """Refuse what a learner cannot call after its iterations.
+
+    Raises:
+        InputError: names the class that is no function.
+    """
+    if not isinstance(callbacks, Sequence):
+        raise InputError(f"callbacks: expected a list of functions, got {shown(callbacks)}.")
+    for callback in callbacks:
+        if not callable(callback):
+            kind = type(callback)
+            theirs = kind.__module__.startswith("stable_baselines3.")
+            raise InputError(
+                f"callbacks: expected functions of (learner, metrics), got {kind.__name__}."
+                + " Use the one of the same name in meta_rl." * theirs
+            )

@@ -25,6 +25,10 @@ class EpisodesConfig:
     """Discount factor per environment step."""
     gae_lambda: float = 1.0
     """Lambda of generalized advantage estimation (GAE); 1 uses the Monte-Carlo return."""
+    baseline: Literal["linear", "value", "none"] | None = None
+    """Baseline subtracted from returns. linear: fitted to each task's episodes. value: a network of
+    all tasks, fitted while meta-training. none: no baseline. If not given, value for images and
+    observations of over 1,000 numbers, else linear."""
     estimator: Literal["likelihood-ratio", "dice", "log-likelihood"] = "likelihood-ratio"
     """Gradient estimator of the inner loss. likelihood-ratio: low variance (LVC).
     dice: unbiased (DiCE). log-likelihood: as in older code, for comparison."""
@@ -36,6 +40,9 @@ class EpisodesConfig:
     half of the environment's action range."""
     action_scale: float = 10.0
     """Map a Gaussian policy's [-scale, scale] linearly onto the environment's action box."""
+    normalize_observations: bool = False
+    """Normalize observations by their running mean and standard deviation over all tasks, which
+    are part of the policy: collected while meta-training, fixed while adapting."""
 
     def __post_init__(self):
         require_types(self, "data")
@@ -64,7 +71,12 @@ class EpisodesConfig:
         completed = self.exploration > 0  # the term needs its own estimator
         return [
             ("data.gamma", valued, rewards),
-            ("data.gae_lambda", valued and self.gamma > 0, f"{rewards}, with --data.gamma above 0"),
+            (
+                "data.gae_lambda",
+                valued and self.gamma > 0 and self.baseline != "none",
+                f"{rewards}, with --data.gamma above 0 and a baseline",
+            ),
+            ("data.baseline", run.inner.method == "gradient", "with --inner.method gradient"),
             (
                 "data.estimator",
                 completed or (twice and product),
@@ -76,6 +88,11 @@ class EpisodesConfig:
                 "data.action_scale",
                 facts.continuous is not False and facts.bounded is not False,
                 "on continuous actions that have bounds",
+            ),
+            (
+                "data.normalize_observations",
+                facts.numbers is not False,
+                "on observations with numbers, which images, one-hot entries and flags are not",
             ),
         ]
 
@@ -107,7 +124,7 @@ class ShotsConfig:
     def conditions(self, run: Config, facts: Facts) -> Conditions:
         """Return whether each setting acts in this run; see :mod:`meta_rl.config.effects`."""
         return [
-            ("data.ways", facts.classes is not False, "if labels are classes"),
+            ("data.ways", facts.classes is not False, "if labels are classes drawn from many"),
             ("data.rotations", facts.images is not False, "on images"),
             ("data.folder", facts.files is not False, "for families that read files"),
         ]
@@ -117,15 +134,17 @@ class ShotsConfig:
 class NetworkConfig:
     """The network that adapts."""
 
-    kind: Literal["mlp", "convolutional"] | None = None
+    kind: Literal["mlp", "convolutional", "gru", "lstm"] | None = None
     """mlp: a multi-layer perceptron. convolutional: four convolution blocks and a linear layer; in
     policies, the Atari network's convolutions, or smaller ones below 36 x 36 pixels, and a
-    perceptron. If not given, mlp, but convolutional in policies whose observations have images."""
+    perceptron. gru, lstm: recurrent layers over a sequence, and a linear layer at its last step.
+    If not given, mlp, but convolutional in policies whose observations have images."""
     hidden: tuple[int, ...] = (64, 64)
-    """Units in each hidden layer of a perceptron, also of one behind a policy's convolutions."""
+    """Units in each hidden layer of a perceptron, also of one behind a policy's convolutions, or in
+    each recurrent layer."""
     activation: Literal["tanh", "relu", "elu", "gelu", "silu", "leaky-relu"] | None = None
     """Activation of a perceptron's hidden layers: tanh if not given.
-    A convolutional network uses relu."""
+    A convolutional network uses relu, a recurrent one tanh."""
     initialization: Literal["xavier", "orthogonal", "he"] = "xavier"
     """Initial weights. xavier: uniform, by inputs and outputs. orthogonal: as stable-baselines3,
     gain sqrt 2, and 0.01 in a policy's last layer. he: uniform, by inputs; for relu."""
@@ -141,8 +160,7 @@ class NetworkConfig:
     def __post_init__(self):
         require_types(self, "network")
         if self.activation is None:
-            own = "relu" if self.kind == "convolutional" else "tanh"
-            object.__setattr__(self, "activation", own)
+            object.__setattr__(self, "activation", self._own_activation())
         channels = self.channels if isinstance(self.channels, tuple) else (self.channels,)
         some = bool(channels) and min(channels) > 0
         require(some, "network.channels", "1 or more", self.channels)
@@ -155,6 +173,9 @@ class NetworkConfig:
             self._check_module(self.module)
         require(all(h > 0 for h in self.hidden), "network.hidden", "sizes above 0", self.hidden)
         require(self.context >= 0, "network.context", "0 or more", self.context)
+
+    def _own_activation(self) -> str:
+        return "relu" if self.kind == "convolutional" else "tanh"
 
     def _check_module(self, module: str) -> None:
         file, _, name = module.rpartition(":")
@@ -169,21 +190,30 @@ class NetworkConfig:
 
     def conditions(self, run: Config, facts: Facts) -> Conditions:
         """Return whether each setting acts in this run; see :mod:`meta_rl.config.effects`."""
+        policy, own = isinstance(run.data, EpisodesConfig), self._own_activation()
+        recurrent = self.kind in ("gru", "lstm")
         # A few-shot network on images has blocks of convolutions and no hidden layers.
-        blocks = self.kind == "convolutional" and not isinstance(run.data, EpisodesConfig)
+        blocks = self.kind == "convolutional" and not policy
+        fits = (
+            not policy and facts.sequences is not False if recurrent else facts.images is not False
+        )
         return [
-            ("network.kind", facts.images is not False, "on images"),
+            (
+                "network.kind",
+                fits,
+                "on sequences of few-shot families" if recurrent else "on images",
+            ),
             (
                 "network.context",
                 run.inner.adapts == "context",
                 "with --inner.adapts context",
             ),
-            ("network.hidden", not blocks, "with --network.kind mlp"),
+            ("network.hidden", not blocks, "with --network.kind mlp, gru or lstm"),
             (
                 "network.activation",
-                self.activation == ("relu" if blocks else "tanh")
-                or bool(self.hidden and not blocks),
-                "with --network.kind mlp and hidden layers; a convolutional network's is relu",
+                self.activation == own or not (blocks or recurrent or not self.hidden),
+                "with --network.kind mlp and hidden layers; a convolutional network's is relu, a "
+                "recurrent one's tanh",
             ),
             (
                 "network.channels",

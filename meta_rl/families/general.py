@@ -177,11 +177,13 @@ class GymVec:
         if self._obs_dtype != torch.uint8:  # no byte is outside its space
             self._warn_if_outside(answer["obs"])
             self._warn_if_rounded(answer["obs"], obs)
+        told = not np.isnan(answer["success"]).all()
         return Step(
             obs.reshape(*self.rows, -1),
             tensor("reward", self._dtype),
             tensor("terminated", torch.bool),
             tensor("truncated", torch.bool),
+            tensor("success", self._dtype) if told else None,
         )
 
     def _warn_if_outside(self, obs: np.ndarray) -> None:

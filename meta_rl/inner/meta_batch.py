@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+import torch
 from torch import Tensor
+from torch.utils._pytree import tree_map
 
 from meta_rl import seeds
 from meta_rl.inner.adaptation import Adaptation, adapt_to_tasks
@@ -49,6 +51,9 @@ class MetaBatch:
         self.steps, self.seed, self.scored = steps, seed, scored
         self._blocks, self._whole = parallel.own_blocks(tasks, blocks), blocks == 1
         self.samples, self.seconds = 0, 0.0
+        self._held: dict[int, tuple[int, Sequence[Any]]] = {}
+        self._sums: dict[int, list[list[Tensor]]] = {}  # of every adaptation, by block
+        self._from_members = False
 
     def adapt(self, meta: MetaParameters, tolerant: bool = False) -> Adaptation:
         """Adapt to the tasks while collecting their data.
@@ -67,16 +72,19 @@ class MetaBatch:
             self._adapt(meta, block, block.tasks, scored=self.scored, tolerant=tolerant)
             for block in self._blocks
         ]
-        scores = [one.scores for one in held if one.scores is not None]
-        placed = parallel.place(scores, self._blocks, len(self.tasks)) if self.scored else None
+        for block, one in zip(self._blocks, held, strict=True):
+            self._held[block.number] = self._seed(block), one.batches
+        scores, success = self._placed(held) if self.scored else (None, None)
         if self._whole:
-            return replace(held[0], scores=placed)
+            return replace(held[0], scores=scores, success=success)
         *supports, query = [
             parallel.BlockedBatch(each, len(self.tasks))
             for each in zip(*([*one.supports, one.query] for one in held), strict=True)
         ]
         samples = sum(one.samples for one in held)
-        return Adaptation(supports=supports, query=query, scores=placed, samples=samples)
+        return Adaptation(
+            supports=supports, query=query, scores=scores, success=success, samples=samples
+        )
 
     def fitness(self, population: MetaParameters, members: int) -> Tensor:
         """Return every member's fitness on every task after K inner steps.
@@ -88,8 +96,32 @@ class MetaBatch:
         Returns:
             ``(P, M)``, higher is better; NaN if adaptation was not finite.
         """
+        if not self._from_members:  # a population's own adaptation is for scores alone
+            self._sums, self._from_members = {}, True
         own = [self._fitness(population, members, block) for block in self._blocks]
         return parallel.place(own, self._blocks, len(self.tasks))
+
+    def _placed(self, held: Sequence[Adaptation]) -> tuple[Tensor, Tensor | None]:
+        """Return the scores and success rates of every task of all processes, sent together."""
+        both = [[v for v in (one.scores, one.success) if v is not None] for one in held]
+        together = [torch.stack(values) for values in both]
+        scores, *success = parallel.place(together, self._blocks, len(self.tasks))
+        return scores, success[0] if success else None
+
+    def teach(self) -> None:
+        """Let the problem learn what it keeps itself, after the outer step: see ``TaskSource``."""
+        self.problem.learn([*self._held.values()])
+        self.problem.update_normalization(self._normalization_sums())
+
+    def _normalization_sums(self) -> list[Tensor]:
+        """Return the sums of the data that the outer step learned from, for the problem's update.
+
+        These are the data of a population's members if there is one. Without gradients, a task's
+        first candidate counts.
+        """
+        parts = [self._sums.get(block.number, []) for block in self._blocks]
+        held = [[torch.stack(each).sum(0) for each in zip(*own, strict=True)] for own in parts]
+        return parallel.add(held) if held[0] else []
 
     def _fitness(
         self, population: MetaParameters, members: int, block: parallel.TaskBlock
@@ -103,6 +135,10 @@ class MetaBatch:
         )
         tasks, options = [*block.tasks] * members, {"own_meta": True, "tolerant": True}
         found = self._adapt(own, block, tasks, scored=True, **options)
+        if self.problem.learned():
+            # A copy of the first member's data, so that the others' are freed.
+            first = tree_map(lambda value: value[:count].clone(), found.batches)
+            self._held[block.number] = self._seed(block), first
         scores: Any = found.scores  # not None: asked for
         return scores[-1].view(members, count) * (1 if self.problem.maximizes else -1)
 
@@ -111,8 +147,12 @@ class MetaBatch:
     ) -> Adaptation:
         start = time.perf_counter()
         given = self.problem, self.inner, meta, tasks, self.steps
-        seed = self.seed if self._whole else seeds.derive(self.seed, seeds.BLOCK, block.number)
-        found = adapt_to_tasks(*given, seed, **options)
+        found = adapt_to_tasks(*given, self._seed(block), **options)
         self.samples += found.samples
+        sums = self.problem.normalization_sums(found.batches)
+        self._sums.setdefault(block.number, []).append(sums)
         self.seconds += time.perf_counter() - start
         return found
+
+    def _seed(self, block: parallel.TaskBlock) -> int:
+        return self.seed if self._whole else seeds.derive(self.seed, seeds.BLOCK, block.number)

@@ -19,7 +19,11 @@ from gymnasium import spaces
 from torch import Tensor
 
 from meta_rl.errors import InputError
+from meta_rl.types import TaskFamily
 
+LARGE = 1_000
+"""Numbers above which an observation is large: a linear baseline would fit most returns exactly,
+and held-out tasks are evaluated a meta-batch at a time."""
 PLAIN = (spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary)
 
 
@@ -220,3 +224,22 @@ def alike(one: gym.Space, other: gym.Space) -> bool:
     if isinstance(one, spaces.Box) and isinstance(other, spaces.Box):
         return one.shape == other.shape and image_layout(one) == image_layout(other)
     return one == other
+
+
+def require_same_spaces(trained: TaskFamily, other: TaskFamily) -> None:
+    """Refuse a family that the policy of another one cannot act in.
+
+    Raises:
+        InputError: if the spaces differ, apart from the bounds of observations.
+    """
+    for what, ours, theirs in (
+        ("observation space", trained.observation_space, other.observation_space),
+        ("action space", trained.action_space, other.action_space),
+    ):
+        # Action bounds must be equal: the policy scales to them. Observation bounds need not.
+        same = ours == theirs if what == "action space" else alike(ours, theirs)
+        if not same:
+            raise InputError(
+                f"{what}: the policy was trained with {ours}, {other.id} has {theirs}. "
+                "Adapt to an environment with the same spaces, or wrap it to have them."
+            )

@@ -19,15 +19,15 @@ def hidden_layers(network: nn.Module) -> list[Layer]:
 
     A unit's own parameters are rows of its layer's parameters. The next layer uses the unit in
     columns of its weight: in one, or after flattening, in one for each pixel of a channel. A
-    policy's convolutions, and a module of one's own, keep their units.
+    policy's convolutions and features extractors of one's own stay as they are.
     """
-    parts = [*network.modules()]
-    features = [part for part in parts if isinstance(part, agents.JoinedFeatures)]
-    features += [part.features for part in parts if isinstance(part, agents.ModuleNetwork)]
-    kept = {layer for part in features for layer in part.modules()}
+    modules = dict(network.named_modules())
+    extractors = [m.features for m in modules.values() if isinstance(m, agents.ModuleNetwork)]
+    extractors += [m for m in modules.values() if isinstance(m, agents.JoinedFeatures)]
+    kept = {layer for extractor in extractors for layer in extractor.modules()}
     named: list[tuple[str, Any]] = [
         (name, layer)
-        for name, layer in network.named_modules()
+        for name, layer in modules.items()
         if isinstance(layer, nn.Linear | agents.Block) and layer not in kept
     ]
     layers = []

@@ -1,0 +1,173 @@
+"""Running statistics of observations, by which a policy normalizes what it sees.
+
+They are what ``VecNormalize`` is to stable-baselines3, and belong to the meta-policy: collected
+over all tasks while meta-training, kept in checkpoints, fixed while adapting and evaluating.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from torch import Tensor, nn
+
+from meta_rl.errors import InputError
+from meta_rl.problems.observations import image_layout, observation_size
+from meta_rl.types import Policy
+
+CLIP, EPSILON = 10.0, 1e-8
+"""Bound of a normalized entry, and the number added to variances; those of ``VecNormalize``."""
+
+
+class Normalization(nn.Module):
+    """Return observations minus their running mean, over their standard deviation, within +-10.
+
+    It starts as mean 0 and variance 1. Only numbers are normalized: the entries of a Box that is no
+    image. Images, one-hot entries and flags pass through. All is computed in float64.
+
+    Args:
+        space: the observation space.
+
+    Raises:
+        InputError: if no entry of the space's observations is normalized.
+    """
+
+    mean: Tensor
+    variance: Tensor
+    count: Tensor
+    std: Tensor
+    chosen: Tensor
+
+    def __init__(self, space: spaces.Space):
+        super().__init__()
+        size, chosen = observation_size(space), normalized_entries(space)
+        if not chosen.any():
+            raise InputError(
+                "data.normalize_observations: expected observations with numbers, got "
+                f"{space}. Images are scaled in the network; one-hot entries and flags are 0 or 1. "
+                "Leave the setting out."
+            )
+        self.whole = bool(chosen.all())
+        self.register_buffer("mean", torch.zeros(size, dtype=torch.float64))
+        self.register_buffer("variance", torch.ones(size, dtype=torch.float64))
+        self.register_buffer("count", torch.zeros((), dtype=torch.float64))
+        # Recorded programs hold this tensor, and would not see a root of the variance change.
+        self.register_buffer("std", torch.ones(size, dtype=torch.float64), persistent=False)
+        self.register_buffer("chosen", torch.from_numpy(chosen), persistent=False)
+        self.refresh()
+
+    def forward(self, obs: Tensor) -> Tensor:
+        """Map observations ``(*, O)`` to normalized ones; bytes become float32."""
+        units = ((obs.double() - self.mean) / self.std).clamp(-CLIP, CLIP)
+        units = units if self.whole else torch.where(self.chosen, units, obs.double())
+        return units.to(obs.dtype if obs.is_floating_point() else torch.float32)
+
+    def sums(self, obs: Tensor, mask: Tensor) -> list[Tensor]:
+        """Return the real steps' number, and each entry's sums of distances from the mean.
+
+        Sums of several parts add up: :meth:`update` with their total takes all parts at once.
+
+        Args:
+            obs: observations ``(*, O)``.
+            mask: 1.0 on real steps, ``(*)``.
+
+        Returns:
+            The number ``()``, and the sums of distances and of their squares, ``(O,)``.
+        """
+        real = mask.double().flatten()
+        away = (obs.double().flatten(0, -2) - self.mean) * real[:, None]
+        return [real.sum(), away.sum(0), away.square().sum(0)]
+
+    @torch.no_grad()
+    def update(self, sums: list[Tensor]) -> None:
+        """Take steps into the statistics, whose ``sums`` were taken since the last update.
+
+        The parallel update of Chan et al. 1979, with the running mean as origin of the sums.
+        """
+        number, distance, squared = sums
+        total = (self.count + number).clamp(min=1.0)
+        shift = distance / total
+        variance = (self.variance * self.count + squared) / total - shift**2
+        self.mean.copy_(torch.where(self.chosen, self.mean + shift, self.mean))
+        self.variance.copy_(torch.where(self.chosen, variance.clamp(min=0.0), self.variance))
+        self.count.add_(number)
+        self.refresh()
+
+    @torch.no_grad()
+    def refresh(self) -> None:
+        """Compute what follows from the statistics, after they were loaded.
+
+        Raises:
+            InputError: if they are no statistics.
+        """
+        finite = all(bool(torch.isfinite(v).all()) for v in (self.mean, self.variance, self.count))
+        if not finite or bool((self.variance < 0).any() or self.count < 0):
+            raise InputError(
+                "checkpoint: expected finite means and variances of observations, got others. "
+                "Use an older checkpoint."
+            )
+        self.std.copy_((self.variance + EPSILON).sqrt())
+
+
+def with_normalization(policy: Policy, space: spaces.Space) -> Policy:
+    """Give a policy a :class:`Normalization` of its observations, and return the policy.
+
+    The statistics are buffers of its module ``normalization``, so they are saved with it. Names and
+    initial values of its parameters stay as they are.
+
+    Args:
+        policy: one of ours or of your own.
+        space: its observation space.
+
+    Raises:
+        InputError: if the space has no entries to normalize.
+    """
+    policy.add_module("normalization", Normalization(space))
+    policy.register_forward_pre_hook(_normalize)
+    return policy
+
+
+def normalization_of(policy: nn.Module) -> Normalization | None:
+    """Return the policy's statistics; None if it takes observations as they are."""
+    own = getattr(policy, "normalization", None)
+    return own if isinstance(own, Normalization) else None
+
+
+def required_normalization(policy: nn.Module, wanted: bool) -> Normalization | None:
+    """Return :func:`normalization_of` a policy, which may be a user's own.
+
+    Raises:
+        InputError: unless it has statistics exactly if they are wanted.
+    """
+    own = normalization_of(policy)
+    if wanted and own is None:
+        raise InputError(
+            "data.normalize_observations: expected a policy with running statistics, got one "
+            "without. Give it some: meta_rl.problems.normalization.with_normalization(policy, "
+            "observation_space)."
+        )
+    if own is not None and not wanted:
+        raise InputError(
+            "data.normalize_observations: expected True, as the policy has running statistics, "
+            "got False."
+        )
+    return own
+
+
+def normalized_entries(space: spaces.Space) -> np.ndarray:
+    """Return which entries of an observation's flat vector are normalized, ``(O,)`` bool."""
+    if isinstance(space, spaces.Dict | spaces.Tuple):
+        parts = space.spaces.values() if isinstance(space, spaces.Dict) else space.spaces
+        return np.concatenate([normalized_entries(part) for part in parts])
+    return np.full(observation_size(space), is_normalized(space))
+
+
+def is_normalized(space: spaces.Space) -> bool:
+    """Return whether a plain space's observations are numbers, and not an image of bytes."""
+    return isinstance(space, spaces.Box) and image_layout(space) is None
+
+
+def _normalize(policy: Any, given: tuple[Tensor]) -> tuple[Tensor]:
+    return (policy.normalization(given[0]),)
