@@ -9,6 +9,7 @@ from .convolution import Block, convolutional
 from .distributions import Categorical, DiagonalGaussian
 from .networks import make_network, mlp
 from .policies import CategoricalPolicy, GaussianPolicy, make_policy
+from .value import ValueNetwork, make_baseline
 
 if TYPE_CHECKING:
     from . import distillation as distillation
@@ -26,7 +27,9 @@ __all__ = [
     "DiagonalGaussian",
     "GaussianPolicy",
     "LinearFeatureBaseline",
+    "ValueNetwork",
     "convolutional",
+    "make_baseline",
     "make_network",
     "make_policy",
     "mlp",

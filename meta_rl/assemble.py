@@ -193,7 +193,7 @@ def make_problem(config: Config, device: str) -> Problem:
     return Reinforcement(
         family,
         policy.to(device),
-        agents.LinearFeatureBaseline(),
+        agents.make_baseline(family, config.data, config.seed, device),
         config.data,
         GymFamily,
         recorded=config.speed.recorded,

@@ -106,20 +106,24 @@ class TaskSource(Protocol):
             "Give it one, or adapt by gradient."
         )
 
+    def learn(self, blocks: Sequence[tuple[int, Sequence[Any]]]) -> None:
+        """Learn what the problem itself keeps, such as a value network, from an iteration's data.
+
+        Called once an iteration, after the outer step; never to adapt or evaluate.
+
+        Args:
+            blocks: the seed and the batches (K supports and the query) of each block of tasks that
+                this process holds; of one member, if the outer step has a population.
+        """
+        return
+
+    def learned(self) -> Params:
+        """Return the tensors that :meth:`learn` changes in place, for checkpoints."""
+        return {}
+
     def samples(self, batches: Sequence[Any]) -> int:
         """Return the environment steps or examples of the batches."""
         ...
-
-    def normalization_sums(self, batches: Sequence[Any]) -> list[Tensor]:
-        """Return what the batches add to the running statistics; nothing if there are none.
-
-        The sums of several tasks, and of several batches, add up.
-        """
-        return []
-
-    def update_normalization(self, sums: list[Tensor]) -> None:
-        """Take a meta-batch's total of :meth:`normalization_sums` into the running statistics."""
-        return
 
     def resized(self, episodes: int | None) -> Problem:
         """Return the problem with another number of episodes (or shots) per inner step.

@@ -26,9 +26,15 @@ def config_of(family, algorithm, tasks=4, **settings):
     return dataclasses.replace(config, data=data, blocks=BLOCKS, log_every=1)
 
 
+def with_value_network(config):
+    """The config with a baseline that learns from the data of all processes."""
+    return dataclasses.replace(config, data=dataclasses.replace(config.data, baseline="value"))
+
+
 CASES = {
     "TRPO": config_of("navigation-2d", "maml", tasks=5),  # blocks of different sizes
     "TRPO on E-MAML": config_of("navigation-2d", "e-maml", normalize_observations=True),
+    "TRPO with a value network": with_value_network(config_of("navigation-2d", "maml", tasks=5)),
     "ProMP": config_of("navigation-pearl", "promp"),
     "evolution strategy": config_of(
         "navigation-pearl", "es-maml", tasks=5, normalize_observations=True

@@ -25,6 +25,10 @@ class EpisodesConfig:
     """Discount factor per environment step."""
     gae_lambda: float = 1.0
     """Lambda of generalized advantage estimation (GAE); 1 uses the Monte-Carlo return."""
+    baseline: Literal["linear", "value", "none"] | None = None
+    """Baseline subtracted from returns. linear: fitted to each task's episodes. value: a network of
+    all tasks, fitted while meta-training. none: no baseline. If not given, value for images and
+    observations of over 1,000 numbers, else linear."""
     estimator: Literal["likelihood-ratio", "dice", "log-likelihood"] = "likelihood-ratio"
     """Gradient estimator of the inner loss. likelihood-ratio: low variance (LVC).
     dice: unbiased (DiCE). log-likelihood: as in older code, for comparison."""
@@ -67,7 +71,12 @@ class EpisodesConfig:
         completed = self.exploration > 0  # the term needs its own estimator
         return [
             ("data.gamma", valued, rewards),
-            ("data.gae_lambda", valued and self.gamma > 0, f"{rewards}, with --data.gamma above 0"),
+            (
+                "data.gae_lambda",
+                valued and self.gamma > 0 and self.baseline != "none",
+                f"{rewards}, with --data.gamma above 0 and a baseline",
+            ),
+            ("data.baseline", run.inner.method == "gradient", "with --inner.method gradient"),
             (
                 "data.estimator",
                 completed or (twice and product),

@@ -17,6 +17,7 @@ RARE = {
     *("outer.cg_iterations", "outer.cg_progress", "outer.damping"),
     *("outer.backtrack_ratio", "outer.backtracks"),
     *("blocks", "speed.members_at_once", "inner.positive", "data.init_std"),
+    "data.baseline",
 }
 """Settings that act but that users hardly ever change: only ``--help-all`` shows them."""
 

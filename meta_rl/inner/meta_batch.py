@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-import torch
 from torch import Tensor
+from torch.utils._pytree import tree_map
 
 from meta_rl import seeds
 from meta_rl.inner.adaptation import Adaptation, adapt_to_tasks
@@ -50,8 +50,12 @@ class MetaBatch:
         self.steps, self.seed, self.scored = steps, seed, scored
         self._blocks, self._whole = parallel.own_blocks(tasks, blocks), blocks == 1
         self.samples, self.seconds = 0, 0.0
-        self._sums: dict[int, list[list[Tensor]]] = {}  # of every adaptation, by block
-        self._from_members = False
+        self._held: dict[int, tuple[int, Sequence[Any]]] = {}
+
+    @property
+    def held(self) -> list[tuple[int, Sequence[Any]]]:
+        """The seed and the batches last collected of each block, for ``TaskSource.learn``."""
+        return [*self._held.values()]
 
     def adapt(self, meta: MetaParameters, tolerant: bool = False) -> Adaptation:
         """Adapt to the tasks while collecting their data.
@@ -70,6 +74,8 @@ class MetaBatch:
             self._adapt(meta, block, block.tasks, scored=self.scored, tolerant=tolerant)
             for block in self._blocks
         ]
+        for block, one in zip(self._blocks, held, strict=True):
+            self._held[block.number] = self._seed(block), one.batches
         scores = [one.scores for one in held if one.scores is not None]
         placed = parallel.place(scores, self._blocks, len(self.tasks)) if self.scored else None
         if self._whole:
@@ -91,20 +97,8 @@ class MetaBatch:
         Returns:
             ``(P, M)``, higher is better; NaN if adaptation was not finite.
         """
-        if not self._from_members:  # a population's own adaptation is for scores alone
-            self._sums, self._from_members = {}, True
         own = [self._fitness(population, members, block) for block in self._blocks]
         return parallel.place(own, self._blocks, len(self.tasks))
-
-    def normalization_sums(self) -> list[Tensor]:
-        """Return the sums of the data that the outer step learned from, for the problem's update.
-
-        These are the data of a population's members if there is one. Without gradients, a task's
-        first candidate counts.
-        """
-        parts = [self._sums.get(block.number, []) for block in self._blocks]
-        held = [[torch.stack(each).sum(0) for each in zip(*own, strict=True)] for own in parts]
-        return parallel.add(held) if held[0] else []
 
     def _fitness(
         self, population: MetaParameters, members: int, block: parallel.TaskBlock
@@ -118,6 +112,9 @@ class MetaBatch:
         )
         tasks, options = [*block.tasks] * members, {"own_meta": True, "tolerant": True}
         found = self._adapt(own, block, tasks, scored=True, **options)
+        # A copy of the first member's data, so that the others' are freed.
+        first = tree_map(lambda value: value[:count].clone(), found.batches)
+        self._held[block.number] = self._seed(block), first
         scores: Any = found.scores  # not None: asked for
         return scores[-1].view(members, count) * (1 if self.problem.maximizes else -1)
 
@@ -126,10 +123,10 @@ class MetaBatch:
     ) -> Adaptation:
         start = time.perf_counter()
         given = self.problem, self.inner, meta, tasks, self.steps
-        seed = self.seed if self._whole else seeds.derive(self.seed, seeds.BLOCK, block.number)
-        found = adapt_to_tasks(*given, seed, **options)
+        found = adapt_to_tasks(*given, self._seed(block), **options)
         self.samples += found.samples
-        sums = self.problem.normalization_sums(found.batches)
-        self._sums.setdefault(block.number, []).append(sums)
         self.seconds += time.perf_counter() - start
         return found
+
+    def _seed(self, block: parallel.TaskBlock) -> int:
+        return self.seed if self._whole else seeds.derive(self.seed, seeds.BLOCK, block.number)

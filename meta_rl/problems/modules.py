@@ -14,9 +14,8 @@ from meta_rl.config import Config
 from meta_rl.errors import InputError, shown
 from meta_rl.problem import Problem
 from meta_rl.problems.normalization import Normalization
-from meta_rl.problems.observations import alike
 from meta_rl.storage import checkpoint
-from meta_rl.types import Params, TaskFamily
+from meta_rl.types import Params
 
 
 def module_of(problem: Any) -> nn.Module | None:
@@ -120,25 +119,6 @@ def check_problem(problem: Problem, trained: dict[str, Any]) -> None:
             f"{ours['family']} have {ours['parameters']} now.",
             stacklevel=4,
         )
-
-
-def check_spaces(trained: TaskFamily, family: TaskFamily) -> None:
-    """Refuse a family with other spaces than the one that a policy was trained on.
-
-    Raises:
-        InputError: names the space that differs.
-    """
-    for what, ours, theirs in (
-        ("observation space", trained.observation_space, family.observation_space),
-        ("action space", trained.action_space, family.action_space),
-    ):
-        # Action bounds must be equal: the policy scales to them. Observation bounds need not.
-        same = ours == theirs if what == "action space" else alike(ours, theirs)
-        if not same:
-            raise InputError(
-                f"{what}: the policy was trained with {ours}, {family.id} has {theirs}. "
-                "Adapt to an environment with the same spaces, or wrap it to have them."
-            )
 
 
 def require_problem(problem: Any, config: Config) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 from gymnasium import spaces
 
 from meta_rl.errors import InputError
+from meta_rl.types import TaskFamily
 
 PLAIN = (spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary)
 
@@ -154,3 +155,22 @@ def alike(one: gym.Space, other: gym.Space) -> bool:
     if isinstance(one, spaces.Box) and isinstance(other, spaces.Box):
         return one.shape == other.shape
     return one == other
+
+
+def require_same_spaces(trained: TaskFamily, other: TaskFamily) -> None:
+    """Refuse a family that the policy of another one cannot act in.
+
+    Raises:
+        InputError: if the spaces differ, apart from the bounds of observations.
+    """
+    for what, ours, theirs in (
+        ("observation space", trained.observation_space, other.observation_space),
+        ("action space", trained.action_space, other.action_space),
+    ):
+        # Action bounds must be equal: the policy scales to them. Observation bounds need not.
+        same = ours == theirs if what == "action space" else alike(ours, theirs)
+        if not same:
+            raise InputError(
+                f"{what}: the policy was trained with {ours}, {other.id} has {theirs}. "
+                "Adapt to an environment with the same spaces, or wrap it to have them."
+            )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any
 
 import gymnasium as gym
 import torch
@@ -19,24 +19,19 @@ from meta_rl.animation import Animation
 from meta_rl.config import EpisodesConfig
 from meta_rl.errors import InputError
 from meta_rl.inner.adaptable import check_adaptable
+from meta_rl.naming import under
 from meta_rl.problem import Kind, Problem
 from meta_rl.problems import estimators, returns
 from meta_rl.problems.adapted import AdaptedPolicy, adapted_policy
-from meta_rl.problems.modules import check_spaces, trainable
+from meta_rl.problems.baseline import Baseline, ValuedBlock
+from meta_rl.problems.modules import trainable
 from meta_rl.problems.normalization import required_normalization
+from meta_rl.problems.observations import require_same_spaces
 from meta_rl.problems.policy_pictures import PolicyPictures
 from meta_rl.problems.rollouts import Rollout, Sampler, check_parameters
 from meta_rl.storage.checkpoint import describe_space
 from meta_rl.tasks import check_sampled, check_tasks
 from meta_rl.types import Distribution, Episodes, Params, Policy, Task, TaskFamily
-
-
-class Baseline(Protocol):
-    """A value function fitted on the data it predicts."""
-
-    def fit_predict(self, obs: Tensor, returns: Tensor, mask: Tensor) -> Tensor:
-        """Fit the value function and return its values ``(M, B, T)``."""
-        ...
 
 
 class Reinforcement:
@@ -52,7 +47,7 @@ class Reinforcement:
     Args:
         family: the family of tasks and environments.
         policy: a module ``obs (*, O) -> Distribution`` with ``env_action``.
-        baseline: the value function, fitted for each task and each inner step.
+        baseline: the value function, subtracted from the returns; None for none.
         config: settings of the episodes, such as their number, discount and lambda.
         family_of_env: wraps a user's own ``gymnasium.Env`` as a family of one task.
         recorded: whether to record the policy's operations once and replay them.
@@ -68,7 +63,7 @@ class Reinforcement:
         self,
         family: TaskFamily,
         policy: Policy,
-        baseline: Baseline,
+        baseline: Baseline | None,
         config: EpisodesConfig,
         family_of_env: Callable[[gym.Env], TaskFamily],
         recorded: bool = False,
@@ -188,29 +183,35 @@ class Reinforcement:
     def statistics(self, batch: Episodes) -> dict[str, Tensor | float]:
         """Return episode length, policy entropy (nats) and the baseline's explained variance."""
         mask, real = batch.mask, batch.mask.sum()
-        target = returns.discounted_returns(batch.reward, mask, self.config.gamma)
-        error = (target - self._values(batch.obs, target, mask)) * mask
-        centred = (target - (target * mask).sum() / real) * mask
-        return {
+        told: dict[str, Tensor | float] = {
             "rollout/ep_len_mean": mask.sum(-1).mean(),
             "train/entropy": (batch.behaviour.entropy() * mask).sum() / real,
-            "train/explained_variance": 1 - (error**2).sum() / (centred**2).sum().clamp(min=1e-8),
         }
+        if self.baseline is None:
+            return told
+        target = self._returns(batch)
+        value = self.baseline.values(self._seen(batch), target, mask)
+        return told | {"train/explained_variance": returns.explained(target, value, mask)}
+
+    def learn(self, blocks: Sequence[tuple[int, Sequence[Episodes | Rollout]]]) -> None:
+        """Fit the baseline's network, and take the data into the statistics; see ``TaskSource``."""
+        if self.baseline is not None and self.baseline.state():
+            self.baseline.fit(
+                [
+                    ValuedBlock(seed, [(self._seen(b), self._returns(b), b.mask) for b in batches])
+                    for seed, batches in blocks
+                ]
+            )
+        if self.normalization is not None:
+            self.normalization.learn([batches for _, batches in blocks], self.config.gamma)
+
+    def learned(self) -> Params:
+        """Return the baseline's tensors; see ``TaskSource``."""
+        return {} if self.baseline is None else under("baseline", self.baseline.state())
 
     def samples(self, batches: Sequence[Episodes]) -> int:
         """Return the environment steps taken for the batches."""
         return int(sum(batch.mask.sum() for batch in batches))
-
-    def normalization_sums(self, batches: Sequence[Episodes | Rollout]) -> list[Tensor]:
-        """Return the sums over the batches' real steps; see ``Normalization.sums``."""
-        own = self.normalization
-        each = [] if own is None else [own.sums(batch.obs, batch.mask) for batch in batches]
-        return [torch.stack(parts).sum(0) for parts in zip(*each, strict=True)]
-
-    def update_normalization(self, sums: list[Tensor]) -> None:
-        """Take a meta-batch's sums into the running statistics of observations."""
-        if self.normalization is not None:
-            self.normalization.update(sums)
 
     def resized(self, episodes: int | None) -> Reinforcement:
         """Return the problem with another number of episodes per inner step; see ``TaskSource``."""
@@ -225,7 +226,7 @@ class Reinforcement:
         own = hasattr(type(variant), "make_vec")
         family: Any = variant if own else self.family_of_env(variant)
         task = family.check_task({})
-        check_spaces(self.family, family)
+        require_same_spaces(self.family, family)
         return self._of(family, self.config), task
 
     def deploy(
@@ -267,16 +268,12 @@ class Reinforcement:
         credit = self.config.exploration * query.credit.mean()
         return estimators.exploration(log_prob, support.log_prob, credit, support.mask)
 
-    def _values(self, obs: Tensor, target: Tensor, mask: Tensor) -> Tensor:
-        """Return the baseline's values; it sees observations as the policy does."""
-        seen = obs if self.normalization is None else self.normalization(obs)
-        return self.baseline.fit_predict(seen, target, mask)
-
     def _valued(self, rollout: Rollout) -> Episodes:
         config, mask = self.config, rollout.mask
-        target = returns.discounted_returns(rollout.reward, mask, config.gamma)
-        value = self._values(rollout.obs, target, mask)
-        advantage = returns.gae(rollout.reward, value, mask, config.gamma, config.gae_lambda)
+        target = advantage = self._returns(rollout)
+        if self.baseline is not None:
+            value = self.baseline.values(self._seen(rollout), target, mask)
+            advantage = returns.gae(rollout.reward, value, mask, config.gamma, config.gae_lambda)
         return Episodes(
             obs=rollout.obs,
             action=rollout.action,
@@ -287,6 +284,13 @@ class Reinforcement:
             advantage=returns.normalize(advantage, mask),
             credit=returns.credit(target, advantage, mask),
         )
+
+    def _seen(self, batch: Episodes | Rollout) -> Tensor:
+        """Return observations as the policy's network sees them."""
+        return batch.obs if self.normalization is None else self.normalization(batch.obs)
+
+    def _returns(self, batch: Episodes | Rollout) -> Tensor:
+        return returns.discounted_returns(batch.reward, batch.mask, self.config.gamma)
 
 
 def _surrogate(estimator: Callable, policy: Distribution, episodes: Episodes) -> Tensor:

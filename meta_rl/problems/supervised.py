@@ -171,17 +171,17 @@ class Supervised:
         """Return no statistics: labelled examples do not change while training."""
         return {}
 
+    def learn(self, blocks: Sequence[tuple[int, Sequence[Examples]]]) -> None:
+        """Do nothing: the network is all that learns."""
+
+    def learned(self) -> Params:
+        """Return no tensors; see ``TaskSource``."""
+        return {}
+
     def samples(self, batches: Sequence[Examples]) -> int:
         """Return the number of labelled examples in the support sets and the query sets."""
         different = {id(batch): batch for batch in batches}.values()
         return sum(batch.y.shape[0] * batch.y.shape[1] for batch in different)
-
-    def normalization_sums(self, batches: Sequence[Examples]) -> list[Tensor]:
-        """Return nothing: inputs are taken as they are."""
-        return []
-
-    def update_normalization(self, sums: list[Tensor]) -> None:
-        """Do nothing: there are no running statistics."""
 
     @torch.no_grad()
     def pictures(

@@ -26,7 +26,7 @@ from meta_rl.problem import Problem
 from meta_rl.problems.adapted import AdaptedNetwork, AdaptedPolicy
 from meta_rl.problems.modules import made_of, require_problem
 from meta_rl.runs.adapting import adapted_model, scores_of
-from meta_rl.runs.metrics import Metrics, iteration_metrics
+from meta_rl.runs.metrics import Metrics, iteration_metrics, time_metrics
 from meta_rl.runs.state import TrainingState
 from meta_rl.storage import checkpoint
 from meta_rl.storage.reading import as_path
@@ -92,13 +92,15 @@ class MetaLearner:
         tasks = self.problem.sample_tasks(config.data.tasks, seed)
         batch = self._meta_batch(tasks, seed)
         outcome = self.outer.iterate(batch)
-        self.problem.update_normalization(batch.normalization_sums())
+        stepped = time.perf_counter()
+        logged = batch.scored and outcome.adaptation is not None
+        metrics = iteration_metrics(self.problem, outcome) if logged else {}
+        learning = time.perf_counter()
+        self.problem.learn(batch.held)
+        seconds = time.perf_counter() - learning + stepped - start  # without those of the metrics
         samples = int(parallel.total(batch.samples))
         self._state.end(samples, skipped="train/skipped" in outcome.metrics)
-        if not batch.scored or outcome.adaptation is None:
-            return {}
-        seconds = time.perf_counter() - start
-        return iteration_metrics(self.problem, batch, outcome, samples, seconds)
+        return metrics and metrics | time_metrics(batch, samples, seconds)
 
     def learn(
         self,

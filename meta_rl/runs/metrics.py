@@ -15,23 +15,30 @@ from meta_rl.problem import Problem
 Metrics = dict[str, float]
 
 
-def iteration_metrics(
-    problem: Problem, batch: MetaBatch, outcome: Outcome, samples: int, seconds: float
-) -> Metrics:
-    """Return one iteration's metrics.
+def iteration_metrics(problem: Problem, outcome: Outcome) -> Metrics:
+    """Return the metrics of one iteration's outer step and data.
 
     Args:
-        problem: the problem to learn.
-        batch: the iteration's meta-batch.
+        problem: the problem to learn, before it learns from the data.
         outcome: the outer step's outcome, whose adaptation has scores.
-        samples: environment steps or examples of the iteration, over all processes.
-        seconds: duration of the iteration.
     """
     adaptation: Any = outcome.adaptation
     return {
         **{key: float(value) for key, value in outcome.metrics.items()},
         **_statistics(problem, adaptation.query),
         **_summary(problem, adaptation.scores.mean(1)),
+    }
+
+
+def time_metrics(batch: MetaBatch, samples: int, seconds: float) -> Metrics:
+    """Return the metrics of one iteration's duration.
+
+    Args:
+        batch: the iteration's meta-batch.
+        samples: environment steps or examples of the iteration, over all processes.
+        seconds: duration of the iteration.
+    """
+    return {
         "time/seconds_collect": batch.seconds,
         "time/seconds_outer": seconds - batch.seconds,
         "time/seconds_iteration": seconds,

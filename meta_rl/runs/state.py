@@ -124,5 +124,6 @@ class TrainingState:
 
     def _tensors(self) -> dict[str, Tensor]:
         parts = {"theta": self.meta.theta, "rule": self.meta.rule, "outer": self.outer.state_dict()}
+        parts |= {"problem": self.problem.learned()}
         named = [under(part, tensors) for part, tensors in parts.items()]
         return {name: value.detach() for part in named for name, value in part.items()}
