@@ -170,13 +170,13 @@ def _joined_alike(space: gym.Space, images: bool = False) -> bool:
     return plain and (images or not is_image_space(space))
 
 
-def save_ppo(ppo: PPO, file: Path) -> None:
+def save_ppo(ppo: PPO, file: str | Path) -> None:
     """Write the zip of ``PPO.save``, and beside it the :func:`statistics_file` if it has one.
 
     Raises:
         InputError: if a file cannot be written; see :func:`~agents.files.check_new_file`.
     """
-    around = ppo.get_vec_normalize_env()
+    file, around = Path(file), ppo.get_vec_normalize_env()
     check_new_zip(file, around is not None)
     ppo.save(zipped := io.BytesIO())
     if around is not None:
