@@ -108,10 +108,16 @@ class MetaBatch:
         scores, *success = parallel.place(together, self._blocks, len(self.tasks))
         return scores, success[0] if success else None
 
-    def teach(self) -> None:
-        """Let the problem learn what it keeps itself, after the outer step: see ``TaskSource``."""
+    def teach(self) -> float:
+        """Let the problem learn what it keeps itself, after the outer step: see ``TaskSource``.
+
+        Returns:
+            The seconds that this took.
+        """
+        start = time.perf_counter()
         self.problem.learn([*self._held.values()])
         self.problem.update_normalization(self._normalization_sums())
+        return time.perf_counter() - start
 
     def _normalization_sums(self) -> list[Tensor]:
         """Return the sums of the data that the outer step learned from, for the problem's update.
