@@ -8,8 +8,11 @@ from .baselines import LinearFeatureBaseline
 from .convolution import Block, convolutional
 from .distributions import Categorical, DiagonalGaussian
 from .networks import make_network, mlp
+from .own_modules import ModuleNetwork, use_module
+from .pixels import JoinedFeatures, NatureCNN, SmallCNN
 from .policies import CategoricalPolicy, GaussianPolicy, make_policy
 from .recurrent import GRU, LSTM, LastStep
+from .value import ValueNetwork, make_baseline
 
 if TYPE_CHECKING:
     from . import distillation as distillation
@@ -28,12 +31,19 @@ __all__ = [
     "CategoricalPolicy",
     "DiagonalGaussian",
     "GaussianPolicy",
+    "JoinedFeatures",
     "LastStep",
     "LinearFeatureBaseline",
+    "ModuleNetwork",
+    "NatureCNN",
+    "SmallCNN",
+    "ValueNetwork",
     "convolutional",
+    "make_baseline",
     "make_network",
     "make_policy",
     "mlp",
+    "use_module",
 ]
 
 ROOMS = ("distillation", "files", "onnx_file", "ppo", "rl2", "sb3", "transfer")

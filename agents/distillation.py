@@ -85,6 +85,10 @@ class FromExperts:
             _played(ours, task, actor, ours.config, seeds.derive(config.seed, seeds.DATA, number))
             for number, (task, actor) in enumerate(actors)
         ]
+        if ours.normalization is not None:  # theta is distilled with the statistics it starts with
+            own, seen = ours.normalization, torch.cat([obs for obs, _ in data])
+            own.observations.update(own.observations.sums(seen, seen.new_ones(len(seen))))
+            own.refresh()
         theta, divergences = distilled(ours, data)
         self.divergences, self.samples, self.step_size = divergences.tolist(), 0, None
         inner = config.inner
@@ -133,7 +137,7 @@ def _played(
         problem.family,
         actor.policy,
         problem.baseline,
-        config,
+        replace(config, normalize_observations=False),  # an expert takes them as they are
         problem.family_of_env,
         workers=problem.sampler.workers,
     )

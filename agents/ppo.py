@@ -7,6 +7,7 @@ stable-baselines3 seeds and uses the global generators of torch and numpy.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any
@@ -17,10 +18,11 @@ from stable_baselines3 import PPO
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.type_aliases import MaybeCallback
+from stable_baselines3.common.vec_env import VecNormalize
 
 from meta_rl.errors import require
 
-from .trials import DrawTask, RandomTaskEnv, with_unit_actions, with_vectors
+from .trials import DrawTask, RandomTaskEnv, normalized, with_unit_actions, with_vectors
 
 BATCH, LONGEST_ROLLOUT = 64, 2048  # stable-baselines3's defaults
 
@@ -31,6 +33,7 @@ def from_scratch(
     *,
     episodes: int = 20,
     seed: int = 0,
+    normalize: bool = False,
     callback: MaybeCallback = None,
 ) -> list[float]:
     """Train one PPO on one environment and return its score after each budget.
@@ -42,29 +45,38 @@ def from_scratch(
             into a budget, never more steps than the budget.
         episodes: episodes of a score; their steps are not counted.
         seed: seed of weights, actions and episodes.
+        normalize: whether to normalize observations, by ``VecNormalize``.
         callback: callback for PPO's ``learn``.
 
     Raises:
         InputError: if the budgets do not rise, or a positive budget is smaller than a mini-batch.
     """
-    model = _ppo(make_env(), _rollout(budgets), seed)
+    model = _ppo(make_env(), _rollout(budgets), seed, normalize)
     return _learn(model, make_env, budgets, episodes, callback)
 
 
-def pretrain(draw: DrawTask, steps: int, *, seed: int = 0, callback: MaybeCallback = None) -> PPO:
+def pretrain(
+    draw: DrawTask,
+    steps: int,
+    *,
+    seed: int = 0,
+    normalize: bool = False,
+    callback: MaybeCallback = None,
+) -> PPO:
     """Train one PPO on the whole family, with another task in each episode (domain randomization).
 
     Args:
         draw: makes the environment of a random task; see :data:`~agents.trials.DrawTask`.
         steps: environment steps to learn on, in whole rollouts as in :func:`from_scratch`.
         seed: seed of weights, actions, tasks and episodes.
+        normalize: whether to normalize observations, by ``VecNormalize``.
         callback: callback for PPO's ``learn``.
 
     Raises:
         InputError: if the steps are fewer than a mini-batch.
     """
     rollout = _rollout([steps])
-    model = _ppo(RandomTaskEnv(draw), rollout, seed)
+    model = _ppo(RandomTaskEnv(draw), rollout, seed, normalize)
     return model.learn(steps // rollout * rollout, callback)
 
 
@@ -79,12 +91,17 @@ def fine_tune(
 ) -> list[float]:
     """Fine-tune a pretrained PPO on one environment and return its score after each budget.
 
-    The pretrained model itself does not change. Fine-tuning continues with a copy of its weights
-    and optimizer state. Arguments and errors are those of :func:`from_scratch`.
+    The pretrained model itself does not change. Fine-tuning continues with a copy of its weights,
+    optimizer state and statistics of observations. Arguments and errors are those of
+    :func:`from_scratch`.
     """
-    model = _ppo(make_env(), _rollout(budgets), seed)
+    statistics = pretrained.get_vec_normalize_env()
+    model = _ppo(make_env(), _rollout(budgets), seed, statistics is not None)
     parameters: Any = pretrained.get_parameters()
     model.set_parameters(parameters, device="cpu")
+    if statistics is not None:
+        own: Any = model.get_vec_normalize_env()
+        own.obs_rms = copy.deepcopy(statistics.obs_rms)
     return _learn(model, make_env, budgets, episodes, callback)
 
 
@@ -97,11 +114,15 @@ def _learn(
 ) -> list[float]:
     env, scores = Monitor(with_unit_actions(with_vectors(make_env()))), []
     env.reset(seed=model.seed)
+    scored_on: gym.Env | VecNormalize = env
+    if (statistics := model.get_vec_normalize_env()) is not None:
+        scored_on = normalized(env)
+        scored_on.training, scored_on.obs_rms = False, statistics.obs_rms
     for budget in budgets:
         more = budget // model.n_steps * model.n_steps - model.num_timesteps
         if more > 0:
             model.learn(more, callback, reset_num_timesteps=False)
-        mean, _ = evaluate_policy(model, env, episodes, deterministic=False)
+        mean, _ = evaluate_policy(model, scored_on, episodes, deterministic=False)
         scores.append(float(np.mean(mean)))
     env.close()
     if (learned_on := model.get_env()) is not None:
@@ -109,10 +130,11 @@ def _learn(
     return scores
 
 
-def _ppo(env: gym.Env, rollout: int, seed: int) -> PPO:
+def _ppo(env: gym.Env, rollout: int, seed: int, normalize: bool) -> PPO:
+    vectors = with_unit_actions(with_vectors(env))
     return PPO(
         "MlpPolicy",
-        with_unit_actions(with_vectors(env)),
+        normalized(Monitor(vectors)) if normalize else vectors,
         n_steps=rollout,
         batch_size=BATCH,
         seed=seed,

@@ -8,6 +8,7 @@ plays several episodes of the task in a row; its k-th episode corresponds to ada
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,7 +17,7 @@ from stable_baselines3.common.type_aliases import MaybeCallback
 
 from meta_rl.errors import require
 
-from .trials import DrawTask, TrialEnv, with_unit_actions
+from .trials import DrawTask, TrialEnv, normalized, with_unit_actions
 
 
 def train_rl2(
@@ -28,6 +29,7 @@ def train_rl2(
     hidden: int = 64,
     learning_rate: float = 3e-4,
     seed: int = 0,
+    normalize: bool = False,
     callback: MaybeCallback = None,
 ) -> RecurrentPPO:
     """Train a recurrent policy that adapts within a trial.
@@ -42,6 +44,7 @@ def train_rl2(
         hidden: units of the LSTM and of the layer after it.
         learning_rate: Adam's learning rate.
         seed: seed of weights, actions, tasks and episodes.
+        normalize: whether to normalize what it sees, by ``VecNormalize``.
         callback: callback for RecurrentPPO's ``learn``.
 
     Raises:
@@ -50,9 +53,10 @@ def train_rl2(
     """
     require(rollout >= 2, "rollout", "2 or more", rollout)
     require(steps >= rollout, "steps", f"{rollout} (a rollout) or more", steps)
+    trials = _trials(draw, episodes)
     model = RecurrentPPO(
         "MlpLstmPolicy",
-        _trials(draw, episodes),
+        normalized(trials) if normalize else trials,
         n_steps=rollout,
         batch_size=rollout,
         learning_rate=learning_rate,
@@ -76,13 +80,15 @@ def in_context_returns(
         seeds: one seed per trial, for its task, episodes and actions.
     """
     env, returns = _trials(draw, episodes), []
+    statistics = model.get_vec_normalize_env()
     for seed in seeds:
         obs, info = env.reset(seed=int(seed))
         state, over, start = None, False, np.ones(1, bool)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(int(seed))
             while not over:
-                action, state = model.predict(obs, state, start, deterministic=False)
+                seen: Any = obs if statistics is None else statistics.normalize_obs(obs)
+                action, state = model.predict(seen, state, start, deterministic=False)
                 obs, _, over, _, info = env.step(action)
                 start = np.zeros(1, bool)
         returns.append(info["returns"])

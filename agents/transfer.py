@@ -11,6 +11,8 @@ from meta_rl.config import Config
 from meta_rl.errors import InputError
 from meta_rl.naming import part_of
 from meta_rl.problem import Problem
+from meta_rl.problems.modules import module_of
+from meta_rl.problems.normalization import normalization_of
 from meta_rl.storage import checkpoint, files, run_folder
 from meta_rl.types import Params
 
@@ -28,8 +30,8 @@ class FromRun:
 
     Layers are matched by their place from the input, heads only with heads. A policy's ``mean`` and
     ``logits`` and a few-shot network's layers count alike. A layer is carried whole, if all of its
-    tensors have the new layer's shapes, or not at all; ``log_std`` only with the head. The new
-    run's inner rule and outer optimizer start fresh.
+    tensors have the new layer's shapes, or not at all; ``log_std`` only with the head, statistics
+    of observations with the first layer. The new run's inner rule and outer optimizer start fresh.
 
     Args:
         run: a run folder, one checkpoint in it, or an adapted model's folder.
@@ -46,7 +48,8 @@ class FromRun:
         """Return the problem's initial parameters, with the other run's where they match.
 
         Raises:
-            InputError: if there is no run, its activation differs, or no layer matches.
+            InputError: if there is no run, its activation differs, no layer matches, or the first
+                layer does and only one of the runs normalizes its observations.
         """
         _, manifest, tensors, _ = run_folder.load_newest(self.run)
         self.digest, kind = str(manifest["sha256"]), str(manifest.get("kind"))
@@ -63,6 +66,8 @@ class FromRun:
                 f" Its hidden layers have {' '.join(map(str, hidden))} units: give them to "
                 "--network.hidden (or --network.channels)."
             )
+        if next(m for m in self.matches if _split(m.name)[0] == _layers(own)[0]).source:
+            self._carry_statistics(problem, part_of("fixed", tensors) or tensors)
         return {
             m.name: source[m.source].to(own[m.name]) if m.source else own[m.name]
             for m in self.matches
@@ -81,10 +86,32 @@ class FromRun:
         content["parameters"] = {m.name: {"start": _verb(m), "why": m.why} for m in self.matches}
         files.write_json(folder / "init_run.json", content)
 
+    def _carry_statistics(self, problem: Problem, tensors: Params) -> None:
+        """Copy the other run's statistics of observations: its first layer goes with them."""
+        theirs, module = part_of("normalization", tensors), module_of(problem)
+        own = None if module is None else normalization_of(module)
+        if bool(theirs) != (own is not None):
+            raise InputError(
+                f"init_run: expected normalize_observations {bool(theirs)}, as in {self.run}, got "
+                f"{not theirs}: its first layer would see other numbers. Give "
+                f"--data.{'' if theirs else 'no-'}normalize-observations."
+            )
+        if own is not None:
+            checkpoint.match_tensors(own.state_dict(), theirs)
+            own.load_state_dict(theirs)
+            own.refresh()
+
     def _check_activation(self, theirs: dict[str, Any], config: Config) -> None:
         network: Any = theirs.get("network")
         given = network.get("activation") if isinstance(network, dict) else None
-        ours, perceptron = config.network.activation, config.network.kind == "mlp"
+        ours, perceptron = config.network.activation, config.network.kind != "convolutional"
+        module = network.get("module") if isinstance(network, dict) else None
+        names = [str(told or "").rpartition(":")[2] for told in (config.network.module, module)]
+        if names[0] != names[1]:
+            raise InputError(
+                f"init_run: expected the network's module to be {names[0] or 'none'}, got "
+                f"{names[1] or 'none'} in {self.run}. Give the same --network.module as there."
+            )
         if perceptron and given != ours:
             raise InputError(
                 f"init_run: expected activation {ours}, got {given} in {self.run}: the same weights"
@@ -141,10 +168,16 @@ def _compared(name: str, value: Tensor, other: str | None, source: Params) -> Ma
 def _layers(params: Params) -> list[str]:
     """Return the names of layers (their weight has two or more dimensions), from the input on.
 
-    They are sorted by their numbers, because a checkpoint's tensors come in any order.
+    They are sorted by numbers and words, because a checkpoint's tensors come in any order. A
+    policy's network has another name with other actions.
     """
     names = dict.fromkeys(_split(n)[0] for n, v in params.items() if v.ndim >= 2)
-    return sorted(names, key=lambda layer: [int(p) for p in layer.split(".") if p.isdigit()])
+
+    def place(layer: str) -> list[tuple[int, str]]:
+        parts = layer.removeprefix("mean").removeprefix("logits").split(".")
+        return [(int(part), "") if part.isdigit() else (0, part) for part in parts]
+
+    return sorted(names, key=place)
 
 
 def _split(name: str) -> tuple[str, str]:

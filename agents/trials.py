@@ -7,6 +7,7 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
+from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 from meta_rl.errors import InputError, require
 from meta_rl.problems.observations import PLAIN, flat, observation_size
@@ -31,6 +32,11 @@ def with_vectors(env: gym.Env) -> gym.Env:
     """Return the environment with observations of several parts, or of numbers, as one vector."""
     box = isinstance(env.observation_space, gym.spaces.Box)
     return env if box else gym.wrappers.FlattenObservation(env)
+
+
+def normalized(env: gym.Env) -> VecNormalize:
+    """Return the environment inside stable-baselines3's normalization of observations alone."""
+    return VecNormalize(DummyVecEnv([lambda: env]), norm_reward=False)
 
 
 class RandomTaskEnv(gym.Env):

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 from typing import Any
 
+from benchmarks.uneven import UnevenNavigation
 from meta_rl.algorithms import ALGORITHMS, algorithm
 from meta_rl.config import Config, ShotsConfig
 from meta_rl.errors import InputError
@@ -78,6 +79,21 @@ def step_sizes(config: Config) -> dict[str, Config]:
         )
         for size in (0.1, config.inner.step_size)
         for learned in (True, False)
+    }
+
+
+def units() -> dict[str, Config]:
+    """Return arms on a family with entries of one size or of two, and with normalization."""
+    config = preset("navigation-pearl")
+    data: Any = dataclasses.replace(config.data, tasks=10, episodes=20)
+    even = dataclasses.replace(config, data=data)
+    uneven = dataclasses.replace(even, family=UnevenNavigation.id)
+    known: Any = dataclasses.replace(data, normalize_observations=True)
+    return {
+        "entries of one size": even,
+        "one entry times 1000": uneven,
+        "one entry times 1000, normalized": dataclasses.replace(uneven, data=known),
+        "entries of one size, normalized": dataclasses.replace(even, data=known),
     }
 
 
@@ -163,6 +179,7 @@ EXPERIMENTS: dict[str, dict[str, Config]] = {
         UNTRAINED: CARTPOLE,
         FROM_SCRATCH: CARTPOLE,
     },
+    "normalization": units(),
     "step-sizes-bandit-5": step_sizes(BANDIT),
     "step-sizes-tabular-mdp": step_sizes(MDP),
     **{name: {"maml": PRESETS[name], UNTRAINED: PRESETS[name]} for name in FAMILIES},

@@ -33,7 +33,7 @@ def _unrecorded(config: Config) -> Config:
 
 def _reptile(config: Config) -> Config:
     """Set Reptile, with several inner steps (one would be joint training); Adam with rewards."""
-    if config.network.kind == "convolutional":
+    if isinstance(config.data, ShotsConfig) and config.network.kind == "convolutional":
         config = _inner(config, steps=5, step_size=0.1, learn_step_size=False)
         return replace(config, outer=ReptileConfig(optimizer="adam", learning_rate=1e-3))
     if isinstance(config.data, ShotsConfig):

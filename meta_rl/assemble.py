@@ -20,6 +20,8 @@ from meta_rl.machine import memory, parallel
 from meta_rl.presets import preset
 from meta_rl.problem import Problem
 from meta_rl.problems.modules import module_of
+from meta_rl.problems.normalization import normalized_entries, with_normalization
+from meta_rl.problems.observations import has_images
 from meta_rl.problems.reinforcement import Reinforcement, require_reinforcement
 from meta_rl.problems.supervised import Supervised
 from meta_rl.runs.learner import MetaLearner
@@ -88,10 +90,10 @@ def build(
     require_effect(config, origin, facts_of(problem))
     if init_sb3 is not None:
         policy = require_reinforcement(problem, "init_sb3", "a PPO cannot start it").policy
-        policy.load_state_dict(agents.sb3.read_parameters(init_sb3, policy))
+        policy.load_state_dict(agents.sb3.read_parameters(init_sb3, policy), strict=False)
     if start is not None:
         module: Any = module_of(problem)
-        module.load_state_dict(start.theta(problem, config))
+        module.load_state_dict(start.theta(problem, config), strict=False)  # statistics stay
     learner = MetaLearner(problem, config, origin)
     if start is not None and start.step_size is not None:
         inner = replace(config.inner, step_size=start.step_size)
@@ -114,8 +116,10 @@ def facts_of(problem: Problem) -> Facts:
     space = family.action_space
     box = isinstance(space, gym.spaces.Box)
     return Facts(
+        images=has_images(family.observation_space),
         continuous=box,
         bounded=bool((np.isfinite(space.low) & np.isfinite(space.high)).any()) if box else None,
+        numbers=bool(normalized_entries(family.observation_space).any()),
         horizon=family.horizon,
         single_environments=family.takes_workers if isinstance(family, Family) else None,
     )
@@ -191,10 +195,12 @@ def make_problem(config: Config, device: str) -> Problem:
         init_std=config.data.init_std,
         action_scale=config.data.action_scale,
     )
+    if config.data.normalize_observations:
+        policy = with_normalization(policy, family.observation_space)
     return Reinforcement(
         family,
         policy.to(device),
-        agents.LinearFeatureBaseline(),
+        agents.make_baseline(family, config.data, config.seed, device),
         config.data,
         GymFamily,
         recorded=config.speed.recorded,

@@ -82,14 +82,18 @@ def load_adapted(
     config, device = from_dict(manifest["config"]), resolve_device(device)
     kept = ("config", "problem", "optimizer", "made_of")
     trained = {key: manifest[key] for key in kept if key in manifest}
-    scores = tuple(manifest["scores"])
-    if not all(type(score) in (int, float) for score in scores):
-        raise InputError(f"checkpoint: expected numbers as scores, got {scores!r:.80}.")
+    scores, success = tuple(manifest["scores"]), manifest.get("success")
+    told = success if isinstance(success, list) else [] if success is None else [success]
+    for values in (scores, told):
+        if not all(type(value) in (int, float) for value in values):
+            raise InputError(f"checkpoint: expected numbers as scores, got {values!r:.80}.")
     if problem is None and isinstance(config.data, ShotsConfig):
         checkpoint.require_fields(manifest, "adapted", problem=dict)
         return _adapted_network(config, tensors, scores, trained, device)
     own = make_problem(config, device) if problem is None else problem
-    return own.deploy(_loaded(modules.module_of(own), tensors, trained), scores, trained)
+    model = own.deploy(_loaded(modules.module_of(own), tensors, trained), scores, trained)
+    model.success = None if success is None else tuple(told)
+    return model
 
 
 def _loaded(module: Any, tensors: dict[str, Any], trained: dict[str, Any]) -> dict[str, Any]:

@@ -225,7 +225,13 @@ def facts(config: Config) -> Facts:
     if family not in PRESETS:
         return Facts()
     box = family not in DISCRETE
-    return Facts(continuous=box, bounded=box or None, single_environments=False)
+    return Facts(
+        continuous=box,
+        bounded=box or None,
+        numbers=True,
+        single_environments=False,
+        images=False,
+    )
 
 
 def preset(name: str) -> Config:

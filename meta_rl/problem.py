@@ -106,6 +106,21 @@ class TaskSource(Protocol):
             "Give it one, or adapt by gradient."
         )
 
+    def learn(self, blocks: Sequence[tuple[int, Sequence[Any]]]) -> None:
+        """Learn what the problem itself keeps, such as a value network, from an iteration's data.
+
+        Called once an iteration, after the outer step; never to adapt or evaluate.
+
+        Args:
+            blocks: the seed and the batches (K supports and the query) of each block of tasks that
+                this process holds; of one member, if the outer step has a population.
+        """
+        return
+
+    def learned(self) -> Params:
+        """Return the tensors that :meth:`learn` changes in place, for checkpoints."""
+        return {}
+
     def samples(self, batches: Sequence[Any]) -> int:
         """Return the environment steps or examples of the batches."""
         ...
@@ -174,6 +189,17 @@ class Losses(Protocol):
             adapted: returns phi after k inner steps.
         """
         ...
+
+    def success(self, batches: Sequence[Any], k: int) -> Tensor | None:
+        """Return each task's success rate after k inner steps ``(M,)``: NaN where it is not told.
+
+        None if the problem has no notion of success.
+
+        Args:
+            batches: K support batches and the query batch.
+            k: number of inner steps.
+        """
+        return None
 
     def statistics(self, batch: Any) -> dict[str, Tensor | float]:
         """Return metrics of the query batch, by their TensorBoard tags."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-TASKS, INITIAL, EVALUATION, ADAPTATION, DATA, POPULATION, SEARCH, BLOCK, PRUNING = range(9)
+TASKS, INITIAL, EVALUATION, ADAPTATION, DATA, POPULATION, SEARCH, BLOCK, PRUNING, VALUE = range(10)
 """Numbers of the streams, so that no two uses of one seed coincide."""
 
 

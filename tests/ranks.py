@@ -19,18 +19,28 @@ from meta_rl.machine import parallel
 BLOCKS = 4
 
 
-def config_of(family, algorithm, tasks=4):
+def config_of(family, algorithm, tasks=4, **settings):
     """A small problem in four blocks."""
     config = meta_rl.algorithm(algorithm, meta_rl.preset(family))
     size = {"episodes": 3} if isinstance(config.data, EpisodesConfig) else {"shots": 5}
-    data = dataclasses.replace(config.data, tasks=tasks, **size)
+    data = dataclasses.replace(config.data, tasks=tasks, **size, **settings)
     return dataclasses.replace(config, data=data, blocks=BLOCKS, log_every=1)
 
 
+def with_value_network(config):
+    """The config with a baseline that learns from the data of all processes."""
+    return dataclasses.replace(config, data=dataclasses.replace(config.data, baseline="value"))
+
+
 CASES = {
-    "TRPO on E-MAML": config_of("navigation-2d", "e-maml", tasks=5),  # blocks of different sizes
+    "TRPO on E-MAML": config_of(
+        "navigation-2d", "e-maml", tasks=5, normalize_observations=True
+    ),  # blocks of different sizes
+    "TRPO with a value network": with_value_network(config_of("navigation-2d", "maml", tasks=5)),
     "ProMP": config_of("navigation-pearl", "promp"),
-    "evolution strategy": config_of("navigation-pearl", "es-maml", tasks=5),
+    "evolution strategy": config_of(
+        "navigation-pearl", "es-maml", tasks=5, normalize_observations=True
+    ),
     "genetic algorithm": config_of("navigation-pearl", "ga-maml"),
     "Reptile": config_of("sinusoid", "reptile"),
     "Adam": config_of("sinusoid", "maml++", tasks=8),
@@ -46,7 +56,7 @@ def learned():
         last = learner.iterate()
         metrics[name] = {k: v for k, v in last.items() if not k.startswith("time/")}
         metrics[name]["samples"] = learner.samples
-        tensors |= {f"{name}.{key}": value for key, value in learner._state._tensors().items()}
+        tensors |= {f"{name}.{key}": value for key, value in learner.state()[1].items()}
     return tensors, metrics
 
 

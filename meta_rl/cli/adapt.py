@@ -35,7 +35,8 @@ class Adapt:
     run_data: Path | None = None
     """Folder of the run's training data, if it was moved."""
     families: Path | None = None
-    """Python file of yours to run, which registers the family, as in meta-rl train."""
+    """Python file of yours to run, which registers the family or has the network's module, as in
+    meta-rl train."""
     steps: int | None = None
     """Inner (adaptation) steps; if not given, 3, or as many as in training if that is more."""
     episodes: int | None = None

@@ -28,6 +28,7 @@ class Facts:
 
     continuous: bool | None = None  # whether actions are continuous
     bounded: bool | None = None  # whether any action has bounds
+    numbers: bool | None = None  # whether observations have entries to normalize
     horizon: int | None = None
     single_environments: bool | None = None  # stepped one by one, so workers can share them
     classes: bool | None = None  # whether a task's classes are drawn from many

@@ -36,6 +36,8 @@ class Arena:
     trial: int
     """Episodes of one trial of RL2."""
     seeds: Sequence[int]
+    normalize: bool = False
+    """Whether rivals normalize observations, as the first algorithm does."""
 
 
 def check_rivals(family: TaskFamily, names: Iterable[str], training_steps: int, trial: int) -> None:
@@ -70,7 +72,12 @@ def _scratch(arena: Arena, multiples: Sequence[int]) -> Curve:
         "PPO from scratch",
         budgets,
         lambda make, seed, tick: agents.ppo.from_scratch(
-            make, budgets, episodes=arena.episodes, seed=seed, callback=tick
+            make,
+            budgets,
+            episodes=arena.episodes,
+            seed=seed,
+            normalize=arena.normalize,
+            callback=tick,
         ),
         "stable-baselines3's PPO with its default settings, but rollouts that go into the smallest "
         "budget; one for each task and seed",
@@ -80,8 +87,9 @@ def _scratch(arena: Arena, multiples: Sequence[int]) -> Curve:
 def _pretrained(arena: Arena) -> Curve:
     budgets, bar = sorted({*arena.budget}), _bar(arena, "PPO on the whole family")
     tick = _ticking(bar)
-    trained = {s: agents.ppo.pretrain(_draw(arena), arena.training_steps, seed=s, callback=tick)
-               for s in arena.seeds}  # fmt: skip
+    given = _draw(arena), arena.training_steps
+    options = {"normalize": arena.normalize, "callback": tick}
+    trained = {seed: agents.ppo.pretrain(*given, seed=seed, **options) for seed in arena.seeds}
     bar.close()
     return _learned(
         arena,
@@ -101,7 +109,7 @@ def _rl2(arena: Arena) -> Curve:
     for seed in arena.seeds:
         model = agents.rl2.train_rl2(
             _draw(arena), arena.trial, arena.training_steps,
-            rollout=rollout, seed=seed, callback=tick,
+            rollout=rollout, seed=seed, normalize=arena.normalize, callback=tick,
         )  # fmt: skip
         of_tasks = [
             agents.rl2.in_context_returns(

@@ -13,6 +13,7 @@ from torch import nn
 from meta_rl.config import Config
 from meta_rl.errors import InputError, shown
 from meta_rl.problem import Problem
+from meta_rl.problems.normalization import Normalization
 from meta_rl.storage import checkpoint
 from meta_rl.types import Params
 
@@ -46,13 +47,17 @@ def load_fixed(module: nn.Module | None, tensors: Params) -> None:
     """Write saved tensors over the module's fixed ones; older checkpoints have none.
 
     Raises:
-        InputError: if the tensors' names, shapes or types differ from the module's.
+        InputError: if the tensors' names, shapes or types differ from the module's, or statistics
+            of observations are none.
     """
     own = fixed(module)
     if tensors or not own:
         checkpoint.match_tensors(own, tensors)
     for name, value in tensors.items():
         own[name].copy_(value)
+    for layer in module.modules() if module else ():
+        if isinstance(layer, Normalization):
+            layer.refresh()
 
 
 def made_of(problem: Any) -> list[str]:

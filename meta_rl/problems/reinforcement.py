@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any
 
 import gymnasium as gym
 import torch
@@ -18,24 +19,22 @@ from meta_rl.animation import Animation
 from meta_rl.config import EpisodesConfig
 from meta_rl.errors import InputError
 from meta_rl.inner.adaptable import check_adaptable
+from meta_rl.naming import under
 from meta_rl.problem import Kind, Problem
-from meta_rl.problems import estimators, returns
+from meta_rl.problems import estimators
 from meta_rl.problems.adapted import AdaptedPolicy, adapted_policy
+from meta_rl.problems.advantages import Advantages
+from meta_rl.problems.baseline import Baseline
+from meta_rl.problems.made_up import made_up_episodes
 from meta_rl.problems.modules import trainable
-from meta_rl.problems.observations import alike
+from meta_rl.problems.normalization import required_normalization
+from meta_rl.problems.observations import LARGE, observation_size, require_same_spaces
 from meta_rl.problems.policy_pictures import PolicyPictures
 from meta_rl.problems.rollouts import Rollout, Sampler, check_parameters
+from meta_rl.problems.success import rates
 from meta_rl.storage.checkpoint import describe_space
 from meta_rl.tasks import check_sampled, check_tasks
 from meta_rl.types import Distribution, Episodes, Params, Policy, Task, TaskFamily
-
-
-class Baseline(Protocol):
-    """A value function fitted on the data it predicts."""
-
-    def fit_predict(self, obs: Tensor, returns: Tensor, mask: Tensor) -> Tensor:
-        """Fit the value function and return its values ``(M, B, T)``."""
-        ...
 
 
 class Reinforcement:
@@ -51,7 +50,7 @@ class Reinforcement:
     Args:
         family: the family of tasks and environments.
         policy: a module ``obs (*, O) -> Distribution`` with ``env_action``.
-        baseline: the value function, fitted for each task and each inner step.
+        baseline: the value function, subtracted from the returns; None for none.
         config: settings of the episodes, such as their number, discount and lambda.
         family_of_env: wraps a user's own ``gymnasium.Env`` as a family of one task.
         recorded: whether to record the policy's operations once and replay them.
@@ -61,13 +60,12 @@ class Reinforcement:
     kind: Kind = "episodes"
     score_name = "return"
     maximizes = True
-    evaluated_at_once: int | None = None
 
     def __init__(
         self,
         family: TaskFamily,
         policy: Policy,
-        baseline: Baseline,
+        baseline: Baseline | None,
         config: EpisodesConfig,
         family_of_env: Callable[[gym.Env], TaskFamily],
         recorded: bool = False,
@@ -76,6 +74,11 @@ class Reinforcement:
         self.family, self.policy, self.baseline, self.config = family, policy, baseline, config
         self.family_of_env = family_of_env
         check_adaptable(policy)
+        self.normalization = required_normalization(policy, config.normalize_observations)
+        self.advantages = Advantages(baseline, config, self.normalization)
+        # Large observations of more tasks than an iteration has may not fit into memory.
+        large = observation_size(family.observation_space) > LARGE
+        self.evaluated_at_once = config.tasks if large else None
         self.device = next(policy.parameters()).device
         self.exploration_loss = self._explored if config.exploration else None
         self.sampler = Sampler(family, policy, workers, recorded)
@@ -113,15 +116,7 @@ class Reinforcement:
 
         The policy acts on them as in a rollout.
         """
-        size = gym.spaces.flatdim(self.family.observation_space)
-        parameter = next(iter(params.values()))
-        obs, one = parameter.new_zeros(2, 2, 2, size), parameter.new_ones(2, 2, 2)
-        act = torch.vmap(lambda phi, obs: functional_call(self.policy, phi, (obs,)))
-        act(params, obs[:, :, 0])
-        behaviour = act(params, obs)
-        action = behaviour.sample(seeds.generator(0, parameter.device))
-        log_prob = behaviour.log_prob(action)
-        return Episodes(obs, action, one, one, log_prob, behaviour, one, one[..., 0])
+        return made_up_episodes(self.policy, params, self.family.observation_space)
 
     def distribution(self, params: Params, episodes: Episodes) -> Distribution:
         """Return one task's action distributions on its episodes' observations."""
@@ -161,7 +156,7 @@ class Reinforcement:
         """
         stream, phi = seeds.derive(seed, len(batches)), adapted()
         check_parameters(phi, len(batches))
-        return self._valued(self.sampler.rollout(tasks, phi, self.config.episodes, stream))
+        return self.advantages.of(self.sampler.rollout(tasks, phi, self.config.episodes, stream))
 
     @torch.no_grad()
     def probe(
@@ -183,17 +178,28 @@ class Reinforcement:
         """Return each task's mean undiscounted return after k inner steps: ``(M,)``."""
         return batches[k].reward.sum(-1).mean(-1)
 
+    def success(self, batches: Sequence[Episodes], k: int) -> Tensor:
+        """Return each task's success rate after k inner steps; see ``Losses``."""
+        return rates(batches[k].success)
+
     def statistics(self, batch: Episodes) -> dict[str, Tensor | float]:
         """Return episode length, policy entropy (nats) and the baseline's explained variance."""
         mask, real = batch.mask, batch.mask.sum()
-        target = returns.discounted_returns(batch.reward, mask, self.config.gamma)
-        error = (target - self.baseline.fit_predict(batch.obs, target, mask)) * mask
-        centred = (target - (target * mask).sum() / real) * mask
         return {
             "rollout/ep_len_mean": mask.sum(-1).mean(),
             "train/entropy": (batch.behaviour.entropy() * mask).sum() / real,
-            "train/explained_variance": 1 - (error**2).sum() / (centred**2).sum().clamp(min=1e-8),
+            **self.advantages.statistics(batch),
         }
+
+    def learn(self, blocks: Sequence[tuple[int, Sequence[Episodes | Rollout]]]) -> None:
+        """Fit the baseline's network, and take the data into the statistics; see ``TaskSource``."""
+        self.advantages.learn(blocks)
+        if self.normalization is not None:
+            self.normalization.learn([batches for _, batches in blocks], self.config.gamma)
+
+    def learned(self) -> Params:
+        """Return the baseline's tensors; see ``TaskSource``."""
+        return {} if self.baseline is None else under("baseline", self.baseline.state())
 
     def samples(self, batches: Sequence[Episodes]) -> int:
         """Return the environment steps taken for the batches."""
@@ -212,14 +218,18 @@ class Reinforcement:
         own = hasattr(type(variant), "make_vec")
         family: Any = variant if own else self.family_of_env(variant)
         task = family.check_task({})
-        self._check_spaces(family)
+        require_same_spaces(self.family, family)
         return self._of(family, self.config), task
 
     def deploy(
         self, params: Params, scores: tuple[float, ...], manifest: dict[str, Any]
     ) -> AdaptedPolicy:
-        """Return an adapted policy, with ``predict`` and ``save``."""
-        return adapted_policy(self.policy, params, self.environments, scores, manifest)
+        """Return an adapted policy, with ``predict`` and ``save``.
+
+        Running statistics are copied: meta-training may go on, and the adapted policy stays.
+        """
+        policy = self.policy if self.normalization is None else copy.deepcopy(self.policy)
+        return adapted_policy(policy, params, self.environments, scores, manifest)
 
     def pictures(
         self, task: Task, batches: Sequence[Episodes], path: Sequence[Params]
@@ -249,35 +259,6 @@ class Reinforcement:
         log_prob = self.distribution(params, support).log_prob(support.action)
         credit = self.config.exploration * query.credit.mean()
         return estimators.exploration(log_prob, support.log_prob, credit, support.mask)
-
-    def _check_spaces(self, family: TaskFamily) -> None:
-        for what, ours, theirs in (
-            ("observation space", self.family.observation_space, family.observation_space),
-            ("action space", self.family.action_space, family.action_space),
-        ):
-            # Action bounds must be equal: the policy scales to them. Observation bounds need not.
-            same = ours == theirs if what == "action space" else alike(ours, theirs)
-            if not same:
-                raise InputError(
-                    f"{what}: the policy was trained with {ours}, {family.id} has {theirs}. "
-                    "Adapt to an environment with the same spaces, or wrap it to have them."
-                )
-
-    def _valued(self, rollout: Rollout) -> Episodes:
-        config, mask = self.config, rollout.mask
-        target = returns.discounted_returns(rollout.reward, mask, config.gamma)
-        value = self.baseline.fit_predict(rollout.obs, target, mask)
-        advantage = returns.gae(rollout.reward, value, mask, config.gamma, config.gae_lambda)
-        return Episodes(
-            obs=rollout.obs,
-            action=rollout.action,
-            reward=rollout.reward,
-            mask=mask,
-            log_prob=rollout.behaviour.log_prob(rollout.action),
-            behaviour=rollout.behaviour,
-            advantage=returns.normalize(advantage, mask),
-            credit=returns.credit(target, advantage, mask),
-        )
 
 
 def _surrogate(estimator: Callable, policy: Distribution, episodes: Episodes) -> Tensor:

@@ -49,6 +49,13 @@ def normalize(advantage: Tensor, mask: Tensor, epsilon: float = 1e-8) -> Tensor:
     return torch.where(constant, torch.zeros_like(centred), centred / (std + epsilon))
 
 
+def explained(returns: Tensor, value: Tensor, mask: Tensor) -> Tensor:
+    """Return the fraction of the returns' variance that the values explain, over all real steps."""
+    error = (returns - value) * mask
+    centred = (returns - (returns * mask).sum() / mask.sum()) * mask
+    return 1 - (error**2).sum() / (centred**2).sum().clamp(min=1e-8)
+
+
 def credit(returns: Tensor, advantage: Tensor, mask: Tensor, epsilon: float = 1e-8) -> Tensor:
     """Return each episode's credit, ``(M, B)``, for :func:`estimators.exploration`.
 

@@ -167,8 +167,18 @@ class Supervised:
         output = functional_call(self.network, params, (examples.x,))
         return (output.argmax(-1) == examples.y).float().mean()
 
+    def success(self, batches: Sequence[Examples], k: int) -> None:
+        """Return None: no success but the score."""
+
     def statistics(self, batch: Examples) -> dict[str, Tensor | float]:
         """Return no statistics: labelled examples do not change while training."""
+        return {}
+
+    def learn(self, blocks: Sequence[tuple[int, Sequence[Examples]]]) -> None:
+        """Do nothing: the network is all that learns."""
+
+    def learned(self) -> Params:
+        """Return no tensors; see ``TaskSource``."""
         return {}
 
     def samples(self, batches: Sequence[Examples]) -> int:

@@ -11,27 +11,36 @@ from meta_rl.inner.meta_batch import MetaBatch
 from meta_rl.machine import parallel
 from meta_rl.outer.step import Outcome
 from meta_rl.problem import Problem
+from meta_rl.problems.success import counted
 
 Metrics = dict[str, float]
 
 
-def iteration_metrics(
-    problem: Problem, batch: MetaBatch, outcome: Outcome, samples: int, seconds: float
-) -> Metrics:
-    """Return one iteration's metrics.
+def iteration_metrics(problem: Problem, outcome: Outcome) -> Metrics:
+    """Return the metrics of one iteration's outer step and data.
 
     Args:
-        problem: the problem to learn.
-        batch: the iteration's meta-batch.
+        problem: the problem to learn, before it learns from the data.
         outcome: the outer step's outcome, whose adaptation has scores.
-        samples: environment steps or examples of the iteration, over all processes.
-        seconds: duration of the iteration.
     """
     adaptation: Any = outcome.adaptation
     return {
         **{key: float(value) for key, value in outcome.metrics.items()},
         **_statistics(problem, adaptation.query),
         **_summary(problem, adaptation.scores.mean(1)),
+        **_success(adaptation.success),
+    }
+
+
+def time_metrics(batch: MetaBatch, samples: int, seconds: float) -> Metrics:
+    """Return the metrics of one iteration's duration.
+
+    Args:
+        batch: the iteration's meta-batch.
+        samples: environment steps or examples of the iteration, over all processes.
+        seconds: duration of the iteration.
+    """
+    return {
         "time/seconds_collect": batch.seconds,
         "time/seconds_outer": seconds - batch.seconds,
         "time/seconds_iteration": seconds,
@@ -59,3 +68,13 @@ def _summary(problem: Problem, scores: Tensor) -> Metrics:
     if problem.kind == "episodes":
         summary["rollout/ep_rew_mean"] = steps[-1]
     return summary
+
+
+def _success(rates: Tensor | None) -> Metrics:
+    """Return mean success rates after each inner step; nothing if no environment tells success."""
+    known = counted(rates)
+    if known is None:
+        return {}
+    steps = [float(rate) for rate in known.mean(1)]
+    summary = {f"meta/success_rate_step_{k}": value for k, value in enumerate(steps)}
+    return {**summary, "rollout/success_rate": steps[-1]}

@@ -50,7 +50,7 @@ class TrainingState:
     def begin(self) -> None:
         """Begin an iteration: copy the state for :meth:`undo`."""
         self.undo()
-        copies = {name: value.clone() for name, value in self._tensors().items()}
+        copies = {name: value.clone() for name, value in self._with_fixed().items()}
         self._last_whole = self._counters(), copies
 
     def end(self, samples: int, skipped: bool) -> None:
@@ -80,7 +80,7 @@ class TrainingState:
 
     def saved(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
         """Return the manifest and the tensors of a checkpoint."""
-        counters, tensors = self._last_whole or (self._counters(), self._tensors())
+        counters, tensors = self._last_whole or (self._counters(), self._with_fixed())
         manifest = {
             "kind": "meta",
             "config": to_dict(self.config),
@@ -88,7 +88,7 @@ class TrainingState:
             **counters,
             "made_of": made_of(self.problem),
         }
-        return manifest, {**tensors, **under("fixed", fixed(module_of(self.problem)))}
+        return manifest, tensors
 
     def restore(self, manifest: dict[str, Any], tensors: dict[str, Tensor]) -> None:
         """Continue from a checkpoint's manifest and tensors.
@@ -118,7 +118,12 @@ class TrainingState:
         values = self.iteration, self.samples, self.skipped
         return dict(zip(COUNTERS, values, strict=True))
 
+    def _with_fixed(self) -> dict[str, Tensor]:
+        """Return all tensors, with those that only data change: statistics and frozen layers."""
+        return self._tensors() | under("fixed", fixed(module_of(self.problem)))
+
     def _tensors(self) -> dict[str, Tensor]:
         parts = {"theta": self.meta.theta, "rule": self.meta.rule, "outer": self.outer.state_dict()}
+        parts |= {"problem": self.problem.learned()}
         named = [under(part, tensors) for part, tensors in parts.items()]
         return {name: value.detach() for part in named for name, value in part.items()}

@@ -19,7 +19,7 @@ def test_returns_that_are_linear_in_the_features_are_fitted_exactly():
     time = torch.arange(20, dtype=torch.float64) / 100
     task = torch.tensor([1.0, -2.0, 0.5], dtype=torch.float64)[:, None, None]
     target = (task * obs[..., 0] + 3 * obs[..., 1] ** 2 - time**2 + task) * mask
-    fitted = LinearFeatureBaseline(ridge=1e-10).fit_predict(obs, target, mask)
+    fitted = LinearFeatureBaseline(ridge=1e-10).values(obs, target, mask)
     torch.testing.assert_close(fitted, target, atol=1e-5, rtol=0)
 
 
@@ -30,7 +30,7 @@ def test_the_fit_is_the_ridge_solution():
     features = baseline._features(obs)[1][mask[1] > 0]
     normal = features.mT @ features + 0.1 * torch.eye(features.shape[1])
     weights = torch.linalg.solve(normal, features.mT @ target[1][mask[1] > 0])
-    fitted = baseline.fit_predict(obs, target, mask)[1][mask[1] > 0]
+    fitted = baseline.values(obs, target, mask)[1][mask[1] > 0]
     torch.testing.assert_close(fitted, features @ weights)
 
 
@@ -41,14 +41,14 @@ def test_padding_changes_nothing():
     other = torch.where(mask > 0, target, torch.full_like(target, 7.0))
     baseline = LinearFeatureBaseline()
     torch.testing.assert_close(
-        baseline.fit_predict(obs, target, mask), baseline.fit_predict(wild, other, mask)
+        baseline.values(obs, target, mask), baseline.values(wild, other, mask)
     )
 
 
 def test_observations_that_never_change_do_not_break_the_fit():
     obs = torch.zeros(1, 2, 5, 3)
     target = torch.ones(1, 2, 5)
-    values = LinearFeatureBaseline().fit_predict(obs, target, torch.ones(1, 2, 5))
+    values = LinearFeatureBaseline().values(obs, target, torch.ones(1, 2, 5))
     torch.testing.assert_close(values, target, atol=1e-3, rtol=0)
 
 
@@ -82,6 +82,15 @@ def test_large_observations_are_fitted_by_rows_a_part_at_a_time(monkeypatch):
     monkeypatch.setattr(baselines, "AT_ONCE", 7)
     fit = LinearFeatureBaseline(ridge=0.1)
     monkeypatch.setattr(fit, "_features", None)  # all features of all rows are never held
-    values = fit.fit_predict(obs, target, mask)
+    values = fit.values(obs, target, mask)
     monkeypatch.undo()
     torch.testing.assert_close(values, LinearFeatureBaseline(0.1)._by_feature(obs, target, mask))
+
+
+def test_bytes_are_fitted_as_fractions_in_both_forms():
+    obs = torch.arange(240, dtype=torch.uint8).view(1, 4, 20, 3)
+    mask = torch.ones(1, 4, 20, dtype=torch.float64)
+    target = torch.randn(mask.shape, generator=torch.Generator().manual_seed(1)).double()
+    baseline, fractions = LinearFeatureBaseline(), obs.double() / 255
+    for fit in (baseline._by_feature, baseline._by_row):
+        torch.testing.assert_close(fit(obs, target, mask), fit(fractions, target, mask))

@@ -124,7 +124,7 @@ def test_what_is_no_sequence_is_refused(shape, hidden, message):
     ("preset", "changes", "message"),
     [
         ("sinusoid", {"kind": "gru"}, "network.kind: gru needs sequences"),
-        ("cartpole", {"kind": "lstm"}, "network.kind: .*policies are perceptrons"),
+        ("cartpole", {"kind": "lstm"}, "network.kind: .*on sequences of few-shot families"),
         ("adding", {"kind": "convolutional"}, "network.kind: convolutional needs images"),
         ("adding", {"activation": "relu"}, "network.activation: .*a recurrent one's tanh"),
         ("adding", {"channels": 8}, "network.channels: .*with --network.kind convolutional"),

@@ -16,6 +16,33 @@ from meta_rl.errors import InputError
 from meta_rl.families.registry import make_family
 
 
+class Apart(gym.ObservationWrapper):
+    """Shows which arm pays in numbers far from each other's size."""
+
+    observation_space = gym.spaces.Box(-np.inf, np.inf, (2,))
+
+    def observation(self, observation):
+        return np.float32([1e4 + self.np_random.normal(), 1e-3 * self.np_random.normal()])
+
+
+def test_rivals_normalize_what_they_see_and_keep_their_statistics():
+    model = pretrain(lambda seed: Apart(bandit(seed % 2)), 128, normalize=True)
+    statistics = model.get_vec_normalize_env().obs_rms
+    assert abs(statistics.mean[0] - 1e4) < 1
+    before = statistics.mean.copy()
+    make, seen = lambda: Apart(bandit(1)), []
+    scores = fine_tune(model, make, [0, 64], episodes=2, callback=lambda held, _: seen.append(
+        held["self"].get_vec_normalize_env().obs_rms.count) or True)  # fmt: skip
+    assert len(scores) == 2
+    assert statistics.count < seen[0]
+    assert (statistics.mean == before).all()
+    recurrent = train_rl2(
+        lambda seed: Apart(bandit(seed % 2)), 2, 8, rollout=8, hidden=4, normalize=True
+    )
+    assert recurrent.get_vec_normalize_env().obs_rms.mean.shape == (6,)
+    assert in_context_returns(recurrent, lambda seed: make(), 2, [0]).shape == (1, 2)
+
+
 def bandit(right, pulls=1):
     """Two arms, of which one always pays and the other never."""
     return TimeLimit(BanditEnv((1.0 - right, float(right))), pulls)

@@ -43,7 +43,7 @@ def run(command: Adapt) -> None:
         seed=command.seed,
         pictures=command.pictures,
     )
-    _report(learner.problem.score_name, described, model.scores)
+    _report(learner.problem.score_name, described, model)
     if learner.config.inner.optimizer == "mixture":
         print(f"optimizer chosen while meta-training: {model.manifest['optimizer']}")
     predictions = own_data.predict(model, own) if own else []
@@ -103,8 +103,7 @@ def _exports(command: Adapt, learner: Any, variant: Any) -> list[tuple[Callable[
     """
     exports: list[tuple[Callable[[Any], None], str]] = []
     if zipped := command.export_sb3:
-        line = f"stable-baselines3: PPO.load({str(zipped)!r}, env=...)"
-        exports.append((_sb3_export(zipped, learner, variant), line))
+        exports.append(_sb3_export(zipped, learner, variant))
     if file := command.export_onnx:
         agents.onnx_file.check_onnx(file)
         line = f"onnx: onnxruntime.InferenceSession({str(file)!r}), equal to predict()"
@@ -112,14 +111,17 @@ def _exports(command: Adapt, learner: Any, variant: Any) -> list[tuple[Callable[
     return exports
 
 
-def _sb3_export(file: Path, learner: Any, variant: Any) -> Callable[[Any], None]:
-    """Return a function that writes the model as a zip."""
+def _sb3_export(file: Path, learner: Any, variant: Any) -> tuple[Callable[[Any], None], str]:
+    """Return a function that writes the model as a zip, and a line on how to use it."""
     ours = require_reinforcement(learner.problem, "export_sb3", "only policies become a PPO")
     problem, task = ours.variant(variant)
     env = problem.family.make_env(task)
-    agents.files.check_new_file(file, ".zip", "stable-baselines3")
+    normalizes = problem.normalization is not None
+    agents.sb3.check_new_zip(file, normalizes)
     agents.sb3.check_exportable(problem.policy, env)
-    return lambda model: agents.sb3.save_ppo(agents.sb3.to_ppo(model, env), file)
+    around = f"VecNormalize.load({str(agents.sb3.statistics_file(file))!r}, DummyVecEnv(...))"
+    line = f"stable-baselines3: PPO.load({str(file)!r}, env={around if normalizes else '...'})"
+    return lambda model: agents.sb3.save_ppo(agents.sb3.to_ppo(model, env), file), line
 
 
 def _save(run: Path, model: Any, label: str, described: str) -> Path:
@@ -141,17 +143,20 @@ def _draw(learner: Any, model: Any, folder: Path) -> list[Path]:
         written.append(folder / f"{name}.{'gif' if film else 'png'}")
         files.write(written[-1], picture.gif() if film else encoded(picture, dpi=120))
     with events(folder, learner.problem.score_name) as writer:
-        writer.adaptation_curve(torch.tensor(model.scores)[:, None], "adapt", 0)
+        success = None if model.success is None else torch.tensor(model.success)[:, None]
+        writer.adaptation_curve(torch.tensor(model.scores)[:, None], "adapt", 0, success)
         for name, picture in model.pictures.items():
             writer.picture(f"adapt/{name}", picture, 0)
     return sorted(written)
 
 
-def _report(score_name: str, described: str, scores: tuple[float, ...]) -> None:
+def _report(score_name: str, described: str, model: Any) -> None:
+    scores, success = model.scores, model.success
     print(f"{score_name} on {described.strip()}:")
     for k, score in enumerate(scores):
         note = "  (not adapted)" if k == 0 else f"  ({score - scores[0]:+.4g})"
-        print(f"  after {k} inner steps: {score:.4g}{note}")
+        rate = "" if success is None else f"  success {success[k]:.0%}"
+        print(f"  after {k} inner steps: {score:.4g}{note}{rate}")
 
 
 def _text(value: float | str | tuple[float, ...]) -> str:
