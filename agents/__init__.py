@@ -8,7 +8,10 @@ from .baselines import LinearFeatureBaseline
 from .convolution import Block, convolutional
 from .distributions import Categorical, DiagonalGaussian
 from .networks import make_network, mlp
+from .own_modules import ModuleNetwork, use_module
+from .pixels import JoinedFeatures, NatureCNN, SmallCNN
 from .policies import CategoricalPolicy, GaussianPolicy, make_policy
+from .recurrent import GRU, LSTM, LastStep
 from .value import ValueNetwork, make_baseline
 
 if TYPE_CHECKING:
@@ -21,18 +24,26 @@ if TYPE_CHECKING:
     from . import transfer as transfer
 
 __all__ = [
+    "GRU",
+    "LSTM",
     "Block",
     "Categorical",
     "CategoricalPolicy",
     "DiagonalGaussian",
     "GaussianPolicy",
+    "JoinedFeatures",
+    "LastStep",
     "LinearFeatureBaseline",
+    "ModuleNetwork",
+    "NatureCNN",
+    "SmallCNN",
     "ValueNetwork",
     "convolutional",
     "make_baseline",
     "make_network",
     "make_policy",
     "mlp",
+    "use_module",
 ]
 
 ROOMS = ("distillation", "files", "onnx_file", "ppo", "rl2", "sb3", "transfer")

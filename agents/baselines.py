@@ -44,6 +44,13 @@ class LinearFeatureBaseline(Baseline):
         fit = self._by_feature if 2 * obs.shape[-1] + 4 <= rows else self._by_row
         return fit(obs, returns * mask, mask).to(returns.dtype)
 
+    def bytes_needed(self, tasks: int, rows: int, size: int) -> float:
+        """Return the bytes of the features and of the equations; see ``Baseline``."""
+        features = 2 * size + 4
+        if features <= rows:
+            return 8.0 * tasks * (2 * rows * features + 3 * features**2)
+        return 8.0 * tasks * (rows * min(size, AT_ONCE) + 3 * rows**2)
+
     def _by_feature(self, obs: Tensor, returns: Tensor, mask: Tensor) -> Tensor:
         return self.on_features(self._features(obs), returns, mask)
 

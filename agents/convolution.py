@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any
 
 import torch
 from torch import Generator, Tensor, nn
@@ -12,6 +11,7 @@ from torch import Generator, Tensor, nn
 from meta_rl.errors import require
 
 from .image_functions import channel_moments, convolve, convolve_and_pool, max_pool, standardize
+from .initialization import draw_weight, linear
 
 
 def convolutional(
@@ -22,13 +22,14 @@ def convolutional(
     channels: int | Sequence[int] = 64,
     blocks: int = 4,
     strided: bool = False,
+    initialization: str = "xavier",
 ) -> nn.Sequential:
     """Return convolution blocks and a linear layer: ``(S, C, H, W) -> (S, outputs)``.
 
     This is the network of Vinyals et al. 2016, Finn et al. 2017 (64 channels for Omniglot, 32 for
     mini-ImageNet) and Snell et al. 2017. Each :class:`Block` halves height and width; the last
     block's maps are flattened. Weights start Xavier-uniform (Glorot and Bengio 2010), as in MAML,
-    shifts zero and scales one. No global generator is touched.
+    or as asked; shifts zero and scales one. No global generator is touched.
 
     Batches are normalized by their own statistics, query sets too (transductive, as in MAML): a
     prediction depends on the other images of its batch.
@@ -41,6 +42,7 @@ def convolutional(
         blocks: number of blocks.
         strided: halve by convolutions of stride 2 instead of pooling, rounding up, and average
             the last block's maps: MAML's network for Omniglot.
+        initialization: ``xavier``, ``orthogonal`` or ``he``.
 
     Raises:
         InputError: if the images are too small to be halved that often.
@@ -56,11 +58,10 @@ def convolutional(
         (input_shape, outputs, channels, blocks),
     )
     layers: list[nn.Module] = [
-        Block(size_in, size_out, generator, strided) for size_in, size_out in pairwise(sizes)
+        Block(size_in, size_out, generator, strided, initialization=initialization)
+        for size_in, size_out in pairwise(sizes)
     ]
-    head: Any = nn.utils.skip_init(nn.Linear, sizes[-1] * rows * columns, outputs)
-    nn.init.xavier_uniform_(head.weight, generator=generator)
-    nn.init.zeros_(head.bias)
+    head = linear(sizes[-1] * rows * columns, outputs, initialization, generator, head_gain=1.0)
     return nn.Sequential(*layers, Average() if strided else nn.Flatten(), head)
 
 
@@ -85,6 +86,7 @@ class Block(nn.Module):
         generator: the generator that draws the initial weight.
         strided: convolve with stride 2 and do not pool.
         epsilon: number added to the variance.
+        initialization: ``xavier``, ``orthogonal`` or ``he``.
     """
 
     def __init__(
@@ -94,12 +96,13 @@ class Block(nn.Module):
         generator: Generator,
         strided: bool = False,
         epsilon: float = 1e-5,
+        initialization: str = "xavier",
     ):
         super().__init__()
         self.strided, self.epsilon = strided, epsilon
         self.from_patches = not strided and 9 * in_channels < channels
         self.weight = nn.Parameter(torch.empty(channels, in_channels, 3, 3))
-        nn.init.xavier_uniform_(self.weight, generator=generator)
+        draw_weight(self.weight, initialization, generator)
         self.scale = nn.Parameter(torch.ones(channels))
         self.shift = nn.Parameter(torch.zeros(channels))
 

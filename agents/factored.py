@@ -18,7 +18,7 @@ from meta_rl.config import NetworkConfig
 from meta_rl.types import Policy
 
 from .distributions import Categorical, uniform_like
-from .networks import mlp
+from .networks import policy_network
 
 NEVER = -1e9
 """The logit of a choice that a part does not have: its probability is exactly 0, and 0 x log 0
@@ -91,7 +91,7 @@ class MultiCategoricalPolicy(Policy):
     """Actions in several discrete parts: a network for the logits of all.
 
     Args:
-        observation_size: O.
+        observation_space: the observations' space, or their size O if they are numbers.
         action_space: a MultiDiscrete space; parts along several axes are counted in their order.
         network: sizes, activation and context.
         generator: for the initial weights.
@@ -102,7 +102,7 @@ class MultiCategoricalPolicy(Policy):
 
     def __init__(
         self,
-        observation_size: int,
+        observation_space: gym.Space | int,
         action_space: gym.spaces.MultiDiscrete,
         network: NetworkConfig,
         generator: Generator,
@@ -110,8 +110,8 @@ class MultiCategoricalPolicy(Policy):
         super().__init__()
         self.choices = [int(n) for n in action_space.nvec.flatten()]
         self.shape = action_space.nvec.shape
-        sizes = observation_size, network.hidden, sum(self.choices)
-        self.logits = mlp(*sizes, network.activation, generator, network.context)
+        sizes = observation_space, sum(self.choices)
+        self.logits = policy_network(*sizes, network, generator)
         # The logits of all parts come in one row, as in stable-baselines3. Here is which entry of
         # that row, or of the NEVER behind it, each choice of each part has.
         column = np.full((len(self.choices), max(self.choices)), sum(self.choices))
@@ -136,7 +136,7 @@ class BernoulliPolicy(Policy):
     """Binary actions in several parts: a network for the log-odds of each.
 
     Args:
-        observation_size: O.
+        observation_space: the observations' space, or their size O if they are numbers.
         action_space: a MultiBinary space.
         network: sizes, activation and context.
         generator: for the initial weights.
@@ -144,15 +144,15 @@ class BernoulliPolicy(Policy):
 
     def __init__(
         self,
-        observation_size: int,
+        observation_space: gym.Space | int,
         action_space: gym.spaces.MultiBinary,
         network: NetworkConfig,
         generator: Generator,
     ):
         super().__init__()
         self.shape = action_space.shape
-        sizes = observation_size, network.hidden, int(np.prod(self.shape))
-        self.logits = mlp(*sizes, network.activation, generator, network.context)
+        sizes = observation_space, int(np.prod(self.shape))
+        self.logits = policy_network(*sizes, network, generator)
 
     def forward(self, obs: Tensor) -> Bernoulli:
         """Map observations ``(*, O)`` to a distribution with logits ``(*, D)``."""

@@ -10,7 +10,7 @@ derivatives, the second above all, are several times slower than a loop over tas
   over all tasks' images;
 - channels come last in memory, where the CPU's kernels are fastest.
 
-Images are ``(M, S, H, W, C)``, weights ``(M, outputs, C, 3, 3)``.
+Images are ``(M, S, H, W, C)``, weights ``(M, outputs, C, h, h)``.
 """
 
 from __future__ import annotations
@@ -37,18 +37,20 @@ from .task_by_task import TaskByTask, one_weight, stack
 IMAGES, WEIGHT, MAPS = range(3)
 
 
-def convolve(images: Tensor, weight: Tensor, stride: int = 1) -> Tensor:
-    """Convolve one task's images by 3x3, padded by 1.
+def convolve(images: Tensor, weight: Tensor, stride: int = 1, padding: int = 1) -> Tensor:
+    """Convolve one task's images.
 
     Args:
-        images: the task's images ``(S, H, W, C)``.
-        weight: the weight ``(outputs, C, 3, 3)``.
+        images: the task's images ``(S, H, W, C)``: numbers, or bytes that stand for numbers from 0
+            to 1 and are kept as bytes for the derivatives.
+        weight: the weight ``(outputs, C, h, h)``.
         stride: rows and columns from one output to the next.
+        padding: rows and columns of zeros at each edge.
 
     Returns:
-        ``(S, H', W', outputs)`` with ``H' = ceil(H / stride)``.
+        ``(S, H', W', outputs)`` with ``H' = (H + 2 padding - h) // stride + 1``.
     """
-    how = How((images.shape[1], images.shape[2]), stride)
+    how = How((images.shape[1], images.shape[2]), stride, padding, weight.shape[-1])
     return _Convolution.apply(MAPS, how, None, images[None], weight[None]).squeeze(0)
 
 
@@ -153,7 +155,7 @@ class _PooledConvolution(TaskByTask):
     def backward(ctx: Any, *gradients: Any) -> Any:
         gradient, _ = gradients
         images, weight, where = ctx.saved_tensors
-        how, needed = How(images.shape[2:4], 1), ctx.needs_input_grad
+        how, needed = How(images.shape[2:4], stride=1), ctx.needs_input_grad
         return (
             _Convolution.apply(IMAGES, how, where, weight, gradient) if needed[0] else None,
             _Convolution.apply(WEIGHT, how, where, images, gradient) if needed[1] else None,

@@ -1,8 +1,9 @@
 """Kernels of :mod:`agents.image_functions` for one task, without gradients, by torch's own kernels.
 
-Images are ``(S, H, W, C)``, with channels last in memory. ``where`` holds the places in each image
-that 2x2 pooling took its values from. If ``where`` is given, the full-size maps of a convolution
-exist for only a few images at a time.
+Images are ``(S, H, W, C)``, with channels last in memory. Bytes stand for numbers from 0 to 1, and
+become numbers a few images at a time. ``where`` holds the places in each image that 2x2 pooling
+took its values from. If ``where`` is given, the full-size maps of a convolution exist for only a
+few images at a time.
 """
 
 from __future__ import annotations
@@ -16,10 +17,12 @@ aten: Any = torch.ops.aten
 
 
 class How(NamedTuple):
-    """The image size and the stride of a convolution."""
+    """The image size, stride, padding and window of a convolution."""
 
     size: tuple[int, int]  # height and width of the images
     stride: int
+    padding: int = 1
+    window: int = 3  # height and width of the weight
 
 
 def pool_into(images: Tensor, weight: Tensor, values: Tensor, where: Tensor) -> None:
@@ -37,10 +40,12 @@ def pool_into(images: Tensor, weight: Tensor, values: Tensor, where: Tensor) -> 
 
 def convolution(images: Tensor, weight: Tensor, where: Tensor | None, how: How) -> Tensor:
     """Return the images' maps; with ``where``, only the values at these places."""
+    if images.dtype == torch.uint8:
+        some = images.split(_few(images, images.shape[-1]))
+        return torch.cat([convolution(from_bytes(few, weight), weight, None, how) for few in some])
     if where is None:
-        return channels_last(
-            torch.conv2d(channels_first(images), weight, stride=how.stride, padding=1)
-        )
+        maps = torch.conv2d(channels_first(images), weight, stride=how.stride, padding=how.padding)
+        return channels_last(maps)
     size = _few(images, weight.shape[0])
     parts = [
         _gather(channels_last(torch.conv2d(channels_first(few), weight, padding=1)), places)
@@ -54,29 +59,38 @@ def grad_images(weight: Tensor, maps: Tensor, where: Tensor | None, how: How) ->
     if where is not None:
         maps = unpooled(maps, where, how.size)
     images = channels_first(maps.new_empty(maps.shape[0], *how.size, weight.shape[1]))
-    return channels_last(_backward(maps, images, weight, how.stride, [True, False, False])[0])
+    return channels_last(_backward(maps, images, weight, how, [True, False, False])[0])
 
 
 def grad_weight(images: Tensor, maps: Tensor, where: Tensor | None, how: How) -> Tensor:
     """Return the gradient of ``sum(maps * convolution)`` in the weight."""
-    weight = maps.new_empty(maps.shape[-1], images.shape[-1], 3, 3)
+    if images.dtype == torch.uint8:
+        size = _few(images, images.shape[-1])
+        parts = zip(images.split(size), maps.split(size), strict=True)
+        each = [grad_weight(from_bytes(few, m), m, None, how) for few, m in parts]
+        return torch.stack(each).sum(0)
+    weight = maps.new_empty(maps.shape[-1], images.shape[-1], how.window, how.window)
     mask = [False, True, False]
     if where is None:
-        gradient = _backward(maps, channels_first(images), weight, how.stride, mask)[1]
-        return gradient.contiguous()
+        return _backward(maps, channels_first(images), weight, how, mask)[1].contiguous()
     size = _few(images, maps.shape[-1])
     parts = zip(images.split(size), maps.split(size), where.split(size), strict=True)
     return torch.stack(
         [
-            _backward(unpooled(m, at, how.size), channels_first(few), weight, 1, mask)[1]
+            _backward(unpooled(m, at, how.size), channels_first(few), weight, how, mask)[1]
             for few, m, at in parts
         ]
     ).sum(0)
 
 
-def _backward(maps: Tensor, images: Tensor, weight: Tensor, stride: int, mask: list) -> Any:
-    window = [stride] * 2, [1, 1], [1, 1], False, [0, 0], 1
+def _backward(maps: Tensor, images: Tensor, weight: Tensor, how: How, mask: list) -> Any:
+    window = [how.stride] * 2, [how.padding] * 2, [1, 1], False, [0, 0], 1
     return aten.convolution_backward(channels_first(maps), images, weight, None, *window, mask)
+
+
+def from_bytes(images: Tensor, like: Tensor) -> Tensor:
+    """Return images of bytes as numbers from 0 to 1, with the type of ``like``."""
+    return images.to(like.dtype) / 255
 
 
 def unpooled(pooled: Tensor, where: Tensor, size: tuple[int, int]) -> Tensor:

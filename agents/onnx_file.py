@@ -2,8 +2,9 @@
 
 ``torch.export`` makes the file, and ONNX Runtime checks its outputs. It maps a batch to a batch. A
 policy's file maps observations to the actions of ``predict(deterministic=True)``, in the
-environment's units and inside its box. A network's file maps inputs to outputs; a classifier's
-outputs are the probabilities of the classes.
+environment's units and inside its box. Observations enter as the environment gives them; each part
+of a Dict or Tuple is an input of its own (:mod:`agents.onnx_module`). A network's file maps inputs
+to outputs; a classifier's outputs are the probabilities of the classes.
 """
 
 from __future__ import annotations
@@ -15,23 +16,31 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import gymnasium as gym
 import numpy as np
 import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
+from gymnasium import spaces
 
 from meta_rl.errors import InputError
 from meta_rl.problems.adapted import AdaptedNetwork, AdaptedPolicy
+from meta_rl.problems.observations import image_layout
 from meta_rl.storage import files
 
-from .convolution import Block
 from .files import check_new_file
+from .onnx_module import examples, input_names, input_space, to_module
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
 
 TOLERANCE = 1e-5
 """Largest difference from ``predict``'s outputs, absolute and relative."""
+TYPES: dict[str, Any] = {
+    "tensor(float)": np.float32,
+    "tensor(uint8)": np.uint8,
+    "tensor(int8)": np.int8,
+    "tensor(int64)": np.int64,
+}
+"""The types of inputs."""
 
 
 def save_onnx(model: AdaptedPolicy | AdaptedNetwork, file: str | Path) -> None:
@@ -47,8 +56,10 @@ def save_onnx(model: AdaptedPolicy | AdaptedNetwork, file: str | Path) -> None:
     """
     file = Path(file)
     check_onnx(file)
-    module = to_module(model)
-    names = ("observation", "action") if isinstance(model, AdaptedPolicy) else ("input", "output")
+    module, space = to_module(model), input_space(model)
+    policy = isinstance(model, AdaptedPolicy)
+    names = [name or ("observation" if policy else "input") for name in input_names(space)]
+    batch = {0: torch.export.Dim("N", min=1)}
     quiet = logging.getLogger("torch.onnx")
     level = quiet.level
     try:
@@ -57,11 +68,11 @@ def save_onnx(model: AdaptedPolicy | AdaptedNetwork, file: str | Path) -> None:
             warnings.simplefilter("ignore")  # torch deprecates what its own exporter calls
             program = torch.onnx.export(
                 module,
-                (torch.zeros(2, *input_shape(model)),),
+                examples(space),
                 dynamo=True,
-                input_names=names[:1],
-                output_names=names[1:],
-                dynamic_shapes=({0: torch.export.Dim("N", min=1)},),
+                input_names=names,
+                output_names=["action" if policy else "output"],
+                dynamic_shapes=((batch,) * len(names),) if policy else (batch,),
                 verbose=False,
             )
     finally:
@@ -97,71 +108,61 @@ def open_onnx(file: str | Path | bytes) -> InferenceSession:
     return onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
 
 
-def run_onnx(session: InferenceSession, inputs: np.ndarray) -> np.ndarray:
-    """Return the outputs ``(N, ...)`` for inputs ``(N, ...)``."""
-    (first,) = session.get_inputs()
-    (outputs,) = session.run(None, {first.name: inputs})
+def run_onnx(session: InferenceSession, inputs: Any) -> np.ndarray:
+    """Return the outputs ``(N, ...)`` for inputs ``(N, ...)``.
+
+    Args:
+        session: the session of a file.
+        inputs: an array; or a dict (or tuple) of arrays, as observations of a Dict are.
+    """
+    arrays = _named(inputs)
+    given = session.get_inputs()
+    arrays = {given[0].name: arrays[""]} if "" in arrays else arrays
+    typed = {one.name: np.asarray(arrays[one.name]).astype(TYPES[one.type]) for one in given}
+    (outputs,) = session.run(None, typed)
     return np.asarray(outputs)
 
 
-def input_shape(model: AdaptedPolicy | AdaptedNetwork) -> tuple[int, ...]:
-    """Return the shape of one input or one observation, without a batch dimension."""
-    return model.obs_shape if isinstance(model, AdaptedPolicy) else model.input_shape
+def _named(inputs: Any, prefix: str = "") -> dict[str, Any]:
+    """Return the arrays of nested inputs by their names in the file."""
+    if not isinstance(inputs, dict | tuple):
+        return {prefix: inputs}
+    parts = inputs.items() if isinstance(inputs, dict) else enumerate(inputs)
+    before, named = f"{prefix}." if prefix else "", {}
+    for key, part in parts:
+        named |= _named(part, f"{before}{key}")
+    return named
 
 
-def predicted(model: AdaptedPolicy | AdaptedNetwork, inputs: np.ndarray) -> np.ndarray:
+def random_inputs(
+    model: AdaptedPolicy | AdaptedNetwork, size: int, generator: np.random.Generator
+) -> Any:
+    """Return a random batch of inputs in the form that ``predict`` takes."""
+    return _random(input_space(model), size, generator)
+
+
+def _random(space: gym.Space, size: int, generator: np.random.Generator) -> Any:
+    if isinstance(space, spaces.Dict):
+        return {name: _random(part, size, generator) for name, part in space.spaces.items()}
+    if isinstance(space, spaces.Tuple):
+        return tuple(_random(part, size, generator) for part in space.spaces)
+    shape = (size, *(space.shape or ()))
+    if image_layout(space):
+        return generator.integers(0, 256, shape, dtype=np.uint8)
+    if isinstance(space, spaces.Box):
+        return generator.normal(size=shape).astype(np.float32)
+    if isinstance(space, spaces.MultiBinary):
+        return generator.integers(0, 2, shape, dtype=np.int8)
+    countable: Any = space  # Discrete or MultiDiscrete
+    counts = countable.n if isinstance(space, spaces.Discrete) else countable.nvec
+    return countable.start + generator.integers(0, counts, shape)
+
+
+def predicted(model: AdaptedPolicy | AdaptedNetwork, inputs: Any) -> np.ndarray:
     """Return the model's own ``predict`` of inputs ``(N, ...)``, without sampling."""
     if isinstance(model, AdaptedPolicy):
-        like = next(iter(model.params.values()))
-        return model.act(torch.as_tensor(inputs).to(like).flatten(1), deterministic=True)
+        return model.predict(inputs, deterministic=True)[0]
     return model.predict(inputs)
-
-
-def to_module(model: AdaptedPolicy | AdaptedNetwork) -> nn.Module:
-    """Return a CPU module that computes ``predict``; a policy's, with ``deterministic=True``."""
-    if isinstance(model, AdaptedPolicy):
-        return _Actions(_holding(model.policy, model.params))
-    network = _in_torchs_layers(_holding(model.network, model.params))
-    return nn.Sequential(network, nn.Softmax(-1)) if model.classifies else network
-
-
-class _Actions(nn.Module):
-    """Maps observations ``(N, *shape)`` to the likeliest actions, in the environment's units."""
-
-    def __init__(self, policy: Any):
-        super().__init__()
-        self.policy = policy
-
-    def forward(self, observation: Tensor) -> Tensor:
-        """Return actions ``(N, A)``, or ``(N,)`` int64."""
-        return self.policy.env_action(self.policy(observation.flatten(1)).mode())
-
-
-class _Block(nn.Module):
-    """A :class:`~agents.convolution.Block` in torch's own functions, which every exporter knows."""
-
-    def __init__(self, block: Block):
-        super().__init__()
-        self.weight, self.scale, self.shift = block.weight, block.scale, block.shift
-        self.strided, self.epsilon = block.strided, block.epsilon
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Map ``(S, C, H, W)`` to ``(S, channels, H / 2, W / 2)``, rounded down; up if strided."""
-        maps = F.conv2d(images, self.weight, stride=2 if self.strided else 1, padding=1)
-        centred = maps - maps.mean((0, 2, 3), keepdim=True)
-        variance = centred.square().mean((0, 2, 3), keepdim=True)
-        scale, shift = self.scale.view(-1, 1, 1), self.shift.view(-1, 1, 1)
-        maps = F.relu(centred * torch.rsqrt(variance + self.epsilon) * scale + shift)
-        return maps if self.strided else F.max_pool2d(maps, 2)
-
-
-def _holding(module: nn.Module, params: dict[str, Tensor]) -> nn.Module:
-    """Return a copy of the module with these parameters, on the CPU."""
-    own = copy.deepcopy(module).cpu()
-    with torch.no_grad():
-        for name, parameter in own.named_parameters():
-            parameter.copy_(params[name])
-    return own.requires_grad_(False)
 
 
 def _on_cpu(model: AdaptedPolicy | AdaptedNetwork) -> AdaptedPolicy | AdaptedNetwork:
@@ -175,19 +176,12 @@ def _on_cpu(model: AdaptedPolicy | AdaptedNetwork) -> AdaptedPolicy | AdaptedNet
     return own
 
 
-def _in_torchs_layers(network: nn.Module) -> nn.Module:
-    """Replace the network's convolution blocks by blocks of torch's functions."""
-    for name, layer in network.named_children():
-        setattr(network, name, _Block(layer) if isinstance(layer, Block) else layer)
-    return network
-
-
 def _check_equal(model: AdaptedPolicy | AdaptedNetwork, content: bytes) -> None:
     """Raise unless the file's outputs equal ``predict``'s on random batches of several sizes."""
     session, generator = open_onnx(content), np.random.default_rng(0)
     model = _on_cpu(model)  # a GPU may round factors to ten bits (TF32)
     for size in (1, 7, 64):
-        inputs = generator.normal(size=(size, *input_shape(model))).astype(np.float32)
+        inputs = random_inputs(model, size, generator)
         expected = predicted(model, inputs)
         got = run_onnx(session, inputs)
         if got.shape != expected.shape or not np.allclose(got, expected, TOLERANCE, TOLERANCE):

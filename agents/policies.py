@@ -12,12 +12,12 @@ from torch import Generator, Tensor, nn
 
 from meta_rl.config import NetworkConfig
 from meta_rl.errors import InputError
-from meta_rl.problems.observations import observation_size
+from meta_rl.problems.observations import check_observation_space
 from meta_rl.types import Policy
 
 from .distributions import Categorical, DiagonalGaussian
 from .factored import BernoulliPolicy, MultiCategoricalPolicy
-from .networks import mlp
+from .networks import policy_network
 
 MIN_LOG_STD = math.log(1e-6)
 
@@ -31,7 +31,7 @@ class GaussianPolicy(Policy):
     ProMP, garage and pytorch-maml-rl normalize so; their inner step size of 0.1 relies on it.
 
     Args:
-        observation_size: size O of an observation.
+        observation_space: the observations' space, or their size O if they are numbers.
         action_space: a Box; several axes are flattened.
         network: sizes, activation and context of the network.
         generator: the generator that draws the initial weights.
@@ -46,7 +46,7 @@ class GaussianPolicy(Policy):
 
     def __init__(
         self,
-        observation_size: int,
+        observation_space: gym.Space | int,
         action_space: gym.spaces.Box,
         network: NetworkConfig,
         generator: Generator,
@@ -56,8 +56,8 @@ class GaussianPolicy(Policy):
     ):
         super().__init__()
         self.shape, size = action_space.shape, math.prod(action_space.shape)
-        sizes = (observation_size, network.hidden, size)
-        self.mean = mlp(*sizes, network.activation, generator, network.context)
+        sizes = (observation_space, size)
+        self.mean = policy_network(*sizes, network, generator)
         self.log_std = nn.Parameter(torch.full((size,), math.log(init_std)))
         self.action_scale = action_scale
         # An unbounded dimension has no half-width to scale to: its actions pass unscaled.
@@ -88,7 +88,7 @@ class CategoricalPolicy(Policy):
     """A policy of discrete actions: a network for the logits.
 
     Args:
-        observation_size: size O of an observation.
+        observation_space: the observations' space, or their size O if they are numbers.
         action_space: a Discrete space.
         network: sizes, activation and context of the network.
         generator: the generator that draws the initial weights.
@@ -96,15 +96,15 @@ class CategoricalPolicy(Policy):
 
     def __init__(
         self,
-        observation_size: int,
+        observation_space: gym.Space | int,
         action_space: gym.spaces.Discrete,
         network: NetworkConfig,
         generator: Generator,
     ):
         super().__init__()
         self.start = int(action_space.start)
-        sizes = (observation_size, network.hidden, int(action_space.n))
-        self.logits = mlp(*sizes, network.activation, generator, network.context)
+        sizes = (observation_space, int(action_space.n))
+        self.logits = policy_network(*sizes, network, generator)
 
     def forward(self, obs: Tensor) -> Categorical:
         """Map observations ``(*, O)`` to a distribution with logits ``(*, A)``."""
@@ -131,12 +131,12 @@ def make_policy(
     Raises:
         InputError: if no policy here handles the spaces.
     """
-    size = observation_size(observation_space)
+    check_observation_space(observation_space)
     for space, policy in BY_SPACE.items():
         if isinstance(action_space, space):
-            return policy(size, action_space, network, generator)
+            return policy(observation_space, action_space, network, generator)
     if isinstance(action_space, gym.spaces.Box) and action_space.dtype.kind == "f":
-        given = size, action_space, network, generator
+        given = observation_space, action_space, network, generator
         return GaussianPolicy(*given, init_std=init_std, action_scale=action_scale)
     raise InputError(
         "action space: expected Discrete, MultiDiscrete, MultiBinary or a Box of floats, got "

@@ -24,16 +24,25 @@ from meta_rl.config import NetworkConfig
 from meta_rl.errors import InputError
 from meta_rl.problems.adapted import AdaptedPolicy, adapted_policy
 from meta_rl.problems.normalization import normalization_of
-from meta_rl.problems.observations import observation_size
+from meta_rl.problems.observations import alike, observation_size
 from meta_rl.storage import files
 from meta_rl.types import Params, Policy
 
 from .files import check_new_file
 from .networks import ACTIVATIONS
+from .own_modules import MODULES
 from .policies import make_policy
-from .sb3_actor import Actor, check_actions, in_action_units, in_policy_units, of_ours
+from .sb3_actor import (
+    Actor,
+    check_actions,
+    in_action_units,
+    in_policy_units,
+    network_of,
+    of_ours,
+)
+from .sb3_features import extractor_of
 from .sb3_statistics import statistics_file, vec_normalize
-from .sb3_zip import read_actor
+from .sb3_zip import EXTRACTORS, read_actor
 
 
 def to_ppo(model: AdaptedPolicy, env: gym.Env, *, seed: int = 0) -> PPO:
@@ -54,27 +63,34 @@ def to_ppo(model: AdaptedPolicy, env: gym.Env, *, seed: int = 0) -> PPO:
         InputError: if PPO could not act as the policy does; see :func:`check_exportable`.
     """
     check_exportable(model.policy, env)
-    actor = in_action_units(of_ours(model.policy), model.params)
+    policy = of_ours(model.policy)
+    actor, extractor = in_action_units(policy, model.params), extractor_of(network_of(policy))
     sizes = [len(bias) for _, bias in actor.layers[:-1]]
     data = model.manifest.get("config", {}).get("data", {})
     gamma, statistics = data.get("gamma", 0.99), normalization_of(model.policy)
     around: Any = env if statistics is None else vec_normalize(statistics, env, gamma)
+    arguments: dict[str, Any] = {
+        "net_arch": {"pi": sizes, "vf": sizes},
+        "activation_fn": ACTIVATIONS[actor.activation],
+    }
+    if extractor is not None:
+        arguments["features_extractor_class"] = extractor.kind
+        arguments["features_extractor_kwargs"] = extractor.arguments
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         ppo = PPO(
-            "MultiInputPolicy" if isinstance(env.observation_space, spaces.Dict) else "MlpPolicy",
+            _policy_name(env.observation_space),
             around,
             gamma=gamma,
-            policy_kwargs={
-                "net_arch": {"pi": sizes, "vf": sizes},
-                "activation_fn": ACTIVATIONS[actor.activation],
-            },
+            policy_kwargs=arguments,
             device="cpu",
         )
     state = ppo.policy.state_dict()
     modules = [*(f"mlp_extractor.policy_net.{2 * i}" for i in range(len(sizes))), "action_net"]
     for name, (weight, bias) in zip(modules, actor.layers, strict=True):
         state |= {f"{name}.weight": weight.float(), f"{name}.bias": bias.float()}
+    for shared in EXTRACTORS:  # names of one extractor, which actor and critic share
+        state |= {f"{shared}{name}": value for name, value in actor.features.items()}
     if actor.log_std is not None:
         state["log_std"] = actor.log_std.float()
     ppo.policy.load_state_dict(state)
@@ -84,13 +100,20 @@ def to_ppo(model: AdaptedPolicy, env: gym.Env, *, seed: int = 0) -> PPO:
     return ppo
 
 
+def _policy_name(space: gym.Space) -> str:
+    if isinstance(space, spaces.Dict):
+        return "MultiInputPolicy"
+    return "CnnPolicy" if is_image_space(space) else "MlpPolicy"
+
+
 def check_exportable(policy: nn.Module, env: gym.Env) -> None:
-    """Refuse a policy or environment that PPO's ``MlpPolicy`` could not reproduce.
+    """Refuse a policy or environment that PPO's policies could not reproduce.
 
     Raises:
         InputError: if the policy is not one of ours, its actions are not the environment's, are not
-            counted from 0 or have no finite range, observations are images, or the environment
-            normalizes observations by statistics that the zip would not hold.
+            counted from 0 or have no finite range, stable-baselines3 makes something else of
+            observations, or the environment normalizes them by statistics that the zip would not
+            hold.
     """
     policy = of_ours(policy)
     check_actions(policy, vars(env.action_space))
@@ -99,9 +122,18 @@ def check_exportable(policy: nn.Module, env: gym.Env) -> None:
             "stable-baselines3: expected actions with finite bounds, as PPO does, got "
             f"{env.action_space}."
         )
-    inputs = in_action_units(policy, dict(policy.named_parameters())).layers[0][0].shape[1]
-    space = env.observation_space
-    if not _joined_alike(space) or observation_size(space) != inputs:
+    actor = in_action_units(policy, dict(policy.named_parameters()))
+    inputs, space, own = (
+        actor.layers[0][0].shape[1],
+        env.observation_space,
+        network_of(policy).space,
+    )
+    if own is not None and (not alike(own, space) or not _joined_alike(space, images=True)):
+        raise InputError(
+            f"observation space: expected {own}, which the features are made for, counted from 0 "
+            f"and without a Dict in a Dict, got {space}."
+        )
+    if own is None and (not _joined_alike(space) or observation_size(space) != inputs):
         raise InputError(
             f"observation space: expected one that stable-baselines3 joins to {inputs} numbers "
             "(Box, Discrete, MultiDiscrete, MultiBinary, or a Dict of them; counted from 0, no "
@@ -120,16 +152,21 @@ def check_exportable(policy: nn.Module, env: gym.Env) -> None:
         layer = held.get("venv") or held.get("env") or next(iter(held.get("envs", ())), None)
 
 
-def _joined_alike(space: gym.Space) -> bool:
-    """Whether stable-baselines3 makes the same vector of an observation as we do."""
+def _joined_alike(space: gym.Space, images: bool = False) -> bool:
+    """Whether stable-baselines3 makes the same of an observation as we do.
+
+    Args:
+        space: the observation space.
+        images: whether images may be in it, for features extractors; else a vector is made.
+    """
     if isinstance(space, spaces.Dict):
         parts = space.spaces.values()
-        return all(not isinstance(p, spaces.Dict) and _joined_alike(p) for p in parts)
+        return all(not isinstance(p, spaces.Dict) and _joined_alike(p, images) for p in parts)
     if isinstance(space, spaces.Discrete | spaces.MultiDiscrete) and np.any(space.start):
         return False  # it counts from 0
     plain = isinstance(space, spaces.Box | spaces.Discrete | spaces.MultiBinary)
     plain = plain or (isinstance(space, spaces.MultiDiscrete) and space.nvec.ndim == 1)
-    return plain and not is_image_space(space)
+    return plain and (images or not is_image_space(space))
 
 
 def save_ppo(ppo: PPO, file: str | Path) -> None:
@@ -181,12 +218,18 @@ def read_parameters(file: str | Path, policy: Policy) -> Params:
     saved, action_space = read_actor(file)
     check_actions(policy, action_space)
     own = in_action_units(policy, dict(policy.named_parameters()))
+    if own.extractor != saved.extractor:
+        raise InputError(
+            f"stable-baselines3: expected the features extractor {own.extractor or 'of vectors'}, "
+            f"got {saved.extractor or 'that of vectors'} in {file}. Give a family with the same "
+            "spaces, and for an extractor of your own --network.module."
+        )
     ours, theirs = _shapes(own), _shapes(saved)
     if ours != theirs or own.activation != saved.activation:
-        hidden = " ".join(str(len(bias)) for _, bias in saved.layers[:-1])
+        hidden = "".join(f" {len(bias)}" for _, bias in saved.layers[:-1])
         raise InputError(
             f"stable-baselines3: expected shapes {ours} with {own.activation}, got {theirs} with "
-            f"{saved.activation} in {file}. Give --network.hidden {hidden} "
+            f"{saved.activation} in {file}. Give --network.hidden{hidden} "
             f"--network.activation {saved.activation}, and a family with the same spaces."
         )
     return in_policy_units(saved, policy)
@@ -194,6 +237,8 @@ def read_parameters(file: str | Path, policy: Policy) -> Params:
 
 def load_expert(file: str | Path, env: gym.Env, action_scale: float = 1.0) -> AdaptedPolicy:
     """Load a saved PPO's or A2C's actor as a policy with ``predict``, without unpickling anything.
+
+    A features extractor of one's own has to be given first: :func:`~agents.own_modules.use_module`.
 
     Args:
         file: the zip to read.
@@ -204,11 +249,15 @@ def load_expert(file: str | Path, env: gym.Env, action_scale: float = 1.0) -> Ad
         InputError: as :func:`read_parameters`.
     """
     saved, _ = read_actor(file)
-    hidden = tuple(len(bias) for _, bias in saved.layers[:-1])
+    network = NetworkConfig(
+        hidden=tuple(len(bias) for _, bias in saved.layers[:-1]),
+        activation=saved.activation,  # type: ignore[arg-type]
+        module=f"{file}:{saved.extractor}" if saved.extractor in MODULES else None,
+    )
     policy = make_policy(
         env.observation_space,
         env.action_space,
-        NetworkConfig(hidden=hidden, activation=saved.activation),  # type: ignore[arg-type]
+        network,
         seeds.generator(0),
         action_scale=action_scale,
     )
@@ -216,7 +265,9 @@ def load_expert(file: str | Path, env: gym.Env, action_scale: float = 1.0) -> Ad
     return adapted_policy(policy, params, env, (), {})
 
 
-def _shapes(actor: Actor) -> list[list[int]]:
-    """Return the shapes of weights and biases in turn, and of the log-std."""
+def _shapes(actor: Actor) -> Any:
+    """Return the shapes of weights and biases in turn, of the log-std, and of features if any."""
     tensors = [tensor for layer in actor.layers for tensor in layer]
-    return [list(t.shape) for t in (*tensors, actor.log_std) if t is not None]
+    shapes = [list(t.shape) for t in (*tensors, actor.log_std) if t is not None]
+    features = {name: list(value.shape) for name, value in sorted(actor.features.items())}
+    return [*shapes, features] if features else shapes

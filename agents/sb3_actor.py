@@ -1,4 +1,4 @@
-"""Convert our policies' layers to the units of stable-baselines3's ``MlpPolicy``, and back.
+"""Convert our policies' layers to the units of stable-baselines3's policies, and back.
 
 Both compute the same function. First theirs, in the units of the action space, then ours:
 
@@ -8,7 +8,8 @@ Both compute the same function. First theirs, in the units of the action space, 
 The scaling is linear, so it goes into the last layer and the log-std. The context of a
 :class:`~agents.networks.ContextNetwork` is a constant input, so it goes into the first bias. Both
 are computed in float64. Weights of a policy without scaling and context are copied bit for bit;
-otherwise predictions agree to float32's rounding.
+otherwise predictions agree to float32's rounding. Features extractors are copied as they are
+(:mod:`agents.sb3_features`).
 """
 
 from __future__ import annotations
@@ -29,23 +30,26 @@ from meta_rl.types import Params
 from .factored import BernoulliPolicy, MultiCategoricalPolicy
 from .networks import ACTIVATIONS, ContextNetwork
 from .policies import MIN_LOG_STD, CategoricalPolicy, GaussianPolicy
+from .sb3_features import Parts, extractor_of, features_state, parts_of
 
 OurPolicy = GaussianPolicy | CategoricalPolicy | MultiCategoricalPolicy | BernoulliPolicy
 
 
 class Actor(NamedTuple):
-    """The layers of an actor, from the observation to the action space itself; float64."""
+    """An actor: its features extractor, and the layers to the action space itself; float64."""
 
     layers: list[tuple[Tensor, Tensor]]  # weight (out, in) and bias (out,), first to last
     log_std: Tensor | None  # (A,), or None for discrete actions
     activation: str
+    extractor: str = ""  # name of the features extractor's class; empty if it only flattens
+    features: Mapping[str, Tensor] = {}  # the extractor's tensors, by stable-baselines3's names
 
 
 def of_ours(policy: nn.Module) -> OurPolicy:
-    """Return the policy if ``MlpPolicy`` can reproduce it.
+    """Return the policy if it is one of ours.
 
     Raises:
-        InputError: if ``MlpPolicy`` cannot.
+        InputError: if it is another.
     """
     if not isinstance(policy, OurPolicy):
         raise InputError(
@@ -73,7 +77,7 @@ def check_actions(policy: OurPolicy, theirs: Mapping[str, Any]) -> None:
         ours = {"n": math.prod(policy.shape)}
     else:
         several = isinstance(policy, MultiCategoricalPolicy)
-        counts = {"nvec": policy.choices} if several else {"n": policy.logits[-1].out_features}
+        counts = {"nvec": policy.choices} if several else {"n": network_of(policy).outputs}
         ours = {**counts, "start": np.asarray(policy.start.tolist() if several else policy.start)}
         if ours["start"].any():
             raise InputError(f"action space: expected actions counted from 0, got {ours}.")
@@ -87,50 +91,66 @@ def check_actions(policy: OurPolicy, theirs: Mapping[str, Any]) -> None:
 
 
 def in_action_units(policy: OurPolicy, params: Mapping[str, Any]) -> Actor:
-    """Return the float64 layers that map observations to the action space itself."""
-    name, network = _network(policy)
+    """Return the actor that maps observations to the action space itself.
+
+    Raises:
+        InputError: if stable-baselines3 has no features extractor like the policy's.
+    """
+    parts = network_of(policy)
     values = {key: value.detach().double().cpu() for key, value in params.items()}
-    indices = [i for i, layer in enumerate(network) if isinstance(layer, nn.Linear)]
-    layers = [(values[f"{name}.{i}.weight"], values[f"{name}.{i}.bias"]) for i in indices]
-    if isinstance(network, ContextNetwork):
-        (weight, bias), context = layers[0], values[f"{name}.context"]
+    linear = [i for i, layer in enumerate(parts.perceptron) if isinstance(layer, nn.Linear)]
+    own = (f"{parts.prefix}{i}." for i in linear)
+    layers = [(values[f"{name}weight"], values[f"{name}bias"]) for name in own]
+    if isinstance(parts.perceptron, ContextNetwork):
+        (weight, bias), context = layers[0], values[f"{parts.prefix}context"]
         inputs = weight.shape[1] - len(context)
         layers[0] = weight[:, :inputs], bias + weight[:, inputs:] @ context
-    activations = [
-        key for key, kind in ACTIVATIONS.items() if any(type(m) is kind for m in network)
-    ]
-    activation = activations[0] if activations else "tanh"
-    if not isinstance(policy, GaussianPolicy):
-        return Actor(layers, None, activation)
-    (weight, bias), factor = layers[-1], _factor(policy)
-    layers[-1] = factor[:, None] * weight, policy.centre.double().cpu() + factor * bias
-    log_std = values["log_std"].clamp(min=MIN_LOG_STD) + factor.log()
-    return Actor(layers, log_std, activation)
+    log_std = None
+    if isinstance(policy, GaussianPolicy):
+        (weight, bias), factor = layers[-1], _factor(policy)
+        layers[-1] = factor[:, None] * weight, policy.centre.double().cpu() + factor * bias
+        log_std = values["log_std"].clamp(min=MIN_LOG_STD) + factor.log()
+    extractor = extractor_of(parts)
+    features = {} if extractor is None else features_state(parts, extractor, values)
+    name = "" if extractor is None else extractor.name
+    return Actor(layers, log_std, _activation(parts.perceptron), name, features)
+
+
+def _activation(perceptron: nn.Sequential) -> str:
+    """Return the name of the activation; of stable-baselines3's default if there is none."""
+    found = (
+        key for layer in perceptron for key, kind in ACTIVATIONS.items() if type(layer) is kind
+    )
+    return next(found, "tanh")
 
 
 def in_policy_units(actor: Actor, policy: OurPolicy) -> Params:
-    """Invert :func:`in_action_units`: return an actor's layers as the policy's own parameters."""
-    name, network = _network(policy)
+    """Invert :func:`in_action_units`: return an actor's tensors as the policy's own parameters."""
+    parts = network_of(policy)
     layers = list(actor.layers)
-    own = {key: value.detach().clone() for key, value in policy.named_parameters()}
+    own = {key: value.detach().clone() for key, value in policy.state_dict().items()}
     values: dict[str, Tensor] = {}
     if isinstance(policy, GaussianPolicy) and actor.log_std is not None:
         (weight, bias), factor = layers[-1], _factor(policy)
         layers[-1] = weight / factor[:, None], (bias - policy.centre.double().cpu()) / factor
         values["log_std"] = actor.log_std - factor.log()
-    if isinstance(network, ContextNetwork):
+    if isinstance(parts.perceptron, ContextNetwork):
         weight, bias = layers[0]
-        beside = own[f"{name}.0.weight"][:, weight.shape[1] :].double().cpu()
+        beside = own[f"{parts.prefix}0.weight"][:, weight.shape[1] :].double().cpu()
         layers[0] = torch.cat([weight, beside], 1), bias
     for i, (weight, bias) in enumerate(layers):
-        values |= {f"{name}.{2 * i}.weight": weight, f"{name}.{2 * i}.bias": bias}
+        values |= {f"{parts.prefix}{2 * i}.weight": weight, f"{parts.prefix}{2 * i}.bias": bias}
+    if extractor := extractor_of(parts):
+        for name, theirs in extractor.names.items():
+            values[parts.features_prefix + name] = actor.features[theirs]
     return {key: values[key].to(like) if key in values else like for key, like in own.items()}
 
 
-def _network(policy: OurPolicy) -> tuple[str, nn.Sequential]:
+def network_of(policy: OurPolicy) -> Parts:
+    """Return the parts of the policy's network."""
     if isinstance(policy, GaussianPolicy):
-        return "mean", policy.mean
-    return "logits", policy.logits
+        return parts_of("mean", policy.mean)
+    return parts_of("logits", policy.logits)
 
 
 def _factor(policy: GaussianPolicy) -> Tensor:

@@ -17,18 +17,23 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from stable_baselines3.common.torch_layers import CombinedExtractor, FlattenExtractor, NatureCNN
 from torch import Tensor
 
 from meta_rl.errors import InputError
 from meta_rl.storage.reading import open_file, reading, shortened
 
+from .networks import ACTIVATIONS
 from .sb3_actor import Actor
+from .sb3_extractors import ModuleExtractor
+from .sb3_features import class_name
 
-ACTIVATIONS = {
-    "<class 'torch.nn.modules.activation.Tanh'>": "tanh",
-    "<class 'torch.nn.modules.activation.ReLU'>": "relu",
-}
+NAMES = {str(kind): name for name, kind in ACTIVATIONS.items()}
+"""Names of activations by the text that stable-baselines3 writes for their classes."""
 LAYER = re.compile(r"mlp_extractor\.policy_net\.([0-9]{1,4})\.(weight|bias)")
+EXTRACTORS = ("features_extractor.", "pi_features_extractor.", "vf_features_extractor.")
+"""Prefixes of the tensors of features extractors: the first two have the same, a critic perhaps its
+own."""
 OBSERVATIONS = ("Box", "Discrete", "MultiBinary", "Dict")
 """Spaces whose observations stable-baselines3 joins to the vector that we take; images among them
 have layers of their own, which are refused. MultiDiscrete is one of them by its name."""
@@ -42,19 +47,22 @@ def read_actor(file: str | Path) -> tuple[Actor, dict[str, Any]]:
 
     Raises:
         InputError: if the file is not such a zip, or the actor is more than layers of one
-            activation on the observation: gSDE, normalized observations, images, own extractors or
-            policies.
+            activation on the observation or on a features extractor: gSDE, normalized observations,
+            own policies.
     """
     with reading(f"stable-baselines3: zip {file}", "Give one that PPO.save or A2C.save wrote."):
         data, tensors = _open(Path(file))
-        _refuse_what_layers_cannot_say(file, data)
+        features, tensors = _features(file, tensors)
+        extractor = _extractor(file, data, features)
+        _refuse_what_layers_cannot_say(file, data, bool(features))
         layers = _layers(file, tensors)
         log_std = tensors.get("log_std")
         if log_std is not None and log_std.shape != layers[-1][1].shape:
             raise _misfit(file, "log_std", log_std, list(layers[-1][1].shape))
         log_std = None if log_std is None else log_std.double()
         activation = _activation(file, data)
-        return Actor(layers, log_std, activation), _attributes(file, data, "action_space")
+        actor = Actor(layers, log_std, activation, extractor, features)
+        return actor, _attributes(file, data, "action_space")
 
 
 def _open(file: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -105,6 +113,62 @@ def _is_plain(value: Any) -> bool:
     return value.numel() * value.element_size() <= value.untyped_storage().nbytes()
 
 
+def _features(
+    file: str | Path, tensors: dict[str, Tensor]
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Return the tensors of the actor's features extractor, and all tensors of no extractor."""
+    # The network computes in float32: a weight that overflows there is not finite either.
+    bad = [n for n in sorted(tensors) if not torch.isfinite(tensors[n].float()).all()]
+    if bad:
+        raise InputError(
+            f"stable-baselines3: expected finite weights, got others in {bad[0]} of {file}."
+        )
+    features, actors, _ = (
+        {n.removeprefix(start): value for n, value in tensors.items() if n.startswith(start)}
+        for start in EXTRACTORS
+    )
+    same = features.keys() == actors.keys() and all(
+        features[n].shape == actors[n].shape and torch.equal(features[n], actors[n])
+        for n in features
+    )
+    if not same:
+        raise InputError(
+            "stable-baselines3: expected the same tensors in features_extractor and "
+            f"pi_features_extractor, got others in {file}."
+        )
+    return features, {n: v for n, v in tensors.items() if not n.startswith(EXTRACTORS)}
+
+
+def _extractor(file: str | Path, data: dict[str, Any], features: dict[str, Tensor]) -> str:
+    """Return the name of the features extractor's class; empty if there are no features.
+
+    Raises:
+        InputError: if the extractor has arguments that change more than the number of features.
+    """
+    arguments = _attributes(file, data, "policy_kwargs")
+    given = arguments.get("features_extractor_kwargs") or {}
+    default = CombinedExtractor if any(n.startswith("extractors.") for n in features) else NatureCNN
+    default = default if features else FlattenExtractor
+    name = class_name(str(arguments.get("features_extractor_class", default)))
+    if name == class_name(str(ModuleExtractor)) and isinstance(given, str):
+        found = re.search(r"'module': (<class '[^']+'>)", given)
+        name, given = class_name(found[1]) if found else name, {}
+    known = isinstance(given, dict) and given.keys() <= {"features_dim", "cnn_output_dim"}
+    if arguments.get("normalize_images", True) is not True or not known:
+        raise InputError(
+            "stable-baselines3: expected images as numbers from 0 to 1 and a features extractor "
+            f"with no arguments but its number of features, got {shortened(given)} in {file}."
+        )
+    if features:
+        return name
+    if name not in [class_name(str(kind)) for kind in (FlattenExtractor, CombinedExtractor)]:
+        raise InputError(
+            "stable-baselines3: expected its own features extractors, got one without tensors, "
+            f"{shortened(name)}, in {file}. What it computes cannot be known."
+        )
+    return ""
+
+
 def _layers(file: str | Path, tensors: dict[str, Tensor]) -> list[tuple[Tensor, Tensor]]:
     """Return the actor's weights and biases, first to last, in float64."""
     numbers = sorted({int(found[1]) for name in tensors if (found := LAYER.fullmatch(name))})
@@ -117,12 +181,6 @@ def _layers(file: str | Path, tensors: dict[str, Tensor]) -> list[tuple[Tensor, 
         raise InputError(
             f"stable-baselines3: expected a PPO or A2C with MlpPolicy, got {file} with the tensors "
             f"{got}, ..."
-        )
-    # The network computes in float32: a weight that overflows there is not finite either.
-    bad = [n for n in sorted(tensors) if not torch.isfinite(tensors[n].float()).all()]
-    if bad:
-        raise InputError(
-            f"stable-baselines3: expected finite weights, got others in {bad[0]} of {file}."
         )
     layers = [(tensors[f"{m}.weight"].double(), tensors[f"{m}.bias"].double()) for m in modules]
     for module, (weight, bias) in zip(modules, layers, strict=True):
@@ -142,8 +200,8 @@ def _misfit(file: str | Path, name: str, got: Tensor, expected: Any) -> InputErr
     )
 
 
-def _refuse_what_layers_cannot_say(file: str | Path, data: dict[str, Any]) -> None:
-    """Raise for anything that changes observations or actions besides the layers."""
+def _refuse_what_layers_cannot_say(file: str | Path, data: dict[str, Any], features: bool) -> None:
+    """Raise for anything that changes observations or actions besides features and layers."""
     module = _attributes(file, data, "policy_class").get("__module__")
     if module != "stable_baselines3.common.policies":
         raise InputError(
@@ -166,24 +224,25 @@ def _refuse_what_layers_cannot_say(file: str | Path, data: dict[str, Any]) -> No
     shape = space.get("_shape") or []
     known = any(kind in str(space.get(":type:")) for kind in OBSERVATIONS)
     flat = known and isinstance(shape, list)
-    if not flat or (len(shape) == 3 and space.get("dtype") == "uint8"):
+    if not flat or (len(shape) == 3 and space.get("dtype") == "uint8" and not features):
         raise InputError(
-            "stable-baselines3: expected vectors as observations, got "
+            "stable-baselines3: expected vectors as observations, or a network of images, got "
             f"{shortened(space.get(':type:'))} of shape {shortened(shape)} in {file}."
         )
 
 
 def _activation(file: str | Path, data: dict[str, Any]) -> str:
-    """Return ``tanh`` (stable-baselines3's default) or ``relu``."""
+    """Return the activation's name; ``tanh``, stable-baselines3's default, if none is given."""
     given = _attributes(file, data, "policy_kwargs").get("activation_fn")
     if given is None:
         return "tanh"
-    if not isinstance(given, str) or given not in ACTIVATIONS:
+    if not isinstance(given, str) or given not in NAMES:
+        known = ", ".join(kind.__name__ for kind in ACTIVATIONS.values())
         raise InputError(
-            f"stable-baselines3: expected Tanh or ReLU as activation, got {shortened(given)} in "
+            f"stable-baselines3: expected one of {known} as activation, got {shortened(given)} in "
             f"{file}."
         )
-    return ACTIVATIONS[given]
+    return NAMES[given]
 
 
 def _attributes(file: str | Path, data: dict[str, Any], key: str) -> dict[str, Any]:

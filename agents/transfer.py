@@ -104,7 +104,14 @@ class FromRun:
     def _check_activation(self, theirs: dict[str, Any], config: Config) -> None:
         network: Any = theirs.get("network")
         given = network.get("activation") if isinstance(network, dict) else None
-        ours, perceptron = config.network.activation, config.network.kind == "mlp"
+        ours, perceptron = config.network.activation, config.network.kind != "convolutional"
+        module = network.get("module") if isinstance(network, dict) else None
+        names = [str(told or "").rpartition(":")[2] for told in (config.network.module, module)]
+        if names[0] != names[1]:
+            raise InputError(
+                f"init_run: expected the network's module to be {names[0] or 'none'}, got "
+                f"{names[1] or 'none'} in {self.run}. Give the same --network.module as there."
+            )
         if perceptron and given != ours:
             raise InputError(
                 f"init_run: expected activation {ours}, got {given} in {self.run}: the same weights"
@@ -161,10 +168,16 @@ def _compared(name: str, value: Tensor, other: str | None, source: Params) -> Ma
 def _layers(params: Params) -> list[str]:
     """Return the names of layers (their weight has two or more dimensions), from the input on.
 
-    They are sorted by their numbers, because a checkpoint's tensors come in any order.
+    They are sorted by numbers and words, because a checkpoint's tensors come in any order. A
+    policy's network has another name with other actions.
     """
     names = dict.fromkeys(_split(n)[0] for n, v in params.items() if v.ndim >= 2)
-    return sorted(names, key=lambda layer: [int(p) for p in layer.split(".") if p.isdigit()])
+
+    def place(layer: str) -> list[tuple[int, str]]:
+        parts = layer.removeprefix("mean").removeprefix("logits").split(".")
+        return [(int(part), "") if part.isdigit() else (0, part) for part in parts]
+
+    return sorted(names, key=place)
 
 
 def _split(name: str) -> tuple[str, str]:

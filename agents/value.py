@@ -13,11 +13,11 @@ from meta_rl.config import EpisodesConfig, NetworkConfig
 from meta_rl.machine import parallel
 from meta_rl.naming import under
 from meta_rl.problems.baseline import Baseline, ValuedBlock
-from meta_rl.problems.observations import observation_size
+from meta_rl.problems.observations import LARGE, observation_size
 from meta_rl.types import Params, TaskFamily
 
 from .baselines import LinearFeatureBaseline
-from .networks import mlp
+from .networks import policy_network
 
 LEARNING_RATE, EPOCHS = 1e-3, 4
 """Adam's learning rate, and passes over the steps of a meta-batch."""
@@ -27,8 +27,6 @@ POWERS = 4
 """Powers of time, from 0, that the network has an output for."""
 AT_ONCE = 512
 """Observations whose values are computed together, which bounds memory."""
-LARGE = 1_000
-"""Numbers in an observation from which a linear baseline would fit most returns exactly."""
 
 
 class ValueNetwork(Baseline):
@@ -162,8 +160,7 @@ def make_baseline(
     if kind != "value":
         return None if kind == "none" else LinearFeatureBaseline()
     generator = seeds.generator(seeds.derive(seed, seeds.INITIAL, seeds.VALUE))
-    sizes = observation_size(space), NetworkConfig().hidden, POWERS
-    network = mlp(*sizes, None, generator)
+    network = policy_network(space, POWERS, NetworkConfig(), generator)
     return ValueNetwork(network.to(device), family.horizon)
 
 

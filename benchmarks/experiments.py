@@ -130,6 +130,27 @@ def few_shot(config: Config) -> dict[str, Config]:
     return {**arms, "maml, perceptron": inner(perceptron, step_size=0.1), UNTRAINED: config}
 
 
+def sequences(config: Config) -> dict[str, Config]:
+    """Return arms of recurrent networks and of perceptrons, one of them trained for longer."""
+
+    def arm(**changes: Any) -> Config:
+        network = dataclasses.replace(config.network, **changes)
+        return dataclasses.replace(config, network=network)
+
+    perceptrons = {
+        name: arm(kind="mlp", hidden=(64, 64), activation=name) for name in ("tanh", "relu")
+    }
+    longer = dataclasses.replace(perceptrons["relu"], iterations=5 * config.iterations)
+    return {
+        "GRU": config,
+        "LSTM": arm(kind="lstm"),
+        "perceptron, tanh": perceptrons["tanh"],
+        "perceptron, relu": perceptrons["relu"],
+        "perceptron, relu, five times as long": longer,
+        UNTRAINED: config,
+    }
+
+
 # "pretrained" trains one policy on all tasks without inner steps and then adapts it with the same
 # rule. UNTRAINED adapts without training. FROM_SCRATCH trains one stable-baselines3 PPO for every
 # held-out task, on as many environment steps as adaptation takes.
@@ -177,6 +198,7 @@ EXPERIMENTS: dict[str, dict[str, Config]] = {
             "fashion-mnist",
         )
     },
+    "adding": sequences(PRESETS["adding"]),
     "few-shot-long": {"maml, 32 channels": PRESETS["glyphs-5way-1shot"]},
     "sinusoid": {
         "10 shots": SINUSOID,

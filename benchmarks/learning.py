@@ -12,6 +12,7 @@ import argparse
 import dataclasses
 import sys
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import gymnasium as gym
@@ -57,16 +58,23 @@ def measure(config: Config, args: argparse.Namespace, seed: int, trained: bool) 
     else:
         tasks = learner.problem.sample_tasks(args.tasks, seed_of_tasks)
     stream = seeds.derive(seed, seeds.EVALUATION, 1)
-    scores = learner.evaluate(tasks, args.steps, stream, episodes=args.episodes or None)
+    scores, success = learner.results(tasks, args.steps, stream, episodes=args.episodes or None)
+    told = {} if success is None else {"success": rounded(success)}
     return {
         "seed": seed,
         "iterations": learner.iteration,
         "samples": learner.samples,
         "optimizer": learner.inner.rule.optimizer(learner.meta.rule),
         "seconds": round(seconds, 1),
-        "scores": [[round(float(s), 5) for s in row] for row in scores],
+        "scores": rounded(scores),
+        **told,
         "curve": curve,
     }
+
+
+def rounded(values: torch.Tensor) -> list[list[float]]:
+    """Return values as JSON."""
+    return [[round(float(value), 5) for value in row] for row in values]
 
 
 def from_scratch(config: Config, args: argparse.Namespace, seed: int) -> dict[str, Any]:
@@ -103,9 +111,9 @@ def from_scratch(config: Config, args: argparse.Namespace, seed: int) -> dict[st
     }
 
 
-def main() -> None:
+def main(experiments: Mapping[str, dict[str, Config]] = EXPERIMENTS) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("experiment", choices=EXPERIMENTS)
+    parser.add_argument("experiment", choices=experiments)
     parser.add_argument("--arms", nargs="*", help="arms to measure; others in the file stay")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--first-seed", type=int, default=0)
@@ -121,7 +129,7 @@ def main() -> None:
     settings = {k: v for k, v in vars(args).items() if k not in ("arms", "name") and v is not None}
     name = f"learning-{args.name or args.experiment}"
     arms = _measured_before(name, settings) if args.arms else {}
-    for arm, config in EXPERIMENTS[args.experiment].items():
+    for arm, config in experiments[args.experiment].items():
         if args.arms and arm not in args.arms:
             continue
         runs = []
@@ -137,7 +145,7 @@ def main() -> None:
             print(f"{arm}, seed {seed}: {' '.join(means)}  ({run['seconds']} s)", flush=True)
         # Another process may have measured other arms meanwhile.
         arms = (_measured_before(name, settings) if args.arms else arms) | {arm: runs}
-        order = {arm: arms[arm] for arm in EXPERIMENTS[args.experiment] if arm in arms}
+        order = {arm: arms[arm] for arm in experiments[args.experiment] if arm in arms}
         print(write(name, {"settings": settings, "arms": order}), flush=True)
 
 

@@ -96,16 +96,16 @@ def in_onnx_runtime(run: Path, file: Path) -> dict[str, float]:
     learner = meta_rl.load(run)
     model = learner.adapt(learner.held_out_tasks(1)[0], steps=1)
     agents.onnx_file.save_onnx(model, file)
-    session, shape = agents.onnx_file.open_onnx(file), agents.onnx_file.input_shape(model)
+    session, generator = agents.onnx_file.open_onnx(file), np.random.default_rng(1)
     differences = []
-    for inputs in np.random.default_rng(1).normal(size=(100, 10, *shape)).astype(np.float32):
+    for inputs in (agents.onnx_file.random_inputs(model, 10, generator) for _ in range(100)):
         differences.append(
             np.abs(
                 agents.onnx_file.run_onnx(session, inputs)
                 - agents.onnx_file.predicted(model, inputs)
             ).max()
         )
-    single, seconds = np.zeros((1, *shape), np.float32), []
+    single, seconds = agents.onnx_file.random_inputs(model, 1, generator), []
     for _ in range(2000):
         start = time.perf_counter()
         agents.onnx_file.run_onnx(session, single)

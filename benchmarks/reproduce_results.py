@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import gymnasium as gym
 import torch
 from filelock import FileLock
 
@@ -20,9 +19,9 @@ from meta_rl import seeds
 from meta_rl.config import Config, ShotsConfig
 from meta_rl.errors import InputError
 from meta_rl.inner.adaptation import adapt_to_tasks
+from meta_rl.problems.success import counted
 from meta_rl.runs.learner import MetaLearner, Metrics
 from meta_rl.storage import files
-from meta_rl.types import Task
 
 HELD_OUT = 2017  # seed of the evaluation tasks, as in benchmarks.learning
 POINTS = 100  # points of a learning curve
@@ -43,43 +42,22 @@ def evaluate(learner: MetaLearner, protocol: Protocol, seed: int) -> dict[str, A
     result = dataclasses.asdict(protocol)
     if isinstance(learner.config.data, ShotsConfig):
         return {**result, "scores": rounded(learner.evaluate(tasks, protocol.steps, stream))}
-    if protocol.success_episodes:
-        return {**result, **evaluate_success(learner, tasks, protocol, stream)}
     problem = learner.problem.resized(protocol.episodes)
-    given = problem, learner.inner, learner.deployed, tasks, protocol.steps, stream
-    adaptation = adapt_to_tasks(*given, scored=True)
-    lengths = torch.stack([batch.mask.sum(-1).mean(-1) for batch in adaptation.batches])
-    return {**result, "scores": rounded(adaptation.scores), "lengths": rounded(lengths)}
-
-
-def evaluate_success(
-    learner: MetaLearner, tasks: Sequence[Task], protocol: Protocol, seed: int
-) -> dict[str, Any]:
-    """Adapt task by task; return scores, and the fraction of further episodes that succeed."""
-    family: Any = learner.problem.environments
-    scores, successes = [], []
-    for number, task in enumerate(tasks):
-        stream = seeds.derive(seed, number)
-        model = learner.adapt(task, steps=protocol.steps, episodes=protocol.episodes, seed=stream)
-        scores.append(list(model.scores))
-        env = family.make_env(task)
-        ends = [succeeds(model, env, stream + k) for k in range(protocol.success_episodes)]
-        env.close()
-        successes.append(sum(ends) / len(ends))
-    by_step = [list(row) for row in zip(*scores, strict=True)]
-    return {"scores": rounded(by_step), "successes": rounded(successes)}
-
-
-def succeeds(model: Any, env: gym.Env, seed: int) -> bool:
-    """Return whether the environment reports success at any step of one episode."""
-    observation, _ = env.reset(seed=seed % 2**31)
-    while True:
-        action, _ = model.predict(observation, deterministic=True)
-        observation, _, terminated, truncated, info = env.step(action)
-        if info.get("success"):
-            return True
-        if terminated or truncated:
-            return False
+    size, found = protocol.at_once or len(tasks), []
+    for start in range(0, len(tasks), size):
+        part, seed = tasks[start : start + size], seeds.derive(stream, start) if start else stream
+        given = problem, learner.inner, learner.deployed, part, protocol.steps, seed
+        found.append(adapt_to_tasks(*given, scored=True))
+    lengths = [torch.stack([b.mask.sum(-1).mean(-1) for b in one.batches]) for one in found]
+    told: Any = [(one.scores, one.success) for one in found]
+    scores, success = (torch.cat(values, 1) for values in zip(*told, strict=True))
+    known = counted(success)
+    return {
+        **result,
+        "scores": rounded(scores),
+        "lengths": rounded(torch.cat(lengths, 1)),
+        **({} if known is None else {"successes": rounded(known)}),
+    }
 
 
 class Curve:

@@ -29,11 +29,14 @@ def learning(name: str, result: dict[str, Any]) -> str:
     arms = result["arms"]
     steps = range(len(next(iter(arms.values()))[0]["scores"]))
     shown = [k for k in steps if k <= 3 or k in (5, 10)]
-    head = ["", *(f"after {k}" for k in shown), "seeds x iterations", "seconds a run"]
+    told = shown if "success" in next(iter(arms.values()))[0] else []
+    head = ["", *(f"after {k}" for k in shown), *(f"success after {k}" for k in told)]
+    head += ["seeds x iterations", "seconds a run"]
     rows = []
     for arm, runs in arms.items():
         scores = np.array([run["scores"] for run in runs])  # (seeds, K + 1, M)
         cells = [interval(scores[:, k]) for k in shown]
+        cells += [interval(np.array([run["success"] for run in runs])[:, k]) for k in told]
         seconds = np.median([run["seconds"] for run in runs])
         trained = f"{len(runs)} x {runs[0]['iterations']}"
         shown_as = arm

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from meta_rl.families.arrays import Arrays
 from meta_rl.families.registry import FAMILIES
 
 from .acrobot import Acrobot
+from .adding import Adding
+from .array_files import read_task
 from .cartpole import CartPole
 from .discrete import Bandit, TabularMDP
-from .few_shot import EXAMPLES, IMAGES, Unopened, make_examples
+from .few_shot import ARRAYS, EXAMPLES, IMAGES, Unopened, make_examples
 from .metaworld import IDS, PREFIX, make_metaworld
 from .mountain_car import MountainCar, MountainCarContinuous, MountainCarEnergy
 from .navigation import Navigation2D, NavigationPEARL
@@ -42,12 +45,15 @@ ON_DEMAND = {PREFIX: make_metaworld}
 """Functions that make a family on demand, by the prefix of its id."""
 
 __all__ = [
+    "ARRAYS",
     "EXAMPLES",
     "FAMILIES",
     "IDS",
     "IMAGES",
     "ON_DEMAND",
     "Acrobot",
+    "Adding",
+    "Arrays",
     "Bandit",
     "CartPole",
     "MountainCar",
@@ -63,4 +69,5 @@ __all__ = [
     "TabularMDP",
     "Unopened",
     "make_examples",
+    "read_task",
 ]

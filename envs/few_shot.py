@@ -10,16 +10,22 @@ import torch
 from torch import Tensor
 
 from meta_rl.errors import InputError, require, unknown
-from meta_rl.families.examples import ImageClasses
+from meta_rl.families.arrays import Arrays
+from meta_rl.families.examples import SPLITS, ImageClasses
 from meta_rl.types import Task
 
+from .adding import Adding
+from .array_files import arrays
 from .preferences import Preferences, low_rank_users, movielens
 from .sinusoid import Sinusoid
 
-ExampleFamily: TypeAlias = Sinusoid | ImageClasses | Preferences
+ExampleFamily: TypeAlias = Adding | Arrays | ImageClasses | Preferences | Sinusoid
 
+ARRAYS = "arrays"
+"""The name of arrays of one's own, whose kind and shape are in their files."""
 EXAMPLES = {
     "sinusoid": "regression on sine waves",
+    "adding": "sequences: weighted sums of two marked numbers",
     "glyphs": "characters of many scripts, drawn from this machine's fonts",
     "omniglot": "handwritten characters (a folder)",
     "fashion-mnist": "garments (idx files; a folder unless Debian's package is installed)",
@@ -28,47 +34,60 @@ EXAMPLES = {
     "folder": "pictures of your own, one sub-folder for each class (a folder)",
     "preferences": "synthetic users' ratings",
     "movielens": "people's ratings of movies (a folder)",
+    ARRAYS: "arrays of your own: an .npz or .csv file, or a folder of .npy files",
 }
 """Every name that :func:`make_examples` knows, with its description."""
 
-IMAGES = EXAMPLES.keys() - {"sinusoid", "preferences", "movielens"}
+GENERATED = frozenset({"sinusoid", "adding", "glyphs", "preferences"})
+"""The families that read no files."""
+IMAGES = EXAMPLES.keys() - {"sinusoid", "adding", "preferences", "movielens", ARRAYS}
 INKED = frozenset({"glyphs", "omniglot", "fashion-mnist", "mnist"})
 """The sets whose images are ink (1) on paper (0)."""
 
 
 class Unopened:
-    """An image family without its images, enough to adapt to a user's own images.
+    """A family of files without its examples, enough to adapt to a user's own examples.
 
     Args:
-        id: one of IMAGES.
-        input_shape: the shape of one image, from a run's checkpoint.
-        ways: N, the number of classes in a task.
+        id: one of IMAGES, or ARRAYS.
+        input_shape: the shape of one input, from a run's checkpoint.
+        outputs: N, the number of classes in a task, or the number of values to predict.
+        kind: the kind of label.
+        labels: the classes' names, if they are the same in all tasks.
     """
 
-    kind: Literal["classification"] = "classification"
-    splits: tuple[str, ...] = ()
+    splits = SPLITS
     fewest = None
 
-    def __init__(self, id: str, input_shape: Sequence[int], ways: int):
-        self.id, self.input_shape, self.output_size = id, tuple(input_shape), ways
+    def __init__(
+        self,
+        id: str,
+        input_shape: Sequence[int],
+        outputs: int,
+        kind: Literal["regression", "classification"] = "classification",
+        labels: Sequence[str] = (),
+    ):
+        self.id, self.input_shape, self.output_size = id, tuple(input_shape), outputs
+        self.kind, self.labels = kind, tuple(labels)
         self.ink = id in INKED
 
     def sample_tasks(self, n: int, seed: int, split: str) -> list[Task]:
-        """Raise InputError: the classes are not known."""
+        """Raise InputError: the tasks are not known."""
         raise self._refused()
 
     def check_task(self, task: Task) -> Task:
-        """Raise InputError: the classes are not known."""
+        """Raise InputError: the tasks are not known."""
         raise self._refused()
 
     def draw(
         self, tasks: Sequence[Task], first: int, count: int, seed: int, device: torch.device
     ) -> tuple[Tensor, Tensor]:
-        """Raise InputError: the images are not loaded."""
+        """Raise InputError: the examples are not loaded."""
         raise self._refused()
 
     def _refused(self) -> InputError:
-        return InputError(f"data: expected the images of {self.id}, which were not opened.")
+        what = "images" if self.id in IMAGES else "examples"
+        return InputError(f"data: expected the {what} of {self.id}, which were not opened.")
 
 
 def make_examples(
@@ -78,7 +97,7 @@ def make_examples(
 
     Args:
         name: one of EXAMPLES.
-        ways: N, the number of classes in a task; ignored by regression.
+        ways: N, the number of classes in a task; ignored by regression, and by arrays of one's own.
         folder: the folder of the files, for families that read files.
         rotations: for classification, whether quarter turns are classes of their own.
 
@@ -88,14 +107,21 @@ def make_examples(
     """
     if name not in EXAMPLES:
         raise unknown("examples", EXAMPLES, name)
-    without = name in ("sinusoid", "glyphs", "preferences")
-    require(not without or folder is None, "data", f"no folder, since {name} reads none", folder)
+    require(
+        name not in GENERATED or folder is None,
+        "data",
+        f"no folder, since {name} reads none",
+        folder,
+    )
     path = None if folder is None else Path(folder).expanduser()
-    if name in ("sinusoid", "preferences", "movielens"):
+    if name not in IMAGES:
         require(not rotations, "rotations", f"False, since {name} has no pictures", rotations)
-        if name == "movielens":
-            return movielens(path)
-        return Sinusoid() if name == "sinusoid" else low_rank_users()
+    if name in ("movielens", ARRAYS):
+        return movielens(path) if name == "movielens" else arrays(path)
+    if name in ("sinusoid", "adding"):
+        return Sinusoid() if name == "sinusoid" else Adding()
+    if name == "preferences":
+        return low_rank_users()
     if name == "glyphs":
         from .glyphs import make_glyphs
 

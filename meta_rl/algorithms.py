@@ -33,7 +33,7 @@ def _unrecorded(config: Config) -> Config:
 
 def _reptile(config: Config) -> Config:
     """Set Reptile, with several inner steps (one would be joint training); Adam with rewards."""
-    if config.network.kind == "convolutional":
+    if isinstance(config.data, ShotsConfig) and config.network.kind == "convolutional":
         config = _inner(config, steps=5, step_size=0.1, learn_step_size=False)
         return replace(config, outer=ReptileConfig(optimizer="adam", learning_rate=1e-3))
     if isinstance(config.data, ShotsConfig):
@@ -48,8 +48,8 @@ def _reptile(config: Config) -> Config:
 
 def _anil(config: Config) -> Config:
     """Adapt the last layer alone, with longer steps; in environments learning lengthens them."""
-    perceptron = isinstance(config.data, ShotsConfig) and config.network.kind == "mlp"
-    longer = 10 if perceptron else 1
+    few = isinstance(config.data, ShotsConfig) and config.network.kind != "convolutional"
+    longer = 10 if few else 1
     return _inner(config, adapts="head", step_size=longer * config.inner.step_size)
 
 
@@ -62,9 +62,10 @@ def _alfa(config: Config) -> Config:
 def _cavia(config: Config) -> Config:
     """Adapt four context numbers with a step size of 1 (Zintgraf et al. 2019); no convolutions."""
     inner = replace(config.inner, adapts="context", step_size=1.0)
-    network = NetworkConfig(
-        hidden=config.network.hidden, activation=config.network.activation, context=4
-    )
+    own = config.network
+    if own.kind == "convolutional":
+        own = NetworkConfig(hidden=own.hidden, activation=own.activation)
+    network = replace(own, context=4)
     return replace(config, inner=inner, network=network)
 
 

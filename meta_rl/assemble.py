@@ -21,6 +21,7 @@ from meta_rl.presets import preset
 from meta_rl.problem import Problem
 from meta_rl.problems.modules import module_of
 from meta_rl.problems.normalization import normalized_entries, with_normalization
+from meta_rl.problems.observations import has_images
 from meta_rl.problems.reinforcement import Reinforcement, require_reinforcement
 from meta_rl.problems.supervised import Supervised
 from meta_rl.runs.learner import MetaLearner
@@ -105,11 +106,17 @@ def facts_of(problem: Problem) -> Facts:
     """Return the facts of a problem that settings depend on."""
     family = problem.environments
     if family is None:
-        images = len(problem.describe()["inputs"]) == 3
-        return Facts(classes=problem.kind == "classification", images=images)
+        described = problem.describe()
+        dimensions = len(described["inputs"])
+        return Facts(
+            classes=problem.kind == "classification" and described["family"] != envs.ARRAYS,
+            images=dimensions == 3,
+            sequences=dimensions == 2,
+        )
     space = family.action_space
     box = isinstance(space, gym.spaces.Box)
     return Facts(
+        images=has_images(family.observation_space),
         continuous=box,
         bounded=bool((np.isfinite(space.low) & np.isfinite(space.high)).any()) if box else None,
         numbers=bool(normalized_entries(family.observation_space).any()),

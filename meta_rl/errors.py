@@ -152,8 +152,8 @@ def refuse_running_statistics(env: Any) -> None:
                 f"environment: expected observations and rewards as they are, got "
                 f"{type(layer).__name__}: each row would keep running statistics of its own, which "
                 "are thrown away and never saved, so that the saved policy would see other numbers."
-                " Leave it out, and normalize in the policy: --data.normalize-observations; or scale "
-                "by fixed numbers: gymnasium.wrappers.TransformObservation."
+                " Leave it out: normalize in the policy (--data.normalize-observations), or scale "
+                "by fixed numbers (gymnasium.wrappers.TransformObservation)."
             )
         inner = held.get("envs") or [held.get("env", held.get("venv"))]
         layer = inner[0]
@@ -168,3 +168,21 @@ def _with_items(values: Iterable[Any]) -> list[Any]:
         elif isinstance(value, list | tuple):
             found += value
     return found
+
+
+def check_callbacks(callbacks: Any) -> None:
+    """Refuse what a learner cannot call after its iterations.
+
+    Raises:
+        InputError: names the class that is no function.
+    """
+    if not isinstance(callbacks, Sequence):
+        raise InputError(f"callbacks: expected a list of functions, got {shown(callbacks)}.")
+    for callback in callbacks:
+        if not callable(callback):
+            kind = type(callback)
+            theirs = kind.__module__.startswith("stable_baselines3.")
+            raise InputError(
+                f"callbacks: expected functions of (learner, metrics), got {kind.__name__}."
+                + " Use the one of the same name in meta_rl." * theirs
+            )

@@ -37,8 +37,8 @@ def load(
     Args:
         run: a run folder, whose newest whole checkpoint is loaded, or a checkpoint.
         device: as in :func:`build`.
-        with_images: whether to open the images of training. Without them the learner can only adapt
-            to a user's own labelled images.
+        with_images: whether to open the images or arrays of training. Without them the learner can
+            only adapt to a user's own labelled examples.
         data: the folder that the run's data moved to, if they moved.
         problem: the problem to load into, if training used a user's own family, network or policy:
             a new ``Supervised`` or ``Reinforcement`` with the same. Its weights are overwritten.
@@ -56,7 +56,7 @@ def load(
         check_data(config)
     if problem is not None:
         learner = MetaLearner(problem, config, origin=config)
-    elif with_images or config.family not in envs.IMAGES:
+    elif with_images or config.family not in {*envs.IMAGES, envs.ARRAYS}:
         learner = build(config, device, origin=config)
     else:
         without = _without_images(config, manifest["problem"], device)
@@ -82,14 +82,18 @@ def load_adapted(
     config, device = from_dict(manifest["config"]), resolve_device(device)
     kept = ("config", "problem", "optimizer", "made_of")
     trained = {key: manifest[key] for key in kept if key in manifest}
-    scores = tuple(manifest["scores"])
-    if not all(type(score) in (int, float) for score in scores):
-        raise InputError(f"checkpoint: expected numbers as scores, got {scores!r:.80}.")
+    scores, success = tuple(manifest["scores"]), manifest.get("success")
+    told = success if isinstance(success, list) else [] if success is None else [success]
+    for values in (scores, told):
+        if not all(type(value) in (int, float) for value in values):
+            raise InputError(f"checkpoint: expected numbers as scores, got {values!r:.80}.")
     if problem is None and isinstance(config.data, ShotsConfig):
         checkpoint.require_fields(manifest, "adapted", problem=dict)
         return _adapted_network(config, tensors, scores, trained, device)
     own = make_problem(config, device) if problem is None else problem
-    return own.deploy(_loaded(modules.module_of(own), tensors, trained), scores, trained)
+    model = own.deploy(_loaded(modules.module_of(own), tensors, trained), scores, trained)
+    model.success = None if success is None else tuple(told)
+    return model
 
 
 def _loaded(module: Any, tensors: dict[str, Any], trained: dict[str, Any]) -> dict[str, Any]:
@@ -124,8 +128,14 @@ def _adapted_network(
 
 
 def _without_images(config: Config, problem: dict[str, Any], device: str) -> Any:
-    """Return a few-shot problem with the shapes in the checkpoint, but without images."""
-    family = envs.Unopened(config.family, *_shapes(problem))
+    """Return a few-shot problem with the shapes in the checkpoint, but without examples."""
+    shape, outputs = _shapes(problem)
+    labels = problem.get("labels", [])
+    named = isinstance(labels, list) and all(type(label) is str for label in labels)
+    if not named or len(labels) not in (0, outputs):
+        raise InputError(f"checkpoint: expected {outputs} names as labels, got {labels!r:.80}.")
+    kind = "regression" if problem["kind"] == "regression" else "classification"
+    family = envs.Unopened(config.family, shape, outputs, kind, labels)
     return make_supervised(config, family, resolve_device(device))
 
 

@@ -172,6 +172,31 @@ PRESETS: dict[str, Config] = {
     # Adapts to ten of a user's ratings, and predicts ten others; items are one-hot.
     "preferences": _ratings("preferences"),
     "movielens": _ratings("movielens"),
+    # Twenty numbers in a sequence, two of them marked; see docs/few-shot.md.
+    "adding": Config(
+        family="adding",
+        iterations=2_000,
+        log_every=50,
+        checkpoint_every=1_000,
+        inner=InnerConfig(steps=1, step_size=0.1),
+        speed=SpeedConfig(recorded=True),
+        outer=AdamConfig(learning_rate=3e-3),
+        data=ShotsConfig(tasks=25, shots=10, queries=10),
+        network=NetworkConfig(kind="gru", hidden=(32,)),
+        eval=EvalConfig(every=1_000, tasks=100, steps=5, test_tasks=600),
+    ),
+    # Arrays of a user's own: five examples of a task to adapt to, and five to score.
+    "arrays": Config(
+        family="arrays",
+        iterations=5_000,
+        log_every=50,
+        checkpoint_every=1_000,
+        inner=InnerConfig(steps=3, step_size=0.05),
+        speed=SpeedConfig(recorded=True),
+        outer=AdamConfig(learning_rate=1e-3),
+        data=ShotsConfig(tasks=25, shots=5, queries=5),
+        eval=EvalConfig(every=1_000, tasks=100, steps=5, test_tasks=600),
+    ),
 }
 
 
@@ -180,22 +205,33 @@ DISCRETE = (
     *("cartpole", "acrobot", "mountain-car-energy"),
 )
 """Families of presets with discrete actions; all others have bounded boxes."""
-FILELESS = ("sinusoid", "preferences", "glyphs")
+FILELESS = ("sinusoid", "adding", "preferences", "glyphs")
 """Few-shot families that are generated; others are read from files."""
-WITHOUT_IMAGES = ("sinusoid", "preferences", "movielens")
-"""Few-shot families of numbers; others are classes of images."""
+WITHOUT_IMAGES = ("sinusoid", "adding", "preferences", "movielens")
+"""Few-shot families of numbers; others are classes of images, or arrays of a user's own."""
 
 
 def facts(config: Config) -> Facts:
     """Return the facts of a preset's family, without making it; none for other families."""
     family = config.family
+    if family == "arrays":
+        return Facts(classes=False, files=True)
     if isinstance(config.data, ShotsConfig):
         images = family not in WITHOUT_IMAGES
-        return Facts(classes=images, images=images, files=family not in FILELESS)
+        sequences = family == "adding"
+        return Facts(
+            classes=images, images=images, sequences=sequences, files=family not in FILELESS
+        )
     if family not in PRESETS:
         return Facts()
     box = family not in DISCRETE
-    return Facts(continuous=box, bounded=box or None, numbers=True, single_environments=False)
+    return Facts(
+        continuous=box,
+        bounded=box or None,
+        numbers=True,
+        single_environments=False,
+        images=False,
+    )
 
 
 def preset(name: str) -> Config:

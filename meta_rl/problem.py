@@ -117,8 +117,16 @@ class TaskSource(Protocol):
         """
         return
 
+    @property
+    def learns(self) -> bool:
+        """Whether :meth:`learn` needs an iteration's data."""
+        return False
+
     def learned(self) -> Params:
-        """Return the tensors that :meth:`learn` changes in place, for checkpoints."""
+        """Return the tensors that :meth:`learn` changes in place, for checkpoints.
+
+        Those of the policy or network itself, such as running statistics, are not among them.
+        """
         return {}
 
     def samples(self, batches: Sequence[Any]) -> int:
@@ -189,6 +197,17 @@ class Losses(Protocol):
             adapted: returns phi after k inner steps.
         """
         ...
+
+    def success(self, batches: Sequence[Any], k: int) -> Tensor | None:
+        """Return each task's success rate after k inner steps ``(M,)``: NaN where it is not told.
+
+        None if the problem has no notion of success.
+
+        Args:
+            batches: K support batches and the query batch.
+            k: number of inner steps.
+        """
+        return None
 
     def statistics(self, batch: Any) -> dict[str, Tensor | float]:
         """Return metrics of the query batch, by their TensorBoard tags."""

@@ -96,6 +96,7 @@ class Episodes(NamedTuple):
     behaviour: Any  # Distribution of the behaviour policy, leaves (M, B, T, ...)
     advantage: Tensor  # (M, B, T), normalized per task, 0 where masked
     credit: Tensor  # (M, B), see returns.credit
+    success: Tensor  # (M, B), see problems.success
 
 
 class Step(NamedTuple):
@@ -105,6 +106,7 @@ class Step(NamedTuple):
     reward: Tensor  # (M, B)
     terminated: Tensor  # (M, B) bool: the task itself ended the episode
     truncated: Tensor  # (M, B) bool: the horizon ended it
+    success: Tensor | None = None  # (M, B): 1, 0 or NaN (not told); None if no row tells it
 
 
 class Trajectory(NamedTuple):

@@ -1,6 +1,9 @@
 """Small sets of pictures in the published layouts, made here."""
 
+import contextlib
 import gzip
+import os
+import sqlite3
 import struct
 
 import numpy as np
@@ -71,3 +74,19 @@ def omniglot_folder(tmp_path_factory):
                 path = folder / half / alphabet / f"character{number:02}" / name
                 paint(path, (105, 105), 100 * number + drawer, "1", paper=255)
     return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def nothing_waits_for_the_disk():
+    """Files and databases of this process are not synced: only a power cut could tell."""
+
+    def connect(*where, opened=sqlite3.connect, **options):
+        connection = opened(*where, **options)
+        with contextlib.suppress(sqlite3.DatabaseError):  # not a database: for its reader to say
+            connection.execute("PRAGMA synchronous = OFF")
+        return connection
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda descriptor: None)
+        patch.setattr(sqlite3, "connect", connect)
+        yield

@@ -27,7 +27,8 @@ def check_splits(family):
     assert family.sample_tasks(3, 1) == family.sample_tasks(3, 1, family.splits[0])
     with pytest.raises(InputError, match="split: expected one of"):
         family.sample_tasks(1, 1, "no such split")
-    (name,) = {"regression": ("user",), "classification": ("classes",)}[family.kind]
+    regression = "task" if "task" in family.sample_tasks(1, 1)[0] else "user"
+    name = {"regression": regression, "classification": "classes"}[family.kind]
     seen = {}
     for split in dict.fromkeys(family.splits):
         tasks = family.sample_tasks(100, 0, split)

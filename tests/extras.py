@@ -7,6 +7,8 @@ import pytest
 
 OF = {
     "Box2D": "examples",
+    "ale_py": "examples",
+    "cv2": "examples",
     "highway_env": "examples",
     "metaworld": "metaworld",
     "minigrid": "examples",

@@ -32,7 +32,7 @@ RUNS = (
     *seeds(2, iterations=30, **BANDIT),
     Run(preset="folder", iterations=1, seconds=1.0, optional=True),
 )
-LIMIT = 6  # kills, after which it is left to come to its end
+LIMIT = 4  # kills, after which it is left to come to its end
 
 
 def command(folder):

@@ -235,20 +235,21 @@ def test_bad_input_ends_in_one_clear_line(trained, arguments, message, monkeypat
     assert error.count("\n") == 1
 
 
-@pytest.mark.parametrize(
-    "command",
-    [
-        ["train.py", "--resume"],
-        ["adapt.py"],
-        ["-m", "meta_rl", "evaluate"],
-        ["-m", "meta_rl", "train", "--resume"],
-    ],
-)
-def test_a_command_refuses_bad_input_with_one_line_and_status_2(command):
-    result = run(*command, "/nowhere")
-    assert result.returncode == 2
-    assert result.stderr.startswith("error: checkpoint: expected a run folder"), result.stderr
-    assert result.stderr.count("\n") == 1
+def test_every_command_refuses_bad_input_with_one_line_and_status_2():
+    started = [
+        subprocess.Popen(
+            [sys.executable, *words.split(), "/nowhere"],
+            cwd=ROOT,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for words in ("train.py --resume", "adapt.py", "-m meta_rl evaluate")
+    ]
+    for process in started:
+        _, error = process.communicate()
+        assert process.returncode == 2
+        assert error.startswith("error: checkpoint: expected a run folder"), error
+        assert error.count("\n") == 1
 
 
 def test_memory_that_is_not_there_is_told_in_one_line(monkeypatch, tmp_path, capsys):

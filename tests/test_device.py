@@ -16,6 +16,7 @@ from torch.utils._pytree import tree_leaves
 import meta_rl
 from meta_rl.config import EpisodesConfig
 from meta_rl.errors import InputError
+from meta_rl.families import make_family
 from tests.extras import needs_batches
 
 MOVES = {"copy_", "_to_copy"}
@@ -63,13 +64,16 @@ def meta_works(monkeypatch):
         yield
 
 
-def iterate(family, algorithm="maml"):
-    """One iteration on few tasks."""
+def iterate(monkeypatch, family, algorithm="maml"):
+    """One iteration on few tasks, of few steps."""
     config = meta_rl.algorithm(algorithm, meta_rl.preset(family))
     data = dataclasses.replace(config.data, tasks=2)
     if isinstance(data, EpisodesConfig):
         data = dataclasses.replace(data, episodes=2)
     speed = dataclasses.replace(config.speed, recorded=False)
+    environments = make_family(family) if isinstance(data, EpisodesConfig) else None
+    if environments and not dataclasses.is_dataclass(environments):  # which are frozen
+        monkeypatch.setattr(environments, "horizon", 6)
     learner = meta_rl.build(dataclasses.replace(config, data=data, speed=speed), "meta")
     with OneDevice():
         metrics = learner.iterate()
@@ -79,13 +83,13 @@ def iterate(family, algorithm="maml"):
 
 @pytest.mark.parametrize("algorithm", meta_rl.ALGORITHMS)
 @pytest.mark.parametrize("family", ["navigation-2d", "sinusoid"])
-def test_no_algorithm_mixes_devices(family, algorithm):
+def test_no_algorithm_mixes_devices(family, algorithm, monkeypatch):
     refused = ["maml++"] if family == "navigation-2d" else ["promp", "e-maml"]
     if algorithm in refused:
         with pytest.raises(InputError):
-            iterate(family, algorithm)
+            iterate(monkeypatch, family, algorithm)
     else:
-        iterate(family, algorithm)
+        iterate(monkeypatch, family, algorithm)
 
 
 OTHERS = "navigation-pearl navigation-corner navigation-semicircle cartpole pendulum acrobot "
@@ -94,10 +98,10 @@ OTHERS += "half-cheetah-direction glyphs-5way-1shot preferences"
 
 
 @pytest.mark.parametrize("family", OTHERS.split())
-def test_no_family_mixes_devices(family):
+def test_no_family_mixes_devices(family, monkeypatch):
     if family.startswith("half-cheetah"):
         needs_batches()  # the general backend copies between devices, as it has to
-    iterate(family)
+    iterate(monkeypatch, family)
 
 
 @pytest.mark.parametrize(

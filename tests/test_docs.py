@@ -26,6 +26,8 @@ from tests.extras import needs
 
 # What a page mentions: the packages that it then needs.
 FOREIGN = {
+    "ale_py": ("ale_py", "cv2"),
+    "CarRacing": ("Box2D",),
     "highway_env": ("highway_env",),
     "minigrid": ("minigrid",),
     "LunarLander": ("Box2D",),

@@ -13,6 +13,7 @@ import meta_rl
 from meta_rl.cli import adapt, evaluate, train
 from meta_rl.errors import InputError
 from meta_rl.storage import checkpoint
+from tests.test_commands import ON_SINUSOID
 
 TINY = ["--data.tasks", "2", "--data.queries", "2", "--network.channels", "4", "--device", "cpu"]
 TINY += ["--eval.tasks", "2", "--eval.test-tasks", "3", "--eval.steps", "3"]
@@ -116,7 +117,13 @@ def test_fewer_classes_than_ways_will_do_and_more_will_not(trained, own):
         adapt.main([str(trained), "--data", str(own)])
 
 
-@pytest.mark.parametrize("algorithm", meta_rl.ALGORITHMS)
+def algorithms():
+    """Those that differ on images by more than the inner settings, which sinusoids test."""
+    for name in meta_rl.ALGORITHMS:
+        yield pytest.param(name, marks=[pytest.mark.slow] * (name in ON_SINUSOID))
+
+
+@pytest.mark.parametrize("algorithm", list(algorithms()))
 def test_every_algorithm_trains_on_images_or_says_why_not(few_glyphs, algorithm, tmp_path):
     refused = {
         "promp": "needs a policy's action distribution",

@@ -63,8 +63,7 @@ def test_work_whose_output_nobody_can_write_is_done_to_its_end(tmp_path):
     options = ["train.py", "sinusoid", *SMALL, "--log-dir"]
     nobody = gone_reader()
     trainings = {
-        "full": start([*options, str(tmp_path / "full")], ">/dev/full 2>/dev/full"),
-        "closed": start([*options, str(tmp_path / "closed")], ">&- 2>&-"),
+        "full, closed": start([*options, str(tmp_path / "full, closed")], ">/dev/full 2>&-"),
         "head": start([*options, str(tmp_path / "head")], "", stdout=nobody, stderr=nobody),
     }
     listing = ["-m", "meta_rl", "envs", "bandit-5"]

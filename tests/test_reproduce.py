@@ -6,7 +6,6 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-import gymnasium as gym
 import pytest
 
 from benchmarks import reproduce
@@ -17,7 +16,6 @@ from benchmarks.reproduce_results import (
     lines,
     read,
     results_file,
-    succeeds,
     thinned,
 )
 from meta_rl.errors import InputError
@@ -40,7 +38,7 @@ def killed(tmp_path_factory):
     folder = tmp_path_factory.mktemp("queue")
     result = python("-m", "tests.queue_kills", str(folder))
     assert result.returncode == 0, result.stdout + result.stderr
-    assert int(result.stdout) >= 3
+    assert int(result.stdout) >= 2
     return folder
 
 
@@ -127,27 +125,6 @@ def test_a_results_file_that_cannot_be_read_is_told_in_one_line(tmp_path):
     path.write_text("<<<<<<< HEAD\n")
     with pytest.raises(InputError, match=r"line 1 of .*bandit-5.jsonl, got '<<<<<<< HEAD'"):
         reproduce.work(command(tmp_path), queue_kills.RUNS)
-
-
-def test_success_at_any_step_counts():
-    class Reach(gym.Env):
-        def reset(self, *, seed=None, options=None):
-            self.at = 0
-            return 0, {}
-
-        def step(self, action):
-            self.at += 1
-            return 0, 0.0, False, self.at == 5, {"success": float(self.at == action)}
-
-    class Still:
-        def __init__(self, action):
-            self.action = action
-
-        def predict(self, observation, deterministic):
-            return self.action, None
-
-    assert succeeds(Still(3), Reach(), 0)
-    assert not succeeds(Still(9), Reach(), 0)
 
 
 def test_the_list_has_different_runs_whose_settings_fit_its_budget():

@@ -26,7 +26,7 @@ def tiny(name, algorithm="maml", workers=0, **data):
     config = meta_rl.algorithm(algorithm, replace(meta_rl.preset(name), iterations=20))
     few = {"tasks": 2, **({"episodes": 2} if hasattr(config.data, "episodes") else {}), **data}
     config = replace(config, data=replace(config.data, **few))
-    if config.network.kind == "mlp":
+    if config.network.kind != "convolutional":
         config = replace(config, network=replace(config.network, hidden=(8,)))
     else:
         config = replace(config, network=replace(config.network, channels=4))

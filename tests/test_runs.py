@@ -106,7 +106,7 @@ def test_whatever_is_raised_the_whole_iterations_are_saved(error, where, tmp_pat
         one.outer.step = fail
     if where == "evaluation":
         one.config = replace(one.config, eval=replace(one.config.eval, every=3))
-        one.evaluate = fail
+        one.results = fail
     callbacks = [fail] if where == "callback" else []
     with pytest.raises(error), RunRecorder(tmp_path, one) as recorder:
         one.learn(5, [recorder, *callbacks])
@@ -162,7 +162,7 @@ def interrupted(tested, number):
     """The final test, sent a signal once a batch is collected."""
 
     def act(recorder, stop, again):
-        evaluate = recorder.learner.evaluate
+        results = recorder.learner.results
 
         def signalled(tasks, steps, seed, tick):
             def send(done, total):
@@ -170,9 +170,9 @@ def interrupted(tested, number):
                 os.kill(os.getpid(), number)
                 assert done == 1, "it went on"
 
-            return evaluate(tasks, steps, seed, send)
+            return results(tasks, steps, seed, send)
 
-        recorder.learner.evaluate = signalled
+        recorder.learner.results = signalled
         return tested(recorder, stop, again)
 
     return act
@@ -235,7 +235,7 @@ def test_a_signal_before_work_that_may_stop_at_once_stops_it():
 
 
 def test_no_test_and_no_evaluations_evaluate_nothing(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("meta_rl.runs.learner.MetaLearner.evaluate", None)
+    monkeypatch.setattr("meta_rl.runs.learner.MetaLearner.results", None)
     options = ["--eval.every", "0", "--eval.no-test", "--iterations", "2", "--log-dir"]
     small = [*SMALL[:2], *SMALL[4:]]  # without --eval.tasks, which could not act
     train.main(["sinusoid", *small, *options, str(tmp_path)])

@@ -30,12 +30,13 @@ class Adapt:
     """Constructor arguments or attributes of the --env-id environment, as a JSON object.
     They take precedence over the family's settings."""
     data: Path | None = None
-    """Folder of your own labelled pictures, one sub-folder per class, for a few-shot model.
-    Pictures beside these sub-folders, or in a sub-folder unlabelled, are classified."""
+    """Your own labelled examples, for a few-shot model: a folder of pictures with a sub-folder per
+    class, or arrays. Those without a label are predicted, such as pictures beside the classes."""
     run_data: Path | None = None
     """Folder of the run's training data, if it was moved."""
     families: Path | None = None
-    """Python file of yours to run, which registers the family, as in meta-rl train."""
+    """Python file of yours to run, which registers the family or has the network's module, as in
+    meta-rl train."""
     steps: int | None = None
     """Inner (adaptation) steps; if not given, 3, or as many as in training if that is more."""
     episodes: int | None = None
@@ -68,7 +69,7 @@ def main(arguments: list[str]) -> None:
 def _check(command: Adapt) -> None:
     given = {"--task": command.task, "--env-id": command.env_id, "--data": command.data}
     if command.data is not None and command.episodes is not None:
-        raise InputError("adapt: --data takes all labelled pictures; leave out --episodes.")
+        raise InputError("adapt: --data takes all labelled examples; leave out --episodes.")
     several = [option for option, value in given.items() if value is not None]
     if len(several) > 1:
         raise InputError(f"adapt: expected one of {', '.join(given)}, got {' and '.join(several)}.")

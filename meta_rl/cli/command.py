@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
 import shlex
 import sys
 import threading
@@ -12,16 +11,14 @@ import warnings
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
-from types import ModuleType
 from typing import Any, NoReturn
 
-from meta_rl.errors import FOREIGN, DivergedError, InputError, ProcessLostError, lacks_memory
+from meta_rl.errors import DivergedError, InputError, ProcessLostError, lacks_memory
 from meta_rl.machine import console
-from meta_rl.storage.reading import named, shortened
+from meta_rl.storage.own_code import FAMILIES, run_file
+from meta_rl.storage.reading import shortened
 
 SMALLER = "Ask for fewer tasks, episodes or units, or give --speed.tasks-at-once 1."
-NAME = "meta_rl_families_file"
-"""The name of the module that a user's file becomes."""
 UNREAD = (errno.EPIPE, errno.EIO)
 """Errors of output without a reader: after ``| head``, and on a closed terminal."""
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
@@ -42,28 +39,31 @@ def work(command: str, *given: Any) -> None:
 
 
 def import_families(file: Path | None) -> None:
-    """Run a user's Python file, which registers task families or algorithms.
+    """Run a user's Python file, which registers task families or algorithms, or has networks.
 
     Raises:
         InputError: if the file does not exist or raises.
     """
-    if file is None:
-        return
-    import cloudpickle  # not at the top: only this option needs it
+    if file is not None:
+        run_file("families", file, FAMILIES)
 
-    if not os.path.isfile(file):
-        raise InputError(f"families: expected a Python file, got {file}.")
-    sys.path.append(str(file.resolve().parent))  # the user's modules; installed ones come first
-    # As a module, so that the source and types of its classes can be found; nothing is written.
-    module = sys.modules[NAME] = ModuleType(NAME)
-    module.__file__ = str(file)
-    cloudpickle.register_pickle_by_value(module)  # workers cannot import it
-    try:
-        exec(compile(file.read_bytes(), file, "exec", dont_inherit=True), vars(module))
-    except InputError:
-        raise
-    except FOREIGN as error:
-        raise InputError(f"families: {file} raised {named(error)}") from error
+
+def import_network(arguments: list[str], home: Path) -> None:
+    """Run the file of ``--network.module FILE.py:Class``, if the arguments have that option.
+
+    A run's own settings may name a file too, but only a file that a user names is run.
+
+    Args:
+        arguments: the command line's arguments.
+        home: the folder that relative paths start from.
+
+    Raises:
+        InputError: if the file does not exist or raises, or has no such class.
+    """
+    for word, following in zip(arguments, [*arguments[1:], ""], strict=True):
+        option, joined, value = word.partition("=")
+        if option == "--network.module":
+            import_module("meta_rl.agents").use_module(value if joined else following, home)
 
 
 def told(*words: object, families: Path | None = None) -> str:

@@ -55,7 +55,8 @@ class Beginning:
     preset: Preset = ()
     """Preset to train: a task family with settings; see the list above. Give it before options."""
     families: Path | None = None
-    """Python file of yours to run, with task families (meta_rl.register) or algorithms."""
+    """Python file of yours to run, with task families (meta_rl.register), algorithms or
+    networks."""
 
 
 B = TypeVar("B", bound=Beginning)

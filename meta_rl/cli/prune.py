@@ -39,7 +39,8 @@ class Prune:
     data: Path | None = None
     """Folder of the run's training data, if it was moved."""
     families: Path | None = None
-    """Python file of yours to run, which registers the family, as in meta-rl train."""
+    """Python file of yours to run, which registers the family or has the network's module, as in
+    meta-rl train."""
 
 
 def main(arguments: list[str]) -> None:

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import tyro
 
 from meta_rl.algorithms import ALGORITHMS, algorithm
-from meta_rl.cli.command import import_families, runner, work
+from meta_rl.cli.command import import_families, import_network, runner, work
 from meta_rl.cli.parsing import (
     MORE,
     Beginning,
@@ -93,6 +93,7 @@ def _main(arguments: list[str]) -> None:
     # A user chose every setting of a file, but not the settings of a preset or a run.
     origin = None if begun.file else config
     name = name or (command.config.family if begun.file else DEFAULT)
+    import_network(arguments, home)
     work("train", name, command, origin, home)
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import tyro
 
-from meta_rl.cli.command import import_families, work
+from meta_rl.cli.command import import_families, import_network, work
 from meta_rl.cli.parsing import (
     MORE,
     Beginning,
@@ -54,4 +55,5 @@ def main(arguments: list[str]) -> None:
         config=(tyro.conf.AvoidSubcommands,),
     )
     require_begun(begun, settings)
+    import_network(arguments, Path.cwd())
     work("tune", name, settings, settings.check())

@@ -31,8 +31,9 @@ class Facts:
     numbers: bool | None = None  # whether observations have entries to normalize
     horizon: int | None = None
     single_environments: bool | None = None  # stepped one by one, so workers can share them
-    classes: bool | None = None  # whether labels are classes
+    classes: bool | None = None  # whether a task's classes are drawn from many
     images: bool | None = None  # whether examples are images
+    sequences: bool | None = None  # whether examples are sequences
     files: bool | None = None  # whether examples are read from files
 
 

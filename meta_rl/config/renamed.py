@@ -32,6 +32,14 @@ def renamed(values: dict[str, Any]) -> dict[str, Any]:
         if isinstance(before, dict) and isinstance(now, dict) and name in before and own not in now:
             moved[part] = {key: value for key, value in before.items() if key != name}
             moved[home] = now | {own: before[name]}
+    network = moved.get("network")
+    # Old settings spell the usual kind out, and have no initialization.
+    if (
+        isinstance(network, dict)
+        and network.get("kind") == "mlp"
+        and "initialization" not in network
+    ):
+        moved["network"] = network | {"kind": None}
     return moved
 
 

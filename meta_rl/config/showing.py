@@ -16,8 +16,8 @@ from meta_rl.errors import InputError
 RARE = {
     *("outer.cg_iterations", "outer.cg_progress", "outer.damping"),
     *("outer.backtrack_ratio", "outer.backtracks"),
-    *("blocks", "speed.members_at_once", "inner.positive", "data.init_std"),
-    "data.baseline",
+    *("blocks", "speed.members_at_once", "inner.positive", "network.initialization"),
+    *("data.baseline", "data.init_std"),
 }
 """Settings that act but that users hardly ever change: only ``--help-all`` shows them."""
 

@@ -6,11 +6,13 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+import torch
 
 from meta_rl import assemble, seeds
 from meta_rl.evaluation.algorithms import Algorithm, Run
 from meta_rl.evaluation.curves import Curve
 from meta_rl.inner.adaptation import adapt_to_tasks, samples_of
+from meta_rl.problems.success import counted
 from meta_rl.types import MetaParameters, Task, TaskFamily
 
 AT_ONCE = 20  # tasks adapted together, if the problem does not say
@@ -41,7 +43,7 @@ def adapted(
         random: adapt the weights from before training by the learned update rule.
     """
     tasks = algorithm.runs[0].problem.check_tasks(tasks)
-    scores, budgets = [], []
+    scores, success, budgets = [], [], []
     for number, run in enumerate(algorithm.runs):
         learner, meta = run.learner, run.learner.deployed
         if random:
@@ -50,7 +52,8 @@ def adapted(
             meta = MetaParameters(fresh.meta.theta, meta.rule)
         found = _adapt(run, meta, tasks, steps, seeds.derive(seed, number), tick)
         scores.append(found[0])
-        budgets.append(found[1])
+        success.append(found[1])
+        budgets.append(found[2])
     name = f"random weights, rule of {algorithm.name}" if random else algorithm.name
     return Curve(
         name=name,
@@ -60,6 +63,7 @@ def adapted(
         steps=tuple(range(steps + 1)),
         budget=np.mean(budgets, 0),
         scores=np.stack(scores, 1),
+        success=_known(np.stack(success, 1)),
     )
 
 
@@ -83,10 +87,14 @@ def oracle(family: TaskFamily, tasks: Sequence[Task], split: str) -> Curve | Non
 
 def _adapt(
     run: Run, meta: MetaParameters, tasks: Sequence[Task], steps: int, seed: int, tick: Tick
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return scores ``(K + 1, m)``, and the budget spent on a task before each, ``(K + 1,)``."""
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return scores and success rates ``(K + 1, m)``, and the budget spent on a task before each.
+
+    Success rates are NaN where they are not told; budgets are ``(K + 1,)``.
+    """
     problem = run.problem
-    size, scores, spent = problem.evaluated_at_once or AT_ONCE, [], np.zeros(steps + 1)
+    size, spent = problem.evaluated_at_once or AT_ONCE, np.zeros(steps + 1)
+    scores, success = [], []
     for start in range(0, len(tasks), size):
         group, stream = tasks[start : start + size], seeds.derive(seed, start)
         given = problem, run.learner.inner, meta, group, steps, stream
@@ -95,8 +103,16 @@ def _adapt(
         found = scored.cpu().double().numpy()
         worst = -np.inf if problem.maximizes else np.inf
         scores.append(np.where(np.isfinite(found), found, worst))
+        told = adaptation.success
+        success.append(np.full_like(found, np.nan) if told is None else told.cpu().double().numpy())
         for k in range(1, steps + 1):
             spent[k] += samples_of(problem, adaptation.supports[:k])
         tick(len(group))
     problem.close()
-    return np.concatenate(scores, 1), spent / len(tasks)
+    return np.concatenate(scores, 1), np.concatenate(success, 1), spent / len(tasks)
+
+
+def _known(rates: np.ndarray) -> np.ndarray | None:
+    """Return the success rates of all runs; None if none of them tells it."""
+    rate = counted(torch.from_numpy(rates))
+    return None if rate is None else rate.numpy()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from meta_rl.statistics import (
     Estimate,
     Statistic,
     interquartile_mean,
+    mean,
     resampled,
     stratified_bootstrap,
 )
@@ -35,16 +36,27 @@ class Curve:
     """Environment steps (or labelled examples) spent on a task until each point: ``(P,)``."""
     scores: np.ndarray
     """``(P, S, m)``; infinitely bad if adapting diverged."""
+    success: np.ndarray | None = None
+    """Success rates of the same episodes, ``(P, S, m)``; None if they are not known."""
     note: str = ""
     """A note for the report's reader."""
 
     def first(self, tasks: int) -> Curve:
         """Return the curve on only the first tasks."""
-        return replace(self, scores=self.scores[:, :, :tasks])
+        success = None if self.success is None else self.success[:, :, :tasks]
+        return replace(self, scores=self.scores[:, :, :tasks], success=success)
 
     def estimate(self, point: int, statistic: Statistic, seed: int) -> Estimate:
         """Return a point's statistic over tasks and seeds, with its interval."""
         return stratified_bootstrap(self.scores[point], statistic, seed=seed)
+
+    def success_rate(self, point: int, seed: int) -> Estimate:
+        """Return a point's mean success rate over tasks and seeds, with its interval.
+
+        Only for a curve with ``success``.
+        """
+        rates: Any = self.success
+        return stratified_bootstrap(rates[point], mean, seed=seed)
 
     def gain(self, point: int, statistic: Statistic, seed: int, sign: int) -> Estimate:
         """Return the statistic of each task's gain since the first point; above 0 is better."""

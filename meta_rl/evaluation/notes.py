@@ -20,6 +20,7 @@ def notes(planned: EvaluationPlan, curves: Sequence[Curve]) -> list[str]:
         "are left out.",
         f"Brackets are 95 % percentile intervals of {DRAWS:,} stratified-bootstrap draws: seeds "
         "with replacement, and tasks with replacement, the same tasks for every seed.",
+        *_success(curves),
         *_seeds(planned),
         *_tasks(planned),
         f"A budget is what adapting spent on one task, on average, in {planned.unit}. It excludes "
@@ -70,6 +71,16 @@ def _score(planned: EvaluationPlan) -> str:
         "regression": "the mean squared error on a task's query examples; lower is better",
     }[planned.problem.kind]
     return f"The score is {kind}."
+
+
+def _success(curves: Sequence[Curve]) -> list[str]:
+    if all(curve.success is None for curve in curves):
+        return []
+    return [
+        "Success is the fraction of the score's episodes that succeed: those in which the "
+        "environment tells is_success or success in its info at any step. A task on which adapting "
+        "diverged counts as 0. Baselines of stable-baselines3 have no success rate."
+    ]
 
 
 def _seeds(planned: EvaluationPlan) -> list[str]:

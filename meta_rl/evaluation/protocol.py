@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from meta_rl import seeds
 from meta_rl.assemble import resolve_device
 from meta_rl.errors import InputError, require
-from meta_rl.evaluation.adapting import adapted, oracle
+from meta_rl.evaluation.adapting import AT_ONCE, adapted, oracle
 from meta_rl.evaluation.algorithms import Algorithm, load_algorithms
 from meta_rl.evaluation.curves import Curve
 from meta_rl.evaluation.progress import progress
 from meta_rl.evaluation.rivals import Arena, check_rivals, rivals
 from meta_rl.evaluation.settings import SLOW, EvaluationSettings
 from meta_rl.problem import Problem
+from meta_rl.problems.foreseen import Work, require_memory
 from meta_rl.problems.reinforcement import require_reinforcement
 from meta_rl.types import Task, TaskFamily
 
@@ -77,7 +78,11 @@ def plan(settings: EvaluationSettings) -> EvaluationPlan:
         if split in (settings.splits or known)
     }
     own = max(learner.config.eval.steps, learner.config.inner.steps)
-    return EvaluationPlan(settings, algorithms, tasks, settings.steps or own)
+    steps = settings.steps or own
+    for run in (run for algorithm in algorithms for run in algorithm.runs):
+        at_once = min(settings.tasks, AT_ONCE)
+        require_memory(run.problem, run.learner.config, Work("tasks", at_once, steps))
+    return EvaluationPlan(settings, algorithms, tasks, steps)
 
 
 def contest(planned: EvaluationPlan) -> list[Curve]:

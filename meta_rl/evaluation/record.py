@@ -78,8 +78,10 @@ def record(folder: Path, planned: EvaluationPlan, curves: Sequence[Curve]) -> No
         for name, (figure, _) in drawn.items():
             writer.picture(f"evaluation/{name}", figure, 0)
         for curve in (c for c in curves if c.kind == "algorithm"):
-            whole = torch.from_numpy(curve.scores).flatten(1)
-            writer.adaptation_curve(whole, f"{curve.split}/{curve.name}", 0)
+            whole, tag = torch.from_numpy(curve.scores).flatten(1), f"{curve.split}/{curve.name}"
+            told = curve.success
+            success = None if told is None else torch.from_numpy(told).flatten(1)
+            writer.adaptation_curve(whole, tag, 0, success)
     files.write(folder / REPORT, page(planned, curves, drawn, origin))
 
 
@@ -132,6 +134,9 @@ def _curve(planned: EvaluationPlan, curve: Curve) -> dict[str, Any]:
         }
         scores = [[finite(v) for v in row] for row in curve.scores[point].tolist()]
         points.append({"inner_steps": k, "budget": float(budget), **found, "scores": scores})
+        if curve.success is not None:
+            rate = curve.success_rate(point, planned.settings.seed)
+            points[-1] |= {"success_rate": rate, "success": curve.success[point].tolist()}
     return {
         "name": curve.name,
         "kind": curve.kind,
@@ -150,7 +155,8 @@ def finite(value: float) -> float | str:
 def _write_csv(path: Path, planned: EvaluationPlan, curves: Sequence[Curve]) -> None:
     """Write one row for each contestant, split, seed, task and point."""
     head = ["name", "kind", "split", "run", "task", "parameters", "inner_steps", "budget", "score"]
-    rows: list[list[Any]] = [head]
+    told = any(curve.success is not None for curve in curves)
+    rows: list[list[Any]] = [[*head, "success_rate"] if told else head]
     for curve in curves:
         tasks = planned.tasks[curve.split]
         for (point, seed, m), score in np.ndenumerate(curve.scores):
@@ -160,4 +166,7 @@ def _write_csv(path: Path, planned: EvaluationPlan, curves: Sequence[Curve]) -> 
                 json.dumps(dict(tasks[m])), "" if k is None else k,
                 round(float(curve.budget[point]), 3), repr(float(score)),
             ])  # fmt: skip
+            if told:
+                rate = None if curve.success is None else curve.success[point, seed, m]
+                rows[-1].append("" if rate is None else repr(float(rate)))
     files.write_csv(path, rows)

@@ -66,7 +66,8 @@ class EvaluationSettings:
     data: Path | None = None
     """Folder of the runs' training data, if the data were moved."""
     families: Path | None = None
-    """A Python file of yours that registers the family, as in meta-rl train."""
+    """A Python file of yours that registers the family or has the network's module, as in
+    meta-rl train."""
     out: Path | None = None
     """Folder to make; evaluation_1, evaluation_2, ... in the first run when not given."""
 

@@ -12,9 +12,14 @@ from meta_rl.text_tables import Table, aligned
 
 
 def scores(planned: EvaluationPlan, curves: Sequence[Curve]) -> Table:
-    """Return one row per point of each curve: budget, mean, inter-quartile mean and gain."""
+    """Return one row per point of each curve: budget, mean, inter-quartile mean, gain and success.
+
+    Without success, if no curve has it.
+    """
     unit, seed = planned.unit, planned.settings.seed
+    told = any(curve.success is not None for curve in curves)
     head = ["", "seeds × tasks", "inner steps", unit, "mean", "IQM", "gain (IQM)"]
+    head += ["success (mean)"] if told else []
     rows = []
     for curve in curves:
         shape = "exact" if curve.kind == "oracle" else "{} × {}".format(*curve.scores.shape[1:])
@@ -28,6 +33,7 @@ def scores(planned: EvaluationPlan, curves: Sequence[Curve]) -> Table:
                 "–" if curve.kind == "oracle" else f"{budget:,.0f}",
                 *map(interval, cells),
                 interval(gain) if gain else "",
+                *([_success(curve, point, seed)] if told else []),
             ])  # fmt: skip
     return head, rows
 
@@ -83,6 +89,14 @@ def interval(estimate: Estimate) -> str:
     digits = min(6, max(0, 2 - math.floor(math.log10(largest)))) if largest else 1
     value, *bounds = (_number(v, digits) for v in estimate)
     return f"{value} [{', '.join(bounds)}]"
+
+
+def _success(curve: Curve, point: int, seed: int) -> str:
+    """Format a point's mean success rate and its interval; a dash if it is not known."""
+    if curve.success is None:
+        return "–"
+    value, low, high = curve.success_rate(point, seed)
+    return f"{value:.0%} [{low:.0%}, {high:.0%}]"
 
 
 def _number(value: float, digits: int) -> str:

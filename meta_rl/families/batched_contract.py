@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import ExitStack, closing
+from functools import partial
 from typing import Any
 
 import gymnasium as gym
@@ -17,6 +18,7 @@ from meta_rl.families.family import Family
 from meta_rl.families.general import GymVec
 from meta_rl.families.mujoco import MuJoCoVec
 from meta_rl.families.tensor import TensorEnv
+from meta_rl.problems.observations import tensor_type
 from meta_rl.types import BatchedEnv, Step, Task
 
 CLOSE = 1e-6
@@ -58,7 +60,7 @@ def check_batched_env(family: Family, env: BatchedEnv) -> None:
     tasks, backend = family.sample_tasks(2, seed=3), _name(env)
     first, again = (_steps(family, env, (2, 2), tasks, seed=5) for _ in range(2))
     for number, (one, other) in enumerate(zip(first, again, strict=True)):
-        if not all(torch.equal(a, b) for a, b in zip(one, other, strict=True)):
+        if not all(_same(a, b) for a, b in zip(one, other, strict=True)):
             raise InputError(
                 f"{backend} gives other numbers at step {number} after a second reset to the same "
                 "tasks with the same seed. Draw from that seed alone (self.np_random), and keep "
@@ -70,17 +72,21 @@ def check_batched_env(family: Family, env: BatchedEnv) -> None:
 
 
 def _check_step(family: Family, where: str, step: Step) -> None:
-    size = gym.spaces.flatdim(family.observation_space)
+    space = family.observation_space
+    size, kind = gym.spaces.flatdim(space), tensor_type(space, torch.float64)
     flag = ((2, 2), torch.bool)
-    expected = {"obs": ((2, 2, size), torch.float64), "reward": ((2, 2), torch.float64)}
-    for name, (shape, dtype) in {**expected, "terminated": flag, "truncated": flag}.items():
+    expected = {"obs": ((2, 2, size), kind), "reward": ((2, 2), torch.float64)}
+    expected |= {"terminated": flag, "truncated": flag}
+    if step.success is not None:
+        expected["success"] = ((2, 2), torch.float64)
+    for name, (shape, dtype) in expected.items():
         value = getattr(step, name)
         if tuple(value.shape) != shape or value.dtype != dtype:
             raise InputError(
                 f"{where}: expected {name} of shape {shape} and type {dtype}, got "
                 f"{tuple(value.shape)} and {value.dtype}."
             )
-        if not torch.isfinite(value).all():
+        if name != "success" and not torch.isfinite(value).all():
             raise InputError(f"{where}: expected finite numbers as {name}, got NaN or infinity.")
 
 
@@ -111,8 +117,9 @@ def _compare(
         step = batched.step(actions)
         for m in sorted(running):
             action = actions[m, 0].numpy().astype(family.action_space.dtype)
-            answer = singles[m].step(action)[:4]
-            ours = [value[m, 0] for value in step]
+            *answer, info = singles[m].step(action)
+            answer.append(next((info[key] for key in row.SUCCESS if key in info), np.nan))
+            ours = [np.nan if value is None else value[m, 0] for value in step]
             both = dict(zip(Step._fields, zip(ours, answer, strict=True), strict=True))
             _require_close(batched, tasks[m], number, **both)
             if answer[2] or answer[3]:
@@ -122,7 +129,8 @@ def _compare(
 def _require_close(batched: BatchedEnv, task: Task, number: int, **pairs: tuple[Any, Any]) -> None:
     for name, (ours, theirs) in pairs.items():
         one, other = (np.asarray(value, dtype=np.float64) for value in (ours, theirs))
-        if one.shape != other.shape or not np.allclose(one, other, rtol=1e-7, atol=CLOSE):
+        close = partial(np.allclose, rtol=1e-7, atol=CLOSE, equal_nan=name == "success")
+        if one.shape != other.shape or not close(one, other):
             raise InputError(
                 f"{_name(batched)} and make_env's environment differ in {name} at step {number} of "
                 f"task {dict(task)}, from equal states with equal actions: {one} and {other}. Make "
@@ -163,7 +171,7 @@ def check_effects(family: Family) -> None:
     """Check that another value of any one parameter changes observations or rewards.
 
     The change must show within 100 steps of one of 16 episodes. Each episode repeats one random
-    action, because walking straight on meets even a sparse reward.
+    action, because walking straight on meets even a sparse reward; then each draws new actions.
 
     Raises:
         InputError: if a parameter changes nothing, naming it.
@@ -172,16 +180,22 @@ def check_effects(family: Family) -> None:
     if not base:
         return
     env, steps = _own(family, 1, 16), min(100, family.horizon)
-    before = _steps(family, env, (1, 16), [base], 0, steps, held=True)
-    for name in base:
-        value = next((task[name] for task in others if task[name] != base[name]), base[name])
-        after = _steps(family, env, (1, 16), [{**base, name: value}], 0, steps, held=True)
-        if all(_equal(one, two) for one, two in zip(before, after, strict=True)):
-            raise InputError(
-                f"parameter {name} changes neither observations nor rewards within {steps} steps: "
-                f"{base[name]!r} and {value!r} give equal ones. Use it in the environment, or "
-                "leave it out."
-            )
+    unseen = {
+        name: next((task[name] for task in others if task[name] != base[name]), base[name])
+        for name in base
+    }
+    for held in (True, False):
+        before = _steps(family, env, (1, 16), [base], 0, steps, held) if unseen else []
+        for name, value in [*unseen.items()]:
+            after = _steps(family, env, (1, 16), [{**base, name: value}], 0, steps, held)
+            if not all(_equal(one, two) for one, two in zip(before, after, strict=True)):
+                del unseen[name]
+    for name, value in unseen.items():
+        raise InputError(
+            f"parameter {name} changes neither observations nor rewards within {steps} steps: "
+            f"{base[name]!r} and {value!r} give equal ones. Use it in the environment, or "
+            "leave it out."
+        )
     env.close()
 
 
@@ -191,6 +205,13 @@ def _general(family: Family, tasks: int, episodes: int) -> GymVec:
 
 def _own(family: Family, tasks: int, episodes: int) -> BatchedEnv:
     return family.make_vec(tasks, episodes, device="cpu", dtype=torch.float64)
+
+
+def _same(one: Tensor | None, other: Tensor | None) -> bool:
+    """Return whether two tensors have equal entries, or NaN in the same places."""
+    if one is None or other is None:
+        return one is other
+    return torch.allclose(one, other, rtol=0, atol=0, equal_nan=True)
 
 
 def _equal(one: Step, other: Step) -> bool:

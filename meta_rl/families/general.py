@@ -18,7 +18,7 @@ from meta_rl.families.main_module import require_guard
 from meta_rl.families.row import close
 from meta_rl.families.rows import Rows, made
 from meta_rl.families.workers import end_workers, worker_fault
-from meta_rl.problems.observations import flat_space
+from meta_rl.problems.observations import flat_space, tensor_type
 from meta_rl.types import Step, Task
 
 WORKER_TIMEOUT = 600.0
@@ -61,7 +61,7 @@ class GymVec:
         self.rows = (num_tasks, episodes)
         self._make_env, self._device, self._dtype = make_env, device, dtype
         self._workers = min(workers, num_tasks * episodes)
-        self._timeout, self._space = timeout, gym.Space()
+        self._timeout, self._space, self._obs_dtype = timeout, gym.Space(), dtype
         self._tasks: list[Task] = []
         self._warned: set[str] = set()  # the kinds of warning given so far
         self._vector: gym.vector.VectorEnv | None = None
@@ -129,6 +129,7 @@ class GymVec:
         sample = made(self._make_env, task)
         refuse_running_statistics(sample)
         spaces = self._space, _ = flat_space(sample.observation_space), sample.action_space
+        self._obs_dtype = tensor_type(sample.observation_space, self._dtype)
         close(sample)
         count = self.rows[0] * self.rows[1]
         # Workers get equally many rows, so their number must divide the rows.
@@ -172,14 +173,17 @@ class GymVec:
             values = torch.tensor(answer[key], dtype=dtype, device=self._device)
             return values.reshape(*self.rows, *answer[key].shape[2:])
 
-        obs = tensor("obs", self._dtype)
-        self._warn_if_outside(answer["obs"])
-        self._warn_if_rounded(answer["obs"], obs)
+        obs = tensor("obs", self._obs_dtype)
+        if self._obs_dtype != torch.uint8:  # no byte is outside its space
+            self._warn_if_outside(answer["obs"])
+            self._warn_if_rounded(answer["obs"], obs)
+        told = not np.isnan(answer["success"]).all()
         return Step(
             obs.reshape(*self.rows, -1),
             tensor("reward", self._dtype),
             tensor("terminated", torch.bool),
             tensor("truncated", torch.bool),
+            tensor("success", self._dtype) if told else None,
         )
 
     def _warn_if_outside(self, obs: np.ndarray) -> None:

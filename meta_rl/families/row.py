@@ -17,6 +17,8 @@ from meta_rl.types import Task
 NUMBERS = "biuf"
 """Kinds of numpy types that are real numbers."""
 EXPECTED = {"observation": "numbers", "reward": "a number", "end": "True or False"}
+SUCCESS = ("is_success", "success")
+"""The keys under which environments tell success in their info; the first one counts."""
 LARGEST = float(np.finfo(np.float32).max)
 """The largest reward or entry of an observation: policies may hold it in 32 bits."""
 
@@ -68,6 +70,7 @@ class Row(gym.Wrapper):
         self._task, self._time, self._seed = task, 0, 0
         self._finished, self._last = False, None
         self.info: dict[str, Any] = {}  # the last step's info
+        self.success = np.nan  # the last step's: 1.0, 0.0, or NaN if its info does not tell
 
     def start(self, seed: int | None) -> tuple:
         """Start an episode.
@@ -75,7 +78,7 @@ class Row(gym.Wrapper):
         Raises:
             InputError: if the environment raises, or returns values that Gymnasium forbids.
         """
-        self._time, self._seed, self._finished = 0, seed, False
+        self._time, self._seed, self._finished, self.success = 0, seed, False, np.nan
         obs, info = self._try(lambda: self.env.reset(seed=seed), "reset", 2)
         self.info = self._info(info, "reset")
         self._last = self._observation(obs, "reset")
@@ -93,6 +96,7 @@ class Row(gym.Wrapper):
         when = f"step {self._time}"
         obs, reward, *ends, info = self._try(lambda: self.env.step(action), when, 5)
         self.info = self._info(info, when)
+        self.success = self._succeeded(when)
         number = self._reward(reward, when)
         terminated, truncated = (self._flag(end, when) for end in ends)
         self._last = self._observation(obs, when)
@@ -133,6 +137,18 @@ class Row(gym.Wrapper):
         if not isinstance(info, dict):
             raise self._fault(f"returned {shortened(info)} as info, expected a dict", when)
         return info
+
+    def _succeeded(self, when: str) -> float:
+        key = next((key for key in SUCCESS if key in self.info), None)
+        if key is None:
+            return np.nan
+        told = self.info[key]
+        if isinstance(told, np.ndarray) and told.size == 1:
+            told = told.item()
+        if not isinstance(told, bool | int | float | np.generic) or told not in (0, 1):
+            got = f"returned {shortened(told)} as info[{key!r}], expected True or False"
+            raise self._fault(got, when)
+        return float(told)
 
     def _reward(self, reward: Any, when: str) -> float:
         number = self._array(reward, "reward", when)

@@ -63,6 +63,7 @@ class Rows(gym.Env):
                 "reward": number,
                 "terminated": flag,
                 "truncated": flag,
+                "success": number,
             }
         )
         self.action_space = batch_space(action_space, count)
@@ -104,4 +105,5 @@ class Rows(gym.Env):
             "reward": np.asarray(reward, dtype=np.float64),
             "terminated": np.asarray(terminated, dtype=np.int8),
             "truncated": np.asarray(truncated, dtype=np.int8),
+            "success": np.asarray([row.success for row in self.rows]),
         }

@@ -66,7 +66,7 @@ class TensorEnv(ABC):
         self._time += 1
         reward, terminated = self.advance(action)
         truncated = self._over if self._time >= self.horizon else self._running
-        return Step(self.observe(), reward, terminated, truncated)
+        return Step(self.observe(), reward, terminated, truncated, self.succeeded())
 
     def uniform(self, low: float, high: float, size: int, generator: torch.Generator) -> Tensor:
         """Draw random numbers in [low, high): ``(M, B, size)``."""
@@ -80,6 +80,13 @@ class TensorEnv(ABC):
     def observe(self) -> Tensor:
         """Return observations ``(M, B, O)``; the state itself unless overridden."""
         return self.state
+
+    def succeeded(self) -> Tensor | None:
+        """Return where the state is the task's aim, ``(M, B)``: 1.0 or 0.0; None by default.
+
+        Override it if the single environment tells success in its info.
+        """
+        return None
 
     def column(self, tasks: Sequence[Task], name: str) -> Tensor:
         """Return one parameter of every task: ``(M, 1)``, or ``(M, 1, size)`` for a vector."""

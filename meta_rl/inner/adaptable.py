@@ -182,7 +182,7 @@ def _try(network: nn.Module, inputs: Tensor, tasks_at_once: int | None) -> None:
             "network",
             f"a module that runs and differentiates on inputs {tuple(inputs.shape)}{vmap}",
             _first_line(error),
-            f"set {LOOP}, with which it runs" if looped else REPLACE,
+            (f"set {LOOP}, with which it runs" if looped else REPLACE) + _instead(network),
         ) from error
     if changed:
         with torch.no_grad():
@@ -194,6 +194,13 @@ def _try(network: nn.Module, inputs: Tensor, tasks_at_once: int | None) -> None:
             "one that it changes",
             "leave that layer out, or call .eval() on it",
         )
+
+
+def _instead(network: nn.Module) -> str:
+    """Return what to take in place of torch's recurrent modules, if the network has one."""
+    if not any(isinstance(layer, nn.RNNBase) for layer in network.modules()):
+        return ""
+    return ", or take meta_rl.agents.GRU or LSTM, to which a state_dict of torch's fits"
 
 
 def _first_line(error: Exception) -> str:

@@ -30,6 +30,9 @@ class Adaptation:
     scores: Tensor | None = None
     """Each task's score after 0..K inner steps, ``(K + 1, M)``; NaN once the task failed. None
     unless asked for."""
+    success: Tensor | None = None
+    """Each task's success rate after 0..K inner steps, ``(K + 1, M)``; NaN where the environment
+    does not tell it. None if the problem has no notion of success, or scores were not asked for."""
     path: Sequence[Params] = ()
     """Every task's phi after 0..K inner steps, tensors ``(M, ...)``; empty unless asked for."""
     samples: int = 0
@@ -139,6 +142,7 @@ def adapt_to_tasks(
         supports=supports,
         query=query,
         scores=_scores(problem, _met(batches), walked, failures) if scored else None,
+        success=_success(problem, _met(batches), failures) if scored else None,
         path=walked() if path else (),
         samples=samples_of(problem, batches),
     )
@@ -164,6 +168,15 @@ def _scores(
     each = [problem.score(batches, k, lambda k=k: walked()[k]) for k in range(len(batches))]
     scores = torch.stack(each)
     return scores.masked_fill(failures.after, torch.nan) if failures else scores
+
+
+def _success(problem: Problem, batches: Sequence[Any], failures: Failures | None) -> Tensor | None:
+    each = [problem.success(batches, k) for k in range(len(batches))]
+    told = [rate for rate in each if rate is not None]
+    if not told:
+        return None
+    rates = torch.stack(told)
+    return rates.masked_fill(failures.after, torch.nan) if failures else rates
 
 
 def _unchanged(params: Params) -> Params:

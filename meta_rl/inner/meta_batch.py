@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
@@ -50,12 +51,7 @@ class MetaBatch:
         self.steps, self.seed, self.scored = steps, seed, scored
         self._blocks, self._whole = parallel.own_blocks(tasks, blocks), blocks == 1
         self.samples, self.seconds = 0, 0.0
-        self._held: dict[int, tuple[int, Sequence[Any]]] = {}
-
-    @property
-    def held(self) -> list[tuple[int, Sequence[Any]]]:
-        """The seed and the batches last collected of each block, for ``TaskSource.learn``."""
-        return [*self._held.values()]
+        self._held: dict[int, tuple[int, Sequence[Any]]] = {}  # by block, for TaskSource.learn
 
     def adapt(self, meta: MetaParameters, tolerant: bool = False) -> Adaptation:
         """Adapt to the tasks while collecting their data.
@@ -76,16 +72,17 @@ class MetaBatch:
         ]
         for block, one in zip(self._blocks, held, strict=True):
             self._held[block.number] = self._seed(block), one.batches
-        scores = [one.scores for one in held if one.scores is not None]
-        placed = parallel.place(scores, self._blocks, len(self.tasks)) if self.scored else None
+        scores, success = self._placed(held) if self.scored else (None, None)
         if self._whole:
-            return replace(held[0], scores=placed)
+            return replace(held[0], scores=scores, success=success)
         *supports, query = [
             parallel.BlockedBatch(each, len(self.tasks))
             for each in zip(*([*one.supports, one.query] for one in held), strict=True)
         ]
         samples = sum(one.samples for one in held)
-        return Adaptation(supports=supports, query=query, scores=placed, samples=samples)
+        return Adaptation(
+            supports=supports, query=query, scores=scores, success=success, samples=samples
+        )
 
     def fitness(self, population: MetaParameters, members: int) -> Tensor:
         """Return every member's fitness on every task after K inner steps.
@@ -100,6 +97,17 @@ class MetaBatch:
         own = [self._fitness(population, members, block) for block in self._blocks]
         return parallel.place(own, self._blocks, len(self.tasks))
 
+    def _placed(self, held: Sequence[Adaptation]) -> tuple[Tensor, Tensor | None]:
+        """Return the scores and success rates of every task of all processes, sent together."""
+        both = [[v for v in (one.scores, one.success) if v is not None] for one in held]
+        together = [torch.stack(values) for values in both]
+        scores, *success = parallel.place(together, self._blocks, len(self.tasks))
+        return scores, success[0] if success else None
+
+    def teach(self) -> None:
+        """Let the problem learn what it keeps itself, after the outer step: see ``TaskSource``."""
+        self.problem.learn([*self._held.values()])
+
     def _fitness(
         self, population: MetaParameters, members: int, block: parallel.TaskBlock
     ) -> Tensor:
@@ -112,9 +120,10 @@ class MetaBatch:
         )
         tasks, options = [*block.tasks] * members, {"own_meta": True, "tolerant": True}
         found = self._adapt(own, block, tasks, scored=True, **options)
-        # A copy of the first member's data, so that the others' are freed.
-        first = tree_map(lambda value: value[:count].clone(), found.batches)
-        self._held[block.number] = self._seed(block), first
+        if self.problem.learns:
+            # A copy of the first member's data, so that the others' are freed.
+            first = tree_map(lambda value: value[:count].clone(), found.batches)
+            self._held[block.number] = self._seed(block), first
         scores: Any = found.scores  # not None: asked for
         return scores[-1].view(members, count) * (1 if self.problem.maximizes else -1)
 

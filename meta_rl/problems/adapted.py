@@ -28,7 +28,9 @@ if TYPE_CHECKING:
 class AdaptedPolicy:
     """A policy adapted to one task, with stable-baselines3's ``predict``.
 
-    ``pictures`` holds the pictures of the adaptation by name, if any were asked for.
+    ``pictures`` holds the pictures of the adaptation by name, if any were asked for. ``success`` is
+    the success rate after 0..K inner steps, of the episodes of ``scores``; None if the environment
+    tells no success.
 
     Args:
         policy: the module.
@@ -52,6 +54,7 @@ class AdaptedPolicy:
     ):
         self.policy, self.params, self.scores, self.manifest = policy, params, scores, manifest
         self.obs_shape, self.space = obs_shape, space
+        self.success: tuple[float, ...] | None = None
         self.pictures: dict[str, Figure | Animation] = {}
         self._generator = seeds.generator(seed, next(iter(params.values())).device)
 
@@ -158,6 +161,7 @@ class AdaptedNetwork:
     ):
         self.network, self.params, self.scores, self.manifest = network, params, scores, manifest
         self.input_shape, self.classifies = input_shape, classifies
+        self.success: None = None
         self.pictures: dict[str, Figure | Animation] = {}
 
     @torch.no_grad()
@@ -208,5 +212,7 @@ def _save(model: AdaptedPolicy | AdaptedNetwork, folder: str | Path) -> Path:
     if "config" not in model.manifest:
         raise InputError("save: expected a model that a learner adapted, got one without a config.")
     manifest = {"kind": "adapted", **model.manifest, "scores": list(model.scores)}
+    if model.success is not None:
+        manifest["success"] = list(model.success)
     module = model.policy if isinstance(model, AdaptedPolicy) else model.network
     return checkpoint.save(as_path("folder", folder), manifest, {**model.params, **fixed(module)})

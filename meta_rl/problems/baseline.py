@@ -39,6 +39,16 @@ class Baseline(Protocol):
         """
         return
 
+    def bytes_needed(self, tasks: int, rows: int, size: int) -> float:
+        """Return a lower bound of the memory that :meth:`values` takes, beside its arguments.
+
+        Args:
+            tasks: M tasks.
+            rows: B T, the steps of one task.
+            size: O, the numbers of an observation.
+        """
+        return 0.0
+
     def state(self) -> Params:
         """Return the tensors that :meth:`fit` changes in place; none if it learns nothing."""
         return {}

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from meta_rl.errors import InputError
 from meta_rl.machine import parallel
 from meta_rl.problems import returns
-from meta_rl.problems.observations import observation_size
+from meta_rl.problems.observations import image_layout, observation_size
 from meta_rl.types import Policy
 
 CLIP, EPSILON = 10.0, 1e-8
@@ -213,8 +213,7 @@ def normalized_entries(space: spaces.Space) -> np.ndarray:
 
 def is_normalized(space: spaces.Space) -> bool:
     """Return whether a plain space's observations are numbers, and not an image of bytes."""
-    image = space.dtype == np.uint8 and len(space.shape or ()) == 3
-    return isinstance(space, spaces.Box) and not image
+    return isinstance(space, spaces.Box) and image_layout(space) is None
 
 
 def _normalize(policy: Any, given: tuple[Tensor]) -> tuple[Tensor]:

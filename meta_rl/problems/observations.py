@@ -3,19 +3,27 @@
 A Box is flattened; a Discrete or MultiDiscrete observation becomes one-hot; MultiBinary stays zeros
 and ones; the parts of a Dict or Tuple are joined in their order. A flat Dict is joined as
 ``stable_baselines3.common.torch_layers.CombinedExtractor`` joins it.
+
+A vector holds bytes if an image is in it and all other parts fit into bytes, else floats.
 """
 
 from __future__ import annotations
 
-from typing import Any
+import math
+from typing import Any, NamedTuple
 
 import gymnasium as gym
 import numpy as np
+import torch
 from gymnasium import spaces
+from torch import Tensor
 
 from meta_rl.errors import InputError
 from meta_rl.types import TaskFamily
 
+LARGE = 1_000
+"""Numbers above which an observation is large: a linear baseline would fit most returns exactly,
+and held-out tasks are evaluated a meta-batch at a time."""
 PLAIN = (spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary)
 
 
@@ -46,6 +54,66 @@ def check_observation_space(space: gym.Space) -> None:
         )
 
 
+class ImageLayout(NamedTuple):
+    """The order of an image's numbers: frames, then height, width and channels in their order."""
+
+    shape: tuple[int, ...]  # of the space: (H, W, C) or (C, H, W), with stacked frames first
+    first: bool  # whether channels come before height and width
+
+    @property
+    def size(self) -> tuple[int, int, int]:
+        """Height, width, and the channels of all frames."""
+        *frames, a, b, c = self.shape
+        height, width, channels = (b, c, a) if self.first else (a, b, c)
+        return height, width, channels * math.prod(frames)
+
+    def images(self, flat: Tensor) -> Tensor:
+        """Return flat images ``(N, O)`` as ``(N, H, W, C)``; later frames are further channels."""
+        images = flat.unflatten(-1, (-1, *self.shape[-3:]))  # (N, frames, ...)
+        order = (0, 3, 4, 1, 2) if self.first else (0, 2, 3, 1, 4)
+        return images.permute(order).flatten(3)
+
+
+def image_layout(space: gym.Space) -> ImageLayout | None:
+    """Return the layout of an image's numbers; None if the space is not of images.
+
+    Images are what stable-baselines3 takes for images: boxes of bytes from 0 to 255 with three
+    axes, the smallest of which is the channels' if it is the first. A fourth axis before them
+    holds stacked frames.
+    """
+    if not isinstance(space, spaces.Box) or space.dtype != np.uint8:
+        return None
+    if len(space.shape) not in (3, 4) or space.low.any() or (space.high != 255).any():
+        return None
+    return ImageLayout(space.shape, int(np.argmin(space.shape[-3:])) == 0)
+
+
+def leaves(space: gym.Space) -> list[gym.Space]:
+    """Return the parts of a Dict or Tuple, and their parts, in their order; a space is its own."""
+    if isinstance(space, spaces.Dict | spaces.Tuple):
+        parts = space.spaces.values() if isinstance(space, spaces.Dict) else space.spaces
+        return [leaf for part in parts for leaf in leaves(part)]
+    return [space]
+
+
+def has_images(space: gym.Space) -> bool:
+    """Return whether an observation is an image or has one among its parts."""
+    return any(image_layout(part) for part in leaves(space))
+
+
+def keeps_bytes(space: gym.Space) -> bool:
+    """Return whether observations are vectors of bytes; see the top of this file."""
+    fits = (
+        part.dtype == np.uint8 if isinstance(part, spaces.Box) else True for part in leaves(space)
+    )
+    return has_images(space) and all(fits)
+
+
+def tensor_type(space: gym.Space, numbers: torch.dtype) -> torch.dtype:
+    """Return the type of observations as tensors: bytes, or the type of other numbers."""
+    return torch.uint8 if keeps_bytes(space) else numbers
+
+
 def flat_space(space: gym.Space) -> spaces.Box:
     """Return the Box of an observation's flat vector; a Box stays as it is.
 
@@ -56,11 +124,12 @@ def flat_space(space: gym.Space) -> spaces.Box:
         return space
     check_observation_space(space)
     box: Any = spaces.flatten_space(space)
-    return spaces.Box(box.low.astype(np.float32), box.high.astype(np.float32), dtype=np.float32)
+    dtype: Any = np.uint8 if keeps_bytes(space) else np.float32
+    return spaces.Box(box.low.astype(dtype), box.high.astype(dtype), dtype=dtype)
 
 
 def flat(space: gym.Space, observation: Any) -> np.ndarray:
-    """Return one observation as a vector ``(O,)``, float32; a Box's array stays as it is.
+    """Return one observation as a vector ``(O,)``; a Box's array stays as it is.
 
     Raises:
         InputError: if it is none of the space's.
@@ -69,7 +138,7 @@ def flat(space: gym.Space, observation: Any) -> np.ndarray:
         return np.asarray(observation)
     try:
         if _inside(space, observation):
-            return np.asarray(spaces.flatten(space, observation), np.float32)
+            return np.asarray(spaces.flatten(space, observation))
     except Exception as error:  # whatever an observation of another form raises there
         raise _other(space, observation) from error
     raise _other(space, observation)
@@ -153,7 +222,7 @@ def _leaves(space: gym.Space, observation: Any) -> list[Any]:
 def alike(one: gym.Space, other: gym.Space) -> bool:
     """Return whether two spaces' observations have the same form; bounds of a Box may differ."""
     if isinstance(one, spaces.Box) and isinstance(other, spaces.Box):
-        return one.shape == other.shape
+        return one.shape == other.shape and image_layout(one) == image_layout(other)
     return one == other
 
 

@@ -21,14 +21,17 @@ from meta_rl.errors import InputError
 from meta_rl.inner.adaptable import check_adaptable
 from meta_rl.naming import under
 from meta_rl.problem import Kind, Problem
-from meta_rl.problems import estimators, returns
+from meta_rl.problems import estimators
 from meta_rl.problems.adapted import AdaptedPolicy, adapted_policy
-from meta_rl.problems.baseline import Baseline, ValuedBlock
+from meta_rl.problems.advantages import Advantages
+from meta_rl.problems.baseline import Baseline
+from meta_rl.problems.made_up import made_up_episodes
 from meta_rl.problems.modules import trainable
 from meta_rl.problems.normalization import required_normalization
-from meta_rl.problems.observations import require_same_spaces
+from meta_rl.problems.observations import LARGE, observation_size, require_same_spaces
 from meta_rl.problems.policy_pictures import PolicyPictures
 from meta_rl.problems.rollouts import Rollout, Sampler, check_parameters
+from meta_rl.problems.success import rates
 from meta_rl.storage.checkpoint import describe_space
 from meta_rl.tasks import check_sampled, check_tasks
 from meta_rl.types import Distribution, Episodes, Params, Policy, Task, TaskFamily
@@ -57,7 +60,6 @@ class Reinforcement:
     kind: Kind = "episodes"
     score_name = "return"
     maximizes = True
-    evaluated_at_once: int | None = None
 
     def __init__(
         self,
@@ -73,6 +75,10 @@ class Reinforcement:
         self.family_of_env = family_of_env
         check_adaptable(policy)
         self.normalization = required_normalization(policy, config.normalize_observations)
+        self.advantages = Advantages(baseline, config, self.normalization)
+        # Large observations of more tasks than an iteration has may not fit into memory.
+        large = observation_size(family.observation_space) > LARGE
+        self.evaluated_at_once = config.tasks if large else None
         self.device = next(policy.parameters()).device
         self.exploration_loss = self._explored if config.exploration else None
         self.sampler = Sampler(family, policy, workers, recorded)
@@ -110,15 +116,7 @@ class Reinforcement:
 
         The policy acts on them as in a rollout.
         """
-        size = gym.spaces.flatdim(self.family.observation_space)
-        parameter = next(iter(params.values()))
-        obs, one = parameter.new_zeros(2, 2, 2, size), parameter.new_ones(2, 2, 2)
-        act = torch.vmap(lambda phi, obs: functional_call(self.policy, phi, (obs,)))
-        act(params, obs[:, :, 0])
-        behaviour = act(params, obs)
-        action = behaviour.sample(seeds.generator(0, parameter.device))
-        log_prob = behaviour.log_prob(action)
-        return Episodes(obs, action, one, one, log_prob, behaviour, one, one[..., 0])
+        return made_up_episodes(self.policy, params, self.family.observation_space)
 
     def distribution(self, params: Params, episodes: Episodes) -> Distribution:
         """Return one task's action distributions on its episodes' observations."""
@@ -158,7 +156,7 @@ class Reinforcement:
         """
         stream, phi = seeds.derive(seed, len(batches)), adapted()
         check_parameters(phi, len(batches))
-        return self._valued(self.sampler.rollout(tasks, phi, self.config.episodes, stream))
+        return self.advantages.of(self.sampler.rollout(tasks, phi, self.config.episodes, stream))
 
     @torch.no_grad()
     def probe(
@@ -180,30 +178,29 @@ class Reinforcement:
         """Return each task's mean undiscounted return after k inner steps: ``(M,)``."""
         return batches[k].reward.sum(-1).mean(-1)
 
+    def success(self, batches: Sequence[Episodes], k: int) -> Tensor:
+        """Return each task's success rate after k inner steps; see ``Losses``."""
+        return rates(batches[k].success)
+
     def statistics(self, batch: Episodes) -> dict[str, Tensor | float]:
         """Return episode length, policy entropy (nats) and the baseline's explained variance."""
         mask, real = batch.mask, batch.mask.sum()
-        told: dict[str, Tensor | float] = {
+        return {
             "rollout/ep_len_mean": mask.sum(-1).mean(),
             "train/entropy": (batch.behaviour.entropy() * mask).sum() / real,
+            **self.advantages.statistics(batch),
         }
-        if self.baseline is None:
-            return told
-        target = self._returns(batch)
-        value = self.baseline.values(self._seen(batch), target, mask)
-        return told | {"train/explained_variance": returns.explained(target, value, mask)}
 
     def learn(self, blocks: Sequence[tuple[int, Sequence[Episodes | Rollout]]]) -> None:
         """Fit the baseline's network, and take the data into the statistics; see ``TaskSource``."""
-        if self.baseline is not None and self.baseline.state():
-            self.baseline.fit(
-                [
-                    ValuedBlock(seed, [(self._seen(b), self._returns(b), b.mask) for b in batches])
-                    for seed, batches in blocks
-                ]
-            )
+        self.advantages.learn(blocks)
         if self.normalization is not None:
             self.normalization.learn([batches for _, batches in blocks], self.config.gamma)
+
+    @property
+    def learns(self) -> bool:
+        """Whether there is a baseline's network to fit, or running statistics."""
+        return bool(self.learned()) or self.normalization is not None
 
     def learned(self) -> Params:
         """Return the baseline's tensors; see ``TaskSource``."""
@@ -267,30 +264,6 @@ class Reinforcement:
         log_prob = self.distribution(params, support).log_prob(support.action)
         credit = self.config.exploration * query.credit.mean()
         return estimators.exploration(log_prob, support.log_prob, credit, support.mask)
-
-    def _valued(self, rollout: Rollout) -> Episodes:
-        config, mask = self.config, rollout.mask
-        target = advantage = self._returns(rollout)
-        if self.baseline is not None:
-            value = self.baseline.values(self._seen(rollout), target, mask)
-            advantage = returns.gae(rollout.reward, value, mask, config.gamma, config.gae_lambda)
-        return Episodes(
-            obs=rollout.obs,
-            action=rollout.action,
-            reward=rollout.reward,
-            mask=mask,
-            log_prob=rollout.behaviour.log_prob(rollout.action),
-            behaviour=rollout.behaviour,
-            advantage=returns.normalize(advantage, mask),
-            credit=returns.credit(target, advantage, mask),
-        )
-
-    def _seen(self, batch: Episodes | Rollout) -> Tensor:
-        """Return observations as the policy's network sees them."""
-        return batch.obs if self.normalization is None else self.normalization(batch.obs)
-
-    def _returns(self, batch: Episodes | Rollout) -> Tensor:
-        return returns.discounted_returns(batch.reward, batch.mask, self.config.gamma)
 
 
 def _surrogate(estimator: Callable, policy: Distribution, episodes: Episodes) -> Tensor:

@@ -14,6 +14,7 @@ from meta_rl import seeds
 from meta_rl.errors import DivergedError, NotFiniteError
 from meta_rl.inner.recording import Recorded
 from meta_rl.machine.threads import one_thread
+from meta_rl.problems.success import any_step
 from meta_rl.types import BatchedEnv, Params, Policy, Task, TaskFamily
 
 ONE_THREAD = 2**26
@@ -22,13 +23,17 @@ if the environment occupies the cores."""
 
 
 class Rollout(NamedTuple):
-    """Sampled episodes; leaves ``(M, B, T, ...)``. Padding has mask 0 and reward 0."""
+    """Sampled episodes; leaves ``(M, B, T, ...)``. Padding has mask 0 and reward 0.
+
+    ``success`` is ``(M, B)``, see :mod:`meta_rl.problems.success`.
+    """
 
     obs: torch.Tensor
     action: torch.Tensor
     reward: torch.Tensor
     mask: torch.Tensor
     behaviour: Any
+    success: torch.Tensor
 
 
 class Sampler:
@@ -128,7 +133,8 @@ class Sampler:
         noise = seeds.generator(seeds.derive(seed, seeds.ADAPTATION), device)
         obs = env.reset(tasks, seeds.derive(seed, seeds.DATA))
         running = torch.ones(obs.shape[:2], dtype=torch.bool, device=device)
-        steps: list[Rollout] = []
+        success = torch.full(running.shape, torch.nan, dtype=dtype, device=device)
+        steps: list[tuple] = []
         weights = sum(value[0].numel() for value in phi.values())
         small = weights * running.numel() < ONE_THREAD
         with one_thread() if env.occupies_cores and small else nullcontext():
@@ -136,15 +142,17 @@ class Sampler:
                 policy = self._act(phi, obs)
                 action = policy.sample(noise)
                 result = env.step(self.policy.env_action(action))
-                steps.append(Rollout(obs, action, result.reward, running, policy))
+                steps.append((obs, action, result.reward, running, policy))
+                success = any_step(success, result.success, running)
                 running = running & ~(result.terminated | result.truncated)
                 # A finished row keeps its last observation: padding must stay finite.
                 obs = torch.where(running.unsqueeze(-1), result.obs, obs)
                 # running.any() synchronizes a GPU, hence not at every step.
                 if t % 8 == 7 and not running.any():
                     break
-        stacked = tree_map(lambda *each: torch.stack(each, 2), *steps)
-        rollout = stacked._replace(mask=stacked.mask.to(dtype))
+        stacked: Any = tree_map(lambda *each: torch.stack(each, 2), *steps)
+        rollout = Rollout._make((*stacked, success))
+        rollout = rollout._replace(mask=rollout.mask.to(dtype))
         _check_finite(tasks, rollout)
         return rollout._replace(reward=rollout.reward * rollout.mask)
 
@@ -169,14 +177,16 @@ def _join(parts: Sequence[Rollout]) -> Rollout:
     """Join rollouts of the same tasks along B, padded to the longest."""
     longest = max(part.mask.shape[2] for part in parts)
 
-    def pad(part: Rollout) -> Rollout:
-        missing = longest - part.mask.shape[2]
+    def pad(part: Rollout) -> tuple:
+        missing, steps = longest - part.mask.shape[2], part[:-1]
         # Repeating the last entry keeps the behaviour's padding a valid distribution.
-        last = tree_map(lambda v: v[:, :, -1:].expand(-1, -1, missing, *v.shape[3:]), part)
-        last = last._replace(mask=torch.zeros_like(last.mask), reward=torch.zeros_like(last.reward))
-        return tree_map(lambda *both: torch.cat(both, 2), part, last)
+        last = tree_map(lambda v: v[:, :, -1:].expand(-1, -1, missing, *v.shape[3:]), steps)
+        obs, action, reward, mask, behaviour = last
+        nothing = obs, action, torch.zeros_like(reward), torch.zeros_like(mask), behaviour
+        return tree_map(lambda *both: torch.cat(both, 2), steps, nothing)
 
-    return tree_map(lambda *each: torch.cat(each, 1), *map(pad, parts))
+    padded: Any = tree_map(lambda *each: torch.cat(each, 1), *map(pad, parts))
+    return Rollout._make((*padded, torch.cat([part.success for part in parts], 1)))
 
 
 def _check_finite(tasks: Sequence[Task], rollout: Rollout) -> None:

@@ -65,7 +65,7 @@ class Supervised:
         if family.fewest is not None and wanted > family.fewest:
             raise InputError(
                 f"data: expected shots and queries of at most {family.fewest} together, got "
-                f"{config.shots} and {config.queries}: some class (or user) of {family.id} has no "
+                f"{config.shots} and {config.queries}: some class (or task) of {family.id} has no "
                 "more examples. Ask for fewer, or leave the small ones out."
             )
         check_adaptable(network)
@@ -167,12 +167,20 @@ class Supervised:
         output = functional_call(self.network, params, (examples.x,))
         return (output.argmax(-1) == examples.y).float().mean()
 
+    def success(self, batches: Sequence[Examples], k: int) -> None:
+        """Return None: no success but the score."""
+
     def statistics(self, batch: Examples) -> dict[str, Tensor | float]:
         """Return no statistics: labelled examples do not change while training."""
         return {}
 
     def learn(self, blocks: Sequence[tuple[int, Sequence[Examples]]]) -> None:
         """Do nothing: the network is all that learns."""
+
+    @property
+    def learns(self) -> bool:
+        """False: there is nothing to learn."""
+        return False
 
     def learned(self) -> Params:
         """Return no tensors; see ``TaskSource``."""
@@ -245,13 +253,15 @@ class Supervised:
         return AdaptedNetwork(self.network, params, scores, manifest, shape, self._classifies)
 
     def describe(self) -> dict[str, Any]:
-        """Return the family, the kind of labels, and the shapes, as JSON values."""
+        """Return the family, the kind and names of labels, and the shapes, as JSON values."""
         family = self.family
+        labels = getattr(family, "labels", ())  # only where they are the same in all tasks
         return {
             "family": family.id,
             "kind": family.kind,
             "inputs": list(family.input_shape),
             "outputs": family.output_size,
+            **({"labels": list(labels)} if labels else {}),
         }
 
     def close(self) -> None:

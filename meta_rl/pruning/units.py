@@ -18,12 +18,17 @@ def hidden_layers(network: nn.Module) -> list[Layer]:
     """Return the hidden layers of our network or policy, first to last.
 
     A unit's own parameters are rows of its layer's parameters. The next layer uses the unit in
-    columns of its weight: in one, or after flattening, in one for each pixel of a channel.
+    columns of its weight: in one, or after flattening, in one for each pixel of a channel. A
+    policy's convolutions and features extractors of one's own stay as they are.
     """
+    modules = dict(network.named_modules())
+    extractors = [m.features for m in modules.values() if isinstance(m, agents.ModuleNetwork)]
+    extractors += [m for m in modules.values() if isinstance(m, agents.JoinedFeatures)]
+    kept = {layer for extractor in extractors for layer in extractor.modules()}
     named: list[tuple[str, Any]] = [
         (name, layer)
-        for name, layer in network.named_modules()
-        if isinstance(layer, nn.Linear | agents.Block)
+        for name, layer in modules.items()
+        if isinstance(layer, nn.Linear | agents.Block) and layer not in kept
     ]
     layers = []
     for (name, layer), (after, following) in pairwise(named):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import count
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -15,10 +15,21 @@ from meta_rl.inner.core import InnerLoop
 from meta_rl.inner.gradient_free import GradientFreeLoop
 from meta_rl.machine.bars import slow
 from meta_rl.problem import Problem
+from meta_rl.problems.success import counted
 from meta_rl.types import MetaParameters, Task
 
 
-def scores_of(
+class Results(NamedTuple):
+    """The results of adapting to M tasks, on the CPU."""
+
+    scores: Tensor
+    """Each task's score after 0..K inner steps, ``(K + 1, M)``."""
+    success: Tensor | None
+    """The success rates of the same episodes, ``(K + 1, M)``; None if no environment tells success.
+    """
+
+
+def results_of(
     problem: Problem,
     inner: InnerLoop | GradientFreeLoop,
     meta: MetaParameters,
@@ -26,8 +37,8 @@ def scores_of(
     steps: int,
     seed: int,
     tick: Callable[[int, int], None] | None = None,
-) -> Tensor:
-    """Return each task's score after 0..K inner steps, ``(K + 1, M)``, on the CPU.
+) -> Results:
+    """Return each task's scores and success rates after 0..K inner steps.
 
     Adapts ``problem.evaluated_at_once`` tasks at a time.
 
@@ -40,7 +51,7 @@ def scores_of(
         seed: seed of the data.
         tick: called with the numbers of batches collected and to collect.
     """
-    size, scores = problem.evaluated_at_once or len(tasks), []
+    size, found = problem.evaluated_at_once or len(tasks), []
     parts = range(0, len(tasks), size)
     ticks, total = count(1), len(parts) * (steps + 1)
 
@@ -51,8 +62,11 @@ def scores_of(
     for start in slow(parts, "evaluating"):
         stream = seeds.derive(seed, start) if start else seed
         given = problem, inner, meta, tasks[start : start + size], steps, stream
-        scores.append(adapt_to_tasks(*given, scored=True, collected=collected).scores)
-    return torch.cat(scores, 1).cpu()
+        found.append(adapt_to_tasks(*given, scored=True, collected=collected))
+    scores: Any = [one.scores for one in found]  # not None: scored=True
+    told = [one.success for one in found if one.success is not None]
+    success = counted(torch.cat(told, 1)) if told else None
+    return Results(torch.cat(scores, 1).cpu(), None if success is None else success.cpu())
 
 
 @torch.no_grad()
@@ -66,7 +80,7 @@ def adapted_model(
     manifest: dict[str, Any],
     pictures: bool,
 ) -> Any:
-    """Adapt to one task and return the model, with its ``scores`` and ``pictures``.
+    """Adapt to one task and return the model, with ``scores``, ``success`` and ``pictures``.
 
     Args:
         problem: the task's problem.
@@ -85,5 +99,7 @@ def adapted_model(
     params = {name: value[0].detach().clone() for name, value in adaptation.path[-1].items()}
     scores: Any = adaptation.scores  # not None: scored=True
     model = problem.deploy(params, tuple(scores[:, 0].tolist()), manifest)
+    success = counted(adaptation.success)
+    model.success = None if success is None else tuple(success[:, 0].tolist())
     model.pictures = shown
     return model

@@ -29,7 +29,8 @@ class EvalCallback:
 
     Its two child callbacks get two more metrics: ``eval/mean_reward``, the mean return after the
     last inner step, and ``eval/best_mean_reward``. Supervised families have ``..._loss`` instead,
-    where lower is better. The run stops if a child returns False.
+    where lower is better. If the environment tells success, there is ``eval/success_rate`` too. The
+    run stops if a child returns False.
 
     Args:
         tasks: tasks to evaluate on, such as ``learner.held_out_tasks(40)``.
@@ -80,7 +81,7 @@ class EvalCallback:
         if learner.iteration % self.eval_freq:
             return True
         steps = learner.config.inner.steps if self.steps is None else self.steps
-        scores = learner.evaluate(self.tasks, steps, self.seed)
+        scores, success = learner.results(self.tasks, steps, self.seed)
         self.evaluations.append((learner.iteration, scores))
         last = self.last_mean_reward = scores[-1].mean().item()
         sign, best = 1 if learner.problem.maximizes else -1, self.best_mean_reward
@@ -92,6 +93,8 @@ class EvalCallback:
                 _replace(self._path, learner)
         name = "reward" if learner.problem.maximizes else "loss"  # as stable-baselines3 names it
         found = {f"eval/mean_{name}": last, f"eval/best_mean_{name}": self.best_mean_reward}
+        if success is not None:
+            found["eval/success_rate"] = success[-1].mean().item()
         answers = [child(learner, {**metrics, **found}) for child in children if child]
         return not any(answer is False for answer in answers)
 

@@ -16,7 +16,7 @@ from meta_rl import seeds
 from meta_rl.animation import Animation
 from meta_rl.config import Config, require_effect, to_dict
 from meta_rl.config.descent import GradientConfig, TRPOConfig
-from meta_rl.errors import InputError, require_whole, shown
+from meta_rl.errors import check_callbacks, require_whole
 from meta_rl.from_settings import make_inner, make_outer, make_rule
 from meta_rl.inner.adaptable import check_runs
 from meta_rl.inner.adaptation import adapt_to_tasks
@@ -24,8 +24,9 @@ from meta_rl.inner.meta_batch import MetaBatch
 from meta_rl.machine import parallel
 from meta_rl.problem import Problem
 from meta_rl.problems.adapted import AdaptedNetwork, AdaptedPolicy
+from meta_rl.problems.foreseen import Work, evaluating, require_memory, require_training
 from meta_rl.problems.modules import made_of, require_problem
-from meta_rl.runs.adapting import adapted_model, scores_of
+from meta_rl.runs.adapting import Results, adapted_model, results_of
 from meta_rl.runs.metrics import Metrics, iteration_metrics, time_metrics
 from meta_rl.runs.state import TrainingState
 from meta_rl.storage import checkpoint
@@ -96,7 +97,7 @@ class MetaLearner:
         logged = batch.scored and outcome.adaptation is not None
         metrics = iteration_metrics(self.problem, outcome) if logged else {}
         learning = time.perf_counter()
-        self.problem.learn(batch.held)
+        batch.teach()
         seconds = time.perf_counter() - learning + stepped - start  # without those of the metrics
         samples = int(parallel.total(batch.samples))
         self._state.end(samples, skipped="train/skipped" in outcome.metrics)
@@ -121,16 +122,8 @@ class MetaLearner:
         """
         if iterations is not None:
             require_whole("iterations", iterations, 0)
-        if not isinstance(callbacks, Sequence):
-            raise InputError(f"callbacks: expected a list of functions, got {shown(callbacks)}.")
-        for callback in callbacks:
-            if not callable(callback):
-                kind = type(callback)
-                theirs = kind.__module__.startswith("stable_baselines3.")
-                raise InputError(
-                    f"callbacks: expected functions of (learner, metrics), got {kind.__name__}."
-                    + " Use the one of the same name in meta_rl." * theirs
-                )
+        check_callbacks(callbacks)
+        require_training(self.problem, self.config)
         last = self.config.iterations if iterations is None else self.iteration + iterations
         while self.iteration < last:
             metrics = self.iterate()
@@ -153,7 +146,18 @@ class MetaLearner:
         tick: Callable[[int, int], None] | None = None,
         episodes: int | None = None,
     ) -> Tensor:
-        """Return each task's score after 0..steps inner steps, ``(steps + 1, M)``.
+        """Return the scores of :meth:`results`, ``(steps + 1, M)``."""
+        return self.results(tasks, steps, seed, tick, episodes).scores
+
+    def results(
+        self,
+        tasks: Sequence[Task],
+        steps: int,
+        seed: int,
+        tick: Callable[[int, int], None] | None = None,
+        episodes: int | None = None,
+    ) -> Results:
+        """Return each task's scores and success rates after 0..steps inner steps.
 
         Adapts with the hardened rule, and learns nothing from the tasks.
 
@@ -172,7 +176,9 @@ class MetaLearner:
         problem = self.problem if episodes is None else self.problem.resized(episodes)
         try:
             checked = problem.check_tasks(tasks)
-            return scores_of(problem, self.inner, self.deployed, checked, steps, seed, tick)
+            work = evaluating("the number of tasks", problem, len(checked), steps)
+            require_memory(problem, self.config, work)
+            return results_of(problem, self.inner, self.deployed, checked, steps, seed, tick)
         finally:
             if problem is not self.problem:
                 problem.close()
@@ -212,8 +218,8 @@ class MetaLearner:
                 rollout film takes two more episodes of an environment that can be rendered.
 
         Returns:
-            The policy (or network), with ``predict``, ``save``, and ``scores`` after 0..steps
-            inner steps.
+            The policy (or network), with ``predict``, ``save``, and ``scores`` and ``success``
+            after 0..steps inner steps.
 
         Raises:
             InputError: if the variant's parameters or spaces do not fit, or a number is out of
@@ -231,6 +237,7 @@ class MetaLearner:
         with closing(self.problem.resized(episodes)) as resized:
             problem, task = resized.variant(variant)
             with closing(problem):
+                require_memory(problem, self.config, Work("steps", 1, steps), task)
                 given = problem, self.inner, self.deployed, task, steps, seed
                 return adapted_model(*given, manifest, pictures)
 

@@ -11,6 +11,7 @@ from meta_rl.inner.meta_batch import MetaBatch
 from meta_rl.machine import parallel
 from meta_rl.outer.step import Outcome
 from meta_rl.problem import Problem
+from meta_rl.problems.success import counted
 
 Metrics = dict[str, float]
 
@@ -27,6 +28,7 @@ def iteration_metrics(problem: Problem, outcome: Outcome) -> Metrics:
         **{key: float(value) for key, value in outcome.metrics.items()},
         **_statistics(problem, adaptation.query),
         **_summary(problem, adaptation.scores.mean(1)),
+        **_success(adaptation.success),
     }
 
 
@@ -66,3 +68,13 @@ def _summary(problem: Problem, scores: Tensor) -> Metrics:
     if problem.kind == "episodes":
         summary["rollout/ep_rew_mean"] = steps[-1]
     return summary
+
+
+def _success(rates: Tensor | None) -> Metrics:
+    """Return mean success rates after each inner step; nothing if no environment tells success."""
+    known = counted(rates)
+    if known is None:
+        return {}
+    steps = [float(rate) for rate in known.mean(1)]
+    summary = {f"meta/success_rate_step_{k}": value for k, value in enumerate(steps)}
+    return {**summary, "rollout/success_rate": steps[-1]}

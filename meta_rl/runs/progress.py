@@ -33,6 +33,11 @@ class ProgressBar:
         if metrics:
             pre, post = (metrics[f"meta/{name}_{when}"] for when in ("pre", "post"))
             self._scores = f"{name} {pre:.4g} -> {post:.4g}"
+            if "rollout/success_rate" in metrics:
+                rate, again = (
+                    metrics[key] for key in ("meta/success_rate_step_0", "rollout/success_rate")
+                )
+                self._scores += f", success {rate:.0%} -> {again:.0%}"
             self._bar.set_description(self._scores, refresh=False)
         self._bar.update()
         last = learner.iteration == learner.config.iterations

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
-from torch import Tensor
 
 from meta_rl import seeds
 from meta_rl.config import to_dict
 from meta_rl.errors import InputError
+from meta_rl.runs.adapting import Results
 from meta_rl.runs.learner import MetaLearner, Metrics
 from meta_rl.runs.tensorboard import RunWriter
 from meta_rl.storage import checkpoint, files, run_folder
@@ -61,7 +61,7 @@ class RunRecorder:
         self.save()
         self._laid_out = False
         self._held_out = learner.held_out_tasks(config.eval.tasks)
-        self._evaluated: tuple[int, Tensor] | None = None  # the last iteration, and the scores
+        self._evaluated: tuple[int, Results] | None = None  # the last iteration's
 
     def __call__(self, learner: MetaLearner, metrics: Metrics) -> None:
         """Record one iteration."""
@@ -94,8 +94,8 @@ class RunRecorder:
         finally:
             self._lock.release()
 
-    def evaluate(self, tick: Tick | None = None) -> Tensor:
-        """Adapt to the held-out tasks; record and return scores ``(steps + 1, tasks)``.
+    def evaluate(self, tick: Tick | None = None) -> Results:
+        """Adapt to the held-out tasks; record and return scores and success rates.
 
         Args:
             tick: as in :meth:`test`.
@@ -106,8 +106,8 @@ class RunRecorder:
             self._evaluated = iteration, self._record(self._held_out, "eval", seed, tick)
         return self._evaluated[1]
 
-    def test(self, tick: Tick | None = None) -> Tensor:
-        """Save, then adapt to the tasks of the final test; record and return scores.
+    def test(self, tick: Tick | None = None) -> Results:
+        """Save, then adapt to the tasks of the final test; record and return the results.
 
         Without tasks kept for it (``eval.test_tasks``), this is :meth:`evaluate`.
 
@@ -123,15 +123,16 @@ class RunRecorder:
 
     def _record(
         self, tasks: Sequence[Task], tag: str, seed: int, tick: Tick | None = None
-    ) -> Tensor:
+    ) -> Results:
         config, iteration = self.learner.config, self.learner.iteration
         steps = max(config.eval.steps, config.inner.steps)  # at least as many as trained
-        scores = self.learner.evaluate(tasks, steps, seed, tick)
-        self._log(lambda: self._writer.adaptation_curve(scores, tag, iteration))
+        results = self.learner.results(tasks, steps, seed, tick)
+        given = results.scores, tag, iteration, results.success
+        self._log(lambda: self._writer.adaptation_curve(*given))
         if config.eval.pictures:
             drawn = self.learner.pictures(tasks[0], steps, seed)
             self._log(lambda: self._draw(drawn, tag, iteration))
-        return scores
+        return results
 
     def _draw(self, pictures: dict[str, Any], tag: str, iteration: int) -> None:
         self._writer.rule(self.learner.config.inner, self.learner.meta.rule, iteration)

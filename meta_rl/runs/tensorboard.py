@@ -86,8 +86,9 @@ class RunWriter:
 
         Call it after scalars were written: charts without a scalar are left out.
         """
-        evaluated = f"eval/{self._score_name}_step_0"  # may come many iterations later
-        written = {*self._tags, evaluated}
+        written = {*self._tags, f"eval/{self._score_name}_step_0"}  # may come much later
+        if "rollout/success_rate" in written:
+            written.add("eval/success_rate_step_0")
         pages = {
             page: {
                 title: ["Multiline", patterns]
@@ -118,10 +119,21 @@ class RunWriter:
         if finite.size:
             self._writer.add_histogram("rule/step_sizes", finite, iteration)
 
-    def adaptation_curve(self, scores: Tensor, tag: str, iteration: int) -> None:
-        """Write mean scalars and a figure of scores ``(K + 1, M)`` after 0..K inner steps."""
-        for k, value in enumerate(scores.mean(1)):
-            self._scalar(f"{tag}/{self._score_name}_step_{k}", value.item(), iteration)
+    def adaptation_curve(
+        self, scores: Tensor, tag: str, iteration: int, success: Tensor | None = None
+    ) -> None:
+        """Write results after 0..K inner steps: mean scalars, and a figure of the scores.
+
+        Args:
+            scores: every task's scores, ``(K + 1, M)``.
+            tag: the start of the scalars' and the figure's names.
+            iteration: the iteration of the scores.
+            success: every task's success rates, ``(K + 1, M)``; None if they are not known.
+        """
+        known = {} if success is None else {"success_rate": success}
+        for name, values in {self._score_name: scores, **known}.items():
+            for k, value in enumerate(values.mean(1)):
+                self._scalar(f"{tag}/{name}_step_{k}", value.item(), iteration)
         figure = adaptation_figure(scores, self._score_name)
         self._writer.add_figure(f"{tag}/adaptation", figure, iteration)
         self._writer.flush()
@@ -162,6 +174,8 @@ class RunWriter:
                 f"{name} before and after adaptation": [f"meta/{name}_step_\\d+"],
                 "gain from adapting": ["meta/gain"],
                 f"held-out tasks: {name} after k steps": [f"eval/{name}_step_\\d+"],
+                "success before and after adaptation": ["meta/success_rate_step_\\d+"],
+                "held-out tasks: success after k steps": ["eval/success_rate_step_\\d+"],
                 "step sizes": ["rule/.*step_size.*"],
                 "weights of a mixture of rules": ["rule/choice.*"],
             },

@@ -46,7 +46,7 @@ class TuningSettings:
     algorithms: tuple[str, ...] = ()
     """Algorithms to try, in place of all in the set; the first is the default's."""
     families: Path | None = None
-    """A Python file of yours with families, algorithms or an entry of
+    """A Python file of yours with families, algorithms, networks or an entry of
     meta_rl.tuning.space.SPACES."""
     out: Path | None = None
     """Folder of the study; runs/tune-PRESET when not given. A study in it is continued."""

@@ -1,14 +1,16 @@
 """ONNX Runtime gives what predict gives, from every kind of model, or there is no file."""
 
+from types import SimpleNamespace
+
 import gymnasium as gym
 import numpy as np
 import pytest
 import torch
-from meta_rl.agents import convolutional, make_network, make_policy
+from meta_rl.agents import convolutional, make_network, make_policy, use_module
 from meta_rl.agents.onnx_file import (
-    input_shape,
     open_onnx,
     predicted,
+    random_inputs,
     run_onnx,
     save_onnx,
     to_module,
@@ -17,12 +19,20 @@ from meta_rl.agents.onnx_file import (
 from meta_rl import seeds
 from meta_rl.config import NetworkConfig
 from meta_rl.errors import InputError
-from meta_rl.problems.adapted import AdaptedNetwork, AdaptedPolicy
+from meta_rl.problems.adapted import AdaptedNetwork, AdaptedPolicy, adapted_policy
+from tests.agents.test_own_modules import Wide
 from tests.extras import needs
 
 needs_onnx = pytest.mark.usefixtures("onnx")
 BOX = gym.spaces.Box(np.array([-2.0, 0.0], np.float32), np.array([2.0, 0.5], np.float32))
 SOME = NetworkConfig(hidden=(8,))
+IMAGE = gym.spaces.Box(0, 255, (9, 10, 3), np.uint8)
+PARTS = gym.spaces.Dict(
+    eye=gym.spaces.Box(0, 255, (36, 36, 1), np.uint8),
+    at=gym.spaces.Box(-1.0, 1.0, (2, 2)),
+    kind=gym.spaces.MultiDiscrete([2, 3], start=[1, 0]),
+    on=gym.spaces.MultiBinary(2),
+)
 
 
 @pytest.fixture
@@ -39,12 +49,12 @@ def moved(module):
     }
 
 
-def policy(action_space, network=SOME, shape=(3,), scale=4.0):
-    space = gym.spaces.Box(-1.0, 1.0, shape)
+def policy(action_space, network=SOME, space=None, scale=4.0):
+    space = space or gym.spaces.Box(-1.0, 1.0, (3,))
     module = make_policy(
         space, action_space, network, seeds.generator(0), action_scale=scale, init_std=0.5
     )
-    return AdaptedPolicy(module, moved(module), shape, (), {})
+    return adapted_policy(module, moved(module), SimpleNamespace(observation_space=space), (), {})
 
 
 def network(shape, module, classifies):
@@ -59,7 +69,11 @@ MODELS = {
     "box": lambda: policy(BOX),
     "discrete, counted from 2": lambda: policy(gym.spaces.Discrete(4, start=2)),
     "context": lambda: policy(BOX, NetworkConfig(hidden=(8,), context=3)),
-    "observations in rows": lambda: policy(BOX, shape=(2, 3)),
+    "observations in rows": lambda: policy(BOX, space=gym.spaces.Box(-1.0, 1.0, (2, 3))),
+    "image": lambda: policy(gym.spaces.Discrete(4), space=IMAGE),
+    "parts": lambda: policy(gym.spaces.MultiBinary(3), space=PARTS),
+    "number": lambda: policy(BOX, space=gym.spaces.Discrete(5, start=2)),
+    "module": lambda: policy(BOX, NetworkConfig(module=use_module(Wide)), IMAGE),
     "unbounded": lambda: policy(gym.spaces.Box(-np.inf, np.inf, (2,))),
     "regression": lambda: network(
         (2,), make_network((2,), 1, NetworkConfig(hidden=(8,)), seeds.generator(0)), False
@@ -72,10 +86,11 @@ MODELS = {
 @pytest.mark.parametrize("name", MODELS)
 def test_the_module_that_is_exported_computes_what_predict_does(name):
     model = MODELS[name]()
-    inputs = 3 * np.random.default_rng(2).normal(size=(50, *input_shape(model))).astype(np.float32)
+    inputs = random_inputs(model, 50, np.random.default_rng(2))
     own = predicted(model, inputs)
     module = to_module(model)
-    got = module(torch.from_numpy(inputs)).numpy()
+    parts = inputs.values() if isinstance(inputs, dict) else [inputs]
+    got = module(*(torch.from_numpy(part) for part in parts)).numpy()
     np.testing.assert_allclose(got, own, rtol=1e-5, atol=1e-5)
     assert got.dtype == own.dtype
     assert len(np.unique(own, axis=0)) > 1
@@ -83,15 +98,13 @@ def test_the_module_that_is_exported_computes_what_predict_does(name):
 
 
 @needs_onnx
-@pytest.mark.parametrize("name", ["box", "discrete, counted from 2", "images"])
+@pytest.mark.parametrize("name", ["box", "discrete, counted from 2", "images", "parts"])
 def test_onnx_runtime_gives_what_predict_gives(name, tmp_path):
     model, file = MODELS[name](), tmp_path / "model.onnx"
     save_onnx(model, file)
     session = open_onnx(file)
     for size in (1, 33):
-        inputs = 3 * np.random.default_rng(2).normal(size=(size, *input_shape(model))).astype(
-            np.float32
-        )
+        inputs = random_inputs(model, size, np.random.default_rng(2))
         own = predicted(model, inputs)
         np.testing.assert_allclose(run_onnx(session, inputs), own, rtol=1e-5, atol=1e-5)
     assert list(tmp_path.iterdir()) == [file]

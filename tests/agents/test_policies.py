@@ -4,7 +4,8 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
-from meta_rl.agents import CategoricalPolicy, GaussianPolicy, make_policy, mlp
+from meta_rl.agents import CategoricalPolicy, GaussianPolicy, convolutional, make_policy, mlp
+from meta_rl.agents.networks import policy_network
 
 from meta_rl.config import NetworkConfig
 from meta_rl.errors import InputError
@@ -92,3 +93,24 @@ def test_policies_take_a_context_and_without_one_are_as_before(action_space):
         sizes[context] = {n.split(".", 1)[-1]: tuple(p.shape) for n, p in policy.named_parameters()}
     assert sizes[4].pop("context") == (4,)
     assert sizes[4] == sizes[0] | {"0.weight": (8, 7)}
+
+
+def test_initial_weights_are_drawn_as_asked():
+    def first_and_last(scheme):
+        config = NetworkConfig(hidden=(8,), initialization=scheme)
+        return [w for w in policy_network(4, 3, config, seeded()).parameters() if w.ndim == 2]
+
+    eye = torch.eye(8)
+    first, last = first_and_last("orthogonal")  # as ActorCriticPolicy: gains sqrt 2 and 0.01
+    torch.testing.assert_close(first.T @ first, 2 * eye[:4, :4])
+    torch.testing.assert_close(last @ last.T, 1e-4 * eye[:3, :3])
+    limits = {"xavier": ((6 / 12) ** 0.5, (6 / 11) ** 0.5), "he": ((6 / 4) ** 0.5, (3 / 8) ** 0.5)}
+    for scheme, bounds in limits.items():
+        for weight, bound in zip(first_and_last(scheme), bounds, strict=True):
+            assert 0.75 * bound < weight.abs().max() <= bound
+    block, head = (
+        convolutional((1, 4, 4), 3, seeded(), channels=8, blocks=1, initialization="orthogonal")[i]
+        for i in (0, 2)
+    )
+    torch.testing.assert_close(block.weight.flatten(1) @ block.weight.flatten(1).T, 2 * eye)
+    torch.testing.assert_close(head.weight @ head.weight.T, eye[:3, :3])

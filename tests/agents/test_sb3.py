@@ -13,6 +13,7 @@ import pytest
 import torch
 from gymnasium.wrappers import NormalizeObservation, RescaleAction
 from meta_rl.agents import make_policy, mlp
+from meta_rl.agents.networks import ACTIVATIONS
 from meta_rl.agents.sb3 import load_expert, read_parameters, save_ppo, to_ppo
 from meta_rl.envs import Navigation2D
 from stable_baselines3 import A2C, DQN, PPO
@@ -213,12 +214,11 @@ def test_files_are_never_overwritten_or_renamed(tmp_path):
     assert (tmp_path / "there.zip").read_text() == "mine"
 
 
-@pytest.mark.parametrize("algorithm", [PPO, A2C])
+@pytest.mark.parametrize(("algorithm", "name"), [*zip([PPO, A2C] * 3, ACTIVATIONS, strict=True)])
 @pytest.mark.parametrize("space", [gym.spaces.Discrete(3), OFFSET], ids=["discrete", "box"])
-@pytest.mark.parametrize("activation", [torch.nn.Tanh, torch.nn.ReLU])
-def test_a_saved_actor_acts_the_same_here(algorithm, space, activation, tmp_path):
+def test_a_saved_actor_acts_the_same_here(algorithm, space, name, tmp_path):
     env, file = Still(space), tmp_path / "theirs.zip"
-    arguments = {"net_arch": [16, 8], "activation_fn": activation, "log_std_init": -1.0}
+    arguments = {"net_arch": [16, 8], "activation_fn": ACTIVATIONS[name], "log_std_init": -1.0}
     model = algorithm("MlpPolicy", env, policy_kwargs=arguments, seed=0, device="cpu")
     model.policy.action_net.weight.data.mul_(100)  # it starts tiny
     model.save(file)
@@ -227,7 +227,6 @@ def test_a_saved_actor_acts_the_same_here(algorithm, space, activation, tmp_path
     theirs, ours = (m.predict(obs, deterministic=True)[0] for m in (model, expert))
     assert len(np.unique(theirs)) > 1
     np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-5)
-    name = "relu" if activation is torch.nn.ReLU else "tanh"
     policy = adapted(space, NetworkConfig(hidden=(16, 8), activation=name, context=2), 10.0).policy
     policy.load_state_dict(read_parameters(file, policy))  # with another scale, and a context
     started = AdaptedPolicy(policy, dict(policy.named_parameters()), (3,), (), {})
@@ -262,9 +261,9 @@ def saved(tmp_path, env, cls=PPO, **arguments):
         ),
         (
             lambda path: saved(
-                path, Still(OFFSET), policy_kwargs={"activation_fn": torch.nn.ELU}
+                path, Still(OFFSET), policy_kwargs={"activation_fn": torch.nn.Mish}
             ),
-            "expected Tanh or ReLU",
+            "expected one of Tanh, ReLU, ELU, GELU, SiLU, LeakyReLU as activation",
         ),
         (lambda path: path / "missing.zip", "expected a zip that PPO.save wrote, got .*missing"),
         (lambda path: path, "expected a zip that PPO.save wrote"),

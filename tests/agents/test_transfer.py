@@ -43,6 +43,15 @@ def test_layers_match_by_their_place_and_heads_with_heads():
     assert why["mean.2.bias"] == "[8] of logits.2.bias"
 
 
+def test_layers_of_images_match_whatever_the_order_of_the_tensors():
+    """They have numbers in several places, and the linear layer follows all convolutions."""
+    image = [f"0.images.0.{layer}" for layer in ("cnn.0", "cnn.2", "linear.0")]
+    layers = [f"{name}.weight" for name in (*image, "1.0", "1.2")]
+    own = {f"logits.{name}": torch.zeros(8, 8) for name in layers}
+    source = {f"mean.{name}": torch.zeros(8, 8) for name in reversed(layers)}
+    assert carried(own, source) == {f"logits.{name}": f"mean.{name}" for name in layers}
+
+
 @pytest.mark.parametrize("actions", [2, 3])
 def test_a_standard_deviation_is_carried_with_its_head_alone(actions):
     own = zeros(log_std=2, mean__0__weight=(8, 3), mean__2__weight=(2, 8))

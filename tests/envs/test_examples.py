@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from meta_rl.envs import EXAMPLES, make_examples
+from meta_rl.envs import EXAMPLES, Adding, Arrays, make_examples
 from meta_rl.envs.preferences import low_rank_users
 from meta_rl.envs.sinusoid import Sinusoid
 
@@ -21,6 +21,8 @@ def random_images(sizes, shape=(6, 6)):
 
 FAMILIES = {
     "sinusoid": Sinusoid,
+    "adding": Adding,
+    "arrays": lambda: Arrays(np.random.default_rng(0).normal(size=(30, 6, 2)), np.ones((30, 6, 3))),
     "preferences": low_rank_users,
     "grey": lambda: ImageClasses("grey", random_images([6] * 12), TWELVE, ways=3),
     "colour, ragged": lambda: ImageClasses(

@@ -35,7 +35,7 @@ class Wind(gym.Env):
 
     def step(self, action):
         self.x += self.gain * self.speed * self.acceleration + self.gust + (self.kind == "wild")
-        return np.array([self.x]), -self.x, False, False, {}
+        return np.array([self.x]), -self.x, False, False, {"is_success": self.x >= 0.5}
 
 
 class Windier(Wind):
@@ -178,7 +178,7 @@ def test_a_worker_that_fails_is_reported():
 
         return Broken(speed)
 
-    env = GymFamily(broken, horizon=5).make_vec(1, 2, **CPU, workers=2)
+    env = GymFamily(broken, horizon=5).make_vec(1, 2, **CPU, workers=1)
     env.reset([{}], seed=0)
     with pytest.raises(InputError, match="the motor burnt out"):
         env.step(torch.zeros(1, 2, dtype=torch.int64))
@@ -187,7 +187,9 @@ def test_a_worker_that_fails_is_reported():
 def test_workers_take_equal_shares():
     env = GymFamily(Wind, horizon=3).make_vec(1, 3, **CPU, workers=2)  # 3 rows: one worker
     assert env.reset([{}], seed=0).shape == (1, 3, 1)
-    assert env.step(torch.zeros(1, 3, dtype=torch.int64)).obs.tolist() == [[[0.5]] * 3]
+    step = env.step(torch.zeros(1, 3, dtype=torch.int64))
+    assert step.obs.tolist() == [[[0.5]] * 3]
+    assert step.success.tolist() == [[1.0] * 3]
     env.close()
 
 

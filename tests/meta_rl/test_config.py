@@ -80,7 +80,7 @@ def test_settings_that_make_no_sense_are_refused(make, message):
         (lambda: InnerConfig(first_order=1), "inner.first_order: expected bool, got 1"),
         (lambda: SpeedConfig(tasks_at_once="all"), "speed.tasks_at_once: expected int | None"),
         (lambda: NetworkConfig(hidden=[64]), r"network.hidden: expected tuple, got \[64\]"),
-        (lambda: NetworkConfig(activation="gelu"), "network.activation: expected one of"),
+        (lambda: NetworkConfig(activation="swish"), "network.activation: expected one of"),
         (lambda: EpisodesConfig(tasks="20"), "data.tasks: expected int, got '20'"),
         (lambda: Config(family=3), "family: expected str, got 3"),
         (lambda: Config(family="x", outer=None), "outer: expected OuterConfig, got None"),

@@ -18,6 +18,7 @@ from meta_rl.config import Facts, ShotsConfig, require_effect
 from meta_rl.errors import DivergedError, InputError
 from meta_rl.machine.threads import one_thread
 from meta_rl.presets import PRESETS
+from meta_rl.runs.adapting import Results
 from meta_rl.runs.recorder import RunRecorder
 from meta_rl.storage import run_folder
 from tests import extras
@@ -123,7 +124,7 @@ def tiny(shape, algorithm):
     for name, value in SHAPES[shape].items():
         if value_of(config, name) != (64, 64):
             config = changed(config, name, value)
-    if config.network.kind == "mlp":
+    if config.network.kind != "convolutional":
         config = changed(config, "network.hidden", (6,))
     for name, value in {"outer.population": 5, "outer.parents": 2}.items():
         if hasattr(config.outer, name.split(".")[1]):
@@ -184,7 +185,7 @@ def test_a_setting_that_is_changed_changes_something_or_is_refused(shape, algori
     ("shape", "algorithm", "name", "value", "needs"),
     [
         ("cartpole", "maml", "network.kind", "convolutional", "on images"),
-        ("cartpole", "maml", "network.channels", 8, "with --network.kind convolutional"),
+        ("cartpole", "maml", "network.channels", 8, "with --network.kind convolutional, on images"),
         ("cartpole", "maml", "data.init_std", 0.5, "on continuous actions"),
         ("cartpole", "maml", "data.action_scale", 2.0, "on continuous actions"),
         ("cartpole", "maml", "speed.workers", 2, "families of single environments"),
@@ -274,11 +275,11 @@ def test_a_learner_made_by_hand_refuses_them_too_and_an_old_checkpoint_loads(tmp
 
 def test_checkpoints_and_evaluations_come_as_often_as_they_say(tmp_path, monkeypatch):
     seen = []
-    scores = torch.zeros(4, 2)
+    results = Results(torch.zeros(4, 2), None)
     monkeypatch.setattr(
         MetaLearner,
-        "evaluate",
-        lambda _, tasks, steps, seed, tick=None: seen.append((len(tasks), steps)) or scores,
+        "results",
+        lambda _, tasks, steps, seed, tick=None: seen.append((len(tasks), steps)) or results,
     )
     monkeypatch.setattr(RunRecorder, "_log", lambda *_: None)  # curves and pictures of them
     monkeypatch.setattr(MetaLearner, "pictures", lambda *_: seen.append("pictures") or {})

@@ -217,6 +217,7 @@ def everything(vector, reward, scale=1.0, values=None):
         behaviour=(),
         advantage=weight[:, None] * advantage,
         credit=credit,
+        success=torch.full_like(credit, torch.nan),
     )
 
 
@@ -448,6 +449,7 @@ def sampled(rollout):
         behaviour=rollout.behaviour,
         advantage=target * steps[:, None, None],  # the loss divides by them
         credit=target[..., 0],
+        success=rollout.success,
     )
 
 

@@ -151,6 +151,7 @@ def test_the_clip_on_literal_numbers():
         behaviour=None,
         advantage=torch.tensor([[1.0, -1.0, 1.0, 0.0]]),
         credit=torch.zeros(1),
+        success=torch.zeros(1),
     )
     loss, fraction = clipped_surrogate(log_prob, episodes, 0.3)
     assert loss.item() == pytest.approx(-(1.3 - 0.7 + 1.2) / 3)

@@ -22,7 +22,7 @@ def few(name, algorithm="maml", **changes):
     images = {"queries": 2, "ways": 2} if name.startswith("glyphs") else {}
     config = tiny(name, algorithm, **images)
     network = config.network
-    if network.kind == "mlp":
+    if network.kind != "convolutional":
         network = dataclasses.replace(network, hidden=(6, 6))
     return dataclasses.replace(config, **{"network": network, "log_every": 1, **changes})
 

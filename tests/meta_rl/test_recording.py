@@ -4,6 +4,8 @@ import dataclasses
 
 import pytest
 import torch
+from meta_rl.agents import mlp
+from torch.func import functional_call, grad, vmap
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils._pytree import tree_leaves
 
@@ -44,6 +46,31 @@ def test_training_with_recorded_operations_gives_the_same_bits(preset, inner):
         assert one["train/outer_loss"] == other["train/outer_loss"]
     for a, b in zip(tree_leaves(plain.meta), tree_leaves(recorded.meta), strict=True):
         assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("activation", ["elu", "gelu", "silu", "leaky-relu"])
+def test_second_derivatives_of_every_activation_are_recorded(activation):
+    network = mlp(2, (4,), 1, activation, torch.Generator().manual_seed(0))
+    inputs = torch.linspace(-3, 3, 12).view(2, 3, 2)
+
+    def loss(params, inputs):
+        return functional_call(network, params, (inputs,)).square().mean()
+
+    def adapted(params, inputs):
+        slope = grad(loss)(params, inputs)
+        return loss({name: value - 0.1 * slope[name] for name, value in params.items()}, inputs)
+
+    meta_gradient = vmap(grad(adapted), (None, 0))
+    theta = {name: value.detach() for name, value in network.named_parameters()}
+    wanted, got = meta_gradient(theta, inputs), Recorded(meta_gradient)(theta, inputs)
+    assert all(torch.equal(wanted[name], got[name]) for name in wanted)
+    with torch.no_grad():
+        double = {name: value.double() for name, value in theta.items()}
+        x, step = inputs[0].double(), 1e-5 * torch.eye(8, dtype=torch.float64).view(8, 4, 2)
+        near = [{**double, "0.weight": double["0.weight"] + s} for s in (*step, *-step)]
+    values = torch.stack([adapted(params, x) for params in near])
+    slopes = (values[:8] - values[8:]) / 2e-5
+    torch.testing.assert_close(slopes, grad(adapted)(double, x)["0.weight"].flatten())
 
 
 def test_a_function_is_recorded_once_for_every_shape_and_constant():

@@ -9,20 +9,18 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
-from meta_rl import agents, assemble, envs, loading
+from meta_rl import agents, assemble, loading
 from meta_rl.animation import Animation
 from meta_rl.cli.adapt import Adapt
 from meta_rl.cli.command import import_families
+from meta_rl.cli.runners import own_data
 from meta_rl.errors import InputError
-from meta_rl.families import GymFamily, parse_task, read_labelled
-from meta_rl.families.image_reading import LabelledFolder
+from meta_rl.families import GymFamily, parse_task
 from meta_rl.naming import safe_name
 from meta_rl.plots.pictures import encoded
 from meta_rl.problems.reinforcement import require_reinforcement
-from meta_rl.problems.supervised import Examples
 from meta_rl.runs.tensorboard import events
 from meta_rl.storage import files
 from meta_rl.storage.run_folder import run_of
@@ -33,10 +31,10 @@ def run(command: Adapt) -> None:
     import_families(command.families)
     home = command.run or _newest_run()
     device = assemble.resolve_device(command.device)
-    # The user's own pictures replace the training data, which may be missing here.
+    # The user's own examples replace the training data, which may be missing here.
     learner = loading.load(home, device, command.data is None, command.run_data)
-    labelled = _labelled(command.data, learner) if command.data else None
-    variant, label, described = _own(labelled) if labelled else _variant(command, learner)
+    own = own_data.read(command.data, learner) if command.data else None
+    variant, label, described = own[:3] if own else _variant(command, learner)
     exports = _exports(command, learner, variant)
     model = learner.adapt(
         variant,
@@ -45,16 +43,16 @@ def run(command: Adapt) -> None:
         seed=command.seed,
         pictures=command.pictures,
     )
-    _report(learner.problem.score_name, described, model.scores)
+    _report(learner.problem.score_name, described, model)
     if learner.config.inner.optimizer == "mixture":
         print(f"optimizer chosen while meta-training: {model.manifest['optimizer']}")
-    predictions = _classify(model, labelled) if labelled else []
+    predictions = own_data.predict(model, own) if own else []
     try:
         folder = _save(home, model, label, described)
         print(f"adapted model: {folder}")
         if predictions:
             files.write_csv(folder / "predictions.csv", predictions)
-            print(f"probabilities: {folder / 'predictions.csv'}")
+            print(f"predictions: {folder / 'predictions.csv'}")
         for file in _draw(learner, model, folder):
             print(f"picture: {file}")
     finally:  # exports may go to another disk than the full one
@@ -96,42 +94,6 @@ def _variant(command: Adapt, learner: Any) -> tuple[Any, str, str]:
     parts = [f"{name}={_text(value)}" for name, value in task.items()]
     label = "_".join(parts)
     return task, safe_name(label), f"{family.id} {' '.join(parts)}"
-
-
-def _labelled(folder: Path, learner: Any) -> LabelledFolder:
-    """Read the pictures in a user's folder, in the shape that the model takes."""
-    family = learner.problem.family
-    if not isinstance(family, envs.Unopened):
-        raise InputError(f"adapt: --data needs a run on images, got one on {family.id}.")
-    return read_labelled(folder, family.input_shape, family.ink)
-
-
-def _own(labelled: LabelledFolder) -> tuple[Any, str, str]:
-    """Return a user's labelled pictures as examples, with a folder name and a description."""
-    names = ", ".join(labelled.classes)
-    examples = Examples(torch.from_numpy(labelled.x), torch.from_numpy(labelled.y))
-    return examples, "own-images", f"{len(labelled.y)} pictures of your own ({names}), themselves"
-
-
-def _classify(model: Any, labelled: LabelledFolder) -> list[list[Any]]:
-    """Classify the unlabelled pictures; print and return the rows of ``predictions.csv``."""
-    if not labelled.unlabelled_files:
-        print("nothing to classify: no pictures beside the classes' sub-folders")
-        return []
-    known, together = len(labelled.classes), 100
-    parts = [
-        model.predict(labelled.unlabelled[start : start + together])
-        for start in range(0, len(labelled.unlabelled), together)
-    ]
-    shares = np.concatenate(parts)[:, :known]
-    print(f"classified {together} at a time: batch normalization lets each see the others")
-    shares = shares / shares.sum(1, keepdims=True)
-    rows: list[list[Any]] = [["file", "class", *labelled.classes]]
-    for path, share in zip(labelled.unlabelled_files, shares, strict=True):
-        chosen = labelled.classes[share.argmax()]
-        rows.append([str(path), chosen, *(f"{value:.4f}" for value in share)])
-        print(f"  {path.name}: {chosen} ({share.max():.0%})")
-    return rows
 
 
 def _exports(command: Adapt, learner: Any, variant: Any) -> list[tuple[Callable[[Any], None], str]]:
@@ -181,17 +143,20 @@ def _draw(learner: Any, model: Any, folder: Path) -> list[Path]:
         written.append(folder / f"{name}.{'gif' if film else 'png'}")
         files.write(written[-1], picture.gif() if film else encoded(picture, dpi=120))
     with events(folder, learner.problem.score_name) as writer:
-        writer.adaptation_curve(torch.tensor(model.scores)[:, None], "adapt", 0)
+        success = None if model.success is None else torch.tensor(model.success)[:, None]
+        writer.adaptation_curve(torch.tensor(model.scores)[:, None], "adapt", 0, success)
         for name, picture in model.pictures.items():
             writer.picture(f"adapt/{name}", picture, 0)
     return sorted(written)
 
 
-def _report(score_name: str, described: str, scores: tuple[float, ...]) -> None:
+def _report(score_name: str, described: str, model: Any) -> None:
+    scores, success = model.scores, model.success
     print(f"{score_name} on {described.strip()}:")
     for k, score in enumerate(scores):
         note = "  (not adapted)" if k == 0 else f"  ({score - scores[0]:+.4g})"
-        print(f"  after {k} inner steps: {score:.4g}{note}")
+        rate = "" if success is None else f"  success {success[k]:.0%}"
+        print(f"  after {k} inner steps: {score:.4g}{note}{rate}")
 
 
 def _text(value: float | str | tuple[float, ...]) -> str:

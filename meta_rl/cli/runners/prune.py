@@ -105,8 +105,8 @@ def _earlier(run: Path) -> list[Any]:
 
 
 def _keep_origin(run: Path, home: Path, prunings: Sequence[Any]) -> None:
-    """Write how the run was pruned, and copy the files that tell where its theta started."""
-    for start in run.glob("init_*"):
+    """Write how the run was pruned, and copy the files that its theta started from."""
+    for start in (*run.glob("init_*"), *run.glob("module.py")):
         files.copy(start, home / start.name)
     files.write_json(home / "pruned.json", [*prunings])
 

@@ -9,8 +9,6 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from torch import Tensor
-
 from meta_rl.assemble import Start, build, check_data, resolve_device
 from meta_rl.cli.command import Ended, told
 from meta_rl.cli.runners.folders import new_run, restarted, run_name
@@ -20,6 +18,8 @@ from meta_rl.config import Config
 from meta_rl.errors import InputError
 from meta_rl.machine import parallel
 from meta_rl.machine.parallel import processes
+from meta_rl.problems.foreseen import require_training
+from meta_rl.runs.adapting import Results
 from meta_rl.runs.learner import MetaLearner
 from meta_rl.runs.progress import EvaluationProgress, ProgressBar
 from meta_rl.runs.recorder import RunRecorder
@@ -53,12 +53,15 @@ def run(name: str, command: Train, origin: Config | None, home: Path) -> None:
     folder = folder or new_run(home / command.log_dir, run_name(name, command))
     shown = command.resume or command.log_dir / folder.name  # as the user writes it
     _tell_start(learner, start, shown)
-    resume = told("train", "--resume", shown, families=command.families)
+    code = command.families or _module_file(command.config)
+    resume = told("train", "--resume", shown, families=code)
     with StopOnSignal() as stop, RunRecorder(folder, learner) as recorder:
         if command.init_sb3:
             files.copy(home / command.init_sb3, folder / "init_sb3.zip")
         if start and not again:
             start.keep(folder)
+        if (file := _module_file(command.config)) and not command.resume:
+            files.copy(home / file, folder / "module.py")
         progress = ProgressBar(learner)
         learner.learn(callbacks=[recorder, progress, stop])
         progress.close()
@@ -66,13 +69,13 @@ def run(name: str, command: Train, origin: Config | None, home: Path) -> None:
             print(f"stopped; continue with: {resume}")
             return
         recorder.save()
-        scores = _tested(recorder, stop, resume) if learner.config.eval.test else None
+        results = _tested(recorder, stop, resume) if learner.config.eval.test else None
     learner.problem.close()
-    if scores is None:
+    if results is None:
         print("not tested: --eval.no-test")
     else:
-        _tell(scores, learner.problem.score_name)
-    adapt = told("adapt", shown, families=command.families)
+        _tell(results, learner.problem.score_name)
+    adapt = told("adapt", shown, families=code)
     print(f"adapt it: {adapt}    curves: tensorboard --logdir {shlex.quote(str(shown.parent))}")
 
 
@@ -87,6 +90,7 @@ def _learner(
         check_data(config)
     zipped = command.init_sb3 and home / command.init_sb3
     learner = build(config, resolve_device(command.device), zipped, start, origin)
+    require_training(learner.problem, config)
     if newest is None:
         return learner
     _, manifest, tensors, damaged = newest
@@ -99,6 +103,11 @@ def _learner(
             f"many --iterations, got {config.iterations}."
         )
     return learner
+
+
+def _module_file(config: Config) -> Path | None:
+    """Return the file of a network's module, if the settings name one."""
+    return Path(config.network.module.rpartition(":")[0]) if config.network.module else None
 
 
 def _tell_start(learner: MetaLearner, start: Start | None, shown: Path) -> None:
@@ -115,7 +124,7 @@ def _tell_start(learner: MetaLearner, start: Start | None, shown: Path) -> None:
         print(line)
 
 
-def _tested(recorder: RunRecorder, stop: StopOnSignal, resume: str) -> Tensor:
+def _tested(recorder: RunRecorder, stop: StopOnSignal, resume: str) -> Results:
     """Score a trained and saved run on its test tasks.
 
     A signal stops the test at once, with exit status 128 plus the signal's number.
@@ -136,7 +145,9 @@ def _tested(recorder: RunRecorder, stop: StopOnSignal, resume: str) -> Tensor:
         progress.close()
 
 
-def _tell(scores: Tensor, score_name: str) -> None:
+def _tell(results: Results, score_name: str) -> None:
+    scores, success = results
     print(f"mean {score_name} on {scores.shape[1]} held-out tasks, and 95 % interval:")
     for k, (mean, half) in enumerate(zip(scores.mean(1), margin(scores.numpy()), strict=True)):
-        print(f"  after {k} inner steps: {mean:.4g} ± {half:.2g}")
+        rate = "" if success is None else f", success {success[k].mean():.0%}"
+        print(f"  after {k} inner steps: {mean:.4g} ± {half:.2g}{rate}")

@@ -1,0 +1,114 @@
+"""Recurrent layers of plain tensor operations, which adapt for all tasks at once.
+
+``torch.nn.GRU`` and ``torch.nn.LSTM`` run neither under ``vmap`` nor, on a GPU, through a second
+backward pass. These compute the same, and their parameters have the same names and layouts, so a
+``state_dict`` moves both ways.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+
+import torch
+from torch import Generator, Tensor, nn
+from torch.nn import functional as F
+
+State = tuple[Tensor, ...]
+"""What a layer carries from one step to the next, each ``(N, units)``; first the hidden state."""
+
+
+class _Recurrent(nn.Module):
+    """Recurrent layers, one above the other: ``(N, T, inputs)`` to ``(N, T, units)``.
+
+    Parameters start uniform in ``+-1 / sqrt(units)``, as torch's do. No global generator is
+    touched. The state starts at zero.
+
+    Args:
+        inputs: the number of features in one step of a sequence.
+        hidden: units of each layer. If all are equal, the ``state_dict`` is that of torch's module
+            with ``hidden_size=units, num_layers=len(hidden), batch_first=True``.
+        generator: the generator that draws the initial parameters.
+    """
+
+    gates: int  # blocks of rows in each weight
+    states: int  # tensors that a step passes to the next
+
+    def __init__(self, inputs: int, hidden: Sequence[int], generator: Generator):
+        super().__init__()
+        self.hidden = tuple(hidden)
+        for layer, (size, units) in enumerate(pairwise((inputs, *hidden))):
+            rows, bound = self.gates * units, 1 / math.sqrt(units)
+            shapes = {"weight_ih": (rows, size), "weight_hh": (rows, units)}
+            for name, shape in {**shapes, "bias_ih": (rows,), "bias_hh": (rows,)}.items():
+                value = torch.empty(shape).uniform_(-bound, bound, generator=generator)
+                self.register_parameter(f"{name}_l{layer}", nn.Parameter(value))
+
+    def forward(self, sequences: Tensor) -> Tensor:
+        """Return the last layer's hidden states at every step: ``(N, T, units)``."""
+        values = sequences
+        for layer, units in enumerate(self.hidden):
+            own = [
+                getattr(self, f"{name}_l{layer}")
+                for name in ("weight_ih", "bias_ih", "weight_hh", "bias_hh")
+            ]
+            from_inputs = F.linear(values, *own[:2])  # all steps in one product
+            state = (values.new_zeros(values.shape[0], units),) * self.states
+            steps = []
+            for from_input in from_inputs.unbind(1):
+                state = self.step(from_input, F.linear(state[0], *own[2:]), state)
+                steps.append(state[0])
+            values = torch.stack(steps, 1)
+        return values
+
+    def step(self, from_input: Tensor, from_hidden: Tensor, state: State) -> State:
+        """Return the state after one step.
+
+        Args:
+            from_input: the gates' share of the input, ``(N, gates * units)``.
+            from_hidden: the gates' share of the hidden state, ``(N, gates * units)``.
+            state: the state before the step.
+        """
+        raise NotImplementedError
+
+
+class GRU(_Recurrent):
+    """Gated recurrent units (Cho et al. 2014), as ``torch.nn.GRU``."""
+
+    gates, states = 3, 1
+
+    def step(self, from_input: Tensor, from_hidden: Tensor, state: State) -> State:
+        """Return ``(h,)`` after one step."""
+        reset, update, new = from_input.chunk(3, -1)
+        reset_too, update_too, new_too = from_hidden.chunk(3, -1)
+        candidate = (new + (reset + reset_too).sigmoid() * new_too).tanh()
+        kept = (update + update_too).sigmoid()
+        return (candidate + kept * (state[0] - candidate),)
+
+
+class LSTM(_Recurrent):
+    """Long short-term memory (Hochreiter and Schmidhuber 1997), as ``torch.nn.LSTM``."""
+
+    gates, states = 4, 2
+
+    def step(self, from_input: Tensor, from_hidden: Tensor, state: State) -> State:
+        """Return ``(h, c)`` after one step."""
+        into, forget, new, out = (from_input + from_hidden).chunk(4, -1)
+        cell = forget.sigmoid() * state[1] + into.sigmoid() * new.tanh()
+        return out.sigmoid() * cell.tanh(), cell
+
+
+class LastStep(nn.Module):
+    """The last step of sequences: ``(N, T, units)`` to ``(N, units)``."""
+
+    def forward(self, sequences: Tensor) -> Tensor:
+        """Return the values at the last step."""
+        return sequences[:, -1]
+
+
+RECURRENT: dict[str, Callable[[int, Sequence[int], Generator], _Recurrent]] = {
+    "gru": GRU,
+    "lstm": LSTM,
+}
+"""The recurrent layers of each ``--network.kind``."""

@@ -1,0 +1,75 @@
+"""The adding problem (Hochreiter and Schmidhuber 1997) as few-shot regression on sequences."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from meta_rl.families.distributions import Uniform
+from meta_rl.families.parameters import Parameter, ParameterSpace
+from meta_rl.types import Task
+
+
+class Adding:
+    """Regression on ``y = first * a + second * b``, of the two marked numbers in a sequence.
+
+    A step of the sequence is a number from U[-1, 1], and its mark: 1 at one place of the first half
+    and at one of the second, else 0. A task is the two weights.
+
+    Args:
+        steps: T, the length of a sequence; even.
+    """
+
+    id = "adding"
+    summary = "Regression on a weighted sum of two marked numbers in a sequence."
+    source = "Hochreiter and Schmidhuber 1997, section 5.4; weights are ours"
+    kind: Literal["regression"] = "regression"
+    output_size = 1
+    splits = ("in-distribution",) * 3
+    fewest = None
+    space = ParameterSpace(
+        Parameter("first", Uniform(-2.0, 2.0)), Parameter("second", Uniform(-2.0, 2.0))
+    )
+
+    def __init__(self, steps: int = 20):
+        self.input_shape = (steps, 2)
+
+    def sample_tasks(self, n: int, seed: int, split: str = "in-distribution") -> list[Task]:
+        """Draw n tasks, uniform in both weights."""
+        return self.space.sample(n, seed, split)
+
+    def check_task(self, task: Task) -> Task:
+        """Return the task with normalized numbers; InputError if one is unknown or impossible."""
+        return self.space.check(task)
+
+    def draw(
+        self,
+        tasks: Sequence[Task],
+        first: int,
+        count: int,
+        seed: int,
+        device: torch.device | str,
+    ) -> tuple[Tensor, Tensor]:
+        """Draw sequences and labels ``first`` to ``first + count`` of every task.
+
+        The seed gives one order of examples, so a larger ``count`` keeps the earlier examples.
+
+        Returns:
+            Sequences ``(M, count, T, 2)`` and labels ``(M, count, 1)``.
+        """
+        steps, size = self.input_shape[0], (first + count, len(tasks))
+        generator = torch.Generator(device=device).manual_seed(seed)
+        unit = torch.rand(*size, steps + 2, generator=generator, device=device)
+        unit = unit[first:].transpose(0, 1)  # (M, count, T + 2)
+        numbers = 2 * unit[..., :steps] - 1
+        half = steps // 2
+        places = (unit[..., steps:] * half).long().clamp(max=half - 1)
+        places = places + torch.tensor([0, half], device=device)
+        marks = torch.zeros_like(numbers).scatter_(-1, places, 1.0)
+        weights = torch.tensor([[t["first"], t["second"]] for t in tasks], device=device)
+        marked = numbers.gather(-1, places)  # (M, count, 2)
+        labels = (marked * weights.unsqueeze(1)).sum(-1, keepdim=True)
+        return torch.stack([numbers, marks], -1), labels

@@ -1,0 +1,271 @@
+"""Few-shot tasks in arrays of one's own: regression or classification, tasks held out."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from meta_rl.errors import InputError, require, unknown
+from meta_rl.families.examples import SPLITS, first_of_shuffled
+from meta_rl.storage.reading import shortened
+from meta_rl.types import Task
+
+FEWEST_TASKS = 3
+"""One task to train on, one to validate on, and one to test on."""
+
+
+class Arrays:
+    """Regression of ``y``, or classification by ``label``, in the tasks of one's own arrays.
+
+    A task is ``{"task": "name"}``. Its examples are its own, in all tasks of one shape: vectors,
+    sequences ``(T, features)``, or images ``(channels, H, W)``. The numbers are taken as they are,
+    as float32. The seed shuffles the tasks and splits them 60 : 20 : 20 into train, validation and
+    test, with at least one task in each.
+
+    Args:
+        x: the inputs, ``(n, *input_shape)``, or ``(n,)`` for one number each.
+        y: numbers to predict, ``(n, outputs)`` or ``(n,)``.
+        label: classes to predict, ``(n,)``, texts or whole numbers, in place of ``y``. Every task
+            has examples of every class.
+        task: the task of each example, ``(n,)``, texts or whole numbers. When None, the first axis
+            of the other arrays are the tasks: x ``(M, n, *input_shape)``, y ``(M, n, outputs)``.
+        seed: the seed of the split.
+        id: the family's id.
+        source: the data's source, for people.
+
+    Raises:
+        InputError: if the arrays do not fit together, hold other values, or there are too few tasks
+            or examples.
+    """
+
+    splits = SPLITS
+
+    def __init__(
+        self,
+        x: Any,
+        y: Any = None,
+        *,
+        label: Any = None,
+        task: Any = None,
+        seed: int = 0,
+        id: str = "arrays",
+        source: str = "",
+    ):
+        self.id, self.source = id, source
+        if (y is None) == (label is None):
+            got = "none" if y is None else "both"
+            raise InputError(f"arrays: expected y (numbers) or label (classes), got {got}.")
+        self.kind: Literal["regression", "classification"]
+        self.kind = "regression" if label is None else "classification"
+        values = {"x": as_array("x", x), **({"y": y} if label is None else {"label": label})}
+        values = {name: as_array(name, value) for name, value in values.items()}
+        values = _with_tasks(values, task)
+        _check_lengths(values)
+        inputs, self._targets, self.labels = _numbers_of(values)
+        self.names, number = np.unique(_texts("task", values["task"]), return_inverse=True)
+        require(
+            len(self.names) >= FEWEST_TASKS,
+            "arrays: task",
+            f"{FEWEST_TASKS} tasks or more, to train, validate and test on different ones",
+            [shortened(name, 30) for name in self.names],
+        )
+        classes = len(self.labels) or 1
+        group = number * classes + (self._targets if self.labels else 0)
+        order = np.argsort(group, kind="stable")
+        self._x, self._targets = torch.from_numpy(inputs[order]), self._targets[order]
+        sizes = np.bincount(group, minlength=len(self.names) * classes)
+        self._sizes = sizes.reshape(len(self.names), classes)  # of each task's classes
+        self._starts = (np.cumsum(sizes) - sizes).reshape(self._sizes.shape)
+        self._check_sizes()
+        self.fewest: int | None = int(self._sizes.min())
+        self.input_shape: tuple[int, ...] = inputs.shape[1:]
+        self.output_size = len(self.labels) or self._targets.shape[1]
+        self._split = _split(len(self.names), seed)
+        self._on: dict[torch.device, tuple[Tensor, Tensor]] = {}
+        self.summary = f"{len(inputs):,} examples of {len(self.names)} tasks."
+
+    def sample_tasks(self, n: int, seed: int, split: str = "train") -> list[Task]:
+        """Draw n tasks of the split, with replacement.
+
+        Raises:
+            InputError: if the split is not train, validation or test.
+        """
+        require(split in self._split, "split", f"one of {', '.join(SPLITS)}", split)
+        drawn = np.random.default_rng(seed).choice(self._split[split], n)
+        return [{"task": str(self.names[number])} for number in drawn]
+
+    def check_task(self, task: Mapping[str, Any]) -> Task:
+        """Return the task with its name as a text.
+
+        Raises:
+            InputError: unless the task is one of the arrays'.
+        """
+        if set(task) != {"task"}:
+            others = [name for name in task if name != "task"]
+            problem = f"got {others[0]!r}" if others else "task is missing"
+            raise InputError(f"task: expected one parameter, task; {problem}.")
+        name = str(task["task"])
+        if name not in self.names:
+            near = difflib.get_close_matches(name, self.names.tolist(), 3, 0)
+            raise InputError(
+                f"task parameter task: expected one of {len(self.names)} tasks, such as "
+                f"{', '.join(near)}, got {shortened(name, 60)!r}."
+            )
+        return {"task": name}
+
+    def draw(
+        self,
+        tasks: Sequence[Task],
+        first: int,
+        count: int,
+        seed: int,
+        device: torch.device | str,
+    ) -> tuple[Tensor, Tensor]:
+        """Return examples ``first`` to ``first + count`` of every task, ordered by the seed.
+
+        Returns:
+            Inputs ``(M, count, *input_shape)`` and numbers ``(M, count, outputs)``, float32; of
+            classes, ``count`` of each, inputs ``(M, N * count, *input_shape)`` and int64 labels
+            ``(M, N * count)``.
+
+        Raises:
+            InputError: if a task has too few examples.
+        """
+        who = np.searchsorted(self.names, [str(task["task"]) for task in tasks])
+        sizes = self._sizes[who]  # (M, N)
+        if sizes.size and sizes.min() < first + count:
+            raise InputError(
+                f"shots: expected at most {sizes.min()} examples of task "
+                f"{str(self.names[who[sizes.min(1).argmin()]])!r}, support and query together, got "
+                f"{first + count}. Ask for fewer shots or queries."
+            )
+        order = first_of_shuffled(sizes, first + count, seed)[..., first:]
+        rows = torch.from_numpy((self._starts[who][..., None] + order).reshape(len(tasks), -1))
+        x, y = self._values_on(torch.device(device))
+        rows = rows.to(x.device)
+        return x[rows], y[rows]
+
+    def _values_on(self, device: torch.device) -> tuple[Tensor, Tensor]:
+        if device not in self._on:
+            self._on[device] = self._x.to(device), torch.from_numpy(self._targets).to(device)
+        return self._on[device]
+
+    def _check_sizes(self) -> None:
+        least = np.unravel_index(self._sizes.argmin(), self._sizes.shape)
+        if (got := int(self._sizes[least])) < 2:
+            of = f" of class {self.labels[least[1]]!r}" if self.labels else ""
+            name = shortened(self.names[least[0]], 60)
+            raise InputError(
+                f"arrays: task {name!r}: expected 2 examples or more{of}, one to "
+                f"adapt to and one to score, got {got}. Add some, or leave the task out."
+            )
+
+
+def as_array(name: str, value: Any) -> np.ndarray:
+    """Return a value as an array of numbers or texts.
+
+    Raises:
+        InputError: if the value is something else.
+    """
+    if isinstance(value, Tensor):
+        value = value.detach().cpu().numpy()
+    try:
+        array = np.asarray(value)
+    except Exception as error:  # numpy raises what it likes at ragged lists
+        raise InputError(f"{name}: expected an array, got {shortened(value, 60)}.") from error
+    require(array.dtype.kind in "fiubUS", name, "an array of numbers or texts", array.dtype)
+    return array
+
+
+def numbers(name: str, array: np.ndarray) -> np.ndarray:
+    """Return an array's numbers as float32.
+
+    Raises:
+        InputError: if they are not numbers, or not all finite.
+    """
+    require(array.dtype.kind in "fiub", name, "numbers", array.dtype)
+    with np.errstate(over="ignore"):
+        found = array.astype(np.float32)
+    if not np.isfinite(found).all():
+        where = np.argwhere(~np.isfinite(found))[0]
+        raise InputError(
+            f"{name}: expected finite numbers, got {array[tuple(where)]} at {where.tolist()}."
+        )
+    return found
+
+
+def classes(name: str, array: np.ndarray, known: Sequence[str]) -> np.ndarray:
+    """Return the position of each label in the known ones, as int64.
+
+    Raises:
+        InputError: if a label is not one of them.
+    """
+    texts = _texts(name, array)
+    for text in np.unique(texts):
+        if text not in known:
+            raise unknown(name, known, str(text))
+    return np.searchsorted(np.array(known), texts).astype(np.int64)
+
+
+def _texts(name: str, array: np.ndarray) -> np.ndarray:
+    """Return texts or whole numbers as texts."""
+    if array.dtype.kind == "f" and np.array_equal(array, np.floor(array)):
+        array = array.astype(np.int64)
+    require(array.dtype.kind in "iuUS", name, "texts or whole numbers", array.dtype)
+    texts = np.char.decode(array, "utf-8") if array.dtype.kind == "S" else array.astype(str)
+    require(bool((np.char.str_len(texts) > 0).all()), name, "a name for every example", "")
+    return texts
+
+
+def _with_tasks(values: dict[str, np.ndarray], task: Any) -> dict[str, np.ndarray]:
+    """Return the arrays with one example a row, and each example's task."""
+    if task is not None:
+        return {**values, "task": as_array("task", task)}
+    shapes = {name: array.shape for name, array in values.items()}
+    if min(map(len, shapes.values())) < 2 or len({shape[:2] for shape in shapes.values()}) > 1:
+        raise InputError(
+            "arrays: expected task, the task of each example; or tasks along the first axis and "
+            f"their examples along the second, got no task and shapes {shapes}."
+        )
+    tasks, each = values["x"].shape[:2]
+    rows = {n: array.reshape(tasks * each, *array.shape[2:]) for n, array in values.items()}
+    return {**rows, "task": np.repeat(np.arange(tasks), each)}
+
+
+def _check_lengths(values: dict[str, np.ndarray]) -> None:
+    shapes = {name: array.shape for name, array in values.items()}
+    fits = len({shape[:1] for shape in shapes.values()}) == 1 and values["x"].size > 0
+    fits = fits and values["x"].ndim > 0 and values["task"].ndim == 1
+    fits = fits and ("label" not in values or values["label"].ndim == 1)
+    fits = fits and ("y" not in values or (values["y"].ndim < 3 and values["y"].size > 0))
+    require(
+        fits,
+        "arrays",
+        "x (n, ...), task (n,), and y (n,) or (n, outputs), or label (n,)",
+        shapes,
+    )
+
+
+def _numbers_of(values: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
+    """Return inputs, targets, and the names of the classes if the targets are their positions."""
+    count = len(values["x"])
+    inputs = numbers("x", values["x"])
+    inputs = inputs.reshape(count, 1) if inputs.ndim == 1 else inputs
+    if "y" in values:
+        return inputs, numbers("y", values["y"]).reshape(count, -1), ()
+    known = tuple(str(text) for text in np.unique(_texts("label", values["label"])))
+    require(len(known) > 1, "label", "two classes or more", list(known))
+    return inputs, classes("label", values["label"], known), known
+
+
+def _split(count: int, seed: int) -> dict[str, np.ndarray]:
+    held_out = max(1, round(0.2 * count))
+    ends = (count - 2 * held_out, count - held_out)
+    return dict(
+        zip(SPLITS, np.split(np.random.default_rng(seed).permutation(count), ends), strict=True)
+    )

@@ -1,0 +1,199 @@
+"""Foresee the memory that episodes take, and refuse work that cannot fit before it starts.
+
+All numbers are lower bounds: what is refused would not have fitted. They leave out what is small
+beside the parts counted here, such as the network and the steps of an environment.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_leaves
+
+from meta_rl import seeds
+from meta_rl.config import Config, EvolutionConfig, GeneticConfig, TRPOConfig
+from meta_rl.errors import InputError
+from meta_rl.machine import parallel
+from meta_rl.machine.memory import available
+from meta_rl.problem import Problem
+from meta_rl.problems.reinforcement import Reinforcement
+from meta_rl.tasks import expand
+from meta_rl.types import Episodes, Task, TaskFamily
+
+
+class Work(NamedTuple):
+    """Episodes to collect and to adapt on."""
+
+    name: str  # the setting with the number of tasks
+    tasks: int  # M at once
+    steps: int  # K
+    differentiated: bool = False  # whether a meta-gradient goes through the inner steps
+    curved: float = 0.0  # fraction of the episodes in TRPO's curvature
+
+
+class Need(NamedTuple):
+    """Bytes of one part of the work, and the advice that lowers them."""
+
+    of: str
+    bytes: float
+    lower: str
+
+
+def require_training(problem: Problem, config: Config) -> None:
+    """Refuse to train a run whose iterations or evaluations do not fit into memory.
+
+    Raises:
+        InputError: as :func:`require_memory`.
+    """
+    if not isinstance(problem, Reinforcement):
+        return
+    inner, outer = config.inner, config.outer
+    tasks = config.data.tasks // (config.blocks or parallel.ranks())
+    if isinstance(outer, EvolutionConfig | GeneticConfig):
+        members = config.speed.members_at_once or outer.population
+        tasks *= min(members, outer.population)
+    through = outer.differentiates and inner.method == "gradient" and not inner.first_order
+    curved = outer.curvature_fraction if isinstance(outer, TRPOConfig) else 0.0
+    require_memory(problem, config, Work("data.tasks", tasks, inner.steps, through, curved))
+    if parallel.rank() == 0 and (config.eval.every > 0 or config.eval.test):
+        tasks, steps = config.eval.tasks, max(config.eval.steps, inner.steps)
+        require_memory(problem, config, evaluating("eval.tasks", problem, tasks, steps))
+
+
+def evaluating(name: str, problem: Problem, tasks: int, steps: int) -> Work:
+    """Return the work of evaluating, as many tasks at once as the problem says.
+
+    Args:
+        name: the setting with the number of tasks.
+        problem: the problem.
+        tasks: M tasks.
+        steps: K inner steps.
+    """
+    return Work(name, min(tasks, problem.evaluated_at_once or tasks), steps)
+
+
+def require_memory(problem: Problem, config: Config, work: Work, task: Task | None = None) -> None:
+    """Refuse work that does not fit into memory.
+
+    If episodes of the longest length would not fit, one is played with random actions, for a length
+    that episodes have.
+
+    Args:
+        problem: the problem; only episodes are foreseen.
+        config: settings of the run.
+        work: the work.
+        task: the task to play; any of the family when None.
+
+    Raises:
+        InputError: says how many GB are needed, for what, how many there are, and what to lower.
+    """
+    free = available(problem.device)
+    if free is None or not isinstance(problem, Reinforcement):
+        return
+    length = problem.family.horizon
+    if _total(needs(problem, config, work, length)) > free:
+        length = played(problem.family, task or problem.sample_tasks(1, 0)[0])
+    found = needs(problem, config, work, length)
+    if _total(found) > free:
+        parts = ", ".join(f"{need.bytes / 1e9:,.2f} GB for {need.of}" for need in found)
+        raise InputError(
+            f"memory: expected a run that fits into the {free / 1e9:,.2f} GB available, got one "
+            f"that needs {_total(found) / 1e9:,.2f} GB or more: {parts}; episodes have {length} "
+            f"steps. Lower {work.name}, {', '.join(need.lower for need in found)}."
+        )
+
+
+def needs(problem: Reinforcement, config: Config, work: Work, length: int) -> list[Need]:
+    """Return the memory of the work: that of all episodes, and the larger of what else is needed.
+
+    Args:
+        problem: the problem.
+        config: settings of the run.
+        work: the work.
+        length: steps of an episode.
+    """
+    batch = problem.made_up_batch(expand(problem.initial_parameters(), 2))
+    tasks = work.tasks
+    episodes, rows, batches = (
+        problem.config.episodes,
+        problem.config.episodes * length,
+        work.steps + 1,
+    )
+    # Observations of the last batch are there twice while they are stacked.
+    step = sum(map(_bytes, _of_steps(batch))) / 8 * batches + _bytes(batch.obs) / 8
+    held = Need(
+        f"{batches} batches of {tasks} x {episodes} episodes", tasks * rows * step, "data.episodes"
+    )
+    fitted = (
+        problem.baseline.bytes_needed(tasks, rows, batch.obs.shape[-1]) if problem.baseline else 0
+    )
+    at_once = min(config.speed.tasks_at_once or tasks, tasks)
+    passes = 2 * work.steps + 1 if work.differentiated else min(work.steps, 1)
+    curved = max(1, round(work.curved * episodes)) * length if work.curved else 0
+    through = 4 * work.steps + 2 if work.differentiated else 2  # graphs of gradients of gradients
+    graph = _graph(problem, batch)
+    others = [
+        Need("the linear baseline", fitted, "or give --data.baseline value"),
+        Need(
+            f"the gradients of {at_once} tasks at once",
+            at_once * rows * passes * graph,
+            "speed.tasks_at_once",
+        ),
+        Need(
+            f"TRPO's curvature of {tasks} tasks",
+            tasks * curved * through * graph,
+            "outer.curvature_fraction",
+        ),
+    ]
+    return [held, max(others, key=lambda need: need.bytes)]
+
+
+def played(family: TaskFamily, task: Task) -> int:
+    """Return the length of one episode with random actions."""
+    env = family.make_env(task)
+    try:
+        seed = seeds.derive(0, seeds.DATA) % 2**31
+        env.reset(seed=seed)
+        env.action_space.seed(seed)
+        for length in range(1, family.horizon + 1):
+            _, _, terminated, truncated, _ = env.step(env.action_space.sample())
+            if terminated or truncated:
+                return length
+        return family.horizon
+    finally:
+        env.close()
+
+
+def _graph(problem: Reinforcement, batch: Episodes) -> float:
+    """Return the bytes that the policy keeps of each observation for a gradient."""
+    few, many = (_kept(problem, batch.obs[0].flatten(0, 1)[:count]) for count in (1, 3))
+    return (many - few) / 2
+
+
+def _kept(problem: Reinforcement, obs: Tensor) -> int:
+    kept: dict[int, Tensor] = {}
+
+    def pack(tensor: Tensor) -> Tensor:
+        kept[tensor.data_ptr()] = tensor
+        return tensor
+
+    with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(pack, lambda kept: kept):
+        held = problem.policy(obs)
+    found = sum(_bytes(tensor) for tensor in kept.values())
+    del held
+    return found
+
+
+def _of_steps(batch: Episodes) -> list[Tensor]:
+    """Return the leaves with an entry for each step, ``(M, B, T, ...)``."""
+    return [leaf for leaf in tree_leaves(batch) if leaf.ndim > 2]
+
+
+def _bytes(tensor: Tensor) -> int:
+    return tensor.numel() * tensor.element_size()
+
+
+def _total(found: list[Need]) -> float:
+    return sum(need.bytes for need in found)

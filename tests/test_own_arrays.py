@@ -1,0 +1,121 @@
+"""Arrays of one's own, by command: trained on, saved, loaded and adapted in another process."""
+
+import csv
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import meta_rl
+from meta_rl.cli import adapt, train
+from meta_rl.errors import InputError
+from tests.test_resume import ROOT
+
+SMALL = ["--iterations", "2", "--data.tasks", "2", "--eval.tasks", "2", "--eval.test-tasks", "2"]
+SMALL += ["--network.hidden", "4", "--speed.no-recorded", "--device", "cpu"]
+SMALL += ["--data.shots", "2", "--data.queries", "2"]
+
+
+@pytest.fixture(scope="module")
+def arrays(tmp_path_factory):
+    """Ten tasks of twelve sequences: numbers to predict, and classes."""
+    folder = tmp_path_factory.mktemp("data")
+    generator = np.random.default_rng(0)
+    x = generator.normal(size=(10, 12, 5, 2))
+    np.savez(folder / "numbers.npz", x=x, y=x[:, :, -1, 0])
+    label = np.tile(["up", "down"], 6)
+    task, x = np.repeat(np.arange(10), 12), x.reshape(-1, 5, 2)
+    np.savez(folder / "classes.npz", x=x, label=np.tile(label, 10), task=task)
+    return folder
+
+
+def trained(file, logs, *options):
+    train.main(["arrays", "--data", str(file), *SMALL, *options, "--log-dir", str(logs)])
+    return logs / "arrays_1"
+
+
+ADAPTED = """
+import sys
+import numpy as np
+import meta_rl
+from meta_rl.problems.supervised import Examples
+learner = meta_rl.load(sys.argv[1])
+model = learner.adapt({"task": "3"}, steps=2)
+print(model.predict(np.ones((1, 5, 2))).item(), *model.scores)
+print(meta_rl.load_adapted(sys.argv[2]).predict(np.ones((1, 5, 2))).item())
+"""
+
+
+def test_a_run_is_loaded_and_adapted_in_another_process_to_the_same_numbers(arrays, tmp_path):
+    run = trained(arrays / "numbers.npz", tmp_path, "--network.kind", "gru")
+    model = meta_rl.load(run).adapt({"task": "3"}, steps=2)
+    model.save(tmp_path / "adapted")
+    words = [sys.executable, "-c", ADAPTED, str(run), str(tmp_path / "adapted")]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True)
+    value = model.predict(np.ones((1, 5, 2))).item()
+    assert [float(word) for word in done.stdout.split()] == [value, *model.scores, value]
+
+
+def test_a_run_resumes_bit_for_bit_and_adapts_without_its_data_to_examples_of_ones_own(
+    arrays, tmp_path, capsys
+):
+    file = tmp_path / "moved.npz"
+    file.write_bytes((arrays / "classes.npz").read_bytes())
+    whole = trained(file, tmp_path, "--network.kind", "lstm")
+    part = trained(file, tmp_path / "part", "--network.kind", "lstm", "--iterations", "1")
+    train.main(["--resume", str(part), "--iterations", "2"])
+    for name, value in meta_rl.load(whole).meta.theta.items():
+        assert (value == meta_rl.load(part).meta.theta[name]).all()
+    file.unlink()
+    with pytest.raises(InputError, match="expected the data that the run was trained on"):
+        meta_rl.load(whole)
+    own = np.load(arrays / "classes.npz")
+    label = np.where(np.arange(12) < 8, own["label"][:12], "")
+    np.savez(tmp_path / "own.npz", x=own["x"][:12], label=label)
+    adapt.main([str(whole), "--data", str(tmp_path / "own.npz"), "--steps", "2"])
+    assert "accuracy on 8 examples of your own" in capsys.readouterr().out
+    folder = whole / "adapted/own-examples"
+    rows = list(csv.reader((folder / "predictions.csv").read_text().splitlines()))
+    assert rows[0] == ["example", "class", "down", "up"]
+    assert [row[0] for row in rows[1:]] == ["9", "10", "11", "12"]
+    shares = meta_rl.load_adapted(folder).predict(own["x"][8:12])
+    assert [[float(v) for v in row[2:]] for row in rows[1:]] == pytest.approx(shares, abs=1e-4)
+    alone = meta_rl.load(whole, with_images=False)
+    assert alone.problem.family.labels == ("down", "up")
+    with pytest.raises(InputError, match="expected the examples of arrays, which were not opened"):
+        alone.held_out_tasks(1)
+
+
+def test_numbers_are_predicted_by_command_and_from_python(arrays, tmp_path):
+    run = trained(arrays / "numbers.npz", tmp_path)
+    lines = ["example,y,a,b"]
+    for example in range(3):
+        lines += [f"{example},{'' if example == 2 else example},{step},1" for step in range(5)]
+    (tmp_path / "own.csv").write_text("\n".join(lines))
+    adapt.main([str(run), "--data", str(tmp_path / "own.csv"), "--steps", "1"])
+    folder = run / "adapted/own-examples"
+    rows = list(csv.reader((folder / "predictions.csv").read_text().splitlines()))
+    x = np.stack([np.arange(5.0), np.ones(5)], 1)[None]
+    predicted = meta_rl.load_adapted(folder).predict(x).item()
+    assert [row[0] for row in rows] == ["example", "3"]
+    assert [rows[0][1], float(rows[1][1])] == ["y", pytest.approx(predicted)]
+    with pytest.raises(InputError, match="expected y, as the run was trained on"):
+        adapt.main([str(run), "--data", str(arrays / "classes.npz")])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--data.ways", "3"], r"data\.ways: expected it to be left out"),
+        (["--data.rotations"], "rotations: expected False, since arrays has no pictures"),
+        (["--network.kind", "convolutional"], "convolutional needs images"),
+        (["--data.shots", "11"], "shots and queries of at most 12 together, got 11 and 2"),
+    ],
+)
+def test_what_does_not_fit_the_arrays_is_refused_before_work_starts(
+    options, message, arrays, tmp_path
+):
+    with pytest.raises(InputError, match=message):
+        trained(arrays / "numbers.npz", tmp_path / "runs", *options)
+    assert not (tmp_path / "runs").exists()
