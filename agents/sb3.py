@@ -26,6 +26,7 @@ from meta_rl.problems.adapted import AdaptedPolicy, adapted_policy
 from meta_rl.problems.normalization import normalization_of
 from meta_rl.problems.observations import alike, observation_size
 from meta_rl.storage import files
+from meta_rl.storage.reading import shortened
 from meta_rl.types import Params, Policy
 
 from .files import check_new_file
@@ -228,7 +229,8 @@ def read_parameters(file: str | Path, policy: Policy) -> Params:
     if ours != theirs or own.activation != saved.activation:
         hidden = "".join(f" {len(bias)}" for _, bias in saved.layers[:-1])
         raise InputError(
-            f"stable-baselines3: expected shapes {ours} with {own.activation}, got {theirs} with "
+            f"stable-baselines3: expected shapes {ours} with {own.activation}, got "
+            f"{shortened(theirs, 1000)} with "
             f"{saved.activation} in {file}. Give --network.hidden{hidden} "
             f"--network.activation {saved.activation}, and a family with the same spaces."
         )

@@ -117,11 +117,6 @@ class TaskSource(Protocol):
         """
         return
 
-    @property
-    def learns(self) -> bool:
-        """Whether :meth:`learn` needs an iteration's data."""
-        return False
-
     def learned(self) -> Params:
         """Return the tensors that :meth:`learn` changes in place, for checkpoints.
 

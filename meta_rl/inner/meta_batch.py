@@ -51,7 +51,7 @@ class MetaBatch:
         self.steps, self.seed, self.scored = steps, seed, scored
         self._blocks, self._whole = parallel.own_blocks(tasks, blocks), blocks == 1
         self.samples, self.seconds = 0, 0.0
-        self._held: dict[int, tuple[int, Sequence[Any]]] = {}  # by block, for TaskSource.learn
+        self._held: dict[int, tuple[int, Sequence[Any]]] = {}
 
     def adapt(self, meta: MetaParameters, tolerant: bool = False) -> Adaptation:
         """Adapt to the tasks while collecting their data.
@@ -71,7 +71,8 @@ class MetaBatch:
             for block in self._blocks
         ]
         for block, one in zip(self._blocks, held, strict=True):
-            self._held[block.number] = self._seed(block), one.batches
+            # A population's own adaptation is for scores alone: its members' data stay.
+            self._held.setdefault(block.number, (self._seed(block), one.batches))
         scores, success = self._placed(held) if self.scored else (None, None)
         if self._whole:
             return replace(held[0], scores=scores, success=success)
@@ -104,9 +105,15 @@ class MetaBatch:
         scores, *success = parallel.place(together, self._blocks, len(self.tasks))
         return scores, success[0] if success else None
 
-    def teach(self) -> None:
-        """Let the problem learn what it keeps itself, after the outer step: see ``TaskSource``."""
+    def teach(self) -> float:
+        """Let the problem learn what it keeps itself, after the outer step: see ``TaskSource``.
+
+        Returns:
+            The seconds that this took.
+        """
+        start = time.perf_counter()
         self.problem.learn([*self._held.values()])
+        return time.perf_counter() - start
 
     def _fitness(
         self, population: MetaParameters, members: int, block: parallel.TaskBlock
@@ -120,10 +127,9 @@ class MetaBatch:
         )
         tasks, options = [*block.tasks] * members, {"own_meta": True, "tolerant": True}
         found = self._adapt(own, block, tasks, scored=True, **options)
-        if self.problem.learns:
-            # A copy of the first member's data, so that the others' are freed.
-            first = tree_map(lambda value: value[:count].clone(), found.batches)
-            self._held[block.number] = self._seed(block), first
+        # A copy of the first member's data, so that the others' are freed.
+        first = tree_map(lambda value: value[:count].clone(), found.batches)
+        self._held[block.number] = self._seed(block), first
         scores: Any = found.scores  # not None: asked for
         return scores[-1].view(members, count) * (1 if self.problem.maximizes else -1)
 

@@ -197,11 +197,6 @@ class Reinforcement:
         if self.normalization is not None:
             self.normalization.learn([batches for _, batches in blocks], self.config.gamma)
 
-    @property
-    def learns(self) -> bool:
-        """Whether there is a baseline's network to fit, or running statistics."""
-        return bool(self.learned()) or self.normalization is not None
-
     def learned(self) -> Params:
         """Return the baseline's tensors; see ``TaskSource``."""
         return {} if self.baseline is None else under("baseline", self.baseline.state())

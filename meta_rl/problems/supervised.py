@@ -177,11 +177,6 @@ class Supervised:
     def learn(self, blocks: Sequence[tuple[int, Sequence[Examples]]]) -> None:
         """Do nothing: the network is all that learns."""
 
-    @property
-    def learns(self) -> bool:
-        """False: there is nothing to learn."""
-        return False
-
     def learned(self) -> Params:
         """Return no tensors; see ``TaskSource``."""
         return {}
