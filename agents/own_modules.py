@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -48,13 +49,19 @@ def use_module(module: str | type[nn.Module], folder: Path | None = None) -> str
             f"network.module: expected a Python file and a class in it, FILE.py:Class, got "
             f"{module!r}."
         )
-    content = run_file(
-        "network.module", (folder or Path()) / file, f"meta_rl_{Path(file).stem}_file"
-    )
+    content = _content((folder or Path()) / file)
     if not hasattr(content, name):
         classes = [n for n, value in vars(content).items() if _is_module(value)]
         raise unknown(f"network.module: class of {file}", classes or ["a class"], name)
     return _registered(getattr(content, name), f"{file}:")
+
+
+def _content(file: Path) -> ModuleType:
+    """Run a file, unless it is the ``--families`` file, which ran already."""
+    families = sys.modules.get(FAMILIES)
+    if families is not None and Path(str(families.__file__)).resolve() == file.resolve():
+        return families
+    return run_file("network.module", file, f"meta_rl_{file.stem}_file")
 
 
 def _registered(module: Any, source: str) -> str:
@@ -83,9 +90,9 @@ def module_class(told: str) -> type[nn.Module]:
     if _is_module(of_families):
         return of_families
     raise InputError(
-        f"network.module: expected the class {name}, whose code was in {file}, got none: settings "
-        f"run no code. If you trust that file, give it: --families {file} (to train, also "
-        f"--network.module {told}); in Python, meta_rl.agents.use_module({name}) first."
+        f"network.module: expected the class {name}, whose code was in {file!r}, got none: "
+        f"settings run no code. If you trust its file, give it: --families FILE.py (in train also "
+        f"--network.module FILE.py:{name}); in Python, meta_rl.agents.use_module({name}) first."
     )
 
 

@@ -26,6 +26,7 @@ from meta_rl.problems.adapted import AdaptedPolicy, adapted_policy
 from meta_rl.problems.normalization import normalization_of
 from meta_rl.problems.observations import alike, observation_size
 from meta_rl.storage import files
+from meta_rl.storage.reading import shortened
 from meta_rl.types import Params, Policy
 
 from .files import check_new_file
@@ -169,13 +170,13 @@ def _joined_alike(space: gym.Space, images: bool = False) -> bool:
     return plain and (images or not is_image_space(space))
 
 
-def save_ppo(ppo: PPO, file: Path) -> None:
+def save_ppo(ppo: PPO, file: str | Path) -> None:
     """Write the zip of ``PPO.save``, and beside it the :func:`statistics_file` if it has one.
 
     Raises:
         InputError: if a file cannot be written; see :func:`~agents.files.check_new_file`.
     """
-    around = ppo.get_vec_normalize_env()
+    file, around = Path(file), ppo.get_vec_normalize_env()
     check_new_zip(file, around is not None)
     ppo.save(zipped := io.BytesIO())
     if around is not None:
@@ -228,7 +229,8 @@ def read_parameters(file: str | Path, policy: Policy) -> Params:
     if ours != theirs or own.activation != saved.activation:
         hidden = "".join(f" {len(bias)}" for _, bias in saved.layers[:-1])
         raise InputError(
-            f"stable-baselines3: expected shapes {ours} with {own.activation}, got {theirs} with "
+            f"stable-baselines3: expected shapes {ours} with {own.activation}, got "
+            f"{shortened(theirs, 1000)} with "
             f"{saved.activation} in {file}. Give --network.hidden{hidden} "
             f"--network.activation {saved.activation}, and a family with the same spaces."
         )

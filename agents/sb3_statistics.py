@@ -15,31 +15,34 @@ from meta_rl.problems.observations import observation_size
 
 
 def vec_normalize(statistics: Normalization, env: gym.Env | VecEnv, gamma: float) -> VecNormalize:
-    """Return the environment inside a ``VecNormalize`` that normalizes observations as we do.
+    """Return the environment inside a ``VecNormalize`` with the statistics of meta-training.
 
-    Its statistics go on with the environment's observations while a PPO learns; set ``training =
-    False`` to keep them.
+    It normalizes observations as the policy does, and scales rewards for PPO to learn from. Its
+    statistics go on while a PPO learns; set ``training = False`` to keep them.
 
     Args:
         statistics: the policy's statistics.
         env: the environment, with the observation space of the statistics.
-        gamma: discount per step, for the scale of rewards if you switch ``norm_reward`` on.
+        gamma: discount per step.
     """
     inside = env if isinstance(env, VecEnv) else DummyVecEnv([lambda: Monitor(env)])
     space: Any = env.observation_space
     parts: dict[Any, Any] = space.spaces if isinstance(space, spaces.Dict) else {None: space}
     chosen = [name for name, part in parts.items() if is_normalized(part)]
-    bounds: Any = {"clip_obs": CLIP, "epsilon": EPSILON, "gamma": gamma, "norm_reward": False}
+    bounds: Any = {"clip_obs": CLIP, "epsilon": EPSILON, "gamma": gamma}
     keys: Any = chosen if isinstance(space, spaces.Dict) else None
     around = VecNormalize(inside, norm_obs_keys=keys, **bounds)
     sizes = [observation_size(part) for part in parts.values()]
-    means, variances = (v.cpu().split(sizes) for v in (statistics.mean, statistics.variance))
+    seen, paid = statistics.observations, statistics.returns
+    means, variances = (values.cpu().split(sizes) for values in (seen.mean, seen.variance))
     for name, part, mean, variance in zip(parts, parts.values(), means, variances, strict=True):
         if name in chosen:
             of_all: Any = around.obs_rms
             held = of_all if name is None else of_all[name]
             held.mean, held.var = (v.reshape(part.shape).numpy().copy() for v in (mean, variance))
-            held.count = float(statistics.count)
+            held.count = float(seen.count)
+    scale, own = around.ret_rms, (values.cpu()[0].numpy() for values in (paid.mean, paid.variance))
+    (scale.mean, scale.var), scale.count = (value.copy() for value in own), float(paid.count)
     return around
 
 

@@ -48,9 +48,9 @@ class TurnedControls(gym.Env):
         return self._observed(), {}
 
     def step(self, action):
-        """Move by a fifth of the turned push."""
+        """Move by a quarter of the turned push."""
         cos, sin = np.cos(self.turn), np.sin(self.turn)
-        self.speed = 0.2 * np.array([[cos, -sin], [sin, cos]]) @ np.clip(action, -1, 1)
+        self.speed = 0.25 * np.array([[cos, -sin], [sin, cos]]) @ np.clip(action, -1, 1)
         self.position = self.position + self.speed
         distance = float(np.linalg.norm(self.position - self.goal))
         info = {"is_success": distance < NEAR}
@@ -64,10 +64,10 @@ class TurnedControls(gym.Env):
 def arms() -> dict[str, Config]:
     """Register the family; return the experiment's arms by name."""
     turn = Parameter("turn", Uniform(-1.5, 1.5), "rad")
-    register(GymFamily(TurnedControls, turn, horizon=15, id="turned-controls"), replace=True)
+    register(GymFamily(TurnedControls, turn, horizon=10, id="turned-controls"), replace=True)
     config = preset("turned-controls")
-    data = EpisodesConfig(tasks=20, episodes=10)
-    config = dataclasses.replace(inner(config, step_size=0.3), data=data, iterations=80)
+    data = EpisodesConfig(tasks=10, episodes=10)
+    config = dataclasses.replace(inner(config, step_size=0.3), data=data, iterations=200)
     return {"maml": config, UNTRAINED: config}
 
 

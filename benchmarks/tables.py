@@ -25,17 +25,21 @@ def source(result: dict[str, Any]) -> str:
 
 
 def learning(name: str, result: dict[str, Any]) -> str:
-    """Return mean scores after each step, with 95 % intervals over seeds and tasks, by arm."""
+    """Return mean scores after each step, with 95 % intervals over seeds and tasks, by arm.
+
+    Where the environments tell success, also the gain of one step and the success rates.
+    """
     arms = result["arms"]
     steps = range(len(next(iter(arms.values()))[0]["scores"]))
     shown = [k for k in steps if k <= 3 or k in (5, 10)]
     told = shown if "success" in next(iter(arms.values()))[0] else []
-    head = ["", *(f"after {k}" for k in shown), *(f"success after {k}" for k in told)]
-    head += ["seeds x iterations", "seconds a run"]
+    head = ["", *(f"after {k}" for k in shown), *(["gain of 1"] if told else [])]
+    head += [*(f"success after {k}" for k in told), "seeds x iterations", "seconds a run"]
     rows = []
     for arm, runs in arms.items():
         scores = np.array([run["scores"] for run in runs])  # (seeds, K + 1, M)
         cells = [interval(scores[:, k]) for k in shown]
+        cells += [interval(scores[:, 1] - scores[:, 0])] if told else []
         cells += [interval(np.array([run["success"] for run in runs])[:, k]) for k in told]
         seconds = np.median([run["seconds"] for run in runs])
         trained = f"{len(runs)} x {runs[0]['iterations']}"

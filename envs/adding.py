@@ -8,6 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from meta_rl.errors import require
 from meta_rl.families.distributions import Uniform
 from meta_rl.families.parameters import Parameter, ParameterSpace
 from meta_rl.types import Task
@@ -21,6 +22,9 @@ class Adding:
 
     Args:
         steps: T, the length of a sequence; even.
+
+    Raises:
+        InputError: if the length is not an even number above 0.
     """
 
     id = "adding"
@@ -35,6 +39,7 @@ class Adding:
     )
 
     def __init__(self, steps: int = 20):
+        require(steps > 0 and steps % 2 == 0, "steps", "an even number above 0", steps)
         self.input_shape = (steps, 2)
 
     def sample_tasks(self, n: int, seed: int, split: str = "in-distribution") -> list[Task]:

@@ -6,6 +6,7 @@ import csv
 import io
 import math
 import os
+import re
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -93,7 +94,7 @@ def _read_csv(path: Path) -> dict[str, np.ndarray]:
     lines = csv.reader(io.StringIO(text, newline=""), strict=True)
     header = [name.strip() for name in next(lines, [])]
     numbered = [(lines.line_num, row) for row in lines if row]
-    targets = [name for name in header if name == "y" or name.startswith("y_")]
+    targets = [name for name in header if name == "y" or re.fullmatch(r"y_\d+", name)]
     if len(set(header)) < len(header) or not ("label" in header or targets):
         raise InputError(
             f"{path}: expected different columns, with task, y (or y_1, y_2, ..., or label) and "

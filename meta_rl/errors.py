@@ -152,7 +152,8 @@ def refuse_running_statistics(env: Any) -> None:
                 f"environment: expected observations and rewards as they are, got "
                 f"{type(layer).__name__}: each row would keep running statistics of its own, which "
                 "are thrown away and never saved, so that the saved policy would see other numbers."
-                " Leave it out, or scale by fixed numbers: gymnasium.wrappers.TransformObservation."
+                " Leave it out, and normalize in the policy: --data.normalize-observations; or "
+                "scale by fixed numbers: gymnasium.wrappers.TransformObservation."
             )
         inner = held.get("envs") or [held.get("env", held.get("venv"))]
         layer = inner[0]

@@ -125,17 +125,6 @@ class TaskSource(Protocol):
         """Return the environment steps or examples of the batches."""
         ...
 
-    def normalization_sums(self, batches: Sequence[Any]) -> list[Tensor]:
-        """Return what the batches add to the running statistics; nothing if there are none.
-
-        The sums of several tasks, and of several batches, add up.
-        """
-        return []
-
-    def update_normalization(self, sums: list[Tensor]) -> None:
-        """Take a meta-batch's total of :meth:`normalization_sums` into the running statistics."""
-        return
-
     def resized(self, episodes: int | None) -> Problem:
         """Return the problem with another number of episodes (or shots) per inner step.
 

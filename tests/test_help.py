@@ -25,9 +25,9 @@ from tests.meta_rl.test_effects import (
     same,
     settings,
     tiny,
-    trace,
 )
 from tests.meta_rl.test_effects import value_of as value
+from tests.traces import trace
 
 MOST = 42  # options at a glance
 ALL = ["--help-all"]

@@ -112,7 +112,7 @@ class ShotsConfig:
     rotations: bool = False
     """Add each image class turned by 90, 180 and 270 degrees as three further classes."""
     folder: str | None = None
-    """Folder of the data, for families that read files."""
+    """Folder (or file) of the data, for families that read files."""
 
     def __post_init__(self):
         require_types(self, "data")

@@ -67,7 +67,9 @@ class Arrays:
         values = _with_tasks(values, task)
         _check_lengths(values)
         inputs, self._targets, self.labels = _numbers_of(values)
-        self.names, number = np.unique(_texts("task", values["task"]), return_inverse=True)
+        names, number = np.unique(_texts("task", values["task"]), return_inverse=True)
+        self.names = tuple(names.tolist())
+        self._numbers = {name: number for number, name in enumerate(self.names)}
         require(
             len(self.names) >= FEWEST_TASKS,
             "arrays: task",
@@ -97,7 +99,7 @@ class Arrays:
         """
         require(split in self._split, "split", f"one of {', '.join(SPLITS)}", split)
         drawn = np.random.default_rng(seed).choice(self._split[split], n)
-        return [{"task": str(self.names[number])} for number in drawn]
+        return [{"task": self.names[number]} for number in drawn]
 
     def check_task(self, task: Mapping[str, Any]) -> Task:
         """Return the task with its name as a text.
@@ -110,8 +112,8 @@ class Arrays:
             problem = f"got {others[0]!r}" if others else "task is missing"
             raise InputError(f"task: expected one parameter, task; {problem}.")
         name = str(task["task"])
-        if name not in self.names:
-            near = difflib.get_close_matches(name, self.names.tolist(), 3, 0)
+        if name not in self._numbers:
+            near = difflib.get_close_matches(name, self.names, 3, 0)
             raise InputError(
                 f"task parameter task: expected one of {len(self.names)} tasks, such as "
                 f"{', '.join(near)}, got {shortened(name, 60)!r}."
@@ -136,12 +138,12 @@ class Arrays:
         Raises:
             InputError: if a task has too few examples.
         """
-        who = np.searchsorted(self.names, [str(task["task"]) for task in tasks])
+        who = np.array([self._numbers[str(task["task"])] for task in tasks], dtype=np.int64)
         sizes = self._sizes[who]  # (M, N)
         if sizes.size and sizes.min() < first + count:
             raise InputError(
                 f"shots: expected at most {sizes.min()} examples of task "
-                f"{str(self.names[who[sizes.min(1).argmin()]])!r}, support and query together, got "
+                f"{self.names[who[sizes.min(1).argmin()]]!r}, support and query together, got "
                 f"{first + count}. Ask for fewer shots or queries."
             )
         order = first_of_shuffled(sizes, first + count, seed)[..., first:]
@@ -214,10 +216,12 @@ def classes(name: str, array: np.ndarray, known: Sequence[str]) -> np.ndarray:
 
 def _texts(name: str, array: np.ndarray) -> np.ndarray:
     """Return texts or whole numbers as texts."""
-    if array.dtype.kind == "f" and np.array_equal(array, np.floor(array)):
+    if array.dtype.kind == "f" and (np.abs(array) < 2**53).all() and (array % 1 == 0).all():
         array = array.astype(np.int64)
-    require(array.dtype.kind in "iuUS", name, "texts or whole numbers", array.dtype)
-    texts = np.char.decode(array, "utf-8") if array.dtype.kind == "S" else array.astype(str)
+    require(array.dtype.kind in "iubUS", name, "texts or whole numbers", array.dtype)
+    if array.dtype.kind == "S":
+        array = np.char.decode(array, "utf-8", "backslashreplace")
+    texts = array.astype(str)
     require(bool((np.char.str_len(texts) > 0).all()), name, "a name for every example", "")
     return texts
 

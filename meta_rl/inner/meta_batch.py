@@ -52,8 +52,6 @@ class MetaBatch:
         self._blocks, self._whole = parallel.own_blocks(tasks, blocks), blocks == 1
         self.samples, self.seconds = 0, 0.0
         self._held: dict[int, tuple[int, Sequence[Any]]] = {}
-        self._sums: dict[int, list[list[Tensor]]] = {}  # of every adaptation, by block
-        self._from_members = False
 
     def adapt(self, meta: MetaParameters, tolerant: bool = False) -> Adaptation:
         """Adapt to the tasks while collecting their data.
@@ -73,7 +71,8 @@ class MetaBatch:
             for block in self._blocks
         ]
         for block, one in zip(self._blocks, held, strict=True):
-            self._held[block.number] = self._seed(block), one.batches
+            # A population's own adaptation is for scores alone: its members' data stay.
+            self._held.setdefault(block.number, (self._seed(block), one.batches))
         scores, success = self._placed(held) if self.scored else (None, None)
         if self._whole:
             return replace(held[0], scores=scores, success=success)
@@ -96,8 +95,6 @@ class MetaBatch:
         Returns:
             ``(P, M)``, higher is better; NaN if adaptation was not finite.
         """
-        if not self._from_members:  # a population's own adaptation is for scores alone
-            self._sums, self._from_members = {}, True
         own = [self._fitness(population, members, block) for block in self._blocks]
         return parallel.place(own, self._blocks, len(self.tasks))
 
@@ -108,20 +105,15 @@ class MetaBatch:
         scores, *success = parallel.place(together, self._blocks, len(self.tasks))
         return scores, success[0] if success else None
 
-    def teach(self) -> None:
-        """Let the problem learn what it keeps itself, after the outer step: see ``TaskSource``."""
-        self.problem.learn([*self._held.values()])
-        self.problem.update_normalization(self._normalization_sums())
+    def teach(self) -> float:
+        """Let the problem learn what it keeps itself, after the outer step: see ``TaskSource``.
 
-    def _normalization_sums(self) -> list[Tensor]:
-        """Return the sums of the data that the outer step learned from, for the problem's update.
-
-        These are the data of a population's members if there is one. Without gradients, a task's
-        first candidate counts.
+        Returns:
+            The seconds that this took.
         """
-        parts = [self._sums.get(block.number, []) for block in self._blocks]
-        held = [[torch.stack(each).sum(0) for each in zip(*own, strict=True)] for own in parts]
-        return parallel.add(held) if held[0] else []
+        start = time.perf_counter()
+        self.problem.learn([*self._held.values()])
+        return time.perf_counter() - start
 
     def _fitness(
         self, population: MetaParameters, members: int, block: parallel.TaskBlock
@@ -135,10 +127,9 @@ class MetaBatch:
         )
         tasks, options = [*block.tasks] * members, {"own_meta": True, "tolerant": True}
         found = self._adapt(own, block, tasks, scored=True, **options)
-        if self.problem.learned():
-            # A copy of the first member's data, so that the others' are freed.
-            first = tree_map(lambda value: value[:count].clone(), found.batches)
-            self._held[block.number] = self._seed(block), first
+        # A copy of the first member's data, so that the others' are freed.
+        first = tree_map(lambda value: value[:count].clone(), found.batches)
+        self._held[block.number] = self._seed(block), first
         scores: Any = found.scores  # not None: asked for
         return scores[-1].view(members, count) * (1 if self.problem.maximizes else -1)
 
@@ -149,8 +140,6 @@ class MetaBatch:
         given = self.problem, self.inner, meta, tasks, self.steps
         found = adapt_to_tasks(*given, self._seed(block), **options)
         self.samples += found.samples
-        sums = self.problem.normalization_sums(found.batches)
-        self._sums.setdefault(block.number, []).append(sums)
         self.seconds += time.perf_counter() - start
         return found
 

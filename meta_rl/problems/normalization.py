@@ -6,6 +6,7 @@ over all tasks while meta-training, kept in checkpoints, fixed while adapting an
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,8 @@ from gymnasium import spaces
 from torch import Tensor, nn
 
 from meta_rl.errors import InputError
+from meta_rl.machine import parallel
+from meta_rl.problems import returns
 from meta_rl.problems.observations import image_layout, observation_size
 from meta_rl.types import Policy
 
@@ -21,11 +24,65 @@ CLIP, EPSILON = 10.0, 1e-8
 """Bound of a normalized entry, and the number added to variances; those of ``VecNormalize``."""
 
 
+class RunningStatistics(nn.Module):
+    """The mean and variance of numbers that come in parts, from mean 0 and variance 1; float64.
+
+    Args:
+        size: N numbers in a row.
+    """
+
+    mean: Tensor
+    variance: Tensor
+    count: Tensor
+
+    def __init__(self, size: int):
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(size, dtype=torch.float64))
+        self.register_buffer("variance", torch.ones(size, dtype=torch.float64))
+        self.register_buffer("count", torch.zeros((), dtype=torch.float64))
+
+    def sums(self, rows: Tensor, mask: Tensor) -> list[Tensor]:
+        """Return the number of real rows, and sums of their distances from the mean.
+
+        Sums of several parts add up: :meth:`update` with their total takes all parts at once.
+
+        Args:
+            rows: numbers ``(*, N)``.
+            mask: 1.0 on real rows, ``(*)``.
+
+        Returns:
+            The number ``()``, and the sums of distances and of their squares, ``(N,)``.
+        """
+        real = mask.double().flatten()
+        away = (rows.double().flatten(0, -2) - self.mean) * real[:, None]
+        return [real.sum(), away.sum(0), away.square().sum(0)]
+
+    def update(self, sums: Sequence[Tensor]) -> None:
+        """Take in rows by their :meth:`sums` since the last update.
+
+        The parallel update of Chan et al. 1979, with the running mean as the sums' origin.
+        """
+        number, distance, squared = sums
+        total = (self.count + number).clamp(min=1.0)
+        shift = distance / total
+        variance = (self.variance * self.count + squared) / total - shift**2
+        self.variance.copy_(variance.clamp(min=0.0))
+        self.mean.add_(shift)
+        self.count.add_(number)
+
+    def is_valid(self) -> bool:
+        """Return whether the numbers are finite, and variances and count 0 or more."""
+        values = torch.cat([self.mean, self.variance, self.count[None]])
+        positive = (self.variance >= 0).all() & (self.count >= 0)
+        return bool(torch.isfinite(values).all() & positive)
+
+
 class Normalization(nn.Module):
     """Return observations minus their running mean, over their standard deviation, within +-10.
 
-    It starts as mean 0 and variance 1. Only numbers are normalized: the entries of a Box that is no
-    image. Images, one-hot entries and flags pass through. All is computed in float64.
+    Only numbers are normalized: the entries of a Box that is no image. Images, one-hot entries and
+    flags pass through. All is computed in float64. ``returns`` are statistics of discounted
+    rewards, as ``VecNormalize`` keeps them, for exports.
 
     Args:
         space: the observation space.
@@ -34,9 +91,6 @@ class Normalization(nn.Module):
         InputError: if no entry of the space's observations is normalized.
     """
 
-    mean: Tensor
-    variance: Tensor
-    count: Tensor
     std: Tensor
     chosen: Tensor
 
@@ -50,9 +104,7 @@ class Normalization(nn.Module):
                 "Leave the setting out."
             )
         self.whole = bool(chosen.all())
-        self.register_buffer("mean", torch.zeros(size, dtype=torch.float64))
-        self.register_buffer("variance", torch.ones(size, dtype=torch.float64))
-        self.register_buffer("count", torch.zeros((), dtype=torch.float64))
+        self.observations, self.returns = RunningStatistics(size), RunningStatistics(1)
         # Recorded programs hold this tensor, and would not see a root of the variance change.
         self.register_buffer("std", torch.ones(size, dtype=torch.float64), persistent=False)
         self.register_buffer("chosen", torch.from_numpy(chosen), persistent=False)
@@ -60,55 +112,50 @@ class Normalization(nn.Module):
 
     def forward(self, obs: Tensor) -> Tensor:
         """Map observations ``(*, O)`` to normalized ones; bytes become float32."""
-        units = ((obs.double() - self.mean) / self.std).clamp(-CLIP, CLIP)
+        units = ((obs.double() - self.observations.mean) / self.std).clamp(-CLIP, CLIP)
         units = units if self.whole else torch.where(self.chosen, units, obs.double())
         return units.to(obs.dtype if obs.is_floating_point() else torch.float32)
 
-    def sums(self, obs: Tensor, mask: Tensor) -> list[Tensor]:
-        """Return the real steps' number, and each entry's sums of distances from the mean.
-
-        Sums of several parts add up: :meth:`update` with their total takes all parts at once.
+    @torch.no_grad()
+    def learn(self, blocks: Sequence[Sequence[Any]], gamma: float) -> None:
+        """Take a meta-batch into the statistics, with the same bits on all processes.
 
         Args:
-            obs: observations ``(*, O)``.
-            mask: 1.0 on real steps, ``(*)``.
-
-        Returns:
-            The number ``()``, and the sums of distances and of their squares, ``(O,)``.
+            blocks: the rollouts or episodes of each block that this process holds.
+            gamma: discount per step.
         """
-        real = mask.double().flatten()
-        away = (obs.double().flatten(0, -2) - self.mean) * real[:, None]
-        return [real.sum(), away.sum(0), away.square().sum(0)]
+        held = [self._sums(batches, gamma) for batches in blocks]
+        if held:
+            *seen, number, distance, squared = parallel.add(held)
+            self.observations.update(seen)
+            self.returns.update([number, distance, squared])
+            self.refresh()
 
-    @torch.no_grad()
-    def update(self, sums: list[Tensor]) -> None:
-        """Take steps into the statistics, whose ``sums`` were taken since the last update.
-
-        The parallel update of Chan et al. 1979, with the running mean as origin of the sums.
-        """
-        number, distance, squared = sums
-        total = (self.count + number).clamp(min=1.0)
-        shift = distance / total
-        variance = (self.variance * self.count + squared) / total - shift**2
-        self.mean.copy_(torch.where(self.chosen, self.mean + shift, self.mean))
-        self.variance.copy_(torch.where(self.chosen, variance.clamp(min=0.0), self.variance))
-        self.count.add_(number)
-        self.refresh()
+    def _sums(self, batches: Sequence[Any], gamma: float) -> list[Tensor]:
+        """Return the sums of a block's batches, one after another."""
+        total: list[Tensor] = []
+        for batch in batches:
+            paid = returns.discounted_returns(batch.reward.flip(-1), batch.mask.flip(-1), gamma)
+            sums = [
+                *self.observations.sums(batch.obs, batch.mask),
+                *self.returns.sums(paid.flip(-1).unsqueeze(-1), batch.mask),
+            ]
+            total = [a + b for a, b in zip(total, sums, strict=True)] if total else sums
+        return total
 
     @torch.no_grad()
     def refresh(self) -> None:
-        """Compute what follows from the statistics, after they were loaded.
+        """Compute what follows from the statistics, after they changed.
 
         Raises:
             InputError: if they are no statistics.
         """
-        finite = all(bool(torch.isfinite(v).all()) for v in (self.mean, self.variance, self.count))
-        if not finite or bool((self.variance < 0).any() or self.count < 0):
+        if not (self.observations.is_valid() and self.returns.is_valid()):
             raise InputError(
                 "checkpoint: expected finite means and variances of observations, got others. "
                 "Use an older checkpoint."
             )
-        self.std.copy_((self.variance + EPSILON).sqrt())
+        self.std.copy_((self.observations.variance + EPSILON).sqrt())
 
 
 def with_normalization(policy: Policy, space: spaces.Space) -> Policy:

@@ -192,8 +192,10 @@ class Reinforcement:
         }
 
     def learn(self, blocks: Sequence[tuple[int, Sequence[Episodes | Rollout]]]) -> None:
-        """Fit the baseline's network, if it has one; see ``TaskSource``."""
+        """Fit the baseline's network, and take the data into the statistics; see ``TaskSource``."""
         self.advantages.learn(blocks)
+        if self.normalization is not None:
+            self.normalization.learn([batches for _, batches in blocks], self.config.gamma)
 
     def learned(self) -> Params:
         """Return the baseline's tensors; see ``TaskSource``."""
@@ -202,17 +204,6 @@ class Reinforcement:
     def samples(self, batches: Sequence[Episodes]) -> int:
         """Return the environment steps taken for the batches."""
         return int(sum(batch.mask.sum() for batch in batches))
-
-    def normalization_sums(self, batches: Sequence[Episodes | Rollout]) -> list[Tensor]:
-        """Return the sums over the batches' real steps; see ``Normalization.sums``."""
-        own = self.normalization
-        each = [] if own is None else [own.sums(batch.obs, batch.mask) for batch in batches]
-        return [torch.stack(parts).sum(0) for parts in zip(*each, strict=True)]
-
-    def update_normalization(self, sums: list[Tensor]) -> None:
-        """Take a meta-batch's sums into the running statistics of observations."""
-        if self.normalization is not None:
-            self.normalization.update(sums)
 
     def resized(self, episodes: int | None) -> Reinforcement:
         """Return the problem with another number of episodes per inner step; see ``TaskSource``."""

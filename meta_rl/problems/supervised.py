@@ -186,13 +186,6 @@ class Supervised:
         different = {id(batch): batch for batch in batches}.values()
         return sum(batch.y.shape[0] * batch.y.shape[1] for batch in different)
 
-    def normalization_sums(self, batches: Sequence[Examples]) -> list[Tensor]:
-        """Return nothing: inputs are taken as they are."""
-        return []
-
-    def update_normalization(self, sums: list[Tensor]) -> None:
-        """Do nothing: there are no running statistics."""
-
     @torch.no_grad()
     def pictures(
         self, task: Task, batches: Sequence[Examples], path: Sequence[Params]

@@ -93,12 +93,10 @@ class MetaLearner:
         tasks = self.problem.sample_tasks(config.data.tasks, seed)
         batch = self._meta_batch(tasks, seed)
         outcome = self.outer.iterate(batch)
-        stepped = time.perf_counter()
+        seconds = time.perf_counter() - start
         logged = batch.scored and outcome.adaptation is not None
         metrics = iteration_metrics(self.problem, outcome) if logged else {}
-        learning = time.perf_counter()
-        batch.teach()
-        seconds = time.perf_counter() - learning + stepped - start  # without those of the metrics
+        seconds += batch.teach()
         samples = int(parallel.total(batch.samples))
         self._state.end(samples, skipped="train/skipped" in outcome.metrics)
         return metrics and metrics | time_metrics(batch, samples, seconds)
@@ -218,8 +216,7 @@ class MetaLearner:
                 rollout film takes two more episodes of an environment that can be rendered.
 
         Returns:
-            The policy (or network), with ``predict``, ``save``, and ``scores`` and ``success``
-            after 0..steps inner steps.
+            The policy or network, with ``scores`` and ``success`` after 0..steps inner steps.
 
         Raises:
             InputError: if the variant's parameters or spaces do not fit, or a number is out of

@@ -33,7 +33,7 @@ def run_file(option: str, file: str | Path, name: str) -> ModuleType:
     sys.path.append(str(file.resolve().parent))  # the user's modules; installed ones come first
     # As a module, so that the source and types of its classes can be found; nothing is written.
     module = sys.modules[name] = ModuleType(name)
-    module.__file__ = str(file)
+    module.__file__ = str(file.absolute())
     cloudpickle.register_pickle_by_value(module)  # workers cannot import it
     try:
         exec(compile(file.read_bytes(), file, "exec", dont_inherit=True), vars(module))

@@ -78,6 +78,11 @@ MODELS = {
     "regression": lambda: network(
         (2,), make_network((2,), 1, NetworkConfig(hidden=(8,)), seeds.generator(0)), False
     ),
+    "sequences": lambda: network(
+        (3, 2),
+        make_network((3, 2), 1, NetworkConfig(kind="gru", hidden=(4,)), seeds.generator(0)),
+        False,
+    ),
     "images": lambda: network((1, 16, 16), images(channels=(12, 4, 3, 2)), True),
     "images, strided": lambda: network((1, 16, 16), images(channels=4, strided=True), True),
 }

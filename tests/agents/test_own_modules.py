@@ -16,8 +16,10 @@ from torch import nn
 import meta_rl
 from meta_rl import seeds
 from meta_rl.cli import adapt, train
+from meta_rl.cli.command import import_families
 from meta_rl.config import NetworkConfig
 from meta_rl.errors import InputError
+from meta_rl.storage.own_code import FAMILIES
 from tests.meta_rl.test_effects import tiny
 
 
@@ -104,10 +106,19 @@ def test_commands_run_the_file_that_they_are_given_and_no_other(tmp_path, monkey
     (run,) = Path("runs").iterdir()
     assert (run / "module.py").read_text() == FILE
     MODULES.clear()
-    with pytest.raises(InputError, match=r"expected the class Net, whose code was in nets\.py"):
+    with pytest.raises(InputError, match=r"expected the class Net, whose code was in 'nets\.py'"):
         adapt.main(["--no-pictures", "--steps", "1"])
     adapt.main(["--no-pictures", "--steps", "1", "--families", str(run / "module.py")])
     train.main(["--resume", str(run), "--iterations", "2", "--network.module=nets.py:Net"])
+
+
+def test_a_file_of_families_and_networks_runs_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.delitem(sys.modules, FAMILIES, raising=False)
+    file = tmp_path / "both.py"
+    file.write_text(f"open({str(tmp_path / 'ran')!r}, 'x').close()\n{FILE}")
+    import_families(file)
+    assert use_module(f"{file}:Net") == f"{file}:Net"
 
 
 def test_pruning_removes_units_behind_a_module_alone():

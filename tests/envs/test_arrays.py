@@ -50,7 +50,7 @@ def test_a_file_a_folder_a_table_and_tasks_along_the_first_axis_are_the_same_tas
         Arrays(torch.from_numpy(X), Y.tolist(), task=TASK),
         Arrays(*split),
     ]
-    assert families[0].names.tolist() == sorted(set(TASK))
+    assert families[0].names == tuple(sorted(set(TASK)))
     for family in families:
         assert (family.kind, family.input_shape, family.output_size) == ("regression", (3, 2), 1)
         names = families[0].names if family is not families[-1] else [str(m) for m in range(TASKS)]
@@ -92,7 +92,20 @@ def test_numbers_are_names_of_tasks_and_classes_too():
         family.check_task({"task": "33"})
 
 
+def test_other_kinds_of_names_and_columns_that_begin_like_targets_stay_what_they_are(tmp_path):
+    family = Arrays(X, label=np.tile([True, False], 20), task=TASK.astype("S"))
+    assert (family.labels, family.names[0]) == (("False", "True"), "t0")
+    odd = Arrays(X, Y, task=np.where(TASK == "t0", b"\xff", TASK.astype("S")))
+    assert "\\xff" in odd.names
+    rows = [f"t{n // 2},{n},{n},{n},{n}" for n in range(12)]
+    two = make_examples(
+        "arrays", folder=table(tmp_path / "own.csv", ["task,y_1,y_2,y_position,yaw", *rows])
+    )
+    assert (two.output_size, two.input_shape) == (2, (2,))
+
+
 BAD = {
+    "infinite": ({"task": np.where(TASK == "t0", np.inf, 1.0)}, "task: expected texts or whole"),
     "texts": ({"x": np.full(40, "a")}, "x: expected numbers, got dtype"),
     "not finite": (
         {"x": np.where(X == 7, np.nan, X)},

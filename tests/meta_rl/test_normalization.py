@@ -1,6 +1,7 @@
 """Running statistics of observations: right, part of the policy, and fixed while adapting."""
 
 import dataclasses
+from types import SimpleNamespace
 
 import gymnasium as gym
 import numpy as np
@@ -15,8 +16,14 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 import meta_rl
 from meta_rl.errors import InputError
+from meta_rl.inner.recording import Recorded
 from meta_rl.problems.modules import fixed
-from meta_rl.problems.normalization import Normalization, normalized_entries, with_normalization
+from meta_rl.problems.normalization import (
+    Normalization,
+    RunningStatistics,
+    normalized_entries,
+    with_normalization,
+)
 from tests.test_resume import tiny
 
 BOX = gym.spaces.Box(-np.inf, np.inf, (3,))
@@ -31,12 +38,11 @@ MIXED = gym.spaces.Dict(
 )
 
 
-def config_of(name="navigation-pearl", algorithm="maml", recorded=False, **changes):
+def config_of(algorithm="reptile", **changes):
     """A small run that normalizes observations."""
-    config = meta_rl.algorithm(algorithm, tiny(name))
+    config = meta_rl.algorithm(algorithm, tiny("navigation-pearl"))
     data = dataclasses.replace(config.data, tasks=2, episodes=2, normalize_observations=True)
-    speed = dataclasses.replace(config.speed, recorded=recorded)
-    return dataclasses.replace(config, data=data, speed=speed, **changes)
+    return dataclasses.replace(config, data=data, **changes)
 
 
 def normalization(learner):
@@ -66,9 +72,16 @@ def data(steps=4000):
     return obs, (torch.rand(steps, generator=generator) < 0.8).float()
 
 
+def take(normalization, obs):
+    """Let the statistics be those of these observations."""
+    seen = normalization.observations
+    seen.update(seen.sums(obs, torch.ones(len(obs))))
+    normalization.refresh()
+
+
 @pytest.mark.parametrize("parts", [1, 2, 7])
 def test_statistics_in_parts_equal_numpys_over_all_steps(parts):
-    own, (obs, mask) = Normalization(BOX), data()
+    own, (obs, mask) = RunningStatistics(3), data()
     for some, real in zip(obs.chunk(parts), mask.chunk(parts), strict=True):
         own.update(own.sums(some.view(1, -1, 3), real.view(1, -1)))
     expected = obs[mask > 0].double().numpy()
@@ -78,7 +91,7 @@ def test_statistics_in_parts_equal_numpys_over_all_steps(parts):
 
 
 def test_sums_of_parts_add_up_to_one_update():
-    one, other, (obs, mask) = Normalization(BOX), Normalization(BOX), data()
+    one, other, (obs, mask) = RunningStatistics(3), RunningStatistics(3), data()
     for own in (one, other):  # not from the start alone
         own.update(own.sums(obs[:9], mask[:9]))
     one.update(one.sums(obs, mask))
@@ -88,10 +101,11 @@ def test_sums_of_parts_add_up_to_one_update():
 
 
 def test_entries_are_what_vec_normalize_makes_of_them():
-    own, (obs, mask) = Normalization(BOX), data()
-    own.update(own.sums(obs, torch.ones_like(mask)))
+    own, obs = Normalization(BOX), data()[0]
+    take(own, obs)
     env = VecNormalize(DummyVecEnv([lambda: gym.make("Pendulum-v1")]))
-    env.obs_rms.mean, env.obs_rms.var = own.mean.numpy(), own.variance.numpy()
+    seen = own.observations
+    env.obs_rms.mean, env.obs_rms.var = seen.mean.numpy(), seen.variance.numpy()
     far = obs[:50] * torch.tensor([1.0, 30.0, 1.0])  # some are clipped
     np.testing.assert_array_equal(own(far), env.normalize_obs(far.numpy()))
     assert (own(far).abs() == 10).any()
@@ -101,7 +115,7 @@ def test_images_one_hot_entries_and_flags_pass_through():
     chosen = normalized_entries(MIXED)
     assert chosen.nonzero()[0].tolist() == [0, 1, 19, 20]
     own, obs = Normalization(MIXED), 5.0 + torch.arange(42.0).view(2, 21)
-    own.update(own.sums(obs, torch.ones(2)))
+    take(own, obs)
     assert torch.equal(own(obs)[:, ~chosen], obs[:, ~chosen])
     torch.testing.assert_close(own(obs)[:, chosen], torch.tensor([[-1.0], [1.0]]).expand(2, 4))
     assert own(obs.to(torch.uint8)).dtype == torch.float32
@@ -113,20 +127,51 @@ def test_spaces_without_numbers_are_refused():
             Normalization(space)
 
 
-@pytest.mark.parametrize("algorithm", ["maml", "es-maml"])
-def test_a_run_collects_every_step_that_it_learns_from(algorithm, seen):
-    learner = meta_rl.build(config_of(algorithm=algorithm, log_every=100)).learn(2)
-    own = normalization(learner)
-    # The first iteration is logged: there a population's theta adapts too, for its scores alone.
-    expected = np.concatenate(seen[2:] if algorithm == "es-maml" else seen)
+def test_a_run_collects_every_step_of_all_tasks(seen):
+    own = normalization(meta_rl.build(config_of(blocks=2)).learn(2)).observations
+    expected = np.concatenate(seen)
     assert own.count == len(expected)
     np.testing.assert_allclose(own.mean, expected.mean(0), rtol=1e-6, atol=1e-9)
     np.testing.assert_allclose(own.variance, expected.var(0), rtol=1e-6)
 
 
+def test_the_scale_of_rewards_is_vec_normalizes():
+    generator = torch.Generator().manual_seed(0)
+    reward, mask = torch.randn(1, 4, 6, generator=generator), torch.ones(1, 4, 6)
+    mask[0, 1, 3:], reward[0, 1, 3:] = 0.0, 0.0
+    blocks = [[SimpleNamespace(obs=torch.zeros(1, 4, 6, 3), reward=reward, mask=mask)]]
+    own = Normalization(BOX)
+    own.learn(blocks, 0.9)
+    env, sums = VecNormalize(DummyVecEnv([lambda: gym.make("Pendulum-v1")]), gamma=0.9), []
+    for row, real in zip(reward[0], mask[0], strict=True):
+        env.returns[:] = 0
+        for paid in row[real > 0]:
+            env._update_reward(paid.numpy())
+            sums.append(env.returns[0])
+    np.testing.assert_allclose(own.returns.variance, np.var(sums), rtol=1e-5)
+    assert own.returns.count == 21
+
+
+def test_logging_changes_no_statistics_of_a_population():
+    often, rarely = (
+        meta_rl.build(config_of("es-maml", log_every=every)).learn(2) for every in (1, 9)
+    )
+    same(often, rarely)
+
+
 def test_recorded_programs_see_the_newest_statistics():
-    recorded, plain = (meta_rl.build(config_of(recorded=given)).learn(3) for given in (True, False))
-    same(recorded, plain)
+    model = trained_policy(FLAT)
+    params = {name: torch.stack([value, value + 0.1]) for name, value in model.params.items()}
+    obs = torch.linspace(-500.0, 900.0, 20).view(2, 5, 2)
+
+    def loss(phi, obs):
+        return torch.func.functional_call(model.policy, phi, (obs,)).mean.square().sum()
+
+    for function in (torch.vmap(loss), torch.vmap(torch.func.grad(loss))):
+        recorded = Recorded(function)
+        for shift in (0.0, 200.0):  # the program is recorded at the first, and replayed later
+            take(model.policy.normalization, obs.flatten(0, 1) + shift)
+            torch.testing.assert_close(recorded(params, obs), function(params, obs))
 
 
 def same(one, other):
@@ -140,7 +185,7 @@ def test_resuming_continues_statistics_to_the_bit(tmp_path):
     stopped = meta_rl.build(config_of()).learn(2)
     stopped.save(tmp_path / "run")
     same(straight, meta_rl.load(tmp_path / "run").learn(1))
-    assert "fixed.normalization.mean" in straight.state()[1]
+    assert "fixed.normalization.observations.mean" in straight.state()[1]
 
 
 def test_an_iteration_that_is_cut_off_leaves_the_statistics(monkeypatch):
@@ -169,7 +214,8 @@ def test_adapting_and_evaluating_leave_the_statistics_alone():
     obs = np.float32([[0.3, -0.2]])
     action = policy.predict(obs, deterministic=True)[0]
     learner.learn(1)  # meta-training goes on
-    assert not torch.equal(normalization(learner).mean, before["normalization.mean"])
+    later = normalization(learner).observations.mean
+    assert not torch.equal(later, before["normalization.observations.mean"])
     np.testing.assert_array_equal(policy.predict(obs, deterministic=True)[0], action)
 
 
@@ -189,7 +235,9 @@ def test_statistics_that_are_none_are_refused():
     learner = meta_rl.build(config_of()).learn(1)
     manifest, tensors = learner.state()
     for value in (torch.nan, -1.0):
-        wrong = tensors | {"fixed.normalization.variance": torch.full((2,), value).double()}
+        wrong = tensors | {
+            "fixed.normalization.observations.variance": torch.full((2,), value).double()
+        }
         with pytest.raises(InputError, match="expected finite means and variances"):
             meta_rl.build(config_of()).restore(manifest, wrong)
 
@@ -234,9 +282,8 @@ def trained_policy(space):
         space, Uneven.action_space, config_of().network, torch.Generator().manual_seed(0)
     )
     with_normalization(policy, space)
-    size, own = gym.spaces.flatdim(space), policy.normalization
-    obs = torch.randn(100, size, generator=torch.Generator().manual_seed(1))
-    own.update(own.sums(obs * 1000 + 300, torch.ones(100)))
+    size, generator = gym.spaces.flatdim(space), torch.Generator().manual_seed(1)
+    take(policy.normalization, 300 + 1000 * torch.randn(100, size, generator=generator))
     params = {name: value.detach() for name, value in policy.named_parameters()}
     box = isinstance(space, gym.spaces.Box)
     given = params, space.shape if box else (size,), (), {}
@@ -254,11 +301,11 @@ def test_an_exported_ppo_acts_the_same_with_its_vec_normalize(space, tmp_path):
     ours, _ = policy.predict(venv.get_original_obs(), deterministic=True)
     np.testing.assert_allclose(ppo.predict(seen, deterministic=True)[0], ours, rtol=1e-5, atol=1e-6)
     venv.training = True
-    before = policy.policy.normalization.mean.clone()
+    before = policy.policy.normalization.observations.mean.clone()
     ppo.learn(64)
     first = venv.obs_rms if space is FLAT else venv.obs_rms["box"]
     assert first.count == 100 + 65  # goes on from ours, and leaves ours alone
-    assert torch.equal(policy.policy.normalization.mean, before)
+    assert torch.equal(policy.policy.normalization.observations.mean, before)
 
 
 def test_an_exported_zip_is_not_taken_for_a_policy_of_raw_observations(tmp_path):
