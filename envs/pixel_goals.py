@@ -16,7 +16,7 @@ from meta_rl.families.parameters import Parameter, ParameterSpace
 from meta_rl.families.tensor import TensorEnv
 from meta_rl.types import Task
 
-CELLS, PIXELS = 4, 2  # cells along a side, and pixels along a side of a cell
+CELLS, PIXELS = 3, 2  # cells along a side, and pixels along a side of a cell
 COLOURS = {"red": (255, 0, 0), "green": (0, 255, 0)}
 WHITE = (255, 255, 255)  # the agent, drawn over a square below it
 MOVES = ((1, 0), (-1, 0), (0, 1), (0, -1))
@@ -33,7 +33,7 @@ class PixelGoalsEnv(gym.Env[np.ndarray, np.int64]):
         goal: the goal's colour.
     """
 
-    env_id, horizon = "MetaRL/PixelGoals-v0", 8
+    env_id, horizon = "MetaRL/PixelGoals-v0", 5
 
     def __init__(self, goal: str = "red"):
         self.observation_space = gym.spaces.Box(
@@ -117,7 +117,7 @@ class PixelGoalsTensorEnv(TensorEnv):
 
 
 class PixelGoals(Family):
-    """The goal is the red, the green or the blue square; observations are 8 x 8 pixels.
+    """The goal is the red or the green square; observations are 6 x 6 pixels.
 
     Nothing in a picture tells the goal: only rewards do. Squares lie elsewhere in every episode, so
     a policy has to see them.
