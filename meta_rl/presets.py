@@ -210,9 +210,11 @@ PRESETS: dict[str, Config] = {
 
 DISCRETE = (
     *("bandit-5", "bandit-10", "bandit-50", "tabular-mdp"),
-    *("cartpole", "acrobot", "mountain-car-energy"),
+    *("cartpole", "acrobot", "mountain-car-energy", "pixel-goals"),
 )
 """Families of presets with discrete actions; all others have bounded boxes."""
+PIXELS = ("pixel-goals",)
+"""Families of presets with images as observations; all others have numbers."""
 FILELESS = ("sinusoid", "adding", "preferences", "glyphs")
 """Few-shot families that are generated; others are read from files."""
 WITHOUT_IMAGES = ("sinusoid", "adding", "preferences", "movielens")
@@ -236,9 +238,9 @@ def facts(config: Config) -> Facts:
     return Facts(
         continuous=box,
         bounded=box or None,
-        numbers=True,
+        numbers=family not in PIXELS,
         single_environments=False,
-        images=False,
+        images=family in PIXELS,
     )
 
 
