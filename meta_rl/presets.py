@@ -97,6 +97,7 @@ PRESETS: dict[str, Config] = {
     "bandit-10": maml_on_episodes("bandit-10", step_size=0.5),
     "bandit-50": maml_on_episodes("bandit-50", step_size=1.0, tasks=10),
     "tabular-mdp": maml_on_episodes("tabular-mdp", step_size=2.0),
+    "pixel-goals": maml_on_episodes("pixel-goals", step_size=0.5, tasks=9),
     "cartpole": maml_on_episodes("cartpole", episodes=10),
     "pendulum": maml_on_episodes(
         "pendulum", step_size=0.5, episodes=10, action_scale=2.0, gamma=0.97, gae_lambda=0.97

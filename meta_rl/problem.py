@@ -118,7 +118,10 @@ class TaskSource(Protocol):
         return
 
     def learned(self) -> Params:
-        """Return the tensors that :meth:`learn` changes in place, for checkpoints."""
+        """Return the tensors that :meth:`learn` changes in place, for checkpoints.
+
+        Those of the policy or network itself, such as running statistics, are not among them.
+        """
         return {}
 
     def samples(self, batches: Sequence[Any]) -> int:
