@@ -43,9 +43,14 @@ def python_blocks(page):
     return re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
 
 
+def marked(name):
+    """A page as a parameter; that on games is slow, because Atari's resets and a race track are."""
+    return pytest.param(name, marks=pytest.mark.slow) if name == "docs/games.md" else name
+
+
 # LunarLander's observations do leave its space.
 @pytest.mark.filterwarnings("ignore:environment. an observation of task:UserWarning")
-@pytest.mark.parametrize("name", [n for n in NAMES if python_blocks(ROOT / n)])
+@pytest.mark.parametrize("name", [marked(n) for n in NAMES if python_blocks(ROOT / n)])
 def test_python_blocks_run(name, tmp_path, monkeypatch):
     run_blocks(name, tmp_path, monkeypatch)
 
