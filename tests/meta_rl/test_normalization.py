@@ -8,6 +8,7 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
+from meta_rl.agents import distillation
 from meta_rl.agents.onnx_file import run_onnx, save_onnx
 from meta_rl.agents.sb3 import load_expert, save_ppo, statistics_file, to_ppo
 from meta_rl.agents.transfer import FromRun
@@ -351,3 +352,21 @@ def test_a_raw_policys_zip_does_not_start_a_run_that_normalizes(tmp_path):
     PPO("MlpPolicy", env, device="cpu").save(tmp_path / "raw.zip")
     with pytest.raises(InputError, match=r"Give --data.no-normalize-observations"):
         meta_rl.build(config_of(), init_sb3=tmp_path / "raw.zip")
+
+
+def test_experts_of_raw_observations_start_the_statistics(tmp_path, monkeypatch):
+    monkeypatch.setattr(distillation, "STEPS", 2)
+    family = meta_rl.make_family("navigation-pearl")
+    (task,) = family.sample_tasks(1, 0)
+    PPO("MlpPolicy", family.make_env(task), device="cpu").save(tmp_path / "expert.zip")
+    start = distillation.FromExperts([(task, tmp_path / "expert.zip")])
+    seen = normalization(meta_rl.build(config_of(), start=start)).observations
+    assert seen.count == 2 * family.horizon
+    assert (seen.variance > 0).all()
+
+
+def test_a_pruned_learner_keeps_the_statistics():
+    learner = meta_rl.build(config_of()).learn(1)
+    smaller = meta_rl.prune(learner, 0.5, by="magnitude")
+    ours, theirs = (fixed(one.problem.policy) for one in (smaller, learner))
+    assert all(torch.equal(value, theirs[name]) for name, value in ours.items())
