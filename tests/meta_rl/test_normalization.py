@@ -73,13 +73,6 @@ def data(steps=4000):
     return obs, (torch.rand(steps, generator=generator) < 0.8).float()
 
 
-def take(normalization, obs):
-    """Let the statistics be those of these observations."""
-    seen = normalization.observations
-    seen.update(seen.sums(obs, torch.ones(len(obs))))
-    normalization.refresh()
-
-
 @pytest.mark.parametrize("parts", [1, 2, 7])
 def test_statistics_in_parts_equal_numpys_over_all_steps(parts):
     own, (obs, mask) = RunningStatistics(3), data()
@@ -103,7 +96,7 @@ def test_sums_of_parts_add_up_to_one_update():
 
 def test_entries_are_what_vec_normalize_makes_of_them():
     own, obs = Normalization(BOX), data()[0]
-    take(own, obs)
+    own.start(obs)
     env = VecNormalize(DummyVecEnv([lambda: gym.make("Pendulum-v1")]))
     seen = own.observations
     env.obs_rms.mean, env.obs_rms.var = seen.mean.numpy(), seen.variance.numpy()
@@ -116,7 +109,7 @@ def test_images_one_hot_entries_and_flags_pass_through():
     chosen = normalized_entries(MIXED)
     assert chosen.nonzero()[0].tolist() == [0, 1, 19, 20]
     own, obs = Normalization(MIXED), 5.0 + torch.arange(42.0).view(2, 21)
-    take(own, obs)
+    own.start(obs)
     assert torch.equal(own(obs)[:, ~chosen], obs[:, ~chosen])
     torch.testing.assert_close(own(obs)[:, chosen], torch.tensor([[-1.0], [1.0]]).expand(2, 4))
     assert own(obs.to(torch.uint8)).dtype == torch.float32
@@ -171,7 +164,7 @@ def test_recorded_programs_see_the_newest_statistics():
     for function in (torch.vmap(loss), torch.vmap(torch.func.grad(loss))):
         recorded = Recorded(function)
         for shift in (0.0, 200.0):  # the program is recorded at the first, and replayed later
-            take(model.policy.normalization, obs.flatten(0, 1) + shift)
+            model.policy.normalization.start(obs.flatten(0, 1) + shift)
             torch.testing.assert_close(recorded(params, obs), function(params, obs))
 
 
@@ -284,7 +277,7 @@ def trained_policy(space):
     )
     with_normalization(policy, space)
     size, generator = gym.spaces.flatdim(space), torch.Generator().manual_seed(1)
-    take(policy.normalization, 300 + 1000 * torch.randn(100, size, generator=generator))
+    policy.normalization.start(300 + 1000 * torch.randn(100, size, generator=generator))
     params = {name: value.detach() for name, value in policy.named_parameters()}
     box = isinstance(space, gym.spaces.Box)
     given = params, space.shape if box else (size,), (), {}
