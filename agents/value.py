@@ -13,7 +13,7 @@ from meta_rl.config import EpisodesConfig, NetworkConfig
 from meta_rl.machine import parallel
 from meta_rl.naming import under
 from meta_rl.problems.baseline import Baseline, ValuedBlock
-from meta_rl.problems.observations import LARGE, observation_size
+from meta_rl.problems.observations import LARGE, has_images, observation_size
 from meta_rl.types import Params, TaskFamily
 
 from .baselines import LinearFeatureBaseline
@@ -155,7 +155,7 @@ def make_baseline(
         device: device of a value network.
     """
     space = family.observation_space
-    large = observation_size(space) > LARGE
+    large = has_images(space) or observation_size(space) > LARGE
     kind = config.baseline or ("value" if large else "linear")
     if kind != "value":
         return None if kind == "none" else LinearFeatureBaseline()

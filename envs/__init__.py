@@ -15,6 +15,7 @@ from .metaworld import IDS, PREFIX, make_metaworld
 from .mountain_car import MountainCar, MountainCarContinuous, MountainCarEnergy
 from .navigation import Navigation2D, NavigationPEARL
 from .pendulum import Pendulum
+from .pixel_goals import PixelGoals
 from .preferences import Preferences
 from .robot_families import LOCOMOTION
 from .sinusoid import Sinusoid
@@ -37,6 +38,7 @@ FAMILIES.update(
         Bandit(arms=10, horizon=100),
         Bandit(arms=50, horizon=500),
         TabularMDP(),
+        PixelGoals(),
         *LOCOMOTION,
     )
 )
@@ -64,6 +66,7 @@ __all__ = [
     "NavigationPEARL",
     "NavigationSemicircle",
     "Pendulum",
+    "PixelGoals",
     "Preferences",
     "Sinusoid",
     "TabularMDP",

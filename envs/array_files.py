@@ -39,7 +39,7 @@ def arrays(file: Path | None, seed: int = 0) -> Arrays:
     path = given("arrays", file, LAYOUT, "Give yours with --data.")
     found = read_arrays(path)
     x, y, label, task = (found.get(name) for name in NAMES)
-    if task is None and path.suffix == ".csv":
+    if task is None and path.suffix.lower() == ".csv":
         raise InputError(f"{path}: expected the column task, the task of each row, got none.")
     try:
         return Arrays(x, y, label=label, task=task, seed=seed, source=str(path))
@@ -62,10 +62,10 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
         for name, file in files.items():
             with reading(f"numpy file {file}", "Write it again, with numpy.save."):
                 found[name] = _array(read_file(file))
-    elif path.suffix == ".csv":
+    elif path.suffix.lower() == ".csv":
         with reading(f"csv file {path}", "Save it as UTF-8, with commas between the columns."):
             return _read_csv(path)
-    elif path.suffix == ".npz":
+    elif path.suffix.lower() == ".npz":
         with reading(f"numpy file {path}", advice):
             found = _read_npz(path)
     else:

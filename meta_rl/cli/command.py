@@ -10,6 +10,7 @@ import traceback
 import warnings
 from collections.abc import Callable
 from importlib import import_module
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -60,7 +61,7 @@ def import_network(arguments: list[str], home: Path) -> None:
     Raises:
         InputError: if the file does not exist or raises, or has no such class.
     """
-    for word, following in zip(arguments, [*arguments[1:], ""], strict=True):
+    for word, following in pairwise([*arguments, ""]):
         option, joined, value = word.partition("=")
         if option == "--network.module":
             import_module("meta_rl.agents").use_module(value if joined else following, home)

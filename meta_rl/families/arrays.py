@@ -62,34 +62,41 @@ class Arrays:
             raise InputError(f"arrays: expected y (numbers) or label (classes), got {got}.")
         self.kind: Literal["regression", "classification"]
         self.kind = "regression" if label is None else "classification"
-        values = {"x": as_array("x", x), **({"y": y} if label is None else {"label": label})}
-        values = {name: as_array(name, value) for name, value in values.items()}
-        values = _with_tasks(values, task)
+        named = {"x": x, **({"y": y} if label is None else {"label": label})}
+        values = _with_tasks({name: as_array(name, value) for name, value in named.items()}, task)
         _check_lengths(values)
-        inputs, self._targets, self.labels = _numbers_of(values)
-        names, number = np.unique(_texts("task", values["task"]), return_inverse=True)
-        self.names = tuple(names.tolist())
+        self.names, number = _names_of(values["task"])
         self._numbers = {name: number for number, name in enumerate(self.names)}
-        require(
-            len(self.names) >= FEWEST_TASKS,
-            "arrays: task",
-            f"{FEWEST_TASKS} tasks or more, to train, validate and test on different ones",
-            [shortened(name, 30) for name in self.names],
-        )
-        classes = len(self.labels) or 1
-        group = number * classes + (self._targets if self.labels else 0)
-        order = np.argsort(group, kind="stable")
-        self._x, self._targets = torch.from_numpy(inputs[order]), self._targets[order]
-        sizes = np.bincount(group, minlength=len(self.names) * classes)
-        self._sizes = sizes.reshape(len(self.names), classes)  # of each task's classes
-        self._starts = (np.cumsum(sizes) - sizes).reshape(self._sizes.shape)
-        self._check_sizes()
-        self.fewest: int | None = int(self._sizes.min())
+        inputs, targets, self.labels = _numbers_of(values)
+        self._sort(inputs, targets, number)
         self.input_shape: tuple[int, ...] = inputs.shape[1:]
-        self.output_size = len(self.labels) or self._targets.shape[1]
+        self.output_size = len(self.labels) or targets.shape[1]
+        self.fewest: int | None = int(self._sizes.min())
         self._split = _split(len(self.names), seed)
         self._on: dict[torch.device, tuple[Tensor, Tensor]] = {}
         self.summary = f"{len(inputs):,} examples of {len(self.names)} tasks."
+
+    def _sort(self, inputs: np.ndarray, targets: np.ndarray, task: np.ndarray) -> None:
+        """Keep the examples by task, and in a task by class.
+
+        Raises:
+            InputError: if a task, or a class in a task, has fewer than two examples.
+        """
+        classes = len(self.labels) or 1
+        group = task * classes + (targets if self.labels else 0)
+        order = np.argsort(group, kind="stable")
+        self._x, self._y = torch.from_numpy(inputs[order]), torch.from_numpy(targets[order])
+        sizes = np.bincount(group, minlength=len(self.names) * classes)
+        self._sizes = sizes.reshape(len(self.names), classes)
+        self._starts = (np.cumsum(sizes) - sizes).reshape(self._sizes.shape)
+        least = np.unravel_index(self._sizes.argmin(), self._sizes.shape)
+        if (got := int(self._sizes[least])) < 2:
+            of = f" of class {shortened(self.labels[least[1]], 60)!r}" if self.labels else ""
+            name = shortened(self.names[least[0]], 60)
+            raise InputError(
+                f"arrays: task {name!r}: expected 2 examples or more{of}, one to adapt to and one "
+                f"to score, got {got}. Add some, or leave the task out."
+            )
 
     def sample_tasks(self, n: int, seed: int, split: str = "train") -> list[Task]:
         """Draw n tasks of the split, with replacement.
@@ -154,18 +161,8 @@ class Arrays:
 
     def _values_on(self, device: torch.device) -> tuple[Tensor, Tensor]:
         if device not in self._on:
-            self._on[device] = self._x.to(device), torch.from_numpy(self._targets).to(device)
+            self._on[device] = self._x.to(device), self._y.to(device)
         return self._on[device]
-
-    def _check_sizes(self) -> None:
-        least = np.unravel_index(self._sizes.argmin(), self._sizes.shape)
-        if (got := int(self._sizes[least])) < 2:
-            of = f" of class {self.labels[least[1]]!r}" if self.labels else ""
-            name = shortened(self.names[least[0]], 60)
-            raise InputError(
-                f"arrays: task {name!r}: expected 2 examples or more{of}, one to "
-                f"adapt to and one to score, got {got}. Add some, or leave the task out."
-            )
 
 
 def as_array(name: str, value: Any) -> np.ndarray:
@@ -224,6 +221,18 @@ def _texts(name: str, array: np.ndarray) -> np.ndarray:
     texts = array.astype(str)
     require(bool((np.char.str_len(texts) > 0).all()), name, "a name for every example", "")
     return texts
+
+
+def _names_of(task: np.ndarray) -> tuple[tuple[str, ...], np.ndarray]:
+    """Return the names of the tasks in their order, and the number of each example's task."""
+    names, number = np.unique(_texts("task", task), return_inverse=True)
+    require(
+        len(names) >= FEWEST_TASKS,
+        "arrays: task",
+        f"{FEWEST_TASKS} tasks or more, to train, validate and test on different ones",
+        [shortened(name, 30) for name in names],
+    )
+    return tuple(names.tolist()), number
 
 
 def _with_tasks(values: dict[str, np.ndarray], task: Any) -> dict[str, np.ndarray]:

@@ -18,7 +18,7 @@ from meta_rl.families.family import Family
 from meta_rl.families.general import GymVec
 from meta_rl.families.mujoco import MuJoCoVec
 from meta_rl.families.tensor import TensorEnv
-from meta_rl.problems.observations import tensor_type
+from meta_rl.problems.observations import flat, tensor_type
 from meta_rl.types import BatchedEnv, Step, Task
 
 CLOSE = 1e-6
@@ -107,17 +107,19 @@ def _compare(
     family: Family, batched: Any, singles: Sequence[gym.Env], tasks: Sequence[Task]
 ) -> None:
     batched.reset(tasks, seed=0)
+    space = family.observation_space
     started = [single.reset(seed=m)[0] for m, single in enumerate(singles)]
     obs = _start_alike(batched, singles)
     for m, task in enumerate(tasks):
-        _require_close(batched, task, 0, obs=(obs[m, 0], started[m]))
+        _require_close(batched, task, 0, obs=(obs[m, 0], flat(space, started[m]).ravel()))
     running = set(range(4))
     for number in range(1, family.horizon + 1):
         actions = _actions(family, 4, 1)
         step = batched.step(actions)
         for m in sorted(running):
             action = actions[m, 0].numpy().astype(family.action_space.dtype)
-            *answer, info = singles[m].step(action)
+            seen, *answer, info = singles[m].step(action)
+            answer.insert(0, flat(space, seen).ravel())
             answer.append(next((info[key] for key in row.SUCCESS if key in info), np.nan))
             ours = [np.nan if value is None else value[m, 0] for value in step]
             both = dict(zip(Step._fields, zip(ours, answer, strict=True), strict=True))

@@ -155,7 +155,7 @@ def test_without_a_baseline_advantages_are_the_returns_whatever_lambda_a_preset_
     tasks = learner.problem.sample_tasks(2, 0)
     theta = {n: v.expand(2, *v.shape) for n, v in learner.meta.theta.items()}
     batch = learner.problem.collect(tasks, [], lambda: theta, 0, False)
-    returns = learner.problem._returns(batch)
+    returns = learner.problem.advantages._returns(batch)
     centred = returns - returns.mean((1, 2), keepdim=True)
     expected = centred / returns.std((1, 2), correction=0, keepdim=True)
     torch.testing.assert_close(batch.advantage, expected, atol=1e-4, rtol=1e-4)
