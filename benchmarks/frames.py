@@ -107,7 +107,7 @@ def main() -> None:
         said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
         rows[name] = json.loads(said.splitlines()[-1])
         print(name, rows[name], flush=True)
-    print(write("frames", {"arms": rows}))
+    print(write("frames", {"contestants": rows}))
 
 
 if __name__ == "__main__":

@@ -164,7 +164,7 @@ def frames(name: str, result: dict[str, Any]) -> str:
     """Return the processor's seconds and the peak memory of an iteration on as many frames."""
     rows = [
         [arm, f"{run['frames']:,}", f"{run['seconds']:.1f}", f"{run['peak_gb']:.2f}"]
-        for arm, run in result["arms"].items()
+        for arm, run in result["contestants"].items()
     ]
     return table(["", "frames", "seconds", "peak memory, GB"], rows)
 

@@ -26,8 +26,8 @@ PALETTE = np.array([*COLOURS.values(), WHITE], np.uint8)
 class PixelGoalsEnv(gym.Env[np.ndarray, np.int64]):
     """An agent that moves between cells; the reward is the cells by which it nears its goal.
 
-    Reaching the goal ends the episode. The agent and a square of each colour start in different
-    random cells.
+    Reaching a square of any colour ends the episode. The agent and a square of each colour start in
+    different random cells.
 
     Args:
         goal: the goal's colour.
@@ -57,7 +57,9 @@ class PixelGoalsEnv(gym.Env[np.ndarray, np.int64]):
         before = self.distance()
         self.state[-2:] = (self.state[-2:] + MOVES[action]).clip(0, CELLS - 1)
         reward, reached = before - self.distance(), self.distance() == 0
-        return self.picture(), float(reward), reached, False, {"is_success": reached}
+        squares, agent = self.state.reshape(-1, 2)[:-1], self.state[-2:]
+        over = bool((squares == agent).all(-1).any())
+        return self.picture(), float(reward), over, False, {"is_success": reached}
 
     def distance(self) -> float:
         """Return the number of moves to the goal."""
@@ -93,7 +95,9 @@ class PixelGoalsTensorEnv(TensorEnv):
         moves = torch.tensor(MOVES, dtype=self.dtype, device=self.device)
         moved = (self.state[..., -2:] + moves[action]).clamp(0, CELLS - 1)
         self.state = torch.cat([self.state[..., :-2], moved], -1)
-        return before - self.distance(), self.distance() == 0
+        squares = self.state[..., :-2].unflatten(-1, (-1, 2))
+        over = (squares == moved.unsqueeze(-2)).all(-1).any(-1)
+        return before - self.distance(), over
 
     def succeeded(self) -> Tensor:
         """Return 1.0 where the agent is at its goal."""
@@ -136,7 +140,7 @@ class PixelGoals(Family):
         return gym.make(PixelGoalsEnv.env_id, goal=self.check_task(task)["goal"])
 
     def optimal_return(self, task: Task) -> float:
-        """Return the mean number of moves between two different cells."""
+        """Return the mean number of moves between two cells; a way round a square costs nothing."""
         apart = [abs(a - b) for a in range(CELLS) for b in range(CELLS)]
         return 2 * CELLS**2 * sum(apart) / (CELLS**2 * (CELLS**2 - 1))
 

@@ -26,6 +26,14 @@ def test_the_goal_cannot_be_seen():
     assert np.array_equal(red.reset(seed=3)[0], green.reset(seed=3)[0])
 
 
+def test_the_other_square_ends_an_episode_without_success():
+    env = PixelGoals().make_env(GREEN).unwrapped
+    env.reset(seed=0)
+    env.state = np.array([0, 0, 2, 2, 1, 0], np.float64)  # red, green, the agent
+    _, reward, over, _, info = env.step(np.int64(1))
+    assert (reward, over, info["is_success"]) == (-1.0, True, False)
+
+
 def test_starts_of_the_tensor_backend_are_different_cells_and_all_cells():
     env = PixelGoals().make_vec(1, 500, device="cpu", dtype=torch.float64)
     env.reset([GREEN], seed=0)
@@ -40,7 +48,7 @@ def test_walking_straight_has_the_best_return():
     env = family.make_env(GREEN).unwrapped
     for agent, goal in itertools.permutations(np.ndindex(CELLS, CELLS), 2):
         env.reset(seed=0)
-        env.state[-2:], env.state[2:4] = agent, goal
+        env.state = np.array([*agent, *goal, *agent], np.float64)  # red is in nobody's way
         total, reached = 0.0, False
         while not reached:
             nearer = [np.abs(env.state[-2:] + move - goal).sum() for move in MOVES]
