@@ -24,6 +24,7 @@ from meta_rl.problems.normalization import normalized_entries, with_normalizatio
 from meta_rl.problems.observations import has_images
 from meta_rl.problems.reinforcement import Reinforcement, require_reinforcement
 from meta_rl.problems.supervised import Supervised
+from meta_rl.problems.trials import TrialReinforcement
 from meta_rl.runs.learner import MetaLearner
 from meta_rl.storage.reading import shortened
 
@@ -187,7 +188,8 @@ def make_problem(config: Config, device: str) -> Problem:
         examples = envs.make_examples(config.family, data.ways, data.folder, data.rotations)
         return make_supervised(config, examples, device)
     family = make_family(config.family)
-    policy = agents.make_policy(
+    remembers = config.inner.method == "memory"
+    policy = (agents.RecurrentPolicy if remembers else agents.make_policy)(
         family.observation_space,
         family.action_space,
         config.network,
@@ -197,6 +199,9 @@ def make_problem(config: Config, device: str) -> Problem:
     )
     if config.data.normalize_observations:
         policy = with_normalization(policy, family.observation_space)
+    if remembers:
+        given = family, policy.to(device), None, config.data, GymFamily
+        return TrialReinforcement(*given, workers=config.speed.workers)
     return Reinforcement(
         family,
         policy.to(device),

@@ -63,8 +63,10 @@ class EpisodesConfig:
     def conditions(self, run: Config, facts: Facts) -> Conditions:
         """Return whether each setting acts in this run; see :mod:`meta_rl.config.effects`."""
         longer = facts.horizon is None or facts.horizon > 1
-        valued = run.inner.method == "gradient" and longer
-        rewards = "with --inner.method gradient, on episodes of more than one step"
+        remembers = run.inner.method == "memory"
+        longer_trial = remembers and (longer or run.inner.steps > 0)
+        valued = longer_trial or (run.inner.method == "gradient" and longer)
+        rewards = "with --inner.method gradient or memory, on episodes of more than one step"
         # A meta-gradient has second derivatives; so has a ratio that is no longer 1.
         twice = run.inner.steps > 0 and run.outer.differentiates_estimator(run)
         product = self.estimator != "dice" or longer
@@ -82,7 +84,11 @@ class EpisodesConfig:
                 completed or (twice and product),
                 "on a meta-gradient through inner steps (dice: of episodes of several steps)",
             ),
-            ("data.exploration", run.inner.steps > 0, "with --inner.steps 1 or more"),
+            (
+                "data.exploration",
+                run.inner.steps > 0 and not remembers,
+                "with --inner.steps 1 or more, and not in rl2",
+            ),
             ("data.init_std", facts.continuous is not False, "on continuous actions"),
             (
                 "data.action_scale",
@@ -195,13 +201,15 @@ class NetworkConfig:
         # A few-shot network on images has blocks of convolutions and no hidden layers.
         blocks = self.kind == "convolutional" and not policy
         fits = (
-            not policy and facts.sequences is not False if recurrent else facts.images is not False
+            run.inner.method == "memory" or (not policy and facts.sequences is not False)
+            if recurrent
+            else facts.images is not False
         )
         return [
             (
                 "network.kind",
                 fits,
-                "on sequences of few-shot families" if recurrent else "on images",
+                "on sequences of few-shot families, and in rl2" if recurrent else "on images",
             ),
             (
                 "network.context",
