@@ -19,6 +19,7 @@ from meta_rl.families import Family, GymFamily, make_family
 from meta_rl.machine import memory, parallel
 from meta_rl.presets import preset
 from meta_rl.problem import Problem
+from meta_rl.problems.memory import require_no_memory
 from meta_rl.problems.modules import module_of
 from meta_rl.problems.normalization import normalized_entries, with_normalization
 from meta_rl.problems.observations import has_images
@@ -91,6 +92,7 @@ def build(
     require_effect(config, origin, facts_of(problem))
     if init_sb3 is not None:
         policy = require_reinforcement(problem, "init_sb3", "a PPO cannot start it").policy
+        require_no_memory(policy, "init_sb3")
         policy.load_state_dict(agents.sb3.read_parameters(init_sb3, policy), strict=False)
     if start is not None:
         module: Any = module_of(problem)

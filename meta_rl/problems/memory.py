@@ -14,7 +14,8 @@ from torch import Generator, Tensor
 from torch.func import functional_call
 from torch.utils._pytree import tree_map
 
-from meta_rl.problems.rollouts import Actor
+from meta_rl.errors import InputError
+from meta_rl.problems.rollouts import Player
 from meta_rl.types import Params, Policy
 
 
@@ -46,6 +47,23 @@ class MemoryPolicy(Policy):
         raise NotImplementedError
 
 
+def require_no_memory(policy: Any, what: str) -> None:
+    """Refuse a policy with memory.
+
+    Args:
+        policy: any policy or network.
+        what: the option or function that has no use for it.
+
+    Raises:
+        InputError: if it is a :class:`MemoryPolicy`.
+    """
+    if isinstance(policy, MemoryPolicy):
+        raise InputError(
+            f"{what}: expected a policy that sees the current observation alone, got one with "
+            "memory (--algorithm rl2). Use a run of another algorithm."
+        )
+
+
 class Behaviour(NamedTuple):
     """What a policy with memory did at the steps of a lockstep."""
 
@@ -58,7 +76,7 @@ class Behaviour(NamedTuple):
         return self.policy.sample(generator)
 
 
-class Remembering(Actor):
+class Remembering(Player):
     """Acts with the memory of a trial, and remembers.
 
     Args:

@@ -53,13 +53,13 @@ class RememberingPolicy(AdaptedPolicy):
             memory[:, -2] = self._each("reward", reward, len(flat))
         if episode_start is not None and state is not None:
             memory[:, -1] = self._each("episode_start", episode_start, len(flat))
-        actor = Remembering(self.policy, self.params, memory.unsqueeze(1))
-        did = actor.act(flat.unsqueeze(1)).policy
+        player = Remembering(self.policy, self.params, memory.unsqueeze(1))
+        did = player.act(flat.unsqueeze(1)).policy
         action = did.mode() if deterministic else did.sample(self._generator)
         real = torch.ones_like(memory[:, :1])
-        actor.see(action, 0 * real, real > 0)
+        player.see(action, 0 * real, real > 0)
         chosen = self.policy.env_action(action[:, 0]).cpu().numpy()
-        return (chosen[0] if single else chosen), actor.memory[:, 0].cpu().numpy()
+        return (chosen[0] if single else chosen), player.memory[:, 0].cpu().numpy()
 
     def act(self, flat: Tensor, deterministic: bool = False) -> np.ndarray:
         """Return each observation's action ``(N, ...)`` as the first after adapting."""

@@ -37,7 +37,7 @@ class Rollout(NamedTuple):
     success: torch.Tensor
 
 
-class Actor(Protocol):
+class Player(Protocol):
     """Chooses the actions of one lockstep of episodes."""
 
     weights: int
@@ -52,7 +52,7 @@ class Actor(Protocol):
         ...
 
 
-class Reactive(Actor):
+class Reactive(Player):
     """Acts by the current observation alone.
 
     Args:
@@ -101,12 +101,12 @@ class Sampler:
         return self.played(lambda rows: Reactive(self._act, phi), tasks, episodes, seed)
 
     def played(
-        self, actor: Callable[[slice], Actor], tasks: Sequence[Task], episodes: int, seed: int
+        self, player: Callable[[slice], Player], tasks: Sequence[Task], episodes: int, seed: int
     ) -> Rollout:
-        """Sample B whole episodes of every task with actors; see :meth:`rollout`.
+        """Sample B whole episodes of every task with players; see :meth:`rollout`.
 
         Args:
-            actor: makes the actor of a slice of the B episodes.
+            player: makes the player of a slice of the B episodes.
             tasks: M tasks.
             episodes: B episodes per task.
             seed: seed of the actions and of the environments.
@@ -116,7 +116,7 @@ class Sampler:
         return _join(
             [
                 self._lockstep(
-                    tasks, actor(rows), rows.stop - rows.start, seeds.derive(seed, rows.start)
+                    tasks, player(rows), rows.stop - rows.start, seeds.derive(seed, rows.start)
                 )
                 for rows in parts
             ]
@@ -173,7 +173,7 @@ class Sampler:
         self._envs.clear()
 
     @torch.no_grad()
-    def _lockstep(self, tasks: Sequence[Task], actor: Actor, episodes: int, seed: int) -> Rollout:
+    def _lockstep(self, tasks: Sequence[Task], player: Player, episodes: int, seed: int) -> Rollout:
         """Run one episode in each of M x ``episodes`` rows, until all have ended."""
         parameter = next(self.policy.parameters())
         device, dtype = parameter.device, parameter.dtype
@@ -183,13 +183,13 @@ class Sampler:
         running = torch.ones(obs.shape[:2], dtype=torch.bool, device=device)
         success = torch.full(running.shape, torch.nan, dtype=dtype, device=device)
         steps: list[tuple] = []
-        small = actor.weights * running.numel() < ONE_THREAD
+        small = player.weights * running.numel() < ONE_THREAD
         with one_thread() if env.occupies_cores and small else nullcontext():
             for t in range(self.family.horizon):
-                policy = actor.act(obs)
+                policy = player.act(obs)
                 action = policy.sample(noise)
                 result = env.step(self.policy.env_action(action))
-                actor.see(action, result.reward, running)
+                player.see(action, result.reward, running)
                 steps.append((obs, action, result.reward, running, policy))
                 success = any_step(success, result.success, running)
                 running = running & ~(result.terminated | result.truncated)

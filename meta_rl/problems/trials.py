@@ -64,14 +64,14 @@ class TrialReinforcement(Reinforcement):
         check_parameters({name: v for name, v in phi.items() if name != MEMORY}, len(batches))
         theta = {name: value[0] for name, value in phi.items() if name != MEMORY}  # as for all
         before = phi.get(MEMORY, self._fresh(len(tasks), self.config.episodes))
-        actors: list[Remembering] = []
+        players: list[Remembering] = []
 
-        def actor(rows: slice) -> Remembering:
-            actors.append(self._actor(theta, before[:, rows]))
-            return actors[-1]
+        def player(rows: slice) -> Remembering:
+            players.append(self._player(theta, before[:, rows]))
+            return players[-1]
 
         stream = seeds.derive(seed, len(batches))
-        played = self.sampler.played(actor, tasks, self.config.episodes, stream)
+        played = self.sampler.played(player, tasks, self.config.episodes, stream)
         did: Behaviour = played.behaviour
         return TrialEpisodes(
             obs=played.obs,
@@ -82,7 +82,7 @@ class TrialReinforcement(Reinforcement):
             value=did.value,
             previous=did.previous,
             success=played.success,
-            memory=ended(torch.cat([one.memory for one in actors], 1)),
+            memory=ended(torch.cat([one.memory for one in players], 1)),
         )
 
     def recall(self, params: Params, trials: Trials) -> Recalled:
@@ -104,14 +104,14 @@ class TrialReinforcement(Reinforcement):
         start, space = self.policy.start, self.family.observation_space
         kind = tensor_type(space, start.dtype)
         obs = start.new_zeros(2, 2, observation_size(space), dtype=kind)
-        actor = self._actor({name: value[0] for name, value in params.items()}, self._fresh(2, 2))
-        did, one = actor.act(obs), start.new_ones(2, 2)
+        player = self._player({name: value[0] for name, value in params.items()}, self._fresh(2, 2))
+        did, one = player.act(obs), start.new_ones(2, 2)
         action = did.sample(seeds.generator(0, start.device))
-        actor.see(action, one, one > 0)
+        player.see(action, one, one > 0)
         each = [obs, action, one, one, *did]
         steps: list[Any] = [tree_map(lambda v: torch.stack([v, v], 2), value) for value in each]
         obs, action, reward, mask, policy, value, previous = steps
-        return TrialEpisodes(obs, action, reward, mask, policy, value, previous, one, actor.memory)
+        return TrialEpisodes(obs, action, reward, mask, policy, value, previous, one, player.memory)
 
     def deploy(
         self, params: Params, scores: tuple[float, ...], manifest: dict[str, Any]
@@ -134,7 +134,7 @@ class TrialReinforcement(Reinforcement):
         """Return the memory at the start of the trials, ``(M, B, S + P)``."""
         return self.policy.start.expand(tasks, trials, -1)
 
-    def _actor(self, theta: Params, memory: Tensor) -> Remembering:
+    def _player(self, theta: Params, memory: Tensor) -> Remembering:
         return Remembering(self.policy, theta, memory)
 
     def _of(self, family: TaskFamily, config: EpisodesConfig) -> TrialReinforcement:
