@@ -20,7 +20,6 @@ from meta_rl.errors import check_callbacks, require_whole
 from meta_rl.from_settings import make_inner, make_outer, make_rule
 from meta_rl.inner.adaptable import check_runs
 from meta_rl.inner.adaptation import adapt_to_tasks
-from meta_rl.inner.memory import MemoryLoop
 from meta_rl.inner.meta_batch import MetaBatch
 from meta_rl.machine import parallel
 from meta_rl.problem import Problem
@@ -254,9 +253,7 @@ class MetaLearner:
         return self.problem.held_out_tasks(n, seed, final)
 
     def step_sizes(self) -> Params:
-        """Return the current inner step sizes, and the weights of a mixture; nothing with RL2."""
-        if isinstance(self.inner, MemoryLoop):
-            return {}
+        """Return the current inner step sizes, and the weights of a mixture of rules."""
         return {
             name: value.detach()
             for name, value in self.inner.rule.step_sizes(self.meta.rule, self.meta.theta).items()
