@@ -88,9 +88,7 @@ class FromExperts:
             for number, (task, actor) in enumerate(actors)
         ]
         if ours.normalization is not None:  # theta is distilled with the statistics it starts with
-            own, seen = ours.normalization, torch.cat([obs for obs, _ in data])
-            own.observations.update(own.observations.sums(seen, seen.new_ones(len(seen))))
-            own.refresh()
+            ours.normalization.start(torch.cat([seen for seen, _ in data]))
         theta, divergences = distilled(ours, data)
         self.divergences, self.samples, self.step_size = divergences.tolist(), 0, None
         inner = config.inner

@@ -32,15 +32,14 @@ def vec_normalize(statistics: Normalization, env: gym.Env | VecEnv, gamma: float
     bounds: Any = {"clip_obs": CLIP, "epsilon": EPSILON, "gamma": gamma}
     keys: Any = chosen if isinstance(space, spaces.Dict) else None
     around = VecNormalize(inside, norm_obs_keys=keys, **bounds)
-    sizes = [observation_size(part) for part in parts.values()]
+    sizes = [observation_size(parts[name]) for name in chosen]
     seen, paid = statistics.observations, statistics.returns
     means, variances = (values.cpu().split(sizes) for values in (seen.mean, seen.variance))
-    for name, part, mean, variance in zip(parts, parts.values(), means, variances, strict=True):
-        if name in chosen:
-            of_all: Any = around.obs_rms
-            held = of_all if name is None else of_all[name]
-            held.mean, held.var = (v.reshape(part.shape).numpy().copy() for v in (mean, variance))
-            held.count = float(seen.count)
+    for name, mean, variance in zip(chosen, means, variances, strict=True):
+        held: Any = around.obs_rms
+        held, shape = held if name is None else held[name], parts[name].shape
+        held.mean, held.var = (v.reshape(shape).numpy().copy() for v in (mean, variance))
+        held.count = float(seen.count)
     scale, own = around.ret_rms, (values.cpu()[0].numpy() for values in (paid.mean, paid.variance))
     (scale.mean, scale.var), scale.count = (value.copy() for value in own), float(paid.count)
     return around

@@ -179,6 +179,12 @@ EXPERIMENTS: dict[str, dict[str, Config]] = {
         UNTRAINED: CARTPOLE,
         FROM_SCRATCH: CARTPOLE,
     },
+    "pixel-goals": {
+        "maml": PRESETS["pixel-goals"],
+        "pretrained": inner(PRESETS["pixel-goals"], steps=0),
+        UNTRAINED: PRESETS["pixel-goals"],
+        FROM_SCRATCH: PRESETS["pixel-goals"],
+    },
     "normalization": units(),
     "step-sizes-bandit-5": step_sizes(BANDIT),
     "step-sizes-tabular-mdp": step_sizes(MDP),

@@ -26,6 +26,7 @@ from benchmarks.tables import (
     all_families,
     choices,
     few_shot,
+    frames,
     learning,
     pruned,
     rates,
@@ -82,6 +83,7 @@ def maker(name: str) -> Callable[[str, dict[str, Any]], str]:
     """Return the function that makes the tables of a result."""
     makers = {
         "stepping": rates,
+        "frames": frames,
         "few-shot-speed": few_shot,
         "optimizer-choice": choices,
         "pruning": pruned,

@@ -160,6 +160,15 @@ def rates(name: str, result: dict[str, Any]) -> str:
     return "\n\n".join(parts)
 
 
+def frames(name: str, result: dict[str, Any]) -> str:
+    """Return the processor's seconds and the peak memory of an iteration on as many frames."""
+    rows = [
+        [arm, f"{run['frames']:,}", f"{run['seconds']:.1f}", f"{run['peak_gb']:.2f}"]
+        for arm, run in result["contestants"].items()
+    ]
+    return table(["", "frames", "seconds", "peak memory, GB"], rows)
+
+
 def choices(name: str, result: dict[str, Any]) -> str:
     """Return for each family the loss of each rule alone, and the mixture's choice, over seeds."""
     rows, rules = [], []

@@ -16,7 +16,7 @@ from meta_rl.families.parameters import Parameter, ParameterSpace
 from meta_rl.families.tensor import TensorEnv
 from meta_rl.types import Task
 
-CELLS, PIXELS = 4, 2  # cells along a side, and pixels along a side of a cell
+CELLS, PIXELS = 3, 2  # cells along a side, and pixels along a side of a cell
 COLOURS = {"red": (255, 0, 0), "green": (0, 255, 0)}
 WHITE = (255, 255, 255)  # the agent, drawn over a square below it
 MOVES = ((1, 0), (-1, 0), (0, 1), (0, -1))
@@ -26,14 +26,14 @@ PALETTE = np.array([*COLOURS.values(), WHITE], np.uint8)
 class PixelGoalsEnv(gym.Env[np.ndarray, np.int64]):
     """An agent that moves between cells; the reward is the cells by which it nears its goal.
 
-    Reaching the goal ends the episode. The agent and a square of each colour start in different
-    random cells.
+    Reaching a square of any colour ends the episode. The agent and a square of each colour start in
+    different random cells.
 
     Args:
         goal: the goal's colour.
     """
 
-    env_id, horizon = "MetaRL/PixelGoals-v0", 8
+    env_id, horizon = "MetaRL/PixelGoals-v0", 5
 
     def __init__(self, goal: str = "red"):
         self.observation_space = gym.spaces.Box(
@@ -57,7 +57,9 @@ class PixelGoalsEnv(gym.Env[np.ndarray, np.int64]):
         before = self.distance()
         self.state[-2:] = (self.state[-2:] + MOVES[action]).clip(0, CELLS - 1)
         reward, reached = before - self.distance(), self.distance() == 0
-        return self.picture(), float(reward), reached, False, {"is_success": reached}
+        squares, agent = self.state.reshape(-1, 2)[:-1], self.state[-2:]
+        over = bool((squares == agent).all(-1).any())
+        return self.picture(), float(reward), over, False, {"is_success": reached}
 
     def distance(self) -> float:
         """Return the number of moves to the goal."""
@@ -93,7 +95,9 @@ class PixelGoalsTensorEnv(TensorEnv):
         moves = torch.tensor(MOVES, dtype=self.dtype, device=self.device)
         moved = (self.state[..., -2:] + moves[action]).clamp(0, CELLS - 1)
         self.state = torch.cat([self.state[..., :-2], moved], -1)
-        return before - self.distance(), self.distance() == 0
+        squares = self.state[..., :-2].unflatten(-1, (-1, 2))
+        over = (squares == moved.unsqueeze(-2)).all(-1).any(-1)
+        return before - self.distance(), over
 
     def succeeded(self) -> Tensor:
         """Return 1.0 where the agent is at its goal."""
@@ -117,7 +121,7 @@ class PixelGoalsTensorEnv(TensorEnv):
 
 
 class PixelGoals(Family):
-    """The goal is the red, the green or the blue square; observations are 8 x 8 pixels.
+    """The goal is the red or the green square; observations are 6 x 6 pixels.
 
     Nothing in a picture tells the goal: only rewards do. Squares lie elsewhere in every episode, so
     a policy has to see them.
@@ -136,7 +140,7 @@ class PixelGoals(Family):
         return gym.make(PixelGoalsEnv.env_id, goal=self.check_task(task)["goal"])
 
     def optimal_return(self, task: Task) -> float:
-        """Return the mean number of moves between two different cells."""
+        """Return the mean number of moves between two cells; a way round a square costs nothing."""
         apart = [abs(a - b) for a in range(CELLS) for b in range(CELLS)]
         return 2 * CELLS**2 * sum(apart) / (CELLS**2 * (CELLS**2 - 1))
 

@@ -97,7 +97,14 @@ PRESETS: dict[str, Config] = {
     "bandit-10": maml_on_episodes("bandit-10", step_size=0.5),
     "bandit-50": maml_on_episodes("bandit-50", step_size=1.0, tasks=10),
     "tabular-mdp": maml_on_episodes("tabular-mdp", step_size=2.0),
-    "pixel-goals": maml_on_episodes("pixel-goals", step_size=0.5, tasks=9),
+    # One gradient an iteration: TRPO's products cost much more with convolutions.
+    "pixel-goals": Config(
+        family="pixel-goals",
+        iterations=300,
+        inner=InnerConfig(step_size=0.5),
+        outer=AdamConfig(learning_rate=2e-3),
+        data=EpisodesConfig(tasks=6),
+    ),
     "cartpole": maml_on_episodes("cartpole", episodes=10),
     "pendulum": maml_on_episodes(
         "pendulum", step_size=0.5, episodes=10, action_scale=2.0, gamma=0.97, gae_lambda=0.97
@@ -203,9 +210,11 @@ PRESETS: dict[str, Config] = {
 
 DISCRETE = (
     *("bandit-5", "bandit-10", "bandit-50", "tabular-mdp"),
-    *("cartpole", "acrobot", "mountain-car-energy"),
+    *("cartpole", "acrobot", "mountain-car-energy", "pixel-goals"),
 )
 """Families of presets with discrete actions; all others have bounded boxes."""
+PIXELS = ("pixel-goals",)
+"""Families of presets with images as observations; all others have numbers."""
 FILELESS = ("sinusoid", "adding", "preferences", "glyphs")
 """Few-shot families that are generated; others are read from files."""
 WITHOUT_IMAGES = ("sinusoid", "adding", "preferences", "movielens")
@@ -229,9 +238,9 @@ def facts(config: Config) -> Facts:
     return Facts(
         continuous=box,
         bounded=box or None,
-        numbers=True,
+        numbers=family not in PIXELS,
         single_environments=False,
-        images=False,
+        images=family in PIXELS,
     )
 
 

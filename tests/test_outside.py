@@ -29,11 +29,11 @@ from meta_rl.envs.cache import cached_arrays
 from PIL import Image
 
 from meta_rl.cli.runners import adapt
+from meta_rl.cli.runners.own_data import OwnData, predict
 from meta_rl.cli.train import read_config
 from meta_rl.config import to_dict
 from meta_rl.errors import InputError
 from meta_rl.families import GymFamily, read_labelled
-from meta_rl.families.image_reading import LabelledFolder
 from meta_rl.naming import csv_cell, figure_text, safe_name
 from meta_rl.storage import checkpoint, run_folder
 from meta_rl.storage.files import write_csv
@@ -489,11 +489,9 @@ def test_a_task_of_any_text_is_adapted_to_inside_the_run():
 
 
 def test_classes_and_files_are_no_formulas_in_the_table_of_predictions(tmp_path):
-    nothing = np.zeros((1, 1, 2, 2), np.float32)
-    files = (Path("=f.png"),)
-    labelled = LabelledFolder(nothing, np.zeros(1), ("=1+1", "@b"), (), nothing, files)
+    own = OwnData(None, "own-images", "", ("=1+1", "@b"), np.zeros((1, 1, 2, 2)), ["=f.png"])
     model = SimpleNamespace(predict=lambda x: np.array([[0.25, 0.75]]))
-    write_csv(tmp_path / "predictions.csv", adapt._classify(model, labelled))
+    write_csv(tmp_path / "predictions.csv", predict(model, own))
     with (tmp_path / "predictions.csv").open() as file:
         head, row = csv.reader(file)
     assert head == ["file", "class", "'=1+1", "'@b"]

@@ -101,11 +101,12 @@ BREAKOUT = """
     gym.register_envs(ale_py)
     family = GymFamily(
         "ALE/Breakout-v5",
-        Parameter("mode", Choice(0, 4)),
+        Parameter("mode", Choice(0, 24)),
         Parameter("difficulty", Choice(0, 1)),
         settings={"frameskip": 1},
         wrappers=[AtariPreprocessing, partial(FrameStackObservation, stack_size=4)],
-        horizon=8,
+        horizon=20,  # frames, of which a step takes four
+        try_parameters=False,  # too few frames for differences
         id="spaces-breakout",
     )
 """

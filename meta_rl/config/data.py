@@ -200,16 +200,18 @@ class NetworkConfig:
         recurrent = self.kind in ("gru", "lstm")
         # A few-shot network on images has blocks of convolutions and no hidden layers.
         blocks = self.kind == "convolutional" and not policy
-        fits = (
-            run.inner.method == "memory" or (not policy and facts.sequences is not False)
-            if recurrent
-            else facts.images is not False
-        )
+        # A perceptron acts where another kind would be possible.
+        images = facts.images is not False and not recurrent
+        sequences = facts.sequences is not False and not policy and self.kind != "convolutional"
+        remembers = recurrent and run.inner.method == "memory"
         return [
             (
                 "network.kind",
-                fits,
-                "on sequences of few-shot families, and in rl2" if recurrent else "on images",
+                images or sequences or remembers,
+                {
+                    "convolutional": "on images",
+                    "mlp": "on images, or sequences of few-shot families",
+                }.get(str(self.kind), "on sequences of few-shot families, and in rl2"),
             ),
             (
                 "network.context",

@@ -81,8 +81,8 @@ class Normalization(nn.Module):
     """Return observations minus their running mean, over their standard deviation, within +-10.
 
     Only numbers are normalized: the entries of a Box that is no image. Images, one-hot entries and
-    flags pass through. All is computed in float64. ``returns`` are statistics of discounted
-    rewards, as ``VecNormalize`` keeps them, for exports.
+    flags pass through. ``observations`` are the numbers' statistics, in their order; ``returns``
+    those of discounted rewards, as ``VecNormalize`` keeps them, for exports. All is float64.
 
     Args:
         space: the observation space.
@@ -92,29 +92,39 @@ class Normalization(nn.Module):
     """
 
     std: Tensor
-    chosen: Tensor
+    numbers: Tensor
+    others: Tensor
+    places: Tensor
 
     def __init__(self, space: spaces.Space):
         super().__init__()
-        size, chosen = observation_size(space), normalized_entries(space)
+        chosen = normalized_entries(space)
         if not chosen.any():
             raise InputError(
                 "data.normalize_observations: expected observations with numbers, got "
                 f"{space}. Images are scaled in the network; one-hot entries and flags are 0 or 1. "
                 "Leave the setting out."
             )
-        self.whole = bool(chosen.all())
+        self.whole, size = bool(chosen.all()), int(chosen.sum())
         self.observations, self.returns = RunningStatistics(size), RunningStatistics(1)
         # Recorded programs hold this tensor, and would not see a root of the variance change.
         self.register_buffer("std", torch.ones(size, dtype=torch.float64), persistent=False)
-        self.register_buffer("chosen", torch.from_numpy(chosen), persistent=False)
+        numbers, others = (torch.from_numpy(each.nonzero()[0]) for each in (chosen, ~chosen))
+        self.register_buffer("numbers", numbers, persistent=False)
+        self.register_buffer("others", others, persistent=False)
+        # Where each entry is, with the numbers first.
+        self.register_buffer("places", torch.cat([numbers, others]).argsort(), persistent=False)
         self.refresh()
 
     def forward(self, obs: Tensor) -> Tensor:
         """Map observations ``(*, O)`` to normalized ones; bytes become float32."""
-        units = ((obs.double() - self.observations.mean) / self.std).clamp(-CLIP, CLIP)
-        units = units if self.whole else torch.where(self.chosen, units, obs.double())
-        return units.to(obs.dtype if obs.is_floating_point() else torch.float32)
+        units = (self._numbers(obs).double() - self.observations.mean) / self.std
+        kind = obs.dtype if obs.is_floating_point() else torch.float32
+        units = units.clamp(-CLIP, CLIP).to(kind)
+        if self.whole:
+            return units
+        rest = obs.index_select(-1, self.others).to(kind)
+        return torch.cat([units, rest], -1).index_select(-1, self.places)
 
     @torch.no_grad()
     def learn(self, blocks: Sequence[Sequence[Any]], gamma: float) -> None:
@@ -131,13 +141,24 @@ class Normalization(nn.Module):
             self.returns.update([number, distance, squared])
             self.refresh()
 
+    @torch.no_grad()
+    def start(self, obs: Tensor) -> None:
+        """Take observations ``(N, O)`` that no meta-training collected into the statistics."""
+        real = torch.ones(len(obs), device=obs.device)
+        self.observations.update(self.observations.sums(self._numbers(obs), real))
+        self.refresh()
+
+    def _numbers(self, obs: Tensor) -> Tensor:
+        """Return an observation's entries to normalize: a few beside an image's many."""
+        return obs if self.whole else obs.index_select(-1, self.numbers)
+
     def _sums(self, batches: Sequence[Any], gamma: float) -> list[Tensor]:
         """Return the sums of a block's batches, one after another."""
         total: list[Tensor] = []
         for batch in batches:
             paid = returns.discounted_returns(batch.reward.flip(-1), batch.mask.flip(-1), gamma)
             sums = [
-                *self.observations.sums(batch.obs, batch.mask),
+                *self.observations.sums(self._numbers(batch.obs), batch.mask),
                 *self.returns.sums(paid.flip(-1).unsqueeze(-1), batch.mask),
             ]
             total = [a + b for a, b in zip(total, sums, strict=True)] if total else sums

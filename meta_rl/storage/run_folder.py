@@ -20,6 +20,7 @@ from typing import Any
 
 from torch import Tensor
 
+from meta_rl.config.renamed import renamed
 from meta_rl.errors import InputError
 from meta_rl.storage import files
 from meta_rl.storage.checkpoint import MANIFEST, TEMPORARY, TENSORS, discard, load, read_manifest
@@ -84,10 +85,19 @@ def checkpoints(run: Path) -> list[Path]:
 
 
 def same_settings(one: Any, other: Any) -> bool:
-    """Return whether two configs agree in all common settings that may not change."""
+    """Return whether two configs agree in all common settings that may not change.
+
+    Settings count by their names of today, whenever they were written.
+    """
+    if isinstance(one, dict) and isinstance(other, dict):
+        return _agree(renamed(one), renamed(other))
+    return one == other
+
+
+def _agree(one: Any, other: Any) -> bool:
     if isinstance(one, dict) and isinstance(other, dict):
         both = (one.keys() & other.keys()) - MAY_CHANGE
-        return all(same_settings(one[name], other[name]) for name in both)
+        return all(_agree(one[name], other[name]) for name in both)
     return one == other
 
 

@@ -120,6 +120,13 @@ def test_what_is_no_sequence_is_refused(shape, hidden, message):
         make_network(shape, 1, NetworkConfig(kind="gru", hidden=hidden), seeds.generator(0))
 
 
+def test_a_perceptron_takes_sequences_where_the_preset_has_a_recurrent_network():
+    network = NetworkConfig(kind="mlp", hidden=(4,))
+    assert "1.0.weight" in meta_rl.build(small(network=network)).learn().meta.theta
+    with pytest.raises(InputError, match=r"network\.kind: .*on images, or sequences"):
+        meta_rl.build(dataclasses.replace(meta_rl.preset("sinusoid"), network=network))
+
+
 @pytest.mark.parametrize(
     ("preset", "changes", "message"),
     [

@@ -8,6 +8,7 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
+from meta_rl.agents import distillation
 from meta_rl.agents.onnx_file import run_onnx, save_onnx
 from meta_rl.agents.sb3 import load_expert, save_ppo, statistics_file, to_ppo
 from meta_rl.agents.transfer import FromRun
@@ -72,13 +73,6 @@ def data(steps=4000):
     return obs, (torch.rand(steps, generator=generator) < 0.8).float()
 
 
-def take(normalization, obs):
-    """Let the statistics be those of these observations."""
-    seen = normalization.observations
-    seen.update(seen.sums(obs, torch.ones(len(obs))))
-    normalization.refresh()
-
-
 @pytest.mark.parametrize("parts", [1, 2, 7])
 def test_statistics_in_parts_equal_numpys_over_all_steps(parts):
     own, (obs, mask) = RunningStatistics(3), data()
@@ -102,7 +96,7 @@ def test_sums_of_parts_add_up_to_one_update():
 
 def test_entries_are_what_vec_normalize_makes_of_them():
     own, obs = Normalization(BOX), data()[0]
-    take(own, obs)
+    own.start(obs)
     env = VecNormalize(DummyVecEnv([lambda: gym.make("Pendulum-v1")]))
     seen = own.observations
     env.obs_rms.mean, env.obs_rms.var = seen.mean.numpy(), seen.variance.numpy()
@@ -115,7 +109,7 @@ def test_images_one_hot_entries_and_flags_pass_through():
     chosen = normalized_entries(MIXED)
     assert chosen.nonzero()[0].tolist() == [0, 1, 19, 20]
     own, obs = Normalization(MIXED), 5.0 + torch.arange(42.0).view(2, 21)
-    take(own, obs)
+    own.start(obs)
     assert torch.equal(own(obs)[:, ~chosen], obs[:, ~chosen])
     torch.testing.assert_close(own(obs)[:, chosen], torch.tensor([[-1.0], [1.0]]).expand(2, 4))
     assert own(obs.to(torch.uint8)).dtype == torch.float32
@@ -170,7 +164,7 @@ def test_recorded_programs_see_the_newest_statistics():
     for function in (torch.vmap(loss), torch.vmap(torch.func.grad(loss))):
         recorded = Recorded(function)
         for shift in (0.0, 200.0):  # the program is recorded at the first, and replayed later
-            take(model.policy.normalization, obs.flatten(0, 1) + shift)
+            model.policy.normalization.start(obs.flatten(0, 1) + shift)
             torch.testing.assert_close(recorded(params, obs), function(params, obs))
 
 
@@ -283,7 +277,7 @@ def trained_policy(space):
     )
     with_normalization(policy, space)
     size, generator = gym.spaces.flatdim(space), torch.Generator().manual_seed(1)
-    take(policy.normalization, 300 + 1000 * torch.randn(100, size, generator=generator))
+    policy.normalization.start(300 + 1000 * torch.randn(100, size, generator=generator))
     params = {name: value.detach() for name, value in policy.named_parameters()}
     box = isinstance(space, gym.spaces.Box)
     given = params, space.shape if box else (size,), (), {}
@@ -351,3 +345,21 @@ def test_a_raw_policys_zip_does_not_start_a_run_that_normalizes(tmp_path):
     PPO("MlpPolicy", env, device="cpu").save(tmp_path / "raw.zip")
     with pytest.raises(InputError, match=r"Give --data.no-normalize-observations"):
         meta_rl.build(config_of(), init_sb3=tmp_path / "raw.zip")
+
+
+def test_experts_of_raw_observations_start_the_statistics(tmp_path, monkeypatch):
+    monkeypatch.setattr(distillation, "STEPS", 2)
+    family = meta_rl.make_family("navigation-pearl")
+    (task,) = family.sample_tasks(1, 0)
+    PPO("MlpPolicy", family.make_env(task), device="cpu").save(tmp_path / "expert.zip")
+    start = distillation.FromExperts([(task, tmp_path / "expert.zip")])
+    seen = normalization(meta_rl.build(config_of(), start=start)).observations
+    assert seen.count == 2 * family.horizon
+    assert (seen.variance > 0).all()
+
+
+def test_a_pruned_learner_keeps_the_statistics():
+    learner = meta_rl.build(config_of()).learn(1)
+    smaller = meta_rl.prune(learner, 0.5, by="magnitude")
+    ours, theirs = (fixed(one.problem.policy) for one in (smaller, learner))
+    assert all(torch.equal(value, theirs[name]) for name, value in ours.items())

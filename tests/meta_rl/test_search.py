@@ -11,12 +11,13 @@ from meta_rl.config import EvolutionConfig, InnerConfig
 from meta_rl.inner.adaptation import adapt_to_tasks
 from meta_rl.inner.gradient_free import GradientFreeLoop, ascent, climb
 from meta_rl.inner.rules import GradientDescent
+from meta_rl.problem import Problem
 from meta_rl.types import MetaParameters
 
 M, D, METHODS = 5, 4, ["es", "hill-climbing"]
 
 
-class Quadratics:
+class Quadratics(Problem):
     """A problem in closed form: task m is to bring x to its own centre."""
 
     maximizes, device = True, torch.device("cpu")
