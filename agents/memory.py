@@ -77,11 +77,13 @@ class RecurrentPolicy(MemoryPolicy):
 
     def forward(self, obs: Tensor, previous: Tensor, state: Tensor) -> Recalled:
         """Return actions' distributions, values and the state; see :class:`MemoryPolicy`."""
-        seen = obs.to(previous.dtype)
+        unit, seen = self.unit(), obs.to(previous.dtype)
         if isinstance(self.features, nn.Module):
             seen = self.features(obs.flatten(0, 1)).unflatten(0, obs.shape[:2])
-        hidden, state = self.recurrent.run(torch.cat([seen, previous], -1), state)
-        return Recalled(self.actor(hidden), self.critic(hidden).squeeze(-1), state)
+        action, reward, ended = previous.tensor_split([-2, -1], -1)
+        inputs = torch.cat([seen, action, reward / unit, ended], -1)
+        hidden, state = self.recurrent.run(inputs, state)
+        return Recalled(self.actor(hidden), self.critic(hidden).squeeze(-1) * unit, state, unit)
 
     def encode(self, action: Tensor) -> Tensor:
         """Return actions as the policy sees them later; see :class:`MemoryPolicy`."""

@@ -39,7 +39,7 @@ class Sums(NamedTuple):
     """Sums over real steps."""
 
     loss: Tensor
-    value_error: Tensor  # squared
+    value_error: Tensor  # squared, in the critic's units
     kl: Tensor  # nats, KL(stored || new), estimated as r - 1 - log r
     clipped: Tensor  # steps whose ratio r is outside the bounds
 
@@ -161,7 +161,7 @@ class TrialPPO(StepOnData):
 def ppo_sums(found: Recalled, block: Judged, config: RL2Config) -> Sums:
     """Return PPO's loss and diagnostics of trials, summed over their real steps.
 
-    Per step, the loss is stable-baselines3's.
+    Per step, the loss is stable-baselines3's, with the value's error in the critic's units.
 
     Args:
         found: the policy's outputs on the trials.
@@ -174,7 +174,7 @@ def ppo_sums(found: Recalled, block: Judged, config: RL2Config) -> Sums:
     ratio = log_ratio.exp()
     bounded = ratio.clamp(1 - config.clip, 1 + config.clip)
     gain = torch.minimum(ratio * block.advantage, bounded * block.advantage)
-    error = ((found.value - block.target) * mask) ** 2
+    error = ((found.value - block.target) / found.unit * mask) ** 2
     bonus = config.entropy_coefficient * found.policy.entropy()
     loss = ((config.value_coefficient * error - gain - bonus) * mask).sum()
     outside = (((ratio - 1).abs() > config.clip) * mask).sum()

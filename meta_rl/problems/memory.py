@@ -15,6 +15,7 @@ from torch.func import functional_call
 from torch.utils._pytree import tree_map
 
 from meta_rl.errors import InputError
+from meta_rl.problems.normalization import RunningStatistics
 from meta_rl.problems.rollouts import Player
 from meta_rl.types import Params, Policy
 
@@ -23,8 +24,9 @@ class Recalled(NamedTuple):
     """A recurrent policy's outputs for N sequences of L steps."""
 
     policy: Any  # Distribution, leaves (N, L, ...)
-    value: Tensor  # (N, L)
+    value: Tensor  # (N, L), in the rewards' units
     state: Tensor  # (N, S), after the last step
+    unit: Tensor  # (), the unit of the critic, in the rewards' units
 
 
 class MemoryPolicy(Policy):
@@ -35,12 +37,36 @@ class MemoryPolicy(Policy):
     in between; all zeros at a trial's start.
 
     The memory of a trial is one vector: the state, and the next step's ``previous``.
+
+    Rewards enter, and values leave, in the rewards' own units. The network has both in units of the
+    standard deviation of all discounted returns so far, ``returns``, whatever rewards are worth.
     """
 
     start: Tensor
     """The memory at a trial's start, ``(S + P,)``; after adapting, what was learned so far."""
     state_size: int
     """S, the size of the state."""
+
+    def __init__(self):
+        super().__init__()
+        self.returns = RunningStatistics(1)
+
+    def unit(self) -> Tensor:
+        """Return the standard deviation of returns so far; 1 if there is none."""
+        std = self.returns.variance[0].sqrt().to(self.start.dtype)
+        return torch.where(std > 0, std, torch.ones_like(std))
+
+    def check(self) -> None:
+        """Refuse a memory or statistics, as a checkpoint may hold them, that no training leaves.
+
+        Raises:
+            InputError: if a number is not finite.
+        """
+        if not (self.returns.is_valid() and torch.isfinite(self.start).all()):
+            raise InputError(
+                "checkpoint: expected a finite memory and finite statistics of returns, got "
+                "others. Use an older checkpoint."
+            )
 
     def encode(self, action: Tensor) -> Tensor:
         """Return actions ``(*, A)`` or ``(*,)`` as the policy sees them later, ``(*, P - 2)``."""

@@ -113,6 +113,33 @@ def test_trials_together_give_what_each_gives_alone(policy):
         torch.testing.assert_close(one, other)
 
 
+def test_rewards_and_values_are_in_units_of_the_returns_deviation(policy):
+    judged, theta = made_up(policy, (5, 3, 7), 3), dict(policy.named_parameters())
+    plain = recall(policy)(theta, judged.trials)
+    sums = ppo_sums(plain, judged, RL2Config())
+    policy.returns.variance.fill_(9.0)
+    previous = judged.trials.previous.clone()
+    previous[..., -2] *= 3
+    scaled = recall(policy)(theta, judged.trials._replace(previous=previous))
+    torch.testing.assert_close(scaled.policy.logits, plain.policy.logits)
+    torch.testing.assert_close(scaled.value, 3 * plain.value)
+    again = ppo_sums(scaled, judged._replace(target=3 * judged.target), RL2Config())
+    torch.testing.assert_close(again, sums)
+
+
+def test_the_deviation_is_that_of_all_discounted_returns_of_trials():
+    learner = meta_rl.build(config_of("bandit-5", gamma=0.5))
+    batches = batches_of(learner, 2)
+    learner.problem.learn([(0, batches), (1, batches)])
+    reward, later = joined(batches).reward, torch.zeros(4)
+    gained = []
+    for t in reversed(range(20)):
+        later = reward[:, t] + 0.5 * later
+        gained.append(later)
+    expected = torch.stack(gained).double().var(correction=0)
+    torch.testing.assert_close(learner.problem.policy.returns.variance[0], expected)
+
+
 @pytest.mark.parametrize("kind", ["gru", "lstm"])
 @pytest.mark.parametrize("name", ["cartpole", "navigation-2d"])
 def test_a_trial_read_at_once_is_what_the_policy_did_step_by_step(name, kind):
@@ -207,7 +234,7 @@ def test_the_loss_is_stable_baselines3s_on_the_same_numbers():
         value = model.policy.predict_values(obs[0]).T
     one = torch.ones(1, 8)
     trials = Trials(obs, action, one, one, log_prob, value, obs)
-    found = Recalled(Categorical(logits.unsqueeze(0)), value, value)
+    found = Recalled(Categorical(logits.unsqueeze(0)), value, value, torch.ones(()))
     sums = ppo_sums(found, Judged(trials, advantage, target), config)
     model.set_logger(logger := Logger(None, []))
     model.train()
