@@ -21,9 +21,9 @@ class RL2Config(OuterConfig):
 
     differentiates = False
 
-    learning_rate: float = 1e-3
+    learning_rate: float = 2e-3
     """Adam's learning rate."""
-    epochs: int = 5
+    epochs: int = 8
     """Passes over the trials of one iteration."""
     minibatches: int = 4
     """Parts that the trials are divided into, at random, each with its own Adam step."""
@@ -32,7 +32,7 @@ class RL2Config(OuterConfig):
     1 + clip."""
     value_coefficient: float = 0.5
     """Weight of the value's squared error in the loss."""
-    entropy_coefficient: float = 0.01
+    entropy_coefficient: float = 0.02
     """Weight of the policy's entropy, which is added to keep it exploring."""
     max_grad_norm: float | None = 0.5
     """Maximum norm of the gradient, which is scaled down to it; no limit if not given."""

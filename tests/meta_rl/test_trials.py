@@ -14,6 +14,8 @@ from stable_baselines3.common.logger import Logger
 import meta_rl
 from meta_rl import InputError, seeds
 from meta_rl.config import EpisodesConfig, NetworkConfig, RL2Config
+from meta_rl.evaluation.adapting import adapted
+from meta_rl.evaluation.algorithms import Algorithm, Run
 from meta_rl.families import GymFamily
 from meta_rl.inner.memory import MEMORY
 from meta_rl.outer.rl2 import Judged, TrialPPO, ppo_sums
@@ -356,3 +358,11 @@ def test_what_needs_a_policy_without_memory_refuses_one_with_it(tmp_path):
     ):
         with pytest.raises(InputError, match=told):
             use()
+
+
+def test_an_evaluation_counts_the_steps_of_one_trial_as_the_cost_of_adapting(tmp_path):
+    learner = meta_rl.build(config_of("bandit-5", episodes=3))
+    run = Run(tmp_path, learner, learner.problem, {})
+    tasks = learner.held_out_tasks(2)
+    curve = adapted(Algorithm("rl2", (run,)), tasks, "split", 2, 0, lambda _: None)
+    assert curve.budget.tolist() == [0, 10, 20]  # an episode has ten pulls
