@@ -93,10 +93,10 @@ def make_inner(problem: Problem, rule: Rule, run: Config) -> tuple[InnerLoop, Lo
     )
     remembers = isinstance(problem, TrialReinforcement)
     if remembers != (config.method == "memory"):
-        kind = "TrialReinforcement" if config.method == "memory" else "no TrialReinforcement"
+        method = "memory (--algorithm rl2)" if remembers else "gradient, es or hill-climbing"
         raise InputError(
-            f"inner.method: expected {kind} as the problem with {config.method}, got "
-            f"{type(problem).__name__}."
+            f"inner.method: expected {method} with the problem {type(problem).__name__}, got "
+            f"{config.method}. Memory needs a TrialReinforcement, and that needs memory."
         )
     if remembers:
         return differentiable, MemoryLoop(rule=rule)

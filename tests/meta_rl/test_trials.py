@@ -366,3 +366,13 @@ def test_an_evaluation_counts_the_steps_of_one_trial_as_the_cost_of_adapting(tmp
     tasks = learner.held_out_tasks(2)
     curve = adapted(Algorithm("rl2", (run,)), tasks, "split", 2, 0, lambda _: None)
     assert curve.budget.tolist() == [0, 10, 20]  # an episode has ten pulls
+
+
+def test_a_problem_of_trials_and_a_loop_of_inner_steps_are_refused_together():
+    config = config_of("cartpole")
+    problem = meta_rl.build(config).problem
+    plain = meta_rl.preset("cartpole")
+    with pytest.raises(InputError, match=r"expected memory .* with the problem TrialReinforcement"):
+        meta_rl.MetaLearner(problem, plain)
+    with pytest.raises(InputError, match=r"expected gradient, .* with the problem Reinforcement"):
+        meta_rl.MetaLearner(meta_rl.build(plain).problem, config)
