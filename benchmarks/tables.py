@@ -40,7 +40,8 @@ def learning(name: str, result: dict[str, Any]) -> str:
         scores = np.array([run["scores"] for run in runs])  # (seeds, K + 1, M)
         cells = [interval(scores[:, k]) for k in shown]
         cells += [interval(scores[:, 1] - scores[:, 0])] if told else []
-        cells += [interval(np.array([run["success"] for run in runs])[:, k]) for k in told]
+        rates = np.array([run["success"] for run in runs]) if "success" in runs[0] else None
+        cells += ["-" if rates is None else interval(rates[:, k]) for k in told]
         seconds = np.median([run["seconds"] for run in runs])
         trained = f"{len(runs)} x {runs[0]['iterations']}"
         shown_as = arm

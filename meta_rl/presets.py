@@ -98,12 +98,8 @@ PRESETS: dict[str, Config] = {
     "bandit-50": maml_on_episodes("bandit-50", step_size=1.0, tasks=10),
     "tabular-mdp": maml_on_episodes("tabular-mdp", step_size=2.0),
     # One gradient an iteration: TRPO's products cost much more with convolutions.
-    "pixel-goals": Config(
-        family="pixel-goals",
-        iterations=300,
-        inner=InnerConfig(step_size=0.5),
-        outer=AdamConfig(learning_rate=2e-3),
-        data=EpisodesConfig(tasks=6),
+    "pixel-goals": maml_on_episodes(
+        "pixel-goals", iterations=60, step_size=0.5, tasks=8, episodes=40
     ),
     "cartpole": maml_on_episodes("cartpole", episodes=10),
     "pendulum": maml_on_episodes(
