@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from .baselines import LinearFeatureBaseline
 from .convolution import Block, convolutional
 from .distributions import Categorical, DiagonalGaussian
+from .memory import RecurrentPolicy
 from .networks import make_network, mlp
 from .own_modules import ModuleNetwork, use_module
 from .pixels import JoinedFeatures, NatureCNN, SmallCNN
@@ -36,6 +37,7 @@ __all__ = [
     "LinearFeatureBaseline",
     "ModuleNetwork",
     "NatureCNN",
+    "RecurrentPolicy",
     "SmallCNN",
     "ValueNetwork",
     "convolutional",

@@ -19,6 +19,7 @@ from meta_rl.config import Config, EpisodesConfig
 from meta_rl.errors import NOT_FINITE, InputError, require
 from meta_rl.inner.adaptation import adapt_to_tasks
 from meta_rl.problem import Problem
+from meta_rl.problems.memory import require_no_memory
 from meta_rl.problems.reinforcement import Reinforcement, require_reinforcement
 from meta_rl.runs.learner import MetaLearner
 from meta_rl.storage import files
@@ -72,6 +73,7 @@ class FromExperts:
                 :func:`agents.sb3.load_expert` cannot read a zip.
         """
         ours = require_reinforcement(problem, "init_experts", "experts have rewards")
+        require_no_memory(ours.policy, "init_experts")
         actors = []
         for task, file in self.experts:  # read all zips before the first expert plays
             checked = ours.family.check_task(task)

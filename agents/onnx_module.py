@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from meta_rl.problems.adapted import AdaptedNetwork, AdaptedPolicy
+from meta_rl.problems.memory import require_no_memory
 from meta_rl.problems.observations import image_layout, leaves, tensor_type
 
 from .convolution import Block
@@ -60,6 +61,7 @@ def _type(part: gym.Space) -> torch.dtype:
 def to_module(model: AdaptedPolicy | AdaptedNetwork) -> nn.Module:
     """Return a CPU module that computes ``predict``; a policy's, with ``deterministic=True``."""
     if isinstance(model, AdaptedPolicy):
+        require_no_memory(model.policy, "onnx")
         policy = _in_torchs_layers(_holding(model.policy, model.params))
         return _Actions(policy, input_space(model))
     network = _in_torchs_layers(_holding(model.network, model.params))

@@ -45,22 +45,40 @@ class _Recurrent(nn.Module):
                 value = torch.empty(shape).uniform_(-bound, bound, generator=generator)
                 self.register_parameter(f"{name}_l{layer}", nn.Parameter(value))
 
+    @property
+    def state_sizes(self) -> list[int]:
+        """Sizes of the tensors that a step passes to the next, layer by layer."""
+        return [units for units in self.hidden for _ in range(self.states)]
+
     def forward(self, sequences: Tensor) -> Tensor:
         """Return the last layer's hidden states at every step: ``(N, T, units)``."""
-        values = sequences
-        for layer, units in enumerate(self.hidden):
+        return self.run(sequences, sequences.new_zeros(len(sequences), sum(self.state_sizes)))[0]
+
+    def run(self, sequences: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        """Go on from a state, by any number of steps.
+
+        Args:
+            sequences: the inputs, ``(N, T, inputs)``.
+            state: what all layers carry, ``(N, sum(state_sizes))``; zeros at a sequence's start.
+
+        Returns:
+            The last layer's hidden states ``(N, T, units)``, and the state after the last step.
+        """
+        values, before, after = sequences, iter(state.split(self.state_sizes, -1)), []
+        for layer in range(len(self.hidden)):
             own = [
                 getattr(self, f"{name}_l{layer}")
                 for name in ("weight_ih", "bias_ih", "weight_hh", "bias_hh")
             ]
             from_inputs = F.linear(values, *own[:2])  # all steps in one product
-            state = (values.new_zeros(values.shape[0], units),) * self.states
+            carried: State = tuple(next(before) for _ in range(self.states))
             steps = []
             for from_input in from_inputs.unbind(1):
-                state = self.step(from_input, F.linear(state[0], *own[2:]), state)
-                steps.append(state[0])
+                carried = self.step(from_input, F.linear(carried[0], *own[2:]), carried)
+                steps.append(carried[0])
             values = torch.stack(steps, 1)
-        return values
+            after += carried
+        return values, torch.cat(after, -1)
 
     def step(self, from_input: Tensor, from_hidden: Tensor, state: State) -> State:
         """Return the state after one step.

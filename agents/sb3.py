@@ -23,6 +23,7 @@ from meta_rl import seeds
 from meta_rl.config import NetworkConfig
 from meta_rl.errors import InputError
 from meta_rl.problems.adapted import AdaptedPolicy, adapted_policy
+from meta_rl.problems.memory import require_no_memory
 from meta_rl.problems.normalization import normalization_of
 from meta_rl.problems.observations import alike, observation_size
 from meta_rl.storage import files
@@ -116,6 +117,7 @@ def check_exportable(policy: nn.Module, env: gym.Env) -> None:
             observations, or the environment normalizes them by statistics that the zip would not
             hold.
     """
+    require_no_memory(policy, "stable-baselines3")
     policy = of_ours(policy)
     check_actions(policy, vars(env.action_space))
     if isinstance(env.action_space, gym.spaces.Box) and not env.action_space.is_bounded():

@@ -13,9 +13,11 @@ from meta_rl.config import (
     EpisodesConfig,
     EvolutionConfig,
     GeneticConfig,
+    InnerConfig,
     NetworkConfig,
     ProMPConfig,
     ReptileConfig,
+    RL2Config,
     ShotsConfig,
     distance,
 )
@@ -125,6 +127,26 @@ def _population(config: Config, outer: EvolutionConfig | GeneticConfig) -> Confi
     return replace(config, outer=outer, data=data)
 
 
+def _rl2(config: Config) -> Config:
+    """Set RL2: a GRU, and four times the tasks with a quarter of the episodes each."""
+    if not isinstance(config.data, EpisodesConfig):
+        raise InputError("algorithm: rl2 plays episodes of a task; supervised families have none.")
+    data = replace(
+        config.data,
+        tasks=4 * config.data.tasks,
+        episodes=max(1, config.data.episodes // 4),
+        gae_lambda=0.95,
+        baseline=None,
+        estimator="likelihood-ratio",
+        exploration=0.0,
+        action_scale=1.0,
+    )
+    network = NetworkConfig(kind="gru", hidden=(128,), initialization="orthogonal")
+    inner = InnerConfig(method="memory", steps=config.inner.steps, learn_step_size=False)
+    own = replace(config, data=data, network=network, inner=inner, outer=RL2Config())
+    return replace(own, speed=replace(own.speed, recorded=False, tasks_at_once=None))
+
+
 ALGORITHMS: dict[str, Callable[[Config], Config]] = {
     "maml": lambda config: config,
     "fomaml": lambda config: _inner(config, first_order=True),
@@ -143,6 +165,7 @@ ALGORITHMS: dict[str, Callable[[Config], Config]] = {
     "e-maml": _emaml,
     "es-maml": _es_maml,
     "ga-maml": _ga_maml,
+    "rl2": _rl2,
 }
 
 

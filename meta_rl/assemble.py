@@ -19,11 +19,13 @@ from meta_rl.families import Family, GymFamily, make_family
 from meta_rl.machine import memory, parallel
 from meta_rl.presets import preset
 from meta_rl.problem import Problem
+from meta_rl.problems.memory import require_no_memory
 from meta_rl.problems.modules import module_of
 from meta_rl.problems.normalization import normalized_entries, with_normalization
 from meta_rl.problems.observations import has_images
 from meta_rl.problems.reinforcement import Reinforcement, require_reinforcement
 from meta_rl.problems.supervised import Supervised
+from meta_rl.problems.trials import TrialReinforcement
 from meta_rl.runs.learner import MetaLearner
 from meta_rl.storage.reading import shortened
 
@@ -90,6 +92,7 @@ def build(
     require_effect(config, origin, facts_of(problem))
     if init_sb3 is not None:
         policy = require_reinforcement(problem, "init_sb3", "a PPO cannot start it").policy
+        require_no_memory(policy, "init_sb3")
         policy.load_state_dict(agents.sb3.read_parameters(init_sb3, policy), strict=False)
     if start is not None:
         module: Any = module_of(problem)
@@ -187,7 +190,8 @@ def make_problem(config: Config, device: str) -> Problem:
         examples = envs.make_examples(config.family, data.ways, data.folder, data.rotations)
         return make_supervised(config, examples, device)
     family = make_family(config.family)
-    policy = agents.make_policy(
+    remembers = config.inner.method == "memory"
+    policy = (agents.RecurrentPolicy if remembers else agents.make_policy)(
         family.observation_space,
         family.action_space,
         config.network,
@@ -197,6 +201,9 @@ def make_problem(config: Config, device: str) -> Problem:
     )
     if config.data.normalize_observations:
         policy = with_normalization(policy, family.observation_space)
+    if remembers:
+        given = family, policy.to(device), None, config.data, GymFamily
+        return TrialReinforcement(*given, workers=config.speed.workers)
     return Reinforcement(
         family,
         policy.to(device),

@@ -14,6 +14,7 @@ from meta_rl.config import (
     OuterConfig,
     ProMPConfig,
     ReptileConfig,
+    RL2Config,
     TRPOConfig,
 )
 from meta_rl.config.inner import MakesRule
@@ -21,6 +22,7 @@ from meta_rl.config.outer import MakesStep
 from meta_rl.errors import InputError
 from meta_rl.inner.core import InnerLoop
 from meta_rl.inner.gradient_free import GradientFreeLoop
+from meta_rl.inner.memory import Loop, MemoryLoop
 from meta_rl.inner.mixture import Mixture
 from meta_rl.inner.rules import GradientDescent, Rule
 from meta_rl.outer.adam import Adam
@@ -28,9 +30,11 @@ from meta_rl.outer.evolution import EvolutionStrategy
 from meta_rl.outer.genetic import GeneticAlgorithm
 from meta_rl.outer.promp import ProMP
 from meta_rl.outer.reptile import Reptile
+from meta_rl.outer.rl2 import TrialPPO
 from meta_rl.outer.step import OuterStep
 from meta_rl.outer.trpo import TRPO
 from meta_rl.problem import Problem
+from meta_rl.problems.trials import TrialReinforcement
 from meta_rl.types import MetaParameters
 
 Maker = Callable[[Any, InnerLoop, MetaParameters, Any, Config], OuterStep]
@@ -50,6 +54,9 @@ OUTER_STEPS: dict[type[OuterConfig], Maker] = {
     GeneticConfig: lambda own, inner, meta, problem, run: GeneticAlgorithm(
         own, meta, run.seed, run.speed.members_at_once
     ),
+    RL2Config: lambda own, inner, meta, problem, run: TrialPPO(
+        own, inner, meta, problem.recall, problem.config, run.seed
+    ),
 }
 """The function that makes an outer step, by the settings' class; subclasses inherit it."""
 
@@ -66,9 +73,7 @@ def make_rule(config: InnerConfig, seed: int = 0) -> Rule:
     return (Mixture if config.optimizer == "mixture" else GradientDescent)(config, seed)
 
 
-def make_inner(
-    problem: Problem, rule: Rule, run: Config
-) -> tuple[InnerLoop, InnerLoop | GradientFreeLoop]:
+def make_inner(problem: Problem, rule: Rule, run: Config) -> tuple[InnerLoop, Loop]:
     """Return the inner loop that gradients pass through, and the one that the run adapts by.
 
     Args:
@@ -86,6 +91,15 @@ def make_inner(
         tasks_at_once=at_once,
         recorded=run.speed.recorded,
     )
+    remembers = isinstance(problem, TrialReinforcement)
+    if remembers != (config.method == "memory"):
+        method = "memory (--algorithm rl2)" if remembers else "gradient, es or hill-climbing"
+        raise InputError(
+            f"inner.method: expected {method} with the problem {type(problem).__name__}, got "
+            f"{config.method}. Memory needs a TrialReinforcement, and that needs memory."
+        )
+    if remembers:
+        return differentiable, MemoryLoop(rule=rule)
     if config.method == "gradient":
         return differentiable, differentiable
     return differentiable, GradientFreeLoop(rule=rule, config=config, tasks_at_once=at_once)

@@ -9,7 +9,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-TASKS, INITIAL, EVALUATION, ADAPTATION, DATA, POPULATION, SEARCH, BLOCK, PRUNING, VALUE = range(10)
+TASKS, INITIAL, EVALUATION, ADAPTATION, DATA, POPULATION, SEARCH = range(7)
+BLOCK, PRUNING, VALUE, TRIALS = range(7, 11)
 """Numbers of the streams, so that no two uses of one seed coincide."""
 
 

@@ -12,6 +12,7 @@ from meta_rl.config.inner import InnerConfig
 from meta_rl.config.outer import OuterConfig
 from meta_rl.config.run import Config, from_dict, to_dict
 from meta_rl.config.speed import SpeedConfig
+from meta_rl.config.trials import RL2Config
 
 __all__ = [
     "AdamConfig",
@@ -25,6 +26,7 @@ __all__ = [
     "NetworkConfig",
     "OuterConfig",
     "ProMPConfig",
+    "RL2Config",
     "ReptileConfig",
     "ShotsConfig",
     "SpeedConfig",

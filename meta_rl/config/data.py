@@ -63,8 +63,10 @@ class EpisodesConfig:
     def conditions(self, run: Config, facts: Facts) -> Conditions:
         """Return whether each setting acts in this run; see :mod:`meta_rl.config.effects`."""
         longer = facts.horizon is None or facts.horizon > 1
-        valued = run.inner.method == "gradient" and longer
-        rewards = "with --inner.method gradient, on episodes of more than one step"
+        remembers = run.inner.method == "memory"
+        longer_trial = remembers and (longer or run.inner.steps > 0)
+        valued = longer_trial or (run.inner.method == "gradient" and longer)
+        rewards = "with --inner.method gradient or memory, on episodes of more than one step"
         # A meta-gradient has second derivatives; so has a ratio that is no longer 1.
         twice = run.inner.steps > 0 and run.outer.differentiates_estimator(run)
         product = self.estimator != "dice" or longer
@@ -82,7 +84,11 @@ class EpisodesConfig:
                 completed or (twice and product),
                 "on a meta-gradient through inner steps (dice: of episodes of several steps)",
             ),
-            ("data.exploration", run.inner.steps > 0, "with --inner.steps 1 or more"),
+            (
+                "data.exploration",
+                run.inner.steps > 0 and not remembers,
+                "with --inner.steps 1 or more, and not in rl2",
+            ),
             ("data.init_std", facts.continuous is not False, "on continuous actions"),
             (
                 "data.action_scale",
@@ -197,14 +203,15 @@ class NetworkConfig:
         # A perceptron acts where another kind would be possible.
         images = facts.images is not False and not recurrent
         sequences = facts.sequences is not False and not policy and self.kind != "convolutional"
+        remembers = recurrent and run.inner.method == "memory"
         return [
             (
                 "network.kind",
-                images or sequences,
+                images or sequences or remembers,
                 {
                     "convolutional": "on images",
                     "mlp": "on images, or sequences of few-shot families",
-                }.get(str(self.kind), "on sequences of few-shot families"),
+                }.get(str(self.kind), "on sequences of few-shot families, and in rl2"),
             ),
             (
                 "network.context",

@@ -26,17 +26,25 @@ class MakesRule(Protocol):
         ...
 
 
+OF_STEPS = (
+    *("step_size", "form", "per_step", "extra_step_scale", "positive", "optimizer"),
+    *("gradient_scale", "schedule", "decay", "adapts", "first_order", "queries", "sigma"),
+)
+"""Settings of the inner steps' update rule."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class InnerConfig:
     """The inner loop: K steps of an update rule, whose own numbers may be meta-learned."""
 
-    method: Literal["gradient", "es", "hill-climbing"] = "gradient"
+    method: Literal["gradient", "es", "hill-climbing", "memory"] = "gradient"
     """gradient: follow the loss's gradient. hill-climbing: take the best of random neighbours.
     es: follow a gradient that an evolution strategy estimates from scores.
-    es and hill-climbing need an outer step that takes no gradient either."""
+    es and hill-climbing need an outer step that takes no gradient either.
+    memory: play episodes, which a recurrent policy remembers; only for --algorithm rl2."""
 
     steps: int = 1
-    """K, inner steps on each task during meta-training."""
+    """K, inner steps on each task during meta-training; with rl2, a trial has K + 1 episodes."""
     step_size: float = 0.1
     """alpha, step size of the inner steps at the start of meta-training."""
     learn_step_size: bool = True
@@ -112,6 +120,9 @@ class InnerConfig:
 
         Override this in a class of your own that uses settings otherwise.
         """
+        if self.method == "memory":
+            needs = "on inner steps, which rl2 has none of"
+            return [(f"inner.{name}", False, needs) for name in OF_STEPS]
         signed = self.positive == "none" and self.step_size <= 0
         return [
             (
@@ -127,7 +138,7 @@ class InnerConfig:
             ("inner.decay", self.schedule == "exponential", "with --inner.schedule exponential"),
             (
                 "inner.queries",
-                self.method != "gradient",
+                self.method in ("es", "hill-climbing"),
                 "with --inner.method es or hill-climbing",
             ),
             ("inner.sigma", self.method == "es", "with --inner.method es"),

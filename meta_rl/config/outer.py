@@ -119,6 +119,11 @@ def refuse_what_needs_a_gradient(outer: OuterConfig, run: Config) -> None:
     Raises:
         InputError: saying why, and what to do.
     """
+    if run.inner.method == "memory":
+        raise InputError(
+            f"inner.method: {type(outer).__name__} adapts parameters; memory is for RL2. Give "
+            "--algorithm rl2, or --inner.method gradient."
+        )
     if run.inner.first_order:
         raise InputError(
             f"inner.first_order: {type(outer).__name__} takes no gradient through the "

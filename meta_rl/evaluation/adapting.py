@@ -13,6 +13,7 @@ from meta_rl.evaluation.algorithms import Algorithm, Run
 from meta_rl.evaluation.curves import Curve
 from meta_rl.inner.adaptation import adapt_to_tasks, samples_of
 from meta_rl.problems.success import counted
+from meta_rl.problems.trials import TrialReinforcement
 from meta_rl.types import MetaParameters, Task, TaskFamily
 
 AT_ONCE = 20  # tasks adapted together, if the problem does not say
@@ -95,6 +96,9 @@ def _adapt(
     problem = run.problem
     size, spent = problem.evaluated_at_once or AT_ONCE, np.zeros(steps + 1)
     scores, success = [], []
+    # Each trial of a policy that remembers adapts to its own episodes alone.
+    remembers = isinstance(problem, TrialReinforcement)
+    apart = problem.config.episodes if remembers else 1
     for start in range(0, len(tasks), size):
         group, stream = tasks[start : start + size], seeds.derive(seed, start)
         given = problem, run.learner.inner, meta, group, steps, stream
@@ -106,7 +110,7 @@ def _adapt(
         told = adaptation.success
         success.append(np.full_like(found, np.nan) if told is None else told.cpu().double().numpy())
         for k in range(1, steps + 1):
-            spent[k] += samples_of(problem, adaptation.supports[:k])
+            spent[k] += samples_of(problem, adaptation.supports[:k]) / apart
         tick(len(group))
     problem.close()
     return np.concatenate(scores, 1), np.concatenate(success, 1), spent / len(tasks)

@@ -15,7 +15,7 @@ from torch.nn.parameter import is_lazy
 
 from meta_rl.errors import InputError, lacks_memory
 from meta_rl.inner.core import InnerLoop
-from meta_rl.inner.gradient_free import GradientFreeLoop
+from meta_rl.inner.memory import Loop
 from meta_rl.problem import Problem
 from meta_rl.tasks import over_tasks
 from meta_rl.types import MetaParameters
@@ -60,7 +60,7 @@ def check_adaptable(
 
 def check_runs(
     problem: Problem,
-    inner: InnerLoop | GradientFreeLoop,
+    inner: Loop,
     meta: MetaParameters,
     differentiates: bool,
 ) -> None:
@@ -79,7 +79,7 @@ def check_runs(
         InputError: names the first error, and settings that the network runs with, if any.
     """
 
-    def run(inner: InnerLoop | GradientFreeLoop) -> None:
+    def run(inner: Loop) -> None:
         with torch.no_grad():  # as when data are collected; some layers then compute differently
             batch = problem.made_up_batch(inner.adapt(meta, [], 2))
             if isinstance(inner, InnerLoop):
@@ -103,7 +103,7 @@ def check_runs(
         ) from error
 
 
-def _remedy(inner: InnerLoop | GradientFreeLoop, run: Callable[[Any], None]) -> str:
+def _remedy(inner: Loop, run: Callable[[Any], None]) -> str:
     """Return the first other settings that the network runs with, else general advice."""
     if not isinstance(inner, InnerLoop):
         return REPLACE

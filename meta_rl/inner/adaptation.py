@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from meta_rl.errors import NOT_FINITE
-from meta_rl.inner.core import InnerLoop
 from meta_rl.inner.gradient_free import GradientFreeLoop, Probes
+from meta_rl.inner.memory import Loop
 from meta_rl.machine.bars import slow
 from meta_rl.problem import Problem
 from meta_rl.tasks import num_tasks
@@ -86,7 +86,7 @@ class Failures:
 @torch.no_grad()
 def adapt_to_tasks(
     problem: Problem,
-    inner: InnerLoop | GradientFreeLoop,
+    inner: Loop,
     meta: MetaParameters,
     tasks: Sequence[Task],
     steps: int,

@@ -13,8 +13,7 @@ from torch.utils._pytree import tree_map
 
 from meta_rl import seeds
 from meta_rl.inner.adaptation import Adaptation, adapt_to_tasks
-from meta_rl.inner.core import InnerLoop
-from meta_rl.inner.gradient_free import GradientFreeLoop
+from meta_rl.inner.memory import Loop
 from meta_rl.machine import parallel
 from meta_rl.problem import Problem
 from meta_rl.types import MetaParameters, Task
@@ -40,7 +39,7 @@ class MetaBatch:
     def __init__(
         self,
         problem: Problem,
-        inner: InnerLoop | GradientFreeLoop,
+        inner: Loop,
         tasks: Sequence[Task],
         steps: int,
         seed: int,

@@ -56,7 +56,7 @@ class Rule(Protocol):
         ...
 
     def step_sizes(self, learned: Params, theta: Params) -> Params:
-        """Return the current step sizes for display: name to a tensor of any shape."""
+        """Return the current step sizes for display: name to a tensor; none if no step is taken."""
         ...
 
     def harden(self, learned: Params) -> Params:
@@ -150,6 +150,8 @@ class GradientDescent:
 
     def step_sizes(self, learned: Params, theta: Params) -> Params:
         """Return every alpha before its schedule, and the optimizer's learned coefficients."""
+        if self.config.method == "memory":
+            return {}
         if not self.config.learn_step_size:
             value = next(iter(theta.values()))
             return {"step_size": value.new_full((), self.config.step_size)}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import gymnasium as gym
 import numpy as np
@@ -82,14 +82,21 @@ class AdaptedPolicy:
             InputError: if the observation's shape is not the one trained on, or its numbers are
                 not finite.
         """
-        like = next(iter(self.params.values()))
-        if self.space is None:
-            flat, single = self._rows(_finite(observation, like))
-        else:
-            vectors, single = flat_batch(self.space, observation)
-            flat = _finite(vectors, like)
+        flat, single = self.flat(observation)
         action = self.act(flat, deterministic)
         return (action[0] if single else action), state
+
+    def flat(self, observation: Any) -> tuple[Tensor, bool]:
+        """Return one observation or a batch of them as ``(N, O)``; and whether it is one.
+
+        Raises:
+            InputError: as :meth:`predict`.
+        """
+        like = next(iter(self.params.values()))
+        if self.space is None:
+            return self._rows(_finite(observation, like))
+        vectors, single = flat_batch(self.space, observation)
+        return _finite(vectors, like), single
 
     def act(self, flat: Tensor, deterministic: bool = False) -> np.ndarray:
         """Return actions ``(N, ...)`` in the environment's units for observations ``(N, O)``."""
@@ -116,13 +123,17 @@ class AdaptedPolicy:
         return _save(self, folder)
 
 
+Adapted = TypeVar("Adapted", bound=AdaptedPolicy)
+
+
 def adapted_policy(
     policy: Policy,
     params: Params,
     where: TaskFamily | gym.Env,
     scores: tuple[float, ...],
     manifest: dict[str, Any],
-) -> AdaptedPolicy:
+    kind: type[Adapted] = AdaptedPolicy,
+) -> Adapted:
     """Return an adapted policy for the observation space of a family or environment.
 
     Args:
@@ -131,11 +142,12 @@ def adapted_policy(
         where: what has the space.
         scores: mean return after 0..K inner steps.
         manifest: the settings and spaces that it was trained with.
+        kind: the class of the adapted policy.
     """
     space = where.observation_space
     box = isinstance(space, gym.spaces.Box)
     shape = space.shape if box else (observation_size(space),)
-    return AdaptedPolicy(policy, params, shape, scores, manifest, space=None if box else space)
+    return kind(policy, params, shape, scores, manifest, space=None if box else space)
 
 
 class AdaptedNetwork:

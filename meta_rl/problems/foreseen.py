@@ -131,7 +131,8 @@ def needs(problem: Reinforcement, config: Config, work: Work, length: int) -> li
     # above this bound on Breakout's frames, and several times it on small perceptrons.
     passes = work.steps + 1 if work.differentiated else min(work.steps, 1)
     curved = max(1, round(work.curved * episodes)) * length if work.curved else 0
-    graph = _graph(problem, batch)
+    remembers = config.inner.method == "memory"  # then no graph is of all steps at once
+    graph = 0.0 if remembers else _graph(problem, batch)
     others = [
         Need("the linear baseline", fitted, "or give --data.baseline value"),
         Need(
@@ -188,7 +189,7 @@ def _kept(problem: Reinforcement, obs: Tensor) -> int:
 
 def _of_steps(batch: Episodes) -> list[Tensor]:
     """Return the leaves with an entry for each step, ``(M, B, T, ...)``."""
-    return [leaf for leaf in tree_leaves(batch) if leaf.ndim > 2]
+    return [leaf for leaf in tree_leaves(batch) if leaf.shape[:3] == batch.mask.shape]
 
 
 def _bytes(tensor: Tensor) -> int:

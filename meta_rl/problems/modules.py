@@ -13,6 +13,7 @@ from torch import nn
 from meta_rl.config import Config
 from meta_rl.errors import InputError, shown
 from meta_rl.problem import Problem
+from meta_rl.problems.memory import MemoryPolicy
 from meta_rl.problems.normalization import Normalization
 from meta_rl.storage import checkpoint
 from meta_rl.types import Params
@@ -58,6 +59,8 @@ def load_fixed(module: nn.Module | None, tensors: Params) -> None:
     for layer in module.modules() if module else ():
         if isinstance(layer, Normalization):
             layer.refresh()
+        if isinstance(layer, MemoryPolicy):
+            layer.check()
 
 
 def made_of(problem: Any) -> list[str]:

@@ -33,7 +33,7 @@ class PolicyPictures:
         """Return pictures ``trajectories``, if the family draws them, and ``rollout``, if rendered.
 
         The trajectories are those of the supports and the query. The rollout is one more episode of
-        each policy. If rendering fails, a warning says so once.
+        each policy; there is none without a path. If rendering fails, a warning says so once.
         """
         found: dict[str, Figure | Animation] = {}
         episodes = [self._trajectories(batch) for batch in (batches[0], batches[-1])]
@@ -53,7 +53,7 @@ class PolicyPictures:
         ]
 
     def _film(self, task: Task, path: Sequence[Params], every: int) -> Animation | None:
-        if not self._renders:
+        if not (self._renders and path):
             return None
         policies = [
             adapted_policy(self.policy, select(phi, 0), self.family, (), {})

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from typing import Any, NamedTuple
+from functools import partial
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch.func import functional_call
@@ -34,6 +35,37 @@ class Rollout(NamedTuple):
     mask: torch.Tensor
     behaviour: Any
     success: torch.Tensor
+
+
+class Player(Protocol):
+    """Chooses the actions of one lockstep of episodes."""
+
+    weights: int
+    """The number of the policy's weights for one row."""
+
+    def act(self, obs: torch.Tensor) -> Any:
+        """Return the distribution of actions for observations ``(M, B, O)``."""
+        ...
+
+    def see(self, action: torch.Tensor, reward: torch.Tensor, running: torch.Tensor) -> None:
+        """Take the actions and rewards of a step into account, in the rows that ran it."""
+        ...
+
+
+class Reactive(Player):
+    """Acts by the current observation alone.
+
+    Args:
+        act: the policy, ``(phi, obs) -> distribution``.
+        phi: each task's parameters, tensors ``(M, ...)``.
+    """
+
+    def __init__(self, act: Callable[..., Any], phi: Params):
+        self.weights = sum(value[0].numel() for value in phi.values())
+        self.act = partial(act, phi)
+
+    def see(self, action: torch.Tensor, reward: torch.Tensor, running: torch.Tensor) -> None:
+        """Remember nothing."""
 
 
 class Sampler:
@@ -66,11 +98,27 @@ class Sampler:
         Raises:
             NotFiniteError: if an environment returns a reward or observation that is not finite.
         """
+        return self.played(lambda rows: Reactive(self._act, phi), tasks, episodes, seed)
+
+    def played(
+        self, player: Callable[[slice], Player], tasks: Sequence[Task], episodes: int, seed: int
+    ) -> Rollout:
+        """Sample B whole episodes of every task with players; see :meth:`rollout`.
+
+        Args:
+            player: makes the player of a slice of the B episodes.
+            tasks: M tasks.
+            episodes: B episodes per task.
+            seed: seed of the actions and of the environments.
+        """
         size = self.family.episodes_at_once or episodes
+        parts = [slice(start, min(start + size, episodes)) for start in range(0, episodes, size)]
         return _join(
             [
-                self._lockstep(tasks, phi, min(size, episodes - start), seeds.derive(seed, start))
-                for start in range(0, episodes, size)
+                self._lockstep(
+                    tasks, player(rows), rows.stop - rows.start, seeds.derive(seed, rows.start)
+                )
+                for rows in parts
             ]
         )
 
@@ -125,7 +173,7 @@ class Sampler:
         self._envs.clear()
 
     @torch.no_grad()
-    def _lockstep(self, tasks: Sequence[Task], phi: Params, episodes: int, seed: int) -> Rollout:
+    def _lockstep(self, tasks: Sequence[Task], player: Player, episodes: int, seed: int) -> Rollout:
         """Run one episode in each of M x ``episodes`` rows, until all have ended."""
         parameter = next(self.policy.parameters())
         device, dtype = parameter.device, parameter.dtype
@@ -135,13 +183,13 @@ class Sampler:
         running = torch.ones(obs.shape[:2], dtype=torch.bool, device=device)
         success = torch.full(running.shape, torch.nan, dtype=dtype, device=device)
         steps: list[tuple] = []
-        weights = sum(value[0].numel() for value in phi.values())
-        small = weights * running.numel() < ONE_THREAD
+        small = player.weights * running.numel() < ONE_THREAD
         with one_thread() if env.occupies_cores and small else nullcontext():
             for t in range(self.family.horizon):
-                policy = self._act(phi, obs)
+                policy = player.act(obs)
                 action = policy.sample(noise)
                 result = env.step(self.policy.env_action(action))
+                player.see(action, result.reward, running)
                 steps.append((obs, action, result.reward, running, policy))
                 success = any_step(success, result.success, running)
                 running = running & ~(result.terminated | result.truncated)

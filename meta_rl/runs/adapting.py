@@ -11,8 +11,7 @@ from torch import Tensor
 
 from meta_rl import seeds
 from meta_rl.inner.adaptation import adapt_to_tasks
-from meta_rl.inner.core import InnerLoop
-from meta_rl.inner.gradient_free import GradientFreeLoop
+from meta_rl.inner.memory import Loop
 from meta_rl.machine.bars import slow
 from meta_rl.problem import Problem
 from meta_rl.problems.success import counted
@@ -31,7 +30,7 @@ class Results(NamedTuple):
 
 def results_of(
     problem: Problem,
-    inner: InnerLoop | GradientFreeLoop,
+    inner: Loop,
     meta: MetaParameters,
     tasks: Sequence[Task],
     steps: int,
@@ -72,7 +71,7 @@ def results_of(
 @torch.no_grad()
 def adapted_model(
     problem: Problem,
-    inner: InnerLoop | GradientFreeLoop,
+    inner: Loop,
     meta: MetaParameters,
     task: Task,
     steps: int,

@@ -106,6 +106,8 @@ class RunWriter:
 
     def step_sizes(self, step_sizes: Params, config: InnerConfig, iteration: int) -> None:
         """Write the mean of each of the rule's tensors, and one histogram of all step sizes."""
+        if not step_sizes:
+            return
         self._history.append((iteration, means(step_sizes, config)))
         for name, value in step_sizes.items():
             flat = value.flatten().cpu()

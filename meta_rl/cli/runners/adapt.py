@@ -20,6 +20,8 @@ from meta_rl.errors import InputError
 from meta_rl.families import GymFamily, parse_task
 from meta_rl.naming import safe_name
 from meta_rl.plots.pictures import encoded
+from meta_rl.problems.memory import require_no_memory
+from meta_rl.problems.modules import module_of
 from meta_rl.problems.reinforcement import require_reinforcement
 from meta_rl.runs.tensorboard import events
 from meta_rl.storage import files
@@ -105,6 +107,7 @@ def _exports(command: Adapt, learner: Any, variant: Any) -> list[tuple[Callable[
     if zipped := command.export_sb3:
         exports.append(_sb3_export(zipped, learner, variant))
     if file := command.export_onnx:
+        require_no_memory(module_of(learner.problem), "export_onnx")
         agents.onnx_file.check_onnx(file)
         line = f"onnx: onnxruntime.InferenceSession({str(file)!r}), equal to predict()"
         exports.append((partial(agents.onnx_file.save_onnx, file=file), line))

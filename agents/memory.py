@@ -1,0 +1,105 @@
+"""A recurrent policy with a value, for trials of several episodes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import gymnasium as gym
+import numpy as np
+import torch
+from torch import Generator, Tensor, nn
+from torch.nn import functional as F
+
+from meta_rl.config import NetworkConfig
+from meta_rl.problems.memory import MemoryPolicy, Recalled
+from meta_rl.problems.observations import (
+    check_observation_space,
+    has_images,
+    observation_size,
+)
+
+from .initialization import linear
+from .pixels import JoinedFeatures
+from .policies import make_policy
+from .recurrent import RECURRENT
+
+
+class RecurrentPolicy(MemoryPolicy):
+    """Recurrent layers over a trial, with a linear actor and a linear critic on top.
+
+    The input of a step is the observation (of images: features of convolutions), the previous
+    action, the previous reward, and a flag that an episode has ended (Duan et al. 2016). A discrete
+    action is a one-hot vector; a continuous one is in the policy's own units.
+
+    Args:
+        observation_space: the observations' space.
+        action_space: the actions' space.
+        network: kind (gru or lstm), units of each recurrent layer, and initialization of the rest.
+        generator: the generator that draws the initial weights.
+        init_std: initial standard deviation of continuous actions, in policy units.
+        action_scale: policy units that make half of an action box's width.
+    """
+
+    def __init__(
+        self,
+        observation_space: gym.Space,
+        action_space: gym.Space,
+        network: NetworkConfig,
+        generator: Generator,
+        *,
+        init_std: float = 1.0,
+        action_scale: float = 1.0,
+    ):
+        super().__init__()
+        check_observation_space(observation_space)
+        scheme, units = network.initialization, network.hidden[-1]
+        size, self.features = observation_size(observation_space), None
+        if has_images(observation_space):
+            self.features = JoinedFeatures(observation_space, True, scheme, generator)
+            size = self.features.size
+        head = replace(network, kind=None, hidden=())
+        hidden_space = gym.spaces.Box(-np.inf, np.inf, (units,))
+        self.choices = _choices(action_space)
+        self._single = isinstance(action_space, gym.spaces.Discrete)
+        previous = gym.spaces.flatdim(action_space) + 2
+        self.recurrent = RECURRENT[str(network.kind)](size + previous, network.hidden, generator)
+        self.actor = make_policy(
+            hidden_space,
+            action_space,
+            head,
+            generator,
+            init_std=init_std,
+            action_scale=action_scale,
+        )
+        self.critic = linear(units, 1, scheme, generator)
+        self.state_size = sum(self.recurrent.state_sizes)
+        self.register_buffer("start", torch.zeros(self.state_size + previous))
+
+    def forward(self, obs: Tensor, previous: Tensor, state: Tensor) -> Recalled:
+        """Return actions' distributions, values and the state; see :class:`MemoryPolicy`."""
+        unit, seen = self.unit(), obs.to(previous.dtype)
+        if isinstance(self.features, nn.Module):
+            seen = self.features(obs.flatten(0, 1)).unflatten(0, obs.shape[:2])
+        action, reward, ended = previous.tensor_split([-2, -1], -1)
+        inputs = torch.cat([seen, action, reward / unit, ended], -1)
+        hidden, state = self.recurrent.run(inputs, state)
+        return Recalled(self.actor(hidden), self.critic(hidden).squeeze(-1) * unit, state, unit)
+
+    def encode(self, action: Tensor) -> Tensor:
+        """Return actions as the policy sees them later; see :class:`MemoryPolicy`."""
+        if not self.choices:
+            return action.to(self.start.dtype)
+        parts = [action] if self._single else action.unbind(-1)
+        each = [F.one_hot(part, n) for part, n in zip(parts, self.choices, strict=True)]
+        return torch.cat(each, -1).to(self.start.dtype)
+
+    def env_action(self, action: Tensor) -> Tensor:
+        """Return the actions in the environment's units."""
+        return self.actor.env_action(action)
+
+
+def _choices(space: gym.Space) -> list[int]:
+    """Return the number of choices in each part of the actions; none if they are numbers."""
+    if isinstance(space, gym.spaces.Discrete):
+        return [int(space.n)]
+    return [int(n) for n in getattr(space, "nvec", np.zeros(0)).flatten()]

@@ -1,0 +1,87 @@
+"""Settings of RL2's outer step: PPO on the trials of a recurrent policy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from meta_rl.config.checks import require_if_given
+from meta_rl.config.data import EpisodesConfig
+from meta_rl.config.outer import OuterConfig, refuse_without_policy
+from meta_rl.errors import InputError, require
+
+if TYPE_CHECKING:
+    from meta_rl.config.effects import Conditions, Facts
+    from meta_rl.config.run import Config
+
+
+@dataclass(frozen=True, kw_only=True)
+class RL2Config(OuterConfig):
+    """Outer step by PPO on trials: several episodes of a task in a row (Duan et al. 2016)."""
+
+    differentiates = False
+
+    learning_rate: float = 2e-3
+    """Adam's learning rate."""
+    epochs: int = 8
+    """Passes over the trials of one iteration."""
+    minibatches: int = 4
+    """Parts that the trials are divided into, at random, each with its own Adam step."""
+    clip: float = 0.2
+    """Clip range: ratios of the policy to the stored one gain nothing outside 1 - clip to
+    1 + clip."""
+    value_coefficient: float = 0.5
+    """Weight of the value's squared error in the loss."""
+    entropy_coefficient: float = 0.02
+    """Weight of the policy's entropy, which is added to keep it exploring."""
+    max_grad_norm: float | None = 0.5
+    """Maximum norm of the gradient, which is scaled down to it; no limit if not given."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        require(self.learning_rate > 0, "outer.learning_rate", "above 0", self.learning_rate)
+        require(self.epochs > 0, "outer.epochs", "1 or more", self.epochs)
+        require(self.minibatches > 0, "outer.minibatches", "1 or more", self.minibatches)
+        require(0 < self.clip < 1, "outer.clip", "between 0 and 1", self.clip)
+        for name in ("value_coefficient", "entropy_coefficient"):
+            value = getattr(self, name)
+            require(value >= 0, f"outer.{name}", "0 or more", value)
+        require_if_given("outer.max_grad_norm", "above 0", self.max_grad_norm)
+
+    def conditions(self, run: Config, facts: Facts) -> Conditions:
+        """Return whether each setting acts in this run; nothing has moved in a first step."""
+        several = self.epochs * self.minibatches > 1
+        needs = "with several steps (--outer.epochs or --outer.minibatches 2 or more)"
+        return [
+            ("outer.clip", several, needs),
+            *(
+                (name, False, "on policies without memory")
+                for name in ("speed.recorded", "speed.tasks_at_once", "data.normalize_observations")
+            ),
+        ]
+
+    def refuse(self, run: Config) -> None:
+        """Refuse runs without a policy that remembers, or with fewer trials than minibatches.
+
+        Raises:
+            InputError: saying why, and what to do.
+        """
+        refuse_without_policy(self, run)
+        if run.inner.method != "memory" or run.inner.adapts != "all":
+            raise InputError(
+                "inner.method: expected memory, and adapts 'all', with RL2Config, got "
+                f"{run.inner.method} and {run.inner.adapts!r}. RL2 takes no inner step. "
+                "Give --algorithm rl2."
+            )
+        if run.inner.learns:
+            raise InputError(
+                "inner.learn_step_size: expected no rule that learns with RL2Config: there are no "
+                "inner steps. Give --inner.no-learn-step-size --inner.optimizer sgd."
+            )
+        kinds = ("gru", "lstm")
+        require(run.network.kind in kinds, "network.kind", "gru or lstm", run.network.kind)
+        require(bool(run.network.hidden), "network.hidden", "one layer or more", run.network.hidden)
+        if isinstance(run.data, EpisodesConfig):
+            trials = run.data.tasks // (run.blocks or 1) * run.data.episodes
+            expected = f"at most {trials}, the trials of an iteration (of a block)"
+            require(self.minibatches <= trials, "outer.minibatches", expected, self.minibatches)

@@ -1,0 +1,195 @@
+"""RL2's outer step: PPO on whole trials.
+
+Duan et al. 2016, "RL2: Fast Reinforcement Learning via Slow Reinforcement Learning"; Schulman et
+al. 2017, "Proximal Policy Optimization Algorithms".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from meta_rl import seeds
+from meta_rl.config import AdamConfig, EpisodesConfig, RL2Config
+from meta_rl.inner.core import InnerLoop
+from meta_rl.machine import parallel
+from meta_rl.naming import part_of, under
+from meta_rl.outer.adam import Adam
+from meta_rl.outer.step import StepOnData, take
+from meta_rl.problems.memory import Recalled, Trials, joined
+from meta_rl.problems.returns import explained, gae
+from meta_rl.types import MetaParameters, Params
+
+Recall = Callable[[Params, Trials], Recalled]
+"""A recurrent policy, ``(theta, trials) -> outputs at every step``."""
+
+
+class Judged(NamedTuple):
+    """Whole trials, and what PPO compares the policy with."""
+
+    trials: Trials
+    advantage: Tensor  # (N, L), normalized over all trials
+    target: Tensor  # (N, L), of the value: the trial's later return, by GAE
+
+
+class Sums(NamedTuple):
+    """Sums over real steps."""
+
+    loss: Tensor
+    value_error: Tensor  # squared, in the critic's units
+    kl: Tensor  # nats, KL(stored || new), estimated as r - 1 - log r
+    clipped: Tensor  # steps whose ratio r is outside the bounds
+
+
+class TrialPPO(StepOnData):
+    """Epochs of Adam on the clipped ratio, the value's error and the entropy of whole trials.
+
+        A, R = GAE over all episodes of a trial, as if they were one long episode
+        for each of the epochs, for each minibatch of trials:
+            pi, V = policy(theta, trial)                             from the trial's first step on
+            r = pi(a) / stored pi(a)
+            J = mean [- min(r A, clip(r, 1 - eps, 1 + eps) A) + c_v (V - R)^2 - c_h H(pi)]
+            theta <- Adam(theta, grad J)
+
+    The gradient goes back through the whole trial. Advantages are normalized over all trials of the
+    meta-batch. The means are over real steps.
+
+    Args:
+        config: settings of the outer step.
+        inner: an inner loop; Adam's.
+        meta: the meta-parameters, leaf tensors; :meth:`step` changes them in place.
+        recall: the policy.
+        data: settings of the episodes: discount and lambda.
+        seed: seed of the minibatches.
+    """
+
+    def __init__(
+        self,
+        config: RL2Config,
+        inner: InnerLoop,
+        meta: MetaParameters,
+        recall: Recall,
+        data: EpisodesConfig,
+        seed: int,
+    ):
+        self.config, self.meta, self.recall, self.data = config, meta, recall, data
+        self._seed, self._steps = seed, 0
+        rates = AdamConfig(learning_rate=config.learning_rate, max_grad_norm=config.max_grad_norm)
+        self._adam = Adam(rates, inner, meta)
+
+    def step(self, supports: Sequence[Any], query: Any) -> dict[str, Tensor | float]:
+        """Update ``meta`` in place; skip all minibatches from the first non-finite gradient on.
+
+        Returns:
+            ``train/outer_loss`` and ``train/grad_norm`` of the first minibatch;
+            ``train/value_loss``, ``train/kl`` and ``train/clip_fraction`` of the last one;
+            ``train/explained_variance`` of the stored values; and ``train/skipped`` if minibatches
+            were skipped.
+        """
+        held = self._judged([joined([*s, q]) for s, q in parallel.blocks_of(supports, query)])
+        metrics: dict[str, Tensor | float] = {"train/explained_variance": _explained(held)}
+        for chosen in self._minibatches(held):
+            sums, real, norm = self._descend(chosen)
+            if "train/outer_loss" not in metrics:
+                metrics |= {"train/outer_loss": sums.loss / real, "train/grad_norm": norm}
+            metrics |= {
+                "train/value_loss": sums.value_error / real,
+                "train/kl": sums.kl / real,
+                "train/clip_fraction": sums.clipped / real,
+            }
+            if not torch.isfinite(norm):
+                metrics["train/skipped"] = 1.0
+                break
+        self._steps += 1
+        return metrics
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return Adam's moments and the number of steps, as named tensors."""
+        return {"trials": torch.tensor(self._steps), **under("adam", self._adam.state_dict())}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Restore the result of :meth:`state_dict`."""
+        self._steps = int(take(dict(state), {"trials": torch.tensor(0)})["trials"])
+        self._adam.load_state_dict(part_of("adam", state))
+
+    def _judged(self, held: Sequence[Trials]) -> list[Judged]:
+        """Return each block's trials with their advantages, normalized over all processes."""
+        data = self.data
+        raw = [gae(t.reward, t.value, t.mask, data.gamma, data.gae_lambda) for t in held]
+        pairs = [*zip(held, raw, strict=True)]
+        count, total = parallel.add([[t.mask.sum(), a.sum()] for t, a in pairs])
+        mean = total / count
+        (squares,) = parallel.add([[(((a - mean) * t.mask) ** 2).sum()] for t, a in pairs])
+        std = (squares / (count - 1).clamp(min=1)).sqrt()
+        return [Judged(t, (a - mean) * t.mask / (std + 1e-8), a + t.value) for t, a in pairs]
+
+    def _minibatches(self, held: Sequence[Judged]) -> Iterator[list[Judged]]:
+        """Yield the part of each block's trials for each gradient, in a random order."""
+        first = parallel.rank() * len(held)
+        for epoch in range(self.config.epochs):
+            orders = []
+            for number, block in enumerate(held, first):
+                seed = seeds.derive(self._seed, seeds.TRIALS, self._steps, epoch, number)
+                order = torch.randperm(len(block.advantage), generator=seeds.generator(seed))
+                orders.append(order.to(block.advantage.device))
+            parts = [order.tensor_split(self.config.minibatches) for order in orders]
+            for each in zip(*parts, strict=True):
+                yield [_rows(block, rows) for block, rows in zip(held, each, strict=True)]
+
+    def _descend(self, held: Sequence[Judged]) -> tuple[Sums, Tensor, Tensor]:
+        """Step on one minibatch; return its sums, its number of steps, and the gradient's norm."""
+        (real,) = parallel.add([[block.trials.mask.sum()] for block in held])
+        found = [self._gradient(block) for block in held]
+        (*sums,) = parallel.add(found)
+        gradient = [value / real for value in sums[len(Sums._fields) :]]
+        theta = dict(zip(self.meta.theta, gradient, strict=True))
+        norm = self._adam.descend(MetaParameters(theta, {}))
+        return Sums(*sums[: len(Sums._fields)]), real, norm
+
+    def _gradient(self, block: Judged) -> list[Tensor]:
+        """Return a block's sums, and the gradient of its summed loss."""
+        with torch.enable_grad():
+            theta = {n: v.detach().requires_grad_() for n, v in self.meta.theta.items()}
+            sums = ppo_sums(self.recall(theta, block.trials), block, self.config)
+            gradient = torch.autograd.grad(sums.loss, [*theta.values()])
+        return [*(value.detach() for value in sums), *gradient]
+
+
+def ppo_sums(found: Recalled, block: Judged, config: RL2Config) -> Sums:
+    """Return PPO's loss and diagnostics of trials, summed over their real steps.
+
+    Per step, the loss is stable-baselines3's, with the value's error in the critic's units.
+
+    Args:
+        found: the policy's outputs on the trials.
+        block: the trials, their advantages and the values' targets.
+        config: clip range and coefficients.
+    """
+    trials, mask = block.trials, block.trials.mask
+    # Masked before the exponential: padding must not overflow and add inf * 0 to the sum.
+    log_ratio = (found.policy.log_prob(trials.action) - trials.log_prob) * mask
+    ratio = log_ratio.exp()
+    bounded = ratio.clamp(1 - config.clip, 1 + config.clip)
+    gain = torch.minimum(ratio * block.advantage, bounded * block.advantage)
+    error = ((found.value - block.target) / found.unit * mask) ** 2
+    bonus = config.entropy_coefficient * found.policy.entropy()
+    loss = ((config.value_coefficient * error - gain - bonus) * mask).sum()
+    outside = (((ratio - 1).abs() > config.clip) * mask).sum()
+    return Sums(loss, error.sum(), ((ratio - 1 - log_ratio) * mask).sum(), outside)
+
+
+def _rows(block: Judged, rows: Tensor) -> Judged:
+    """Return some of the trials, as long as the longest of them."""
+    trials = Trials(*(value[rows] for value in block.trials))
+    longest = int(trials.mask.sum(1).max())
+    cut = Trials(*(value[:, :longest] for value in trials))
+    return Judged(cut, block.advantage[rows, :longest], block.target[rows, :longest])
+
+
+def _explained(held: Sequence[Judged]) -> float:
+    """Return the fraction of the targets' variance that the values explain, the mean of blocks."""
+    each = [[explained(b.target, b.trials.value, b.trials.mask)] for b in held]
+    return float(parallel.add(each)[0]) / (len(held) * parallel.ranks())

@@ -1,0 +1,155 @@
+"""Reinforcement learning in trials: a recurrent policy that adapts in its state."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
+from torch.func import functional_call
+from torch.utils._pytree import tree_map
+
+from meta_rl import seeds
+from meta_rl.animation import Animation
+from meta_rl.config import EpisodesConfig
+from meta_rl.inner.memory import MEMORY
+from meta_rl.machine import parallel
+from meta_rl.problems.adapted import adapted_policy
+from meta_rl.problems.memory import (
+    Behaviour,
+    MemoryPolicy,
+    Recalled,
+    Remembering,
+    TrialEpisodes,
+    Trials,
+    ended,
+    joined,
+)
+from meta_rl.problems.observations import observation_size, tensor_type
+from meta_rl.problems.reinforcement import Reinforcement
+from meta_rl.problems.remembering import RememberingPolicy
+from meta_rl.problems.returns import discounted_returns
+from meta_rl.problems.rollouts import check_parameters
+from meta_rl.types import Params, Task, TaskFamily
+
+
+class TrialReinforcement(Reinforcement):
+    """Tasks of a family, learned in trials of K + 1 episodes by a policy that remembers.
+
+    A support batch is one episode of each of B trials of each task, and the query is their last
+    one. A trial's memory goes over from one batch to the next. The policy itself does not change,
+    so "after k inner steps" means: in the trial's episode k + 1.
+
+    It is made as :class:`Reinforcement` is, of a policy with memory. The policy's own value takes
+    the baseline's place, and nothing is recorded.
+    """
+
+    policy: MemoryPolicy
+
+    def collect(
+        self,
+        tasks: Sequence[Task],
+        batches: Sequence[Any],
+        adapted: Callable[[], Params],
+        seed: int,
+        query: bool,
+    ) -> Any:
+        """Play the next episode of B trials of every task; see ``TaskSource``.
+
+        Raises:
+            DivergedError: if the parameters are not finite.
+            NotFiniteError: if the environment's rewards or observations are not finite.
+        """
+        phi = adapted()
+        check_parameters({name: v for name, v in phi.items() if name != MEMORY}, len(batches))
+        theta = {name: value[0] for name, value in phi.items() if name != MEMORY}  # as for all
+        before = phi.get(MEMORY, self._fresh(len(tasks), self.config.episodes))
+        players: list[Remembering] = []
+
+        def player(rows: slice) -> Remembering:
+            players.append(self._player(theta, before[:, rows]))
+            return players[-1]
+
+        stream = seeds.derive(seed, len(batches))
+        played = self.sampler.played(player, tasks, self.config.episodes, stream)
+        did: Behaviour = played.behaviour
+        return TrialEpisodes(
+            obs=played.obs,
+            action=played.action,
+            reward=played.reward,
+            mask=played.mask,
+            behaviour=did.policy,
+            value=did.value,
+            previous=did.previous,
+            success=played.success,
+            memory=ended(torch.cat([one.memory for one in players], 1)),
+        )
+
+    def recall(self, params: Params, trials: Trials) -> Recalled:
+        """Return the policy's outputs at every step of whole trials, from their start."""
+        state = self.policy.start[: self.policy.state_size].expand(len(trials.mask), -1)
+        return functional_call(self.policy, params, (trials.obs, trials.previous, state))
+
+    @torch.no_grad()
+    def learn(self, blocks: Sequence[tuple[int, Sequence[Any]]]) -> None:
+        """Take an iteration's returns into the policy's statistics; see ``TaskSource``."""
+        held = []
+        for _, batches in blocks:
+            trials = joined(batches)
+            gained = discounted_returns(trials.reward, trials.mask, self.config.gamma)
+            held.append(self.policy.returns.sums(gained.unsqueeze(-1), trials.mask))
+        self.policy.returns.update(parallel.add(held))
+
+    def statistics(self, batch: Any) -> dict[str, Tensor | float]:
+        """Return the last episode's length, and the policy's entropy in it (nats)."""
+        mask = batch.mask
+        return {
+            "rollout/ep_len_mean": mask.sum(-1).mean(),
+            "train/entropy": (batch.behaviour.entropy() * mask).sum() / mask.sum(),
+        }
+
+    @torch.no_grad()
+    def made_up_batch(self, params: Params) -> Any:
+        """Return two steps of two trials of each of two tasks; see ``Losses``."""
+        start, space = self.policy.start, self.family.observation_space
+        kind = tensor_type(space, start.dtype)
+        obs = start.new_zeros(2, 2, observation_size(space), dtype=kind)
+        player = self._player({name: value[0] for name, value in params.items()}, self._fresh(2, 2))
+        did, one = player.act(obs), start.new_ones(2, 2)
+        action = did.sample(seeds.generator(0, start.device))
+        player.see(action, one, one > 0)
+        each = [obs, action, one, one, *did]
+        steps: list[Any] = [tree_map(lambda v: torch.stack([v, v], 2), value) for value in each]
+        obs, action, reward, mask, policy, value, previous = steps
+        return TrialEpisodes(obs, action, reward, mask, policy, value, previous, one, player.memory)
+
+    def deploy(
+        self, params: Params, scores: tuple[float, ...], manifest: dict[str, Any]
+    ) -> RememberingPolicy:
+        """Return a policy that starts with the memory of the first trial, if it has one."""
+        policy = copy.deepcopy(self.policy)
+        theta = {name: value for name, value in params.items() if name != MEMORY}
+        if MEMORY in params:
+            policy.start.copy_(params[MEMORY][0])
+        given = policy, theta, self.environments, scores, manifest
+        return adapted_policy(*given, kind=RememberingPolicy)
+
+    def pictures(
+        self, task: Task, batches: Sequence[Any], path: Sequence[Params]
+    ) -> dict[str, Figure | Animation]:
+        """Draw ``trajectories`` of the trials' first and last episodes."""
+        return self._pictures.draw(task, batches, ())
+
+    def _fresh(self, tasks: int, trials: int) -> Tensor:
+        """Return the memory at the start of the trials, ``(M, B, S + P)``."""
+        return self.policy.start.expand(tasks, trials, -1)
+
+    def _player(self, theta: Params, memory: Tensor) -> Remembering:
+        return Remembering(self.policy, theta, memory)
+
+    def _of(self, family: TaskFamily, config: EpisodesConfig) -> TrialReinforcement:
+        given = family, self.policy, None, config, self.family_of_env
+        return TrialReinforcement(*given, workers=self.sampler.workers)
