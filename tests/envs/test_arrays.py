@@ -147,6 +147,14 @@ def npy(array):
     return content.getvalue()
 
 
+def header(dtype, count):
+    """The bytes of a file that promises an array and has none of it."""
+    content = io.BytesIO()
+    told = {"descr": dtype, "fortran_order": False, "shape": (count,)}
+    np.lib.format.write_array_header_1_0(content, told)
+    return content.getvalue()
+
+
 class Runs:
     """What a pickle could run."""
 
@@ -172,6 +180,20 @@ CONTENTS = {
         lambda f: zipped(f, x=npy(X).replace(b"(40, 3, 2)", b"(4000000000000,)"), y=npy(Y)),
         "cannot be read",
     ),
+    "nothing long.npz": (
+        lambda f: zipped(f, x=npy(X), y=npy(Y), task=header("|V0", 10**12)),
+        r"expected the numbers of \|V0 \(1000000000000,\), got 0 bytes",
+    ),
+    "texts of nothing.npz": (
+        lambda f: zipped(f, x=npy(X), y=npy(Y), task=header("<U0", 10**10)),
+        "cannot be read .*expected the numbers of <U0",
+    ),
+    "gap.csv": (
+        lambda f: table(f, ["task,y_1,y_3,a"]),
+        r"expected y, or y_1, y_2, ... without a gap, got y_1, y_3",
+    ),
+    "zero.csv": (lambda f: table(f, ["task,y_01,a"]), "without a gap, got y_01"),
+    "y and y_1.csv": (lambda f: table(f, ["task,y,y_1,a"]), "without a gap, got y, y_1"),
     "other.npz": (lambda f: zipped(f, a=npy(X)), "expected the arrays x, y .*got the arrays none"),
     "no.npz": (lambda f: f.write_bytes(b"PK" + bytes(99)), "cannot be read"),
     "own.xlsx": (lambda f: f.write_bytes(b"PK"), "expected an .npz file of the arrays"),
@@ -248,3 +270,50 @@ def test_one_tasks_examples_are_read_and_those_without_a_label_are_left_to_predi
     ):
         with pytest.raises(InputError, match=message):
             read_task(table(tmp_path / "own.csv", lines), labels)
+
+
+def test_columns_of_targets_are_in_the_order_of_their_numbers(tmp_path):
+    names = [f"y_{k}" for k in (10, 2, 1, 3, 4, 5, 6, 7, 8, 9)]
+    lines = [",".join(["a", *names]), ",".join(["0", *(name[2:] for name in names)])]
+    own = read_task(table(tmp_path / "own.csv", lines), ())
+    assert own.targets.tolist() == [[*range(1, 11)]]
+
+
+def test_columns_of_inputs_are_found_by_the_names_that_the_model_was_trained_with(tmp_path):
+    rows = [f"t{n // 2},{n},{100 + n},{n}" for n in range(12)]
+    family = make_examples("arrays", folder=table(tmp_path / "a.csv", ["task,age,height,y", *rows]))
+    assert family.columns == ("age", "height")
+    file = table(tmp_path / "own.csv", ["height,age,y", "100,1,0", "101,2,1"])
+    assert read_task(file, (), family.columns).x.tolist() == [[1, 100], [2, 101]]
+    assert read_task(file, ()).x.tolist() == [[100, 1], [101, 2]]  # a model without names
+    steps = table(tmp_path / "steps.csv", ["height,age,y,example", "100,1,0,0", "101,2,0,0"])
+    assert read_task(steps, (), family.columns).x.tolist() == [[[1, 100], [2, 101]]]
+    for names in ("height", "height,weight", "age,height,weight"):
+        lines = [f"{names},y", ",".join("1" * (names.count(",") + 2))]
+        with pytest.raises(
+            InputError, match=f"trained on, age, height, got {names}.".replace(",", ", ?")
+        ):
+            read_task(table(tmp_path / "other.csv", lines), (), family.columns)
+    with pytest.raises(InputError, match="columns: expected 2 names, or none"):
+        Arrays(X, Y, task=TASK, columns=["a"])
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"x": X[:0], "y": Y[:0]}, r"expected x \(n, ...\) .* got \(0, 3, 2\) and \(0,\)"),
+        ({"x": X[:, :0]}, r"expected x \(n, ...\) .* got \(40, 0, 2\)"),
+        ({"task": TASK[:1]}, r"task: expected shape \(40,\), as of x, got \(1,\)"),
+        ({"task": np.ones(40, complex)}, "task: expected an array of numbers or texts"),
+    ],
+)
+def test_what_is_not_one_tasks_examples_is_refused(changes, message, tmp_path):
+    with pytest.raises(InputError, match=message):
+        read_task(stored(tmp_path, "npz", **{"x": X, "y": Y, **changes}), ())
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("dtype", [np.float16, np.longdouble])
+def test_fractions_of_any_width_are_no_names(dtype):
+    with pytest.raises(InputError, match="label: expected texts or whole numbers"):
+        Arrays(X, label=np.full(40, 1.5, dtype), task=TASK)
