@@ -37,18 +37,20 @@ def arrays(file: Path | None, seed: int = 0) -> Arrays:
         InputError: if the file cannot be read, or its arrays are not few-shot tasks.
     """
     path = given("arrays", file, LAYOUT, "Give yours with --data.")
-    found = read_arrays(path)
+    found, columns = read_arrays(path)
     x, y, label, task = (found.get(name) for name in NAMES)
     if task is None and path.suffix.lower() == ".csv":
         raise InputError(f"{path}: expected the column task, the task of each row, got none.")
     try:
-        return Arrays(x, y, label=label, task=task, seed=seed, source=str(path))
+        return Arrays(x, y, label=label, task=task, columns=columns, seed=seed, source=str(path))
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
 
 
-def read_arrays(path: Path) -> dict[str, np.ndarray]:
+def read_arrays(path: Path) -> tuple[dict[str, np.ndarray], list[str]]:
     """Return the arrays ``x``, ``y`` or ``label``, and ``task`` if there is one, as they are.
+
+    With them return the names of a csv file's inputs, in the order of the file; else none.
 
     Raises:
         InputError: if the file cannot be read, or an array is missing.
@@ -73,11 +75,22 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
     if "x" not in found or not ("y" in found or "label" in found):
         got = f"the arrays {', '.join(found) or 'none'}"
         raise InputError(f"{path}: expected the arrays x, y (or label) and task, got {got}.")
-    return found
+    return found, []
 
 
 def _array(content: bytes) -> np.ndarray:
-    """Return the array of an ``.npy`` file's bytes. Nothing is unpickled."""
+    """Return the array of an ``.npy`` file's bytes. Nothing is unpickled.
+
+    Raises:
+        ValueError: if the bytes are no such file, or fewer than the array's.
+    """
+    file = io.BytesIO(content)
+    old = np.lib.format.read_magic(file) == (1, 0)
+    header = np.lib.format.read_array_header_1_0 if old else np.lib.format.read_array_header_2_0
+    shape, _, dtype = header(file)
+    size, left = math.prod(shape) * dtype.itemsize, len(content) - file.tell()
+    if dtype.itemsize == 0 or size > left:  # before numpy makes room for them
+        raise ValueError(f"expected the numbers of {dtype} {shape}, got {left:,} bytes")
     return np.lib.format.read_array(io.BytesIO(content), allow_pickle=False)
 
 
@@ -89,12 +102,12 @@ def _read_npz(path: Path) -> dict[str, np.ndarray]:
         return {name: _array(archive.read(member)) for name, member in members.items()}
 
 
-def _read_csv(path: Path) -> dict[str, np.ndarray]:
+def _read_csv(path: Path) -> tuple[dict[str, np.ndarray], list[str]]:
     text = read_file(path).decode("utf-8-sig")  # with or without a byte-order mark
     lines = csv.reader(io.StringIO(text, newline=""), strict=True)
     header = [name.strip() for name in next(lines, [])]
     numbered = [(lines.line_num, row) for row in lines if row]
-    targets = [name for name in header if name == "y" or re.fullmatch(r"y_\d+", name)]
+    targets = _targets(path, header)
     if len(set(header)) < len(header) or not ("label" in header or targets):
         raise InputError(
             f"{path}: expected different columns, with task, y (or y_1, y_2, ..., or label) and "
@@ -123,7 +136,21 @@ def _read_csv(path: Path) -> dict[str, np.ndarray]:
         found["y"] = cells(targets, empty=True)
     if "task" in header:
         found["task"] = texts("task")
-    return _sequences(path, found, texts("example")) if "example" in header else found
+    if "example" in header:
+        found = _sequences(path, found, texts("example"))
+    return found, inputs
+
+
+def _targets(path: Path, header: Sequence[str]) -> list[str]:
+    """Return the columns to predict, ``y`` or ``y_1``, ``y_2``, ..., in the order of numbers."""
+    found = {name for name in header if name == "y" or re.fullmatch(r"y_\d+", name)}
+    ordered = [f"y_{number + 1}" for number in range(len(found))]
+    if found not in ({"y"}, set(ordered)):
+        raise InputError(
+            f"{path}: expected y, or y_1, y_2, ... without a gap, got "
+            f"{shortened(', '.join(sorted(found)), 100)}. Name the columns so."
+        )
+    return ordered if "y" not in found else ["y"]
 
 
 def _number(path: Path, line: int, name: str, text: str, empty: bool) -> float:
@@ -172,35 +199,59 @@ class OneTask(NamedTuple):
     positions: np.ndarray  # (m,), the places of the unlabelled in the file, from 1
 
 
-def read_task(path: Path, labels: Sequence[str]) -> OneTask:
+def read_task(path: Path, labels: Sequence[str], columns: Sequence[str] = ()) -> OneTask:
     """Read the examples of one task, to adapt a trained model to.
 
     Args:
         path: as for :func:`arrays`, without ``task`` or with one. Examples whose y is empty (nan)
             or whose label is empty are to be predicted.
         labels: the names of the classes; empty for regression.
+        columns: the names of the inputs, if the model knows them. A csv file's columns are put in
+            their order; other files have no names, and are taken as they are.
 
     Raises:
-        InputError: if the file cannot be read, has several tasks, or no example with y or label.
+        InputError: if the file cannot be read, has several tasks or other columns, or no example
+            with y or label.
     """
-    found = read_arrays(path)
+    found, got = read_arrays(path)
+    if columns and got:
+        found["x"] = found["x"][..., _places(path, columns, got)]
     name = "label" if labels else "y"
     require(name in found, f"{path}", f"{name}, as the run was trained on", [*found])
-    tasks = np.unique(found.get("task", np.zeros(1)))
-    require(len(tasks) == 1, f"{path}: task", "examples of one task", tasks.tolist()[:3])
     x, targets = (as_array(name, value) for name, value in (("x", found["x"]), (name, found[name])))
-    if x.ndim == 0 or targets.ndim not in (1, 1 if labels else 2) or len(x) != len(targets):
+    fits = x.ndim > 0 and targets.ndim in (1, 1 if labels else 2) and len(x) == len(targets)
+    if not (fits and x.size and targets.size):
         raise InputError(
             f"{path}: expected x (n, ...) and as many as {name}, got {x.shape} and {targets.shape}."
         )
+    if "task" in found:
+        _check_one(path, as_array("task", found["task"]), len(x))
     if labels:
         empty = targets.astype(str) == ""
     else:
         require(targets.dtype.kind in "fiub", f"{path}: y", "numbers", targets.dtype)
         targets = targets.reshape(len(x), -1)
-        empty = np.isnan(targets.astype(np.float64)).all(1)
+        empty = np.isnan(targets).all(1)
     require(not empty.all(), f"{path}: {name}", "examples to adapt to", [])
     inputs = numbers("x", x.reshape(len(x), -1) if x.ndim == 1 else x)
     known = targets[~empty]
     told = classes(name, known, labels) if labels else numbers(name, known)
     return OneTask(inputs[~empty], told, inputs[empty], np.flatnonzero(empty) + 1)
+
+
+def _places(path: Path, columns: Sequence[str], got: Sequence[str]) -> list[int]:
+    """Return where the model's columns are among a file's."""
+    if sorted(columns) != sorted(got):
+        wanted, given = (shortened(", ".join(names), 200) for names in (columns, got))
+        raise InputError(
+            f"{path}: expected the inputs that the run was trained on, {wanted}, got {given}. "
+            "Name the columns so, in any order, and leave others out."
+        )
+    return [got.index(name) for name in columns]
+
+
+def _check_one(path: Path, task: np.ndarray, count: int) -> None:
+    """Refuse what does not give every example the same task."""
+    require(task.shape == (count,), f"{path}: task", f"shape {(count,)}, as of x", task.shape)
+    names = np.unique(task)
+    require(len(names) == 1, f"{path}: task", "examples of one task", names.tolist()[:3])

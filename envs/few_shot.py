@@ -54,6 +54,7 @@ class Unopened:
         outputs: N, the number of classes in a task, or the number of values to predict.
         kind: the kind of label.
         labels: the classes' names, if they are the same in all tasks.
+        columns: the names of the inputs' features, if they have names.
     """
 
     splits = SPLITS
@@ -66,9 +67,11 @@ class Unopened:
         outputs: int,
         kind: Literal["regression", "classification"] = "classification",
         labels: Sequence[str] = (),
+        columns: Sequence[str] = (),
     ):
         self.id, self.input_shape, self.output_size = id, tuple(input_shape), outputs
         self.kind, self.labels = kind, tuple(labels)
+        self.columns = tuple(columns)
         self.ink = id in INKED
 
     def sample_tasks(self, n: int, seed: int, split: str) -> list[Task]:

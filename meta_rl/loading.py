@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from pathlib import Path
 from typing import Any
@@ -130,12 +131,13 @@ def _adapted_network(
 def _without_images(config: Config, problem: dict[str, Any], device: str) -> Any:
     """Return a few-shot problem with the shapes in the checkpoint, but without examples."""
     shape, outputs = _shapes(problem)
-    labels = problem.get("labels", [])
-    named = isinstance(labels, list) and all(type(label) is str for label in labels)
-    if not named or len(labels) not in (0, outputs):
-        raise InputError(f"checkpoint: expected {outputs} names as labels, got {labels!r:.80}.")
+    names = {key: problem.get(key, []) for key in ("labels", "columns")}
+    for (key, found), count in zip(names.items(), (outputs, math.prod(shape[-1:])), strict=True):
+        told = isinstance(found, list) and all(type(name) is str for name in found)
+        if not told or len(set(found)) != len(found) or len(found) not in (0, count):
+            raise InputError(f"checkpoint: expected {count} names as {key}, got {found!r:.80}.")
     kind = "regression" if problem["kind"] == "regression" else "classification"
-    family = envs.Unopened(config.family, shape, outputs, kind, labels)
+    family = envs.Unopened(config.family, shape, outputs, kind, **names)
     return make_supervised(config, family, resolve_device(device))
 
 

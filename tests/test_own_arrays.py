@@ -10,6 +10,7 @@ import pytest
 import meta_rl
 from meta_rl.cli import adapt, train
 from meta_rl.errors import InputError
+from meta_rl.problems.modules import check_problem
 from tests.test_resume import ROOT
 
 SMALL = ["--iterations", "2", "--data.tasks", "2", "--eval.tasks", "2", "--eval.test-tasks", "2"]
@@ -119,3 +120,32 @@ def test_what_does_not_fit_the_arrays_is_refused_before_work_starts(
     with pytest.raises(InputError, match=message):
         trained(arrays / "numbers.npz", tmp_path / "runs", *options)
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_run_on_a_table_keeps_the_names_of_its_inputs(tmp_path):
+    lines = [f"t{n // 4},{n / 10},{1 - n},{n}" for n in range(48)]
+    (tmp_path / "train.csv").write_text("\n".join(["task,age,height,y", *lines]))
+    run = trained(tmp_path / "train.csv", tmp_path)
+    predictions = []
+    for header, order in (("age,height,y", (0, 1, 2)), ("y,height,age", (2, 1, 0))):
+        rows = [("0.5", "3", "1"), ("0.1", "-2", "2"), ("0.7", "5", "")]
+        told = [",".join(row[place] for place in order) for row in rows]
+        (tmp_path / "own.csv").write_text("\n".join([header, *told]))
+        adapt.main([str(run), "--data", str(tmp_path / "own.csv"), "--steps", "1"])
+        predictions.append((run / "adapted/own-examples/predictions.csv").read_text())
+    assert predictions[0] == predictions[1]
+    (tmp_path / "own.csv").write_text("age,weight,y\n1,2,3")
+    with pytest.raises(InputError, match="trained on, age, height, got age, weight"):
+        adapt.main([str(run), "--data", str(tmp_path / "own.csv")])
+
+
+def test_a_checkpoint_without_names_of_inputs_fits_a_table_and_other_names_do_not(tmp_path):
+    lines = [f"t{n // 4},{n / 10},{n}" for n in range(48)]
+    (tmp_path / "train.csv").write_text("\n".join(["task,age,y", *lines]))
+    run = trained(tmp_path / "train.csv", tmp_path)
+    problem = meta_rl.load(run).problem
+    ours = problem.describe()
+    assert ours.pop("columns") == ["age"]
+    check_problem(problem, ours)
+    with pytest.raises(InputError, match=r"expected .*'age'.*got .*'height'"):
+        check_problem(problem, {**ours, "columns": ["height"]})

@@ -34,6 +34,7 @@ class Arrays:
             has examples of every class.
         task: the task of each example, ``(n,)``, texts or whole numbers. When None, the first axis
             of the other arrays are the tasks: x ``(M, n, *input_shape)``, y ``(M, n, outputs)``.
+        columns: the names of the features, the last axis of x, if they have names.
         seed: the seed of the split.
         id: the family's id.
         source: the data's source, for people.
@@ -52,6 +53,7 @@ class Arrays:
         *,
         label: Any = None,
         task: Any = None,
+        columns: Sequence[str] = (),
         seed: int = 0,
         id: str = "arrays",
         source: str = "",
@@ -70,6 +72,9 @@ class Arrays:
         inputs, targets, self.labels = _numbers_of(values)
         self._sort(inputs, targets, number)
         self.input_shape: tuple[int, ...] = inputs.shape[1:]
+        self.columns = tuple(columns)
+        fits = len(self.columns) in (0, self.input_shape[-1])
+        require(fits, "arrays: columns", f"{self.input_shape[-1]} names, or none", columns)
         self.output_size = len(self.labels) or targets.shape[1]
         self.fewest: int | None = int(self._sizes.min())
         self._split = _split(len(self.names), seed)
@@ -213,8 +218,10 @@ def classes(name: str, array: np.ndarray, known: Sequence[str]) -> np.ndarray:
 
 def _texts(name: str, array: np.ndarray) -> np.ndarray:
     """Return texts or whole numbers as texts."""
-    if array.dtype.kind == "f" and (np.abs(array) < 2**53).all() and (array % 1 == 0).all():
-        array = array.astype(np.int64)
+    if array.dtype.kind == "f":
+        wide = array.astype(np.longdouble)  # float16 ends before 2**53
+        if (np.abs(wide) < 2**53).all() and (wide % 1 == 0).all():
+            array = wide.astype(np.int64)
     require(array.dtype.kind in "iubUS", name, "texts or whole numbers", array.dtype)
     if array.dtype.kind == "S":
         array = np.char.decode(array, "utf-8", "backslashreplace")

@@ -248,15 +248,17 @@ class Supervised:
         return AdaptedNetwork(self.network, params, scores, manifest, shape, self._classifies)
 
     def describe(self) -> dict[str, Any]:
-        """Return the family, the kind and names of labels, and the shapes, as JSON values."""
+        """Return the family, the kind and names of labels and inputs, and the shapes, for JSON."""
         family = self.family
         labels = getattr(family, "labels", ())  # only where they are the same in all tasks
+        columns = getattr(family, "columns", ())  # only of files with names
         return {
             "family": family.id,
             "kind": family.kind,
             "inputs": list(family.input_shape),
             "outputs": family.output_size,
             **({"labels": list(labels)} if labels else {}),
+            **({"columns": list(columns)} if columns else {}),
         }
 
     def close(self) -> None:

@@ -6,7 +6,7 @@ import zipfile
 import numpy as np
 import pytest
 import torch
-from meta_rl.envs import Arrays, make_examples, read_task
+from meta_rl.envs import Arrays, make_examples
 
 from meta_rl.errors import InputError
 
@@ -147,6 +147,14 @@ def npy(array):
     return content.getvalue()
 
 
+def header(dtype, count):
+    """The bytes of a file that promises an array and has none of it."""
+    content = io.BytesIO()
+    told = {"descr": dtype, "fortran_order": False, "shape": (count,)}
+    np.lib.format.write_array_header_1_0(content, told)
+    return content.getvalue()
+
+
 class Runs:
     """What a pickle could run."""
 
@@ -172,6 +180,20 @@ CONTENTS = {
         lambda f: zipped(f, x=npy(X).replace(b"(40, 3, 2)", b"(4000000000000,)"), y=npy(Y)),
         "cannot be read",
     ),
+    "nothing long.npz": (
+        lambda f: zipped(f, x=npy(X), y=npy(Y), task=header("|V0", 10**12)),
+        r"expected the numbers of \|V0 \(1000000000000,\), got 0 bytes",
+    ),
+    "texts of nothing.npz": (
+        lambda f: zipped(f, x=npy(X), y=npy(Y), task=header("<U0", 10**10)),
+        "cannot be read .*expected the numbers of <U0",
+    ),
+    "gap.csv": (
+        lambda f: table(f, ["task,y_1,y_3,a"]),
+        r"expected y, or y_1, y_2, ... without a gap, got y_1, y_3",
+    ),
+    "zero.csv": (lambda f: table(f, ["task,y_01,a"]), "without a gap, got y_01"),
+    "y and y_1.csv": (lambda f: table(f, ["task,y,y_1,a"]), "without a gap, got y, y_1"),
     "other.npz": (lambda f: zipped(f, a=npy(X)), "expected the arrays x, y .*got the arrays none"),
     "no.npz": (lambda f: f.write_bytes(b"PK" + bytes(99)), "cannot be read"),
     "own.xlsx": (lambda f: f.write_bytes(b"PK"), "expected an .npz file of the arrays"),
@@ -227,24 +249,8 @@ def test_what_unpacks_to_more_than_the_limit_is_refused(monkeypatch, tmp_path):
         make_examples("arrays", folder=tmp_path / "bomb.npz")
 
 
-def test_one_tasks_examples_are_read_and_those_without_a_label_are_left_to_predict(tmp_path):
-    own = read_task(
-        table(tmp_path / "own.csv", ["a,label", "1,run", "2,", "3,walk"]), ("run", "walk")
-    )
-    assert (own.x.tolist(), own.targets.tolist()) == ([[1.0], [3.0]], [0, 1])
-    assert (own.unlabelled.tolist(), own.positions.tolist()) == ([[2.0]], [2])
-    y = np.where(np.arange(40) < 30, Y, np.nan)
-    own = read_task(stored(tmp_path / "file", "npz", x=X, y=y), ())
-    assert (own.x.shape, own.targets.shape, own.unlabelled.shape) == (
-        (30, 3, 2),
-        (30, 1),
-        (10, 3, 2),
-    )
-    for lines, labels, message in (
-        (["a,label", "1,jump"], ("run", "walk"), "unknown label 'jump'|label.*jump"),
-        (["a,label", "1,"], ("run", "walk"), "label: expected examples to adapt to, got"),
-        (["a,y", "1,2"], ("run", "walk"), "expected label, as the run was trained on"),
-        (["task,a,y", "s,1,2", "t,1,2"], (), "expected examples of one task, got .*s"),
-    ):
-        with pytest.raises(InputError, match=message):
-            read_task(table(tmp_path / "own.csv", lines), labels)
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("dtype", [np.float16, np.longdouble])
+def test_fractions_of_any_width_are_no_names(dtype):
+    with pytest.raises(InputError, match="label: expected texts or whole numbers"):
+        Arrays(X, label=np.full(40, 1.5, dtype), task=TASK)

@@ -38,7 +38,7 @@ def read(path: Path, learner: Any) -> OwnData:
     if not isinstance(family, envs.Unopened):
         raise InputError(f"adapt: --data needs a run on images or arrays, got one on {family.id}.")
     if family.id == envs.ARRAYS:
-        return _arrays(path, family.labels)
+        return _arrays(path, family)
     pictures = read_labelled(path, family.input_shape, family.ink)
     own = Examples(torch.from_numpy(pictures.x), torch.from_numpy(pictures.y))
     described = f"{len(own.y)} pictures of your own ({', '.join(pictures.classes)}), themselves"
@@ -47,12 +47,12 @@ def read(path: Path, learner: Any) -> OwnData:
     return OwnData(own, "own-images", described, classes, pictures.unlabelled, files)
 
 
-def _arrays(path: Path, labels: tuple[str, ...]) -> OwnData:
-    task = envs.read_task(path, labels)
+def _arrays(path: Path, family: envs.Unopened) -> OwnData:
+    task = envs.read_task(path, family.labels, family.columns)
     own = Examples(torch.from_numpy(task.x), torch.from_numpy(task.targets))
     described = f"{len(own.y)} examples of your own, themselves"
     names = [str(position) for position in task.positions]
-    return OwnData(own, "own-examples", described, labels, task.unlabelled, names)
+    return OwnData(own, "own-examples", described, family.labels, task.unlabelled, names)
 
 
 def predict(model: Any, own: OwnData) -> list[list[Any]]:
