@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from meta_rl.config import Config
+from meta_rl.config import Config, ShotsConfig
 from meta_rl.errors import InputError
 from meta_rl.naming import part_of
 from meta_rl.problem import Problem
@@ -103,8 +103,9 @@ class FromRun:
 
     def _check_activation(self, theirs: dict[str, Any], config: Config) -> None:
         network: Any = theirs.get("network")
-        given = network.get("activation") if isinstance(network, dict) else None
-        ours, perceptron = config.network.activation, config.network.kind != "convolutional"
+        given = (network.get("activation") if isinstance(network, dict) else None) or "tanh"
+        ours = config.network.activation or "tanh"
+        blocks = isinstance(config.data, ShotsConfig) and config.network.kind == "convolutional"
         module = network.get("module") if isinstance(network, dict) else None
         names = [str(told or "").rpartition(":")[2] for told in (config.network.module, module)]
         if names[0] != names[1]:
@@ -112,7 +113,7 @@ class FromRun:
                 f"init_run: expected the network's module to be {names[0] or 'none'}, got "
                 f"{names[1] or 'none'} in {self.run}. Give the same --network.module as there."
             )
-        if perceptron and given != ours:
+        if not blocks and given != ours:
             raise InputError(
                 f"init_run: expected activation {ours}, got {given} in {self.run}: the same weights"
                 f" would compute something else. Give --network.activation {given}."

@@ -66,7 +66,7 @@ def _cavia(config: Config) -> Config:
     inner = replace(config.inner, adapts="context", step_size=1.0)
     own = config.network
     if own.kind == "convolutional":
-        own = NetworkConfig(hidden=own.hidden, activation=own.activation)
+        own = NetworkConfig(hidden=own.hidden, activation=own.activation or "relu")
     network = replace(own, context=4)
     return replace(config, inner=inner, network=network)
 

@@ -54,3 +54,14 @@ def test_a_run_with_old_names_is_resumed_adapted_and_evaluated(tmp_path, capsys)
     adapt.main([str(run), "--task", "amplitude=2,phase=1", "--device", "cpu", "--no-pictures"])
     evaluate.main([str(run), "--tasks", "2", "--device", "cpu"])
     assert "after 3 inner steps" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("kind", ["mlp", "convolutional"])
+def test_an_activation_that_old_settings_spell_out_is_the_one_left_out(kind):
+    values = to_dict(meta_rl.preset("glyphs-5way-1shot"))
+    own = {"mlp": "tanh", "convolutional": "relu"}
+    for activation in own.values():
+        network = values["network"] | {"kind": kind, "activation": activation}
+        del network["initialization"]
+        read = from_dict({**values, "network": network}).network
+        assert read.activation == (None if activation == own[kind] else activation)

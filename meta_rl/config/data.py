@@ -149,8 +149,8 @@ class NetworkConfig:
     """Units in each hidden layer of a perceptron, also of one behind a policy's convolutions, or in
     each recurrent layer."""
     activation: Literal["tanh", "relu", "elu", "gelu", "silu", "leaky-relu"] | None = None
-    """Activation of a perceptron's hidden layers: tanh if not given.
-    A convolutional network uses relu, a recurrent one tanh."""
+    """Activation of a perceptron's hidden layers, also behind a policy's convolutions: tanh if not
+    given. Convolutions use relu, recurrent layers tanh."""
     initialization: Literal["xavier", "orthogonal", "he"] = "xavier"
     """Initial weights. xavier: uniform, by inputs and outputs. orthogonal: as stable-baselines3,
     gain sqrt 2, and 0.01 in a policy's last layer. he: uniform, by inputs; for relu."""
@@ -165,8 +165,6 @@ class NetworkConfig:
 
     def __post_init__(self):
         require_types(self, "network")
-        if self.activation is None:
-            object.__setattr__(self, "activation", self._own_activation())
         channels = self.channels if isinstance(self.channels, tuple) else (self.channels,)
         some = bool(channels) and min(channels) > 0
         require(some, "network.channels", "1 or more", self.channels)
@@ -179,9 +177,6 @@ class NetworkConfig:
             self._check_module(self.module)
         require(all(h > 0 for h in self.hidden), "network.hidden", "sizes above 0", self.hidden)
         require(self.context >= 0, "network.context", "0 or more", self.context)
-
-    def _own_activation(self) -> str:
-        return "relu" if self.kind == "convolutional" else "tanh"
 
     def _check_module(self, module: str) -> None:
         file, _, name = module.rpartition(":")
@@ -196,10 +191,11 @@ class NetworkConfig:
 
     def conditions(self, run: Config, facts: Facts) -> Conditions:
         """Return whether each setting acts in this run; see :mod:`meta_rl.config.effects`."""
-        policy, own = isinstance(run.data, EpisodesConfig), self._own_activation()
+        policy = isinstance(run.data, EpisodesConfig)
         recurrent = self.kind in ("gru", "lstm")
         # A few-shot network on images has blocks of convolutions and no hidden layers.
         blocks = self.kind == "convolutional" and not policy
+        own = "relu" if blocks else "tanh"
         # A perceptron acts where another kind would be possible.
         images = facts.images is not False and not recurrent
         sequences = facts.sequences is not False and not policy and self.kind != "convolutional"

@@ -33,14 +33,22 @@ def renamed(values: dict[str, Any]) -> dict[str, Any]:
             moved[part] = {key: value for key, value in before.items() if key != name}
             moved[home] = now | {own: before[name]}
     network = moved.get("network")
-    # Old settings spell the usual kind out, and have no initialization.
-    if (
-        isinstance(network, dict)
-        and network.get("kind") == "mlp"
-        and "initialization" not in network
-    ):
-        moved["network"] = network | {"kind": None}
+    if isinstance(network, dict) and is_old(network):
+        moved["network"] = network | _left_out(network)
     return moved
+
+
+def is_old(network: dict[str, Any]) -> bool:
+    """Return whether a network's JSON values are from before it had an initialization."""
+    return "initialization" not in network
+
+
+def _left_out(network: dict[str, Any]) -> dict[str, None]:
+    """Return as None what old settings spell out: the usual kind, and the kind's activation."""
+    usual = {"kind": "mlp", "activation": "tanh"}
+    if network.get("kind") == "convolutional":
+        usual["activation"] = "relu"
+    return {name: None for name, value in usual.items() if network.get(name) == value}
 
 
 def new_name(option: str) -> str | None:

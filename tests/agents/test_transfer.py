@@ -154,3 +154,10 @@ def test_by_command_the_table_is_printed_and_kept_and_the_run_resumes(tmp_path, 
     assert meta_rl.load(run).iteration == 2
     with pytest.raises(InputError, match="a run keeps its own settings"):
         train.main(["--resume", str(run), "--iterations", "3", "--init-run", str(source)])
+
+
+def test_a_perceptron_behind_convolutions_keeps_its_activation(tmp_path):
+    config, _, run = learned("pixel-goals", tmp_path, kind="convolutional", activation="tanh")
+    network = dataclasses.replace(config.network, activation="relu")
+    with pytest.raises(InputError, match=r"expected activation relu, got tanh"):
+        meta_rl.build(dataclasses.replace(config, network=network), start=FromRun(run))
