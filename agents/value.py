@@ -139,7 +139,8 @@ class ValueNetwork(Baseline):
     def _step(self, held: Sequence[list[Tensor]]) -> None:
         *gradients, number = parallel.add(held)
         for weight, gradient in zip(self._weights, gradients, strict=True):
-            weight.grad = gradient / number
+            # Of many blocks with fewer steps than there are parts, a part may have none at all.
+            weight.grad = gradient / number.clamp(min=1)
         self._adam.step()
 
 

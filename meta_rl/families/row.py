@@ -71,6 +71,7 @@ class Row(gym.Wrapper):
         self._finished, self._last = False, None
         self.info: dict[str, Any] = {}  # the last step's info
         self.success = np.nan  # the last step's: 1.0, 0.0, or NaN if its info does not tell
+        self.no_flag: str | None = None  # what an info told for success, if not True or False
 
     def start(self, seed: int | None) -> tuple:
         """Start an episode.
@@ -96,7 +97,7 @@ class Row(gym.Wrapper):
         when = f"step {self._time}"
         obs, reward, *ends, info = self._try(lambda: self.env.step(action), when, 5)
         self.info = self._info(info, when)
-        self.success = self._succeeded(when)
+        self.success = self._succeeded()
         number = self._reward(reward, when)
         terminated, truncated = (self._flag(end, when) for end in ends)
         self._last = self._observation(obs, when)
@@ -138,17 +139,17 @@ class Row(gym.Wrapper):
             raise self._fault(f"returned {shortened(info)} as info, expected a dict", when)
         return info
 
-    def _succeeded(self, when: str) -> float:
+    def _succeeded(self) -> float:
+        """Return 1.0 or 0.0, or NaN if the info does not tell: a diagnostic stops no training."""
         key = next((key for key in SUCCESS if key in self.info), None)
         if key is None:
             return np.nan
-        told = self.info[key]
-        if isinstance(told, np.ndarray) and told.size == 1:
-            told = told.item()
-        if not isinstance(told, bool | int | float | np.generic) or told not in (0, 1):
-            got = f"returned {shortened(told)} as info[{key!r}], expected True or False"
-            raise self._fault(got, when)
-        return float(told)
+        given = self.info[key]
+        told = given.item() if isinstance(given, np.ndarray) and given.size == 1 else given
+        if isinstance(told, bool | int | float | np.number | np.bool_) and told in (0, 1):
+            return float(told)
+        self.no_flag = f"{shortened(given)} as info[{key!r}]"
+        return np.nan
 
     def _reward(self, reward: Any, when: str) -> float:
         number = self._array(reward, "reward", when)

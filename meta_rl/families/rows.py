@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import signal
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -55,6 +56,7 @@ class Rows(gym.Env):
         self._make_env, self._start, self._count = make_env, start, count
         self._row_space = observation_space
         self.rows: list[Row] = []
+        self._warned = False  # of success that is no flag
         flag = gym.spaces.MultiBinary(count)
         number = gym.spaces.Box(-np.inf, np.inf, (count,), np.float64)
         self.observation_space = gym.spaces.Dict(
@@ -80,6 +82,7 @@ class Rows(gym.Env):
     def step(self, action: Any) -> Any:
         """Step every row."""
         answers = [row.advance(a) for row, a in zip(self.rows, action, strict=True)]
+        self._warn_of_no_flag()
         return self._answer(answers), 0.0, False, False, {}
 
     def close(self) -> None:
@@ -96,6 +99,16 @@ class Rows(gym.Env):
                 f"environment: expected a new environment for each of {len(tasks)} rows, got "
                 f"{shortened(self.rows[0].unwrapped)} more than once. Return a new one "
                 "from every call."
+            )
+
+    def _warn_of_no_flag(self) -> None:
+        got = next((row.no_flag for row in self.rows if row.no_flag), None)
+        if got is not None and not self._warned:
+            self._warned = True
+            warnings.warn(
+                f"environment: expected True or False (1 or 0), got {got}. It is not counted as "
+                "success. Training goes on.",
+                stacklevel=2,
             )
 
     def _answer(self, rows: list[tuple]) -> dict[str, np.ndarray]:

@@ -78,7 +78,7 @@ def require_memory(problem: Problem, config: Config, work: Work, task: Task | No
     """Refuse work that does not fit into memory.
 
     If episodes of the longest length would not fit, one is played with random actions, for a length
-    that episodes have.
+    that episodes have. In a user's own environment object none is played, and nothing refused.
 
     Args:
         problem: the problem; only episodes are foreseen.
@@ -94,6 +94,8 @@ def require_memory(problem: Problem, config: Config, work: Work, task: Task | No
         return
     length = problem.family.horizon
     if _total(needs(problem, config, work, length)) > free:
+        if problem.family.episodes_at_once:
+            return  # a user's own environment object: foreseeing must not step it
         length = played(problem.family, task or problem.sample_tasks(1, 0)[0])
     found = needs(problem, config, work, length)
     if _total(found) > free:

@@ -125,12 +125,13 @@ def test_flags_of_every_kind_are_success(told):
 
 @pytest.mark.parametrize("told", [None, "yes", np.zeros(2), 0.5, NAN, {}])
 @pytest.mark.parametrize("key", ["success", "is_success"])
-def test_what_is_no_flag_is_refused_in_one_line(told, key):
-    env = GymFamily(lambda: Told(told, key), horizon=4, id="told").make_vec(1, 1, **CPU)
+def test_what_is_no_flag_is_not_counted_and_warned_of_once(told, key):
+    env = GymFamily(lambda: Told(told, key), horizon=4, id="told").make_vec(1, 2, **CPU)
     env.reset([{}], seed=0)
-    message = rf"as info\['{key}'\], expected True or False, at step 1 of task \{{\}}"
-    with pytest.raises(InputError, match=message):
-        env.step(torch.zeros(1, 1, dtype=torch.int64))
+    action = torch.zeros(1, 2, dtype=torch.int64)
+    with pytest.warns(UserWarning, match=rf"expected True or False .* info\['{key}'\]") as warned:
+        assert [env.step(action).success for _ in range(2)] == [None, None]
+    assert len(warned) == 1
 
 
 def test_the_rate_of_an_iteration_is_that_of_its_episodes(learner):
