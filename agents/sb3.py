@@ -25,7 +25,7 @@ from meta_rl.errors import InputError
 from meta_rl.problems.adapted import AdaptedPolicy, adapted_policy
 from meta_rl.problems.memory import require_no_memory
 from meta_rl.problems.normalization import normalization_of
-from meta_rl.problems.observations import alike, observation_size
+from meta_rl.problems.observations import alike, image_layout, observation_size
 from meta_rl.storage import files
 from meta_rl.storage.reading import shortened
 from meta_rl.types import Params, Policy
@@ -133,8 +133,9 @@ def check_exportable(policy: nn.Module, env: gym.Env) -> None:
     )
     if own is not None and (not alike(own, space) or not _joined_alike(space, images=True)):
         raise InputError(
-            f"observation space: expected {own}, which the features are made for, counted from 0 "
-            f"and without a Dict in a Dict, got {space}."
+            f"observation space: expected {own}, which the features are made for, counted from 0, "
+            "without a Dict in a Dict, a dot in a name, or images with channels first beside some "
+            f"with channels last, got {space}."
         )
     if own is None and (not _joined_alike(space) or observation_size(space) != inputs):
         raise InputError(
@@ -164,6 +165,9 @@ def _joined_alike(space: gym.Space, images: bool = False) -> bool:
     """
     if isinstance(space, spaces.Dict):
         parts = space.spaces.values()
+        layouts = {layout.first for part in parts if (layout := image_layout(part))}
+        if len(layouts) > 1 or any("." in name for name in space.spaces):
+            return False  # its extractors have the parts' names, and transpose all images alike
         return all(not isinstance(p, spaces.Dict) and _joined_alike(p, images) for p in parts)
     if isinstance(space, spaces.Discrete | spaces.MultiDiscrete) and np.any(space.start):
         return False  # it counts from 0

@@ -11,7 +11,7 @@ from meta_rl.config import Config, ShotsConfig
 from meta_rl.errors import InputError
 from meta_rl.naming import part_of
 from meta_rl.problem import Problem
-from meta_rl.problems.modules import module_of
+from meta_rl.problems.modules import fixed, module_of
 from meta_rl.problems.normalization import normalization_of
 from meta_rl.storage import checkpoint, files, run_folder
 from meta_rl.types import Params
@@ -68,6 +68,8 @@ class FromRun:
             )
         if next(m for m in self.matches if _split(m.name)[0] == _layers(own)[0]).source:
             self._carry_statistics(problem, part_of("fixed", tensors) or tensors)
+        if config.network.module is not None:
+            self._carry_fixed(problem, part_of("fixed", tensors) or tensors)
         return {
             m.name: source[m.source].to(own[m.name]) if m.source else own[m.name]
             for m in self.matches
@@ -85,6 +87,16 @@ class FromRun:
         content: dict[str, Any] = {"run": str(self.run), "sha256": self.digest}
         content["parameters"] = {m.name: {"start": _verb(m), "why": m.why} for m in self.matches}
         files.write_json(folder / "init_run.json", content)
+
+    def _carry_fixed(self, problem: Problem, tensors: Params) -> None:
+        """Copy what a module of one's own does not learn: its layers were learned on top of it."""
+        own = {
+            n: v for n, v in fixed(module_of(problem)).items() if not n.startswith("normalization.")
+        }
+        theirs = {name: value for name, value in tensors.items() if name in own}
+        checkpoint.match_tensors(own, theirs)
+        for name, value in own.items():
+            value.copy_(theirs[name])
 
     def _carry_statistics(self, problem: Problem, tensors: Params) -> None:
         """Copy the other run's statistics of observations: its first layer goes with them."""

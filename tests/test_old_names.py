@@ -56,6 +56,12 @@ def test_a_run_with_old_names_is_resumed_adapted_and_evaluated(tmp_path, capsys)
     assert "after 3 inner steps" in capsys.readouterr().out
 
 
+def test_episodes_of_old_settings_had_the_linear_baseline():
+    values = to_dict(meta_rl.preset("cartpole"))
+    del values["data"]["baseline"]
+    assert from_dict(values).data.baseline == "linear"
+
+
 @pytest.mark.parametrize("kind", ["mlp", "convolutional"])
 def test_an_activation_that_old_settings_spell_out_is_the_one_left_out(kind):
     values = to_dict(meta_rl.preset("glyphs-5way-1shot"))

@@ -204,3 +204,18 @@ def test_zips_that_compute_something_else_are_refused(space, arguments, change, 
     theirs.save(tmp_path / "theirs.zip")
     with pytest.raises(InputError, match=message):
         read_parameters(tmp_path / "theirs.zip", of_space(space).policy)
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        {"a.b": spaces.Box(-1, 1, (2,)), "img": spaces.Box(0, 255, (36, 36, 3), np.uint8)},
+        {
+            "a": spaces.Box(0, 255, (3, 36, 36), np.uint8),
+            "b": spaces.Box(0, 255, (36, 36, 3), np.uint8),
+        },
+    ],
+)
+def test_dicts_that_stable_baselines3_cannot_join_are_refused(parts):
+    space = spaces.Dict(parts)
+    assert not _joined_alike(space, images=True)

@@ -5,6 +5,7 @@ import json
 
 import pytest
 import torch
+from meta_rl.agents import use_module
 from meta_rl.agents.transfer import FromRun, match
 
 import meta_rl
@@ -161,3 +162,24 @@ def test_a_perceptron_behind_convolutions_keeps_its_activation(tmp_path):
     network = dataclasses.replace(config.network, activation="relu")
     with pytest.raises(InputError, match=r"expected activation relu, got tanh"):
         meta_rl.build(dataclasses.replace(config, network=network), start=FromRun(run))
+
+
+class OnFixed(torch.nn.Module):
+    """Learned layers on a fixed random projection."""
+
+    def __init__(self, space):
+        super().__init__()
+        self.fixed = torch.nn.Linear(space.shape[0], 5).requires_grad_(False)
+        self.learned = torch.nn.Linear(5, 4)
+
+    def forward(self, observations):
+        return self.learned(self.fixed(observations))
+
+
+def test_what_a_module_does_not_learn_goes_with_the_layers_on_top(tmp_path):
+    name = use_module(OnFixed)
+    config, _, run = learned("cartpole", tmp_path, module=name)
+    start = dataclasses.replace(config, seed=config.seed + 1)
+    learner = meta_rl.build(start, start=FromRun(run))
+    before, after = (module.problem.policy.state_dict() for module in (meta_rl.load(run), learner))
+    assert all(torch.equal(value, after[name]) for name, value in before.items())
