@@ -126,6 +126,9 @@ def tiny(shape, algorithm):
             config = changed(config, name, value)
     if config.network.kind != "convolutional":
         config = changed(config, "network.hidden", (6,))
+    if config.network.activation is None:  # what it means then
+        blocks = isinstance(config.data, ShotsConfig) and config.network.kind == "convolutional"
+        config = changed(config, "network.activation", "relu" if blocks else "tanh")
     for name, value in {"outer.population": 5, "outer.parents": 2}.items():
         if hasattr(config.outer, name.split(".")[1]):
             config = changed(config, name, value)
