@@ -90,9 +90,8 @@ class FromRun:
 
     def _carry_fixed(self, problem: Problem, tensors: Params) -> None:
         """Copy what a module of one's own does not learn: its layers were learned on top of it."""
-        own = {
-            n: v for n, v in fixed(module_of(problem)).items() if not n.startswith("normalization.")
-        }
+        held = fixed(module_of(problem))
+        own = {name: v for name, v in held.items() if not name.startswith("normalization.")}
         theirs = {name: value for name, value in tensors.items() if name in own}
         checkpoint.match_tensors(own, theirs)
         for name, value in own.items():

@@ -35,9 +35,10 @@ def renamed(values: dict[str, Any]) -> dict[str, Any]:
     network = moved.get("network")
     if isinstance(network, dict) and is_old(network):
         moved["network"] = network | _left_out(network)
-    data = moved.get("data")
-    if isinstance(data, dict) and "action_scale" in data and "baseline" not in data:
-        if (moved.get("inner") or {}).get("method", "gradient") == "gradient":
+    data, inner = moved.get("data"), moved.get("inner")
+    if isinstance(data, dict) and isinstance(inner, dict):
+        whole = "action_scale" in data and "baseline" not in data
+        if whole and inner.get("method", "gradient") == "gradient":
             moved["data"] = data | {"baseline": "linear"}  # the only one there was
     return moved
 

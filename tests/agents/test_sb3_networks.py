@@ -7,7 +7,7 @@ import torch
 from gymnasium import spaces
 from meta_rl.agents import make_policy, use_module
 from meta_rl.agents.own_modules import MODULES
-from meta_rl.agents.sb3 import load_expert, read_parameters, save_ppo, to_ppo
+from meta_rl.agents.sb3 import _joined_alike, load_expert, read_parameters, save_ppo, to_ppo
 from stable_baselines3 import A2C, PPO
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.monitor import Monitor
