@@ -54,6 +54,7 @@ def check_adaptable(
         raise _refused("network", "parameters to adapt", "none", "give it a layer that learns")
     for name, module in network.named_modules():
         _check_layer(name or "network", module)
+    _check_places(network)
     if inputs is not None:
         _try(network, inputs, tasks_at_once)
 
@@ -145,6 +146,21 @@ def _check_layer(name: str, layer: nn.Module) -> None:
             f"{kind} in training mode, which draws from a global generator",
             "leave the layer out, or call .eval() on it",
         )
+
+
+def _check_places(network: nn.Module) -> None:
+    """Refuse a layer at two places: torch's functional_call leaves its parameters replaced."""
+    first: dict[nn.Module, str] = {}
+    for name, module in network.named_modules(remove_duplicate=False):
+        if module in first and any(True for _ in module.parameters()):
+            raise _refused(
+                name,
+                "a layer of its own",
+                f"the {type(module).__name__} at {first[module]} again",
+                "make a second layer, and give it the first one's parameters: "
+                "second.weight = first.weight",
+            )
+        first.setdefault(module, name)
 
 
 def _try(network: nn.Module, inputs: Tensor, tasks_at_once: int | None) -> None:

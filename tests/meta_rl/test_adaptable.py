@@ -219,3 +219,11 @@ def test_memory_that_is_not_there_is_no_fault_of_the_network():
         check_adaptable(Huge(), torch.zeros(3, 1))
     with pytest.raises(RuntimeError, match="memory"):
         learner(Huge(), recorded=False)
+
+
+def test_a_layer_at_two_places_is_refused_with_a_way_out():
+    layer, second = nn.Linear(3, 3), nn.Linear(3, 3)
+    with pytest.raises(InputError, match="2: expected a layer of its own, got the Linear at 0"):
+        check_adaptable(nn.Sequential(layer, nn.Tanh(), layer))
+    second.weight, second.bias = layer.weight, layer.bias
+    check_adaptable(nn.Sequential(layer, nn.Tanh(), second), torch.zeros(2, 3))
