@@ -5,7 +5,6 @@ from types import SimpleNamespace
 
 import gymnasium as gym
 import numpy as np
-import onnxruntime
 import pytest
 import torch
 from meta_rl.agents import distillation
@@ -25,6 +24,7 @@ from meta_rl.problems.normalization import (
     normalized_entries,
     with_normalization,
 )
+from tests.extras import needs
 from tests.test_resume import tiny
 
 BOX = gym.spaces.Box(-np.inf, np.inf, (3,))
@@ -313,6 +313,7 @@ def test_an_exported_zip_is_not_taken_for_a_policy_of_raw_observations(tmp_path)
 
 
 def test_onnx_files_hold_the_statistics(tmp_path):
+    onnxruntime = needs("onnxscript", "onnxruntime")
     policy = trained_policy(FLAT)
     save_onnx(policy, tmp_path / "policy.onnx")
     obs = np.random.default_rng(0).normal(300, 1000, (20, 2)).astype(np.float32)
