@@ -54,9 +54,8 @@ def save_onnx(model: AdaptedPolicy | AdaptedNetwork, file: str | Path) -> None:
         InputError: if the file cannot be made (see :func:`check_onnx`), or its outputs differ from
             the model's.
     """
-    file = Path(file)
+    file, module, space = Path(file), to_module(model), input_space(model)
     check_onnx(file)
-    module, space = to_module(model), input_space(model)
     policy = isinstance(model, AdaptedPolicy)
     names = [name or ("observation" if policy else "input") for name in input_names(space)]
     batch = {0: torch.export.Dim("N", min=1)}

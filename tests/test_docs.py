@@ -187,8 +187,10 @@ def test_ci_runs_the_two_commands_that_readme_gives():
 
 def test_every_family_is_on_its_page():
     text = (ROOT / "docs" / "families.md").read_text()
-    ours = [name for name, one in FAMILIES.items() if type(one).__module__.startswith("meta_rl.")]
-    assert len(ours) > 20
+    ours = [
+        name for name, one in FAMILIES.items() if type(one).__module__.startswith("meta_rl.envs")
+    ]
+    assert len(ours) > 10
     assert [name for name in ours if f"`{name}`" not in text] == []
 
 

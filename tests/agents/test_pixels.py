@@ -15,6 +15,7 @@ from torch.nn import functional as F
 import meta_rl
 from meta_rl.config import Config, EpisodesConfig, EvalConfig, NetworkConfig
 from meta_rl.errors import InputError
+from meta_rl.families.registry import FAMILIES
 from meta_rl.problems.observations import flat, flat_space, image_layout, keeps_bytes
 
 
@@ -209,9 +210,10 @@ class Beacon(gym.Env):
         return self._see(), float(paid), False, False, {}
 
 
-def test_a_family_of_images_is_trained_adapted_saved_and_loaded(tmp_path):
+def test_a_family_of_images_is_trained_adapted_saved_and_loaded(tmp_path, monkeypatch):
     parameter = meta_rl.Parameter("reversed_", meta_rl.Choice(0, 1))
-    meta_rl.register(meta_rl.GymFamily(Beacon, parameter, horizon=6, id="beacon"))
+    family = meta_rl.GymFamily(Beacon, parameter, horizon=6, id="beacon")
+    monkeypatch.setitem(FAMILIES, "beacon", family)
     config = Config(
         family="beacon",
         iterations=2,
