@@ -13,6 +13,7 @@ from meta_rl.config import EpisodesConfig, NetworkConfig
 from meta_rl.machine import parallel
 from meta_rl.naming import under
 from meta_rl.problems.baseline import Baseline, ValuedBlock
+from meta_rl.problems.normalization import RunningStatistics
 from meta_rl.problems.observations import LARGE, has_images, observation_size
 from meta_rl.types import Params, TaskFamily
 
@@ -54,8 +55,7 @@ class ValueNetwork(Baseline):
         self.network, self.horizon = network, horizon
         self._linear = LinearFeatureBaseline()
         self._weights = [*network.parameters()]
-        zero = torch.zeros((), dtype=torch.float64, device=self._weights[0].device)
-        self._count, self._mean, self._squares = zero, zero.clone(), zero.clone()
+        self._returns = RunningStatistics(1).to(self._weights[0].device)
         self._adam = torch.optim.Adam(self._weights, LEARNING_RATE)
         for weight in self._weights:  # the state from the start on, as checkpoints hold it
             moments = {name: torch.zeros_like(weight) for name in ("exp_avg", "exp_avg_sq")}
@@ -94,7 +94,7 @@ class ValueNetwork(Baseline):
 
     def state(self) -> Params:
         """Return the tensors that :meth:`fit` changes, in place."""
-        returns = {"count": self._count, "mean": self._mean, "squares": self._squares}
+        returns = dict(self._returns.state_dict())
         moments = {
             f"adam.{name}.{key}": value
             for name, weight in self.network.named_parameters()
@@ -110,25 +110,22 @@ class ValueNetwork(Baseline):
 
     def _std(self) -> Tensor:
         """Return the std of all returns so far; 0 if they differ by rounding alone."""
-        std = (self._squares / self._count.clamp(min=1.0)).sqrt()
-        return torch.where(std <= 1e-12 * self._mean.abs(), torch.zeros_like(std), std)
+        std, mean = self._returns.variance.sqrt(), self._returns.mean
+        return torch.where(std <= 1e-12 * mean.abs(), torch.zeros_like(std), std)
 
     def _in_units(self, returns: Tensor) -> Tensor:
         std = self._std()
-        units = torch.where(std > 0, (returns - self._mean) / std, torch.zeros_like(returns))
+        away = (returns - self._returns.mean) / std
+        units = torch.where(std > 0, away, torch.zeros_like(returns))
         return units.to(self._weights[0].dtype)
 
     def _count_returns(self, held: Sequence[_Steps]) -> None:
-        """Take returns into their mean and squares, by the update of Chan et al. 1979."""
-        away = [steps.returns - self._mean for steps in held]
+        """Take returns into their mean and variance."""
         sums = [
-            [torch.stack([one.new_tensor(len(one)), one.sum(), (one**2).sum()])] for one in away
+            self._returns.sums(steps.returns.unsqueeze(-1), torch.ones_like(steps.returns))
+            for steps in held
         ]
-        number, distance, squares = parallel.add(sums)[0]
-        self._count.add_(number)
-        shift = distance / self._count
-        self._squares.add_(squares - shift * distance)
-        self._mean.add_(shift)
+        self._returns.update(parallel.add(sums))
 
     def _gradient(self, steps: _Steps, targets: Tensor, chosen: Tensor) -> list[Tensor]:
         """Return the gradient of the chosen steps' sum of squared errors, and their number."""

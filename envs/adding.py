@@ -10,11 +10,11 @@ from torch import Tensor
 
 from meta_rl.errors import require
 from meta_rl.families.distributions import Uniform
-from meta_rl.families.parameters import Parameter, ParameterSpace
+from meta_rl.families.parameters import Parameter, ParameterSpace, ParameterTasks
 from meta_rl.types import Task
 
 
-class Adding:
+class Adding(ParameterTasks):
     """Regression on ``y = first * a + second * b``, of the two marked numbers in a sequence.
 
     A step of the sequence is a number from U[-1, 1], and its mark: 1 at one place of the first half
@@ -32,8 +32,6 @@ class Adding:
     source = "Hochreiter and Schmidhuber 1997, section 5.4; weights are ours"
     kind: Literal["regression"] = "regression"
     output_size = 1
-    splits = ("in-distribution",) * 3
-    fewest = None
     space = ParameterSpace(
         Parameter("first", Uniform(-2.0, 2.0)), Parameter("second", Uniform(-2.0, 2.0))
     )
@@ -41,14 +39,6 @@ class Adding:
     def __init__(self, steps: int = 20):
         require(steps > 0 and steps % 2 == 0, "steps", "an even number above 0", steps)
         self.input_shape = (steps, 2)
-
-    def sample_tasks(self, n: int, seed: int, split: str = "in-distribution") -> list[Task]:
-        """Draw n tasks, uniform in both weights."""
-        return self.space.sample(n, seed, split)
-
-    def check_task(self, task: Task) -> Task:
-        """Return the task with normalized numbers; InputError if one is unknown or impossible."""
-        return self.space.check(task)
 
     def draw(
         self,

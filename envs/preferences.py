@@ -15,6 +15,7 @@ from meta_rl.errors import InputError, require
 from meta_rl.families.examples import SPLITS, as_integers, first_of_shuffled, split_classes
 from meta_rl.families.folders import given, is_folder, not_there
 from meta_rl.storage.reading import read_file, reading, shortened
+from meta_rl.tasks import only_value
 from meta_rl.types import Task
 
 FEWEST_RATINGS, MOST_ITEMS = 20, 1000
@@ -80,11 +81,7 @@ class Preferences:
         Raises:
             InputError: unless the task is one known user.
         """
-        if set(task) != {"user"}:
-            unknown = [name for name in task if name != "user"]
-            problem = f"got {unknown[0]!r}" if unknown else "user is missing"
-            raise InputError(f"task: expected one parameter, user; {problem}.")
-        found = as_integers(task["user"])
+        found = as_integers(only_value(task, "user"))
         if len(found) != 1 or not 0 <= found[0] < len(self._sizes):
             raise InputError(
                 f"task parameter user: expected a number from 0 to {len(self._sizes) - 1}, "

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from meta_rl.families.distributions import Uniform
-from meta_rl.families.parameters import Parameter, ParameterSpace
+from meta_rl.families.parameters import Parameter, ParameterSpace, ParameterTasks
 from meta_rl.types import Task
 
 
-class Sinusoid:
+class Sinusoid(ParameterTasks):
     """Regression on ``y = amplitude * sin(x - phase)`` with x ~ U[-5, 5], without noise."""
 
     id = "sinusoid"
@@ -24,21 +24,11 @@ class Sinusoid:
     input_shape = (1,)
     input_size = 1
     output_size = 1
-    splits = ("in-distribution",) * 3
-    fewest = None
     bound = 5.0
     space = ParameterSpace(
         Parameter("amplitude", Uniform(0.1, 5.0)),
         Parameter("phase", Uniform(0.0, math.pi), "rad"),
     )
-
-    def sample_tasks(self, n: int, seed: int, split: str = "in-distribution") -> list[Task]:
-        """Draw n tasks, uniform in amplitude and phase."""
-        return self.space.sample(n, seed, split)
-
-    def check_task(self, task: Task) -> Task:
-        """Return the task with normalized numbers; InputError if one is unknown or impossible."""
-        return self.space.check(task)
 
     def draw(
         self,

@@ -52,6 +52,19 @@ def check_tasks(family: TaskChecker, tasks: Iterable[Any]) -> list[Task]:
     return [family.check_task(task) for task in given]
 
 
+def only_value(task: Mapping[str, Any], name: str) -> Any:
+    """Return the value of a task's only parameter.
+
+    Raises:
+        InputError: if it has others, or not this one.
+    """
+    if set(task) != {name}:
+        unknown = [other for other in task if other != name]
+        problem = f"got {unknown[0]!r}" if unknown else f"{name} is missing"
+        raise InputError(f"task: expected one parameter, {name}; {problem}.")
+    return task[name]
+
+
 def check_sampled(family: TaskChecker, tasks: Sequence[Any], n: int) -> list[Task]:
     """Return n tasks that the family has drawn, with their values normalized.
 

@@ -33,7 +33,7 @@ def renamed(values: dict[str, Any]) -> dict[str, Any]:
             moved[part] = {key: value for key, value in before.items() if key != name}
             moved[home] = now | {own: before[name]}
     network = moved.get("network")
-    if isinstance(network, dict) and is_old(network):
+    if isinstance(network, dict) and _is_old(network):
         moved["network"] = network | _left_out(network)
     data, inner = moved.get("data"), moved.get("inner")
     if isinstance(data, dict) and isinstance(inner, dict):
@@ -43,7 +43,7 @@ def renamed(values: dict[str, Any]) -> dict[str, Any]:
     return moved
 
 
-def is_old(network: dict[str, Any]) -> bool:
+def _is_old(network: dict[str, Any]) -> bool:
     """Return whether a network's JSON values are from before it had an initialization."""
     return "initialization" not in network
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from meta_rl.errors import InputError, require, unknown
 from meta_rl.families.examples import SPLITS, first_of_shuffled
 from meta_rl.storage.reading import shortened
+from meta_rl.tasks import only_value
 from meta_rl.types import Task
 
 FEWEST_TASKS = 3
@@ -119,11 +120,7 @@ class Arrays:
         Raises:
             InputError: unless the task is one of the arrays'.
         """
-        if set(task) != {"task"}:
-            others = [name for name in task if name != "task"]
-            problem = f"got {others[0]!r}" if others else "task is missing"
-            raise InputError(f"task: expected one parameter, task; {problem}.")
-        name = str(task["task"])
+        name = str(only_value(task, "task"))
         if name not in self._numbers:
             near = difflib.get_close_matches(name, self.names, 3, 0)
             raise InputError(

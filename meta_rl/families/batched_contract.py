@@ -120,7 +120,8 @@ def _compare(
             action = actions[m, 0].numpy().astype(family.action_space.dtype)
             seen, *answer, info = singles[m].step(action)
             answer.insert(0, flat(space, seen).ravel())
-            answer.append(next((info[key] for key in row.SUCCESS if key in info), np.nan))
+            key = row.success_key(info)
+            answer.append(np.nan if key is None else info[key])
             ours = [np.nan if value is None else value[m, 0] for value in step]
             both = dict(zip(Step._fields, zip(ours, answer, strict=True), strict=True))
             _require_close(batched, tasks[m], number, **both)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from meta_rl.errors import InputError, require
+from meta_rl.tasks import only_value
 from meta_rl.types import Task
 
 SPLITS: tuple[str, ...] = ("train", "validation", "test")
@@ -146,11 +147,7 @@ class ImageClasses:
         Raises:
             InputError: unless the task has N different known classes and nothing else.
         """
-        if set(task) != {"classes"}:
-            unknown = [name for name in task if name != "classes"]
-            problem = f"got {unknown[0]!r}" if unknown else "classes is missing"
-            raise InputError(f"task: expected one parameter, classes; {problem}.")
-        numbers = as_integers(task["classes"])
+        numbers = as_integers(only_value(task, "classes"))
         known = len(numbers) == len(set(numbers)) == self.ways
         if not known or not all(0 <= number < self.num_classes for number in numbers):
             raise InputError(

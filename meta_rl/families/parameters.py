@@ -213,3 +213,19 @@ def parse_task(text: str) -> dict[str, Any]:
             raise InputError(f"task: expected NAME=VALUE[,VALUE...], got {text!r}.")
         values.setdefault(name, []).append(tail)
     return {n: v[0] if len(v) == 1 else tuple(v) for n, v in values.items()}
+
+
+class ParameterTasks:
+    """Few-shot tasks that differ in the values of parameters, all drawn alike in every split."""
+
+    splits = ("in-distribution",) * 3
+    fewest = None
+    space: ParameterSpace
+
+    def sample_tasks(self, n: int, seed: int, split: str = "in-distribution") -> list[Task]:
+        """Draw n tasks from the parameters' distributions."""
+        return self.space.sample(n, seed, split)
+
+    def check_task(self, task: Task) -> Task:
+        """Return the task with normalized numbers; InputError if one is unknown or impossible."""
+        return self.space.check(task)

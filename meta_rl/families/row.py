@@ -40,6 +40,11 @@ def close(env: gym.Env) -> None:
         ) from error
 
 
+def success_key(info: dict[str, Any]) -> str | None:
+    """Return the key under which an info tells success; None if it does not."""
+    return next((key for key in SUCCESS if key in info), None)
+
+
 @contextmanager
 def closing(env: gym.Env) -> Iterator[gym.Env]:
     """Close an environment at the end; an earlier error hides an error of closing.
@@ -141,7 +146,7 @@ class Row(gym.Wrapper):
 
     def _succeeded(self) -> float:
         """Return 1.0 or 0.0, or NaN if the info does not tell: a diagnostic stops no training."""
-        key = next((key for key in SUCCESS if key in self.info), None)
+        key = success_key(self.info)
         if key is None:
             return np.nan
         given = self.info[key]

@@ -87,8 +87,8 @@ def test_the_mean_and_std_are_those_of_all_returns_so_far():
         baseline.fit([ValuedBlock(0, [data(seed)])])
     batches = [data(seed) for seed in (0, 1)]
     seen = torch.cat([returns[mask > 0] for _, returns, mask in batches]).double()
-    torch.testing.assert_close(baseline._mean, seen.mean())
-    torch.testing.assert_close(baseline._std(), seen.std(correction=0))
+    torch.testing.assert_close(baseline._returns.mean[0], seen.mean())
+    torch.testing.assert_close(baseline._std()[0], seen.std(correction=0))
 
 
 def test_returns_that_are_all_equal_are_learned_as_zero_from_their_mean():
@@ -143,7 +143,7 @@ def test_an_iteration_that_is_cut_off_takes_the_value_network_back():
     learner = meta_rl.build(valued()).learn(1)
     before = {name: v.clone() for name, v in learner.problem.learned().items()}
     learner._state.begin()
-    learner.problem.baseline._mean.add_(1.0)
+    learner.problem.baseline._returns.mean.add_(1.0)
     learner._state.undo()
     assert all(torch.equal(v, before[n]) for n, v in learner.problem.learned().items())
 
