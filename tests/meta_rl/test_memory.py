@@ -21,7 +21,9 @@ def faults():
         y = x + 1
         del y
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
-print([faults() for _ in range(6)][-1])
+# The least of six: a kernel that watches where pages are used (NUMA balancing) adds faults
+# of its own to some of them.
+print(min(faults() for _ in range(6)))
 """
 
 
