@@ -140,7 +140,7 @@ class VariationalPPO(StepOnData):
     def _gradient(self, trials: Trials, path: tuple[int, ...]) -> list[Tensor]:
         """Return a block's sums, and the gradient of its summed loss."""
         config, seed = self.config, seeds.derive(*path)
-        chosen = draw(trials.mask, config.decoded, config.latents, seeds.generator(seed))
+        chosen = draw(trials.mask, config.decoded, self.policy.latents, seeds.generator(seed))
         with torch.enable_grad():
             theta = {n: v.detach().requires_grad_() for n, v in self._inferring.theta.items()}
             sums = bound(self.policy, theta, trials, chosen, config.kl_weight)

@@ -163,18 +163,28 @@ def at_steps(values: Tensor, steps: Tensor) -> Tensor:
     return values.gather(1, steps.unsqueeze(-1).expand(*steps.shape, values.shape[-1]))
 
 
-def require_inferring(policy: Any) -> InferringPolicy:
-    """Return a policy that infers its task.
+def check_infers(policy: Any, outer: Any, wanted: bool) -> None:
+    """Refuse a policy that infers its task with another outer step, and the reverse.
+
+    Args:
+        policy: any policy, or None.
+        outer: settings of the outer step.
+        wanted: whether the outer step trains a policy that infers its task.
 
     Raises:
-        InputError: if it is another one.
+        InputError: says which outer step, or which policy, to take.
     """
-    if isinstance(policy, InferringPolicy):
-        return policy
-    raise InputError(
-        "outer: expected a policy that infers its task with VariBADConfig, got "
-        f"{type(policy).__name__}. Give --algorithm varibad."
-    )
+    infers = isinstance(policy, InferringPolicy)
+    if infers and not wanted:
+        raise InputError(
+            f"outer: expected VariBADConfig with {type(policy).__name__}, which infers its task, "
+            f"got {type(outer).__name__}. Give --algorithm varibad."
+        )
+    if wanted and not infers:
+        raise InputError(
+            "outer: expected a policy that infers its task with VariBADConfig, got "
+            f"{type(policy).__name__}. Take meta_rl.agents.BeliefPolicy."
+        )
 
 
 def _some(mask: Tensor, number: int, generator: Generator) -> Tensor:
