@@ -44,5 +44,10 @@ class VariBADConfig(RL2Config):
         several = facts.horizon is None or facts.horizon > 1 or run.inner.steps > 0
         return [
             *super().conditions(run, facts),
+            (
+                "data.normalize_observations",
+                False,
+                "with other algorithms; varibad always normalizes observations",
+            ),
             ("outer.decoded", several, "on trials of several steps"),
         ]

@@ -106,7 +106,7 @@ def require_no_memory(policy: Any, what: str) -> None:
     if isinstance(policy, MemoryPolicy):
         raise InputError(
             f"{what}: expected a policy that sees the current observation alone, got one with "
-            "memory (--algorithm rl2). Use a run of another algorithm."
+            "memory (--algorithm rl2 or varibad). Use a run of another algorithm."
         )
 
 
