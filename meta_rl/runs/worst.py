@@ -6,7 +6,7 @@ Greenberg et al. 2023, "Train Hard, Fight Easy: Robust Meta Reinforcement Learni
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -85,7 +85,8 @@ class WorstTasks(TaskSampling):
 
     def learn(self, batch: MetaBatch, adaptation: Adaptation) -> dict[str, float]:
         """Move the distribution towards the tasks with the lowest scores."""
-        found = adaptation.scores[-1].double().cpu().numpy()  # pyright: ignore
+        scores: Any = adaptation.scores
+        found = scores[-1].double().cpu().numpy()
         score = found if self.problem.maximizes else -found
         finite = np.isfinite(score)
         score = np.where(finite, score, score[finite].min(initial=0.0))  # diverged: among the worst

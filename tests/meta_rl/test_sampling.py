@@ -83,14 +83,12 @@ def test_training_with_sampled_tasks_resumes_bit_for_bit(kind, algorithm, tmp_pa
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_an_iteration_that_was_cut_off_leaves_no_trace_in_the_sampling(kind):
+def test_an_iteration_that_was_cut_off_leaves_no_trace_in_the_sampling(kind, monkeypatch):
     learner, whole = (meta_rl.build(config_of(sampling=kind)) for _ in range(2))
     learner.learn(2)
-    teach = learner.problem.learn
-    learner.problem.learn = lambda blocks: 1 / 0
-    with pytest.raises(ZeroDivisionError):
+    with monkeypatch.context() as patch, pytest.raises(ZeroDivisionError):
+        patch.setattr(learner.problem, "learn", lambda blocks: 1 / 0)
         learner.learn(1)
-    learner.problem.learn = teach
     tensors, expected = learner.learn(1).state()[1], whole.learn(3).state()[1]
     assert all(torch.equal(tensors[name], expected[name]) for name in expected)
 
@@ -161,7 +159,9 @@ def test_elites_have_the_tail_of_the_weight_and_are_never_too_few():
 def sampler(name="mountain-car", tail=0.2, tasks=20):
     config = config_of(name, sampling="worst", tail=tail)
     config = replace(config, data=replace(config.data, tasks=tasks))
-    return meta_rl.build(config)._state.sampling
+    sampling = meta_rl.build(config)._state.sampling
+    assert isinstance(sampling, WorstTasks)
+    return sampling
 
 
 def observed(sampling, score, iterations=40):
@@ -178,7 +178,6 @@ def observed(sampling, score, iterations=40):
 
 def test_the_worst_tasks_of_a_closed_form_are_found():
     sampling = sampler()
-    assert isinstance(sampling, WorstTasks)
     drawn = observed(sampling, lambda u: u[:, 0])  # the tail: first entry below 0.2
     assert (drawn[:, 0] < 0.2).mean() > 0.6  # 0.2 when uniform, 0.84 if it were drawn exactly
     mean = sampling.shape[0] / sampling.shape.sum(0)
