@@ -42,6 +42,8 @@ CASES = {
         "navigation-pearl", "es-maml", tasks=5, normalize_observations=True
     ),
     "genetic algorithm": config_of("navigation-pearl", "ga-maml"),
+    "prioritized tasks": config_of("navigation-pearl", "promp", tasks=5, sampling="prioritized"),
+    "the worst tasks": config_of("navigation-pearl", "promp", tasks=60, sampling="worst"),
     "Reptile": config_of("sinusoid", "reptile"),
     "Adam": config_of("sinusoid", "maml++", tasks=8),
 }
