@@ -30,6 +30,7 @@ from meta_rl.problems.memory import (
 from meta_rl.problems.observations import observation_size, tensor_type
 from meta_rl.problems.reinforcement import Reinforcement
 from meta_rl.problems.remembering import RememberingPolicy
+from meta_rl.problems.returns import gae, mean_size
 from meta_rl.problems.rollouts import check_parameters
 from meta_rl.types import Params, Task, TaskFamily
 
@@ -94,6 +95,12 @@ class TrialReinforcement(Reinforcement):
     def learn(self, blocks: Sequence[tuple[int, Sequence[Any]]]) -> None:
         """Take an iteration's trials into the policy's statistics; see ``TaskSource``."""
         self.policy.learn([joined(batches) for _, batches in blocks], self.config.gamma)
+
+    def potential(self, query: Any, scores: Tensor) -> Tensor:
+        """Return the mean error of the policy's value in the last episodes; see ``Losses``."""
+        config = self.config
+        given = query.reward, query.value, query.mask, config.gamma, config.gae_lambda
+        return mean_size(gae(*given), query.mask)
 
     def statistics(self, batch: Any) -> dict[str, Tensor | float]:
         """Return the last episode's length, and the policy's entropy in it (nats)."""
