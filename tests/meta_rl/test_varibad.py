@@ -270,7 +270,7 @@ def test_a_task_that_only_inference_solves_is_learned():
 
 
 def test_an_adapted_policy_holds_what_the_encoder_knows(tmp_path):
-    learner = meta_rl.build(config_of("cartpole"))
+    learner = meta_rl.build(config_of("cartpole")).learn(1)
     model = learner.adapt(learner.held_out_tasks(1)[0], steps=2)
     assert len(model.scores) == 3
     action, state = model.predict(np.zeros(4, np.float32), deterministic=True)
