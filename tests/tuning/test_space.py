@@ -18,7 +18,7 @@ ONES = {f"× {name}": 1.0 for space in SPACES.values() for name in space.factors
     [
         ("bandit-5", "episodes", {"maml++"}),
         ("sinusoid", "examples", {"promp", "e-maml", "rl2"}),
-        ("glyphs-5way-1shot", "images", {"promp", "e-maml", "rl2"}),
+        ("glyphs-5way-1shot", "images", {"promp", "e-maml", "rl2", "pretrain"}),
     ],
 )
 def test_a_preset_has_a_space_with_the_algorithms_that_fit_it(name, space, unfit):
