@@ -167,6 +167,14 @@ def _pretrain(config: Config) -> Config:
     return replace(config, inner=inner, data=data)
 
 
+def _oracle(config: Config) -> Config:
+    """Set joint training of a policy that sees the task's parameters."""
+    if not isinstance(config.data, EpisodesConfig):
+        raise InputError("algorithm: oracle trains a policy; supervised families have none.")
+    config = _pretrain(config)
+    return replace(config, data=replace(config.data, sees_task=True))
+
+
 ALGORITHMS: dict[str, Callable[[Config], Config]] = {
     "maml": lambda config: config,
     "fomaml": lambda config: _inner(config, first_order=True),
@@ -187,6 +195,7 @@ ALGORITHMS: dict[str, Callable[[Config], Config]] = {
     "ga-maml": _ga_maml,
     "rl2": _rl2,
     "pretrain": _pretrain,
+    "oracle": _oracle,
 }
 
 
