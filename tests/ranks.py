@@ -42,9 +42,9 @@ CASES = {
         "navigation-pearl", "es-maml", tasks=5, normalize_observations=True
     ),
     "genetic algorithm": config_of("navigation-pearl", "ga-maml"),
-    "VariBAD, and RL2 in it": config_of("bandit-5", "varibad", tasks=5, episodes=4),
     "prioritized tasks": config_of("navigation-pearl", "promp", tasks=5, sampling="prioritized"),
     "the worst tasks": config_of("navigation-pearl", "promp", tasks=60, sampling="worst"),
+    "VariBAD, and RL2 in it": config_of("bandit-5", "varibad", tasks=5, episodes=4),
     "Reptile": config_of("sinusoid", "reptile"),
     "Adam": config_of("sinusoid", "maml++", tasks=8),
 }

@@ -56,7 +56,10 @@ class RL2Config(OuterConfig):
             ("outer.clip", several, needs),
             *(
                 (name, False, "on policies without memory")
-                for name in ("speed.recorded", "speed.tasks_at_once", "data.normalize_observations")
+                for name in (
+                    *("speed.recorded", "speed.tasks_at_once"),
+                    *("data.normalize_observations", "data.sees_task"),
+                )
             ),
         ]
 
