@@ -102,13 +102,14 @@ class TrialReinforcement(Reinforcement):
 
     @torch.no_grad()
     def learn(self, blocks: Sequence[tuple[int, Sequence[Any]]]) -> None:
-        """Take an iteration's returns into the policy's statistics; see ``TaskSource``."""
+        """Take an iteration's returns and observations into the statistics; see ``TaskSource``."""
         held = []
         for _, batches in blocks:
             trials = joined(batches)
             gained = discounted_returns(trials.reward, trials.mask, self.config.gamma)
             held.append(self.policy.returns.sums(gained.unsqueeze(-1), trials.mask))
         self.policy.returns.update(parallel.add(held))
+        super().learn(blocks)
 
     def statistics(self, batch: Any) -> dict[str, Tensor | float]:
         """Return the last episode's length, and the policy's entropy in it (nats)."""
