@@ -19,6 +19,7 @@ from meta_rl.config import Config, EpisodesConfig
 from meta_rl.errors import NOT_FINITE, InputError, require
 from meta_rl.inner.adaptation import adapt_to_tasks
 from meta_rl.problem import Problem
+from meta_rl.problems.informed import require_uninformed
 from meta_rl.problems.memory import require_no_memory
 from meta_rl.problems.reinforcement import Reinforcement, require_reinforcement
 from meta_rl.runs.learner import MetaLearner
@@ -74,6 +75,7 @@ class FromExperts:
         """
         ours = require_reinforcement(problem, "init_experts", "experts have rewards")
         require_no_memory(ours.policy, "init_experts")
+        require_uninformed(ours, "init_experts")
         actors = []
         for task, file in self.experts:  # read all zips before the first expert plays
             checked = ours.family.check_task(task)

@@ -139,10 +139,15 @@ def check_recurrent(policy: Any, env: gym.Env) -> None:
             its spaces are not the environment's.
     """
     what = "stable-baselines3"
-    if not isinstance(policy, RecurrentPolicy) or not isinstance(policy.recurrent, LSTM):
+    if not isinstance(policy, RecurrentPolicy):
         raise InputError(
-            f"{what}: RecurrentPPO has LSTM layers alone, and this policy has others. Train with "
-            "--network.kind lstm, or export to ONNX."
+            f"{what}: expected a RecurrentPolicy (--algorithm rl2), got {type(policy).__name__}, "
+            "which RecurrentPPO does not have."
+        )
+    if not isinstance(policy.recurrent, LSTM):
+        raise InputError(
+            f"{what}: RecurrentPPO has an LSTM, and this policy another recurrent layer. Train "
+            "with --network.kind lstm."
         )
     hidden = policy.recurrent.hidden
     require(len({*hidden}) == 1, f"{what}: the LSTM's layers", "equally many units", hidden)
@@ -150,7 +155,7 @@ def check_recurrent(policy: Any, env: gym.Env) -> None:
     if {name.split(".")[0] for name, _ in policy.named_parameters()} != heads:
         raise InputError(
             f"{what}: RecurrentPPO has an LSTM with linear heads on vectors of numbers, and this "
-            "policy has more (images, or other heads). Export to ONNX."
+            "policy has more (images, or other heads)."
         )
     check_actions(of_ours(policy.actor), vars(env.action_space))
     inputs = policy.state_dict()["recurrent.weight_ih_l0"].shape[1]

@@ -19,10 +19,11 @@ from meta_rl.config import (
     ReptileConfig,
     RL2Config,
     ShotsConfig,
+    VariBADConfig,
     distance,
 )
 from meta_rl.errors import InputError, unknown
-from meta_rl.presets import PRESETS, maml_on_episodes
+from meta_rl.presets import PRESETS, facts, maml_on_episodes
 
 
 def _inner(config: Config, **changes: Any) -> Config:
@@ -147,6 +148,43 @@ def _rl2(config: Config) -> Config:
     return replace(own, speed=replace(own.speed, recorded=False, tasks_at_once=None))
 
 
+def _varibad(config: Config) -> Config:
+    """Set VariBAD on the trials of RL2."""
+    if not isinstance(config.data, EpisodesConfig):
+        raise InputError("algorithm: varibad plays episodes; supervised families have none.")
+    own = _rl2(config)
+    data = replace(own.data, normalize_observations=False)  # it normalizes them always
+    return replace(own, data=data, outer=VariBADConfig())
+
+
+def _pretrain(config: Config) -> Config:
+    """Set joint training without inner steps, on as much data of more tasks; adapting fine-tunes.
+
+    The preset's step size is the start of a learned one. Here it stays, and all steps are as long.
+    """
+    if facts(config).classes:
+        raise InputError(
+            "algorithm: pretrain trains one network for all tasks; the classes of this family are "
+            "numbered anew in each task, so one network can only guess."
+        )
+    data, steps = config.data, config.inner.steps
+    if isinstance(data, EpisodesConfig):
+        data = replace(data, tasks=(steps + 1) * data.tasks)
+    else:
+        data = replace(data, tasks=round(data.tasks * (data.shots + data.queries) / data.queries))
+    size = config.inner.step_size
+    inner = InnerConfig(steps=0, step_size=size, learn_step_size=False)
+    return replace(config, inner=inner, data=data)
+
+
+def _oracle(config: Config) -> Config:
+    """Set joint training of a policy that sees the task's parameters."""
+    if not isinstance(config.data, EpisodesConfig):
+        raise InputError("algorithm: oracle trains a policy; supervised families have none.")
+    config = _pretrain(config)
+    return replace(config, data=replace(config.data, sees_task=True))
+
+
 ALGORITHMS: dict[str, Callable[[Config], Config]] = {
     "maml": lambda config: config,
     "fomaml": lambda config: _inner(config, first_order=True),
@@ -166,6 +204,9 @@ ALGORITHMS: dict[str, Callable[[Config], Config]] = {
     "es-maml": _es_maml,
     "ga-maml": _ga_maml,
     "rl2": _rl2,
+    "varibad": _varibad,
+    "pretrain": _pretrain,
+    "oracle": _oracle,
 }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -13,12 +14,14 @@ import torch
 
 from meta_rl import agents, envs, seeds
 from meta_rl.algorithms import nearest
-from meta_rl.config import Config, Facts, ShotsConfig, require_effect
+from meta_rl.config import Config, Facts, ShotsConfig, VariBADConfig, require_effect
 from meta_rl.errors import InputError, require
 from meta_rl.families import Family, GymFamily, make_family
+from meta_rl.families.informed import Informed
 from meta_rl.machine import memory, parallel
 from meta_rl.presets import preset
 from meta_rl.problem import Problem
+from meta_rl.problems.informed import InformedReinforcement, require_uninformed
 from meta_rl.problems.memory import require_no_memory
 from meta_rl.problems.modules import module_of
 from meta_rl.problems.normalization import normalized_entries, with_normalization
@@ -93,6 +96,7 @@ def build(
     if init_sb3 is not None:
         policy = require_reinforcement(problem, "init_sb3", "a PPO cannot start it").policy
         require_no_memory(policy, "init_sb3")
+        require_uninformed(problem, "init_sb3")
         policy.load_state_dict(agents.sb3.read_parameters(init_sb3, policy), strict=False)
     if start is not None:
         module: Any = module_of(problem)
@@ -189,9 +193,14 @@ def make_problem(config: Config, device: str) -> Problem:
         data = config.data
         examples = envs.make_examples(config.family, data.ways, data.folder, data.rotations)
         return make_supervised(config, examples, device)
-    family = make_family(config.family)
+    family: Any = make_family(config.family)
+    if config.data.sees_task:
+        family = Informed(family)
     remembers = config.inner.method == "memory"
-    policy = (agents.RecurrentPolicy if remembers else agents.make_policy)(
+    make: Any = agents.RecurrentPolicy if remembers else agents.make_policy
+    if isinstance(config.outer, VariBADConfig):
+        make = partial(agents.BeliefPolicy, latents=config.outer.latents)
+    policy = make(
         family.observation_space,
         family.action_space,
         config.network,
@@ -204,7 +213,7 @@ def make_problem(config: Config, device: str) -> Problem:
     if remembers:
         given = family, policy.to(device), None, config.data, GymFamily
         return TrialReinforcement(*given, workers=config.speed.workers)
-    return Reinforcement(
+    return (InformedReinforcement if config.data.sees_task else Reinforcement)(
         family,
         policy.to(device),
         agents.make_baseline(family, config.data, config.seed, device),

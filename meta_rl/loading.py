@@ -81,7 +81,7 @@ def load_adapted(
     manifest, tensors = checkpoint.load(as_path("folder", folder))
     checkpoint.require_fields(manifest, "adapted", config=dict, scores=list)
     config, device = from_dict(manifest["config"]), resolve_device(device)
-    kept = ("config", "problem", "optimizer", "made_of")
+    kept = ("config", "problem", "optimizer", "made_of", "task")
     trained = {key: manifest[key] for key in kept if key in manifest}
     scores, success = tuple(manifest["scores"]), manifest.get("success")
     told = success if isinstance(success, list) else [] if success is None else [success]

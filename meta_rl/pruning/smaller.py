@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from meta_rl.assemble import build
+from meta_rl.problems.informed import require_uninformed
 from meta_rl.problems.memory import require_no_memory
 from meta_rl.problems.modules import module_of
 from meta_rl.pruning import criteria, units
@@ -50,4 +51,5 @@ def hidden_layers(learner: MetaLearner) -> list[criteria.Layer]:
     """Return the hidden layers of a learner's policy or network, as :func:`prune` counts them."""
     module: Any = module_of(learner.problem)
     require_no_memory(module, "prune")
+    require_uninformed(learner.problem, "prune")
     return units.hidden_layers(module)

@@ -20,6 +20,7 @@ from meta_rl.errors import InputError
 from meta_rl.families import GymFamily, parse_task
 from meta_rl.naming import safe_name
 from meta_rl.plots.pictures import encoded
+from meta_rl.problems.informed import require_uninformed
 from meta_rl.problems.memory import MemoryPolicy, require_no_memory
 from meta_rl.problems.modules import module_of
 from meta_rl.problems.reinforcement import require_reinforcement
@@ -104,6 +105,8 @@ def _exports(command: Adapt, learner: Any, variant: Any) -> list[tuple[Callable[
     Refuses now whatever would make an export fail.
     """
     exports: list[tuple[Callable[[Any], None], str]] = []
+    for option in (name for name in ("export_sb3", "export_onnx") if getattr(command, name)):
+        require_uninformed(learner.problem, option)
     if zipped := command.export_sb3:
         exports.append(_sb3_export(zipped, learner, variant))
     if file := command.export_onnx:
