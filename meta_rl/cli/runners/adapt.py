@@ -21,8 +21,7 @@ from meta_rl.families import GymFamily, parse_task
 from meta_rl.naming import safe_name
 from meta_rl.plots.pictures import encoded
 from meta_rl.problems.informed import require_uninformed
-from meta_rl.problems.memory import MemoryPolicy, require_no_memory
-from meta_rl.problems.modules import module_of
+from meta_rl.problems.memory import MemoryPolicy
 from meta_rl.problems.reinforcement import require_reinforcement
 from meta_rl.runs.tensorboard import events
 from meta_rl.storage import files
@@ -110,7 +109,6 @@ def _exports(command: Adapt, learner: Any, variant: Any) -> list[tuple[Callable[
     if zipped := command.export_sb3:
         exports.append(_sb3_export(zipped, learner, variant))
     if file := command.export_onnx:
-        require_no_memory(module_of(learner.problem), "export_onnx")
         agents.onnx_file.check_onnx(file)
         line = f"onnx: onnxruntime.InferenceSession({str(file)!r}), equal to predict()"
         exports.append((partial(agents.onnx_file.save_onnx, file=file), line))
