@@ -5,6 +5,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 from .baselines import LinearFeatureBaseline
+from .belief import BeliefPolicy
 from .convolution import Block, convolutional
 from .distributions import Categorical, DiagonalGaussian
 from .memory import RecurrentPolicy
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = [
     "GRU",
     "LSTM",
+    "BeliefPolicy",
     "Block",
     "Categorical",
     "CategoricalPolicy",

@@ -8,7 +8,6 @@ import gymnasium as gym
 import numpy as np
 import torch
 from torch import Generator, Tensor, nn
-from torch.nn import functional as F
 
 from meta_rl.config import NetworkConfig
 from meta_rl.problems.memory import MemoryPolicy, Recalled
@@ -18,6 +17,7 @@ from meta_rl.problems.observations import (
     observation_size,
 )
 
+from .action_code import ActionCode
 from .initialization import linear
 from .pixels import JoinedFeatures
 from .policies import make_policy
@@ -59,9 +59,8 @@ class RecurrentPolicy(MemoryPolicy):
             size = self.features.size
         head = replace(network, kind=None, hidden=())
         hidden_space = gym.spaces.Box(-np.inf, np.inf, (units,))
-        self.choices = _choices(action_space)
-        self._single = isinstance(action_space, gym.spaces.Discrete)
-        previous = gym.spaces.flatdim(action_space) + 2
+        self.code = ActionCode(action_space)
+        previous = self.code.size + 2
         self.recurrent = RECURRENT[str(network.kind)](size + previous, network.hidden, generator)
         self.actor = make_policy(
             hidden_space,
@@ -87,19 +86,8 @@ class RecurrentPolicy(MemoryPolicy):
 
     def encode(self, action: Tensor) -> Tensor:
         """Return actions as the policy sees them later; see :class:`MemoryPolicy`."""
-        if not self.choices:
-            return action.to(self.start.dtype)
-        parts = [action] if self._single else action.unbind(-1)
-        each = [F.one_hot(part, n) for part, n in zip(parts, self.choices, strict=True)]
-        return torch.cat(each, -1).to(self.start.dtype)
+        return self.code(action, self.start.dtype)
 
     def env_action(self, action: Tensor) -> Tensor:
         """Return the actions in the environment's units."""
         return self.actor.env_action(action)
-
-
-def _choices(space: gym.Space) -> list[int]:
-    """Return the number of choices in each part of the actions; none if they are numbers."""
-    if isinstance(space, gym.spaces.Discrete):
-        return [int(space.n)]
-    return [int(n) for n in getattr(space, "nvec", np.zeros(0)).flatten()]

@@ -19,6 +19,7 @@ from meta_rl.config import (
     ReptileConfig,
     RL2Config,
     ShotsConfig,
+    VariBADConfig,
     distance,
 )
 from meta_rl.errors import InputError, unknown
@@ -147,6 +148,15 @@ def _rl2(config: Config) -> Config:
     return replace(own, speed=replace(own.speed, recorded=False, tasks_at_once=None))
 
 
+def _varibad(config: Config) -> Config:
+    """Set VariBAD on the trials of RL2."""
+    if not isinstance(config.data, EpisodesConfig):
+        raise InputError("algorithm: varibad plays episodes; supervised families have none.")
+    own = _rl2(config)
+    data = replace(own.data, normalize_observations=False)  # it normalizes them always
+    return replace(own, data=data, outer=VariBADConfig())
+
+
 def _pretrain(config: Config) -> Config:
     """Set joint training without inner steps, on as much data of more tasks; adapting fine-tunes.
 
@@ -194,6 +204,7 @@ ALGORITHMS: dict[str, Callable[[Config], Config]] = {
     "es-maml": _es_maml,
     "ga-maml": _ga_maml,
     "rl2": _rl2,
+    "varibad": _varibad,
     "pretrain": _pretrain,
     "oracle": _oracle,
 }

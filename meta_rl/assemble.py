@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -13,7 +14,7 @@ import torch
 
 from meta_rl import agents, envs, seeds
 from meta_rl.algorithms import nearest
-from meta_rl.config import Config, Facts, ShotsConfig, require_effect
+from meta_rl.config import Config, Facts, ShotsConfig, VariBADConfig, require_effect
 from meta_rl.errors import InputError, require
 from meta_rl.families import Family, GymFamily, make_family
 from meta_rl.families.informed import Informed
@@ -196,7 +197,10 @@ def make_problem(config: Config, device: str) -> Problem:
     if config.data.sees_task:
         family = Informed(family)
     remembers = config.inner.method == "memory"
-    policy = (agents.RecurrentPolicy if remembers else agents.make_policy)(
+    make: Any = agents.RecurrentPolicy if remembers else agents.make_policy
+    if isinstance(config.outer, VariBADConfig):
+        make = partial(agents.BeliefPolicy, latents=config.outer.latents)
+    policy = make(
         family.observation_space,
         family.action_space,
         config.network,

@@ -16,6 +16,7 @@ from meta_rl.config import (
     ReptileConfig,
     RL2Config,
     TRPOConfig,
+    VariBADConfig,
 )
 from meta_rl.config.inner import MakesRule
 from meta_rl.config.outer import MakesStep
@@ -33,7 +34,9 @@ from meta_rl.outer.reptile import Reptile
 from meta_rl.outer.rl2 import TrialPPO
 from meta_rl.outer.step import OuterStep
 from meta_rl.outer.trpo import TRPO
+from meta_rl.outer.varibad import VariationalPPO
 from meta_rl.problem import Problem
+from meta_rl.problems.belief import check_infers
 from meta_rl.problems.trials import TrialReinforcement
 from meta_rl.types import MetaParameters
 
@@ -56,6 +59,9 @@ OUTER_STEPS: dict[type[OuterConfig], Maker] = {
     ),
     RL2Config: lambda own, inner, meta, problem, run: TrialPPO(
         own, inner, meta, problem.recall, problem.config, run.seed
+    ),
+    VariBADConfig: lambda own, inner, meta, problem, run: VariationalPPO(
+        own, inner, meta, problem.policy, problem.config, run.seed
     ),
 }
 """The function that makes an outer step, by the settings' class; subclasses inherit it."""
@@ -115,11 +121,12 @@ def make_outer(inner: InnerLoop, meta: MetaParameters, problem: Any, run: Config
         run: all settings of the run.
 
     Raises:
-        InputError: if a user's outer settings have no method ``make``.
+        InputError: if a user's outer settings have no method ``make``, or the policy does not fit.
     """
     own = run.outer
     if isinstance(own, MakesStep):
         return own.make(inner, meta, problem, run)
+    check_infers(getattr(problem, "policy", None), own, isinstance(own, VariBADConfig))
     for known in type(own).__mro__:
         if known in OUTER_STEPS:
             return OUTER_STEPS[known](own, inner, meta, problem, run)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from meta_rl.errors import InputError
-from meta_rl.types import Params, Task, TaskFamily
+from meta_rl.types import Params, Task, TaskFamily, TaskSpace
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -41,6 +41,11 @@ class TaskSource(Protocol):
     @property
     def environments(self) -> TaskFamily | None:
         """The family of environments; None if the tasks have no environments."""
+        return None
+
+    @property
+    def task_space(self) -> TaskSpace | None:
+        """The parameters that tasks are drawn from; None if they are drawn in another way."""
         return None
 
     @property
@@ -192,6 +197,15 @@ class Losses(Protocol):
             adapted: returns phi after k inner steps.
         """
         ...
+
+    def potential(self, query: Any, scores: Tensor) -> Tensor:
+        """Return each task's learning potential ``(M,)``, by which prioritized sampling ranks it.
+
+        Args:
+            query: the query batch.
+            scores: each task's score on it, ``(M,)``.
+        """
+        return -scores if self.maximizes else scores
 
     def success(self, batches: Sequence[Any], k: int) -> Tensor | None:
         """Return each task's success rate after k inner steps ``(M,)``: NaN where it is not told.

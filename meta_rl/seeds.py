@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 TASKS, INITIAL, EVALUATION, ADAPTATION, DATA, POPULATION, SEARCH = range(7)
-BLOCK, PRUNING, VALUE, TRIALS = range(7, 11)
+BLOCK, PRUNING, VALUE, TRIALS, SAMPLING, BELIEFS = range(7, 13)
 """Numbers of the streams, so that no two uses of one seed coincide."""
 
 

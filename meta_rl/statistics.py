@@ -5,6 +5,7 @@ Agarwal et al. 2021, "Deep Reinforcement Learning at the Edge of the Statistical
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -52,6 +53,41 @@ def interquartile_mean(values: np.ndarray) -> np.ndarray:
     count = values.shape[-1]
     cut = count // 4
     return np.sort(values, -1)[..., cut : count - cut].mean(-1)
+
+
+def worst_mean(sign: int, fraction: float = 0.2) -> Statistic:
+    """Return the statistic of the mean of the worst values (CVaR); a part of one counts in part.
+
+    Args:
+        sign: 1 if higher values are better, -1 if lower values are.
+        fraction: the fraction of the values that are the worst.
+    """
+
+    def statistic(values: np.ndarray) -> np.ndarray:
+        ordered = np.sort(sign * values, -1)
+        size = fraction * values.shape[-1]
+        counted = np.clip(size - np.arange(math.ceil(size)), 0.0, 1.0)
+        return sign * (ordered[..., : len(counted)] * counted).sum(-1) / size
+
+    return statistic
+
+
+def tail_mean(values: np.ndarray, weights: np.ndarray, fraction: float) -> float:
+    """Return the weighted mean of the lowest values, which have this fraction of the weight.
+
+    It is the conditional value at risk, CVaR (Rockafellar and Uryasev 2000). The value at the edge
+    counts with the part of its weight that is needed.
+
+    Args:
+        values: finite values, ``(n,)``.
+        weights: weights of 0 or more, ``(n,)``.
+        fraction: fraction of the weight, above 0 and at most 1.
+    """
+    order = np.argsort(values, kind="stable")
+    share = weights[order] / weights.sum()
+    before = np.cumsum(share) - share
+    counted = np.clip(fraction - before, 0.0, share)
+    return float((values[order] * counted).sum() / counted.sum())
 
 
 def stratified_bootstrap(

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map
 
 from meta_rl.errors import InputError, require
-from meta_rl.types import MetaParameters, Params, Task
+from meta_rl.types import MetaParameters, Params, Task, TaskSpace
 
 
 class TaskChecker(Protocol):
@@ -77,6 +77,14 @@ def check_sampled(family: TaskChecker, tasks: Sequence[Any], n: int) -> list[Tas
         raise InputError(f"{error} Fix sample_tasks of {family.id}, which drew it.") from error
     require(len(sampled) == n, f"sample_tasks of {family.id}", f"{n} tasks", len(sampled))
     return sampled
+
+
+def space_of(family: Any) -> TaskSpace | None:
+    """Return the parameters that a family draws its tasks from; None if it draws them otherwise."""
+    space: TaskSpace | None = getattr(family, "space", None)
+    if space is None or not space.entries or family.sample_tasks(2, 0) != space.sample(2, 0):
+        return None
+    return space
 
 
 def over_tasks(function: Callable, in_dims: tuple, tasks_at_once: int | None) -> Callable:

@@ -141,6 +141,23 @@ class BatchedEnv(Protocol):
         ...
 
 
+class TaskSpace(Protocol):
+    """The parameters that tasks differ in, which are drawn independently."""
+
+    @property
+    def entries(self) -> int:
+        """The number of entries of all parameters."""
+        ...
+
+    def at(self, quantiles: Sequence[Sequence[float]]) -> list[Task]:
+        """Return the tasks at quantiles in [0, 1), one row of all entries for each task."""
+        ...
+
+    def sample(self, n: int, seed: int) -> list[Task]:
+        """Draw n tasks: those at uniform quantiles."""
+        ...
+
+
 class TaskFamily(Protocol):
     """A distribution over tasks that share their observation and action spaces."""
 

@@ -23,7 +23,7 @@ def config_of(family, algorithm, tasks=4, **settings):
     """A small problem in four blocks."""
     config = meta_rl.algorithm(algorithm, meta_rl.preset(family))
     size = {"episodes": 3} if isinstance(config.data, EpisodesConfig) else {"shots": 5}
-    data = dataclasses.replace(config.data, tasks=tasks, **size, **settings)
+    data = dataclasses.replace(config.data, tasks=tasks, **(size | settings))
     return dataclasses.replace(config, data=data, blocks=BLOCKS, log_every=1)
 
 
@@ -42,6 +42,9 @@ CASES = {
         "navigation-pearl", "es-maml", tasks=5, normalize_observations=True
     ),
     "genetic algorithm": config_of("navigation-pearl", "ga-maml"),
+    "prioritized tasks": config_of("navigation-pearl", "promp", tasks=5, sampling="prioritized"),
+    "the worst tasks": config_of("navigation-pearl", "promp", tasks=60, sampling="worst"),
+    "VariBAD, and RL2 in it": config_of("bandit-5", "varibad", tasks=5, episodes=4),
     "Reptile": config_of("sinusoid", "reptile"),
     "Adam": config_of("sinusoid", "maml++", tasks=8),
 }

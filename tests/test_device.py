@@ -84,7 +84,8 @@ def iterate(monkeypatch, family, algorithm="maml"):
 @pytest.mark.parametrize("algorithm", meta_rl.ALGORITHMS)
 @pytest.mark.parametrize("family", ["navigation-2d", "sinusoid"])
 def test_no_algorithm_mixes_devices(family, algorithm, monkeypatch):
-    refused = ["maml++"] if family == "navigation-2d" else ["promp", "e-maml", "rl2", "oracle"]
+    of_policies = ["promp", "e-maml", "rl2", "varibad", "oracle"]
+    refused = ["maml++"] if family == "navigation-2d" else of_policies
     if algorithm in refused:
         with pytest.raises(InputError):
             iterate(monkeypatch, family, algorithm)

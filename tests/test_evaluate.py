@@ -107,6 +107,10 @@ def test_the_csv_has_a_row_for_every_run_task_and_point(report):
     last = [r for r in rows if r["name"] == "bandit-5" and r["run"] == first["members"][1]][-1]
     assert (last["task"], last["inner_steps"]) == ("2", "1")
     assert float(last["score"]) == first["points"][1]["scores"][1][2]
+    scores = np.sort(np.ravel(first["points"][1]["scores"]))
+    whole, part = divmod(0.2 * len(scores), 1)
+    lowest = scores[: int(whole)].sum() + part * scores[int(whole)]
+    assert first["points"][1]["worst"][0] == pytest.approx(lowest / (whole + part))
 
 
 def test_the_report_needs_no_other_file_and_no_network(report):
@@ -118,6 +122,7 @@ def test_the_report_needs_no_other_file_and_no_network(report):
     assert "url(" not in text
     for words in (
         "IQM",
+        "worst 20 %",
         "PPO from scratch",
         "stratified-bootstrap",
         "One seed of bandit-5-fomaml",

@@ -129,6 +129,7 @@ def test_every_algorithm_trains_on_images_or_says_why_not(few_glyphs, algorithm,
         "promp": "needs a policy's action distribution",
         "e-maml": "credits exploration",
         "rl2": "plays episodes",
+        "varibad": "plays episodes",
         "pretrain": "numbered anew in each task",
         "oracle": "supervised families have none",
     }

@@ -52,7 +52,7 @@ def test_every_algorithm_resumes_bit_for_bit(name, algorithm, few_glyphs, tmp_pa
     supervised, images = name != "cartpole", name.startswith("glyphs")
     if (algorithm == "maml++" and not supervised) or (algorithm == "cavia" and images):
         pytest.skip("refused, with the reason")
-    refused = ("promp", "e-maml", "rl2", "oracle", *(["pretrain"] if images else []))
+    refused = ("promp", "e-maml", "rl2", "varibad", "oracle", *(["pretrain"] if images else []))
     if algorithm in refused and supervised:
         pytest.skip("refused, with the reason")
     few = {"queries": 2, "ways": 2} if images else {}

@@ -1,13 +1,14 @@
 """Time a meta-iteration by phases, beside a plain loop and the machine's limit.
 
-    python -m benchmarks.speed                   W1, W3, W4, W5 and W6, some ten minutes
+    python -m benchmarks.speed                   W1, W3 to W7, some twenty minutes
     python -m benchmarks.speed W3 W4             only W3 and W4
     python -m benchmarks.speed --device cuda     the same on a GPU, after a check against the CPU
 
 W1 is the sinusoid, W3 MAML-TRPO on 2-D navigation, W4 on the half-cheetah's direction, W5 ProMP on
-both, W6 the growth of time and memory. W2, the convolutions, is ``python -m benchmarks.few_shot``.
-Contestants take turns in one process; figures are medians. Each workload writes its own file,
-``benchmarks/results/speed-W?.json``; ``python -m benchmarks.report`` makes tables.
+both, W6 the growth of time and memory, W7 RL2 beside sb3-contrib's RecurrentPPO. W2, the
+convolutions, is ``python -m benchmarks.few_shot``. Contestants take turns in one process; figures
+are medians. Each workload writes its own file, ``benchmarks/results/speed-W?.json``; ``python -m
+benchmarks.report`` makes tables.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from typing import Any
 import torch
 
 from benchmarks.provenance import write
-from benchmarks.speed import policies, scaling, sinusoid
+from benchmarks.speed import memory, policies, scaling, sinusoid
 from benchmarks.speed.agreement import disagreement
 from benchmarks.speed.machine import load
 from meta_rl.assemble import resolve_device
@@ -31,6 +32,7 @@ WORKLOADS: dict[str, Callable[[int, str], dict[str, Any]]] = {
     "W1": sinusoid.measure,
     **{name: partial(policies.measure, name) for name in policies.WORKS},
     "W6": scaling.measure,
+    "W7": memory.measure,
 }
 
 

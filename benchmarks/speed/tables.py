@@ -21,7 +21,8 @@ def speed(name: str, result: dict[str, Any]) -> str:
 
 def phases(title: str, found: dict[str, Any]) -> str:
     """Return a table with a row for each phase, and a line of counts."""
-    head = [title, "times", "ours", "looped", "x looped", "limit", "of the limit"]
+    beside = found.get("beside", "looped")
+    head = [title, "times", "ours", beside, f"x {beside}", "limit", "of the limit"]
     rows = []
     for phase, row in found["phases"].items():
         ours, looped = row["ours"]["median"], row.get("reference", {}).get("median")

@@ -13,6 +13,7 @@ from meta_rl.config.outer import OuterConfig
 from meta_rl.config.run import Config, from_dict, to_dict
 from meta_rl.config.speed import SpeedConfig
 from meta_rl.config.trials import RL2Config
+from meta_rl.config.varibad import VariBADConfig
 
 __all__ = [
     "AdamConfig",
@@ -31,6 +32,7 @@ __all__ = [
     "ShotsConfig",
     "SpeedConfig",
     "TRPOConfig",
+    "VariBADConfig",
     "distance",
     "from_dict",
     "require_effect",

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from meta_rl.config.checks import require_if_given, require_types
+from meta_rl.config.sampling import SamplingConfig
 from meta_rl.errors import InputError, require
 
 if TYPE_CHECKING:
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class EpisodesConfig:
+class EpisodesConfig(SamplingConfig):
     """Reinforcement learning: size of a meta-batch, returns, estimator and actions."""
 
     tasks: int = 20
@@ -49,6 +50,7 @@ class EpisodesConfig:
 
     def __post_init__(self):
         require_types(self, "data")
+        self.check_sampling()
         require(self.tasks > 0, "data.tasks", "1 or more", self.tasks)
         require(self.episodes > 0, "data.episodes", "1 or more", self.episodes)
         require(0 <= self.gamma <= 1, "data.gamma", "between 0 and 1", self.gamma)
@@ -59,6 +61,11 @@ class EpisodesConfig:
                 f"data.exploration: expected 0 with --data.estimator {self.estimator}, got "
                 f"{self.exploration}. That estimator credits the support data already, so the "
                 "term would count it twice. Use --data.estimator log-likelihood (E-MAML)."
+            )
+        if self.sampling == "prioritized" and self.baseline == "none":
+            raise InputError(
+                "data.sampling: prioritized ranks tasks by the errors of a baseline, and "
+                "--data.baseline is none. Use linear or value."
             )
         require(self.init_std > 0, "data.init_std", "above 0", self.init_std)
         require(self.action_scale > 0, "data.action_scale", "above 0", self.action_scale)
@@ -75,6 +82,7 @@ class EpisodesConfig:
         product = self.estimator != "dice" or longer
         completed = self.exploration > 0  # the term needs its own estimator
         return [
+            *self.sampling_conditions(),
             ("data.gamma", valued, rewards),
             (
                 "data.gae_lambda",
@@ -107,7 +115,7 @@ class EpisodesConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ShotsConfig:
+class ShotsConfig(SamplingConfig):
     """Supervised few-shot learning: size of a meta-batch, and source of the data."""
 
     tasks: int = 25
@@ -125,6 +133,7 @@ class ShotsConfig:
 
     def __post_init__(self):
         require_types(self, "data")
+        self.check_sampling()
         require(self.ways > 1, "data.ways", "2 or more", self.ways)
         require(self.tasks > 0, "data.tasks", "1 or more", self.tasks)
         require(self.shots > 0, "data.shots", "1 or more", self.shots)
@@ -133,6 +142,7 @@ class ShotsConfig:
     def conditions(self, run: Config, facts: Facts) -> Conditions:
         """Return whether each setting acts in this run; see :mod:`meta_rl.config.effects`."""
         return [
+            *self.sampling_conditions(),
             ("data.ways", facts.classes is not False, "if labels are classes drawn from many"),
             ("data.rotations", facts.images is not False, "on images"),
             ("data.folder", facts.files is not False, "for families that read files"),

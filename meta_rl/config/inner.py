@@ -41,10 +41,12 @@ class InnerConfig:
     """gradient: follow the loss's gradient. hill-climbing: take the best of random neighbours.
     es: follow a gradient that an evolution strategy estimates from scores.
     es and hill-climbing need an outer step that takes no gradient either.
-    memory: play episodes, which a recurrent policy remembers; only for --algorithm rl2."""
+    memory: play episodes, which a recurrent policy remembers; only for --algorithm rl2 or
+    varibad."""
 
     steps: int = 1
-    """K, inner steps on each task during meta-training; with rl2, a trial has K + 1 episodes."""
+    """K, inner steps on each task during meta-training; with rl2 and varibad, a trial
+    has K + 1 episodes."""
     step_size: float = 0.1
     """alpha, step size of the inner steps at the start of meta-training."""
     learn_step_size: bool = True
@@ -121,7 +123,7 @@ class InnerConfig:
         Override this in a class of your own that uses settings otherwise.
         """
         if self.method == "memory":
-            needs = "on inner steps, which rl2 has none of"
+            needs = "on inner steps, which rl2 and varibad have none of"
             return [(f"inner.{name}", False, needs) for name in OF_STEPS]
         signed = self.positive == "none" and self.step_size <= 0
         return [

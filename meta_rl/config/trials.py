@@ -72,14 +72,14 @@ class RL2Config(OuterConfig):
         refuse_without_policy(self, run)
         if run.inner.method != "memory" or run.inner.adapts != "all":
             raise InputError(
-                "inner.method: expected memory, and adapts 'all', with RL2Config, got "
-                f"{run.inner.method} and {run.inner.adapts!r}. RL2 takes no inner step. "
-                "Give --algorithm rl2."
+                f"inner.method: expected memory, and adapts 'all', with {type(self).__name__}, got "
+                f"{run.inner.method} and {run.inner.adapts!r}. A policy that remembers takes no "
+                "inner step. Give --algorithm rl2 or varibad."
             )
         if run.inner.learns:
             raise InputError(
-                "inner.learn_step_size: expected no rule that learns with RL2Config: there are no "
-                "inner steps. Give --inner.no-learn-step-size --inner.optimizer sgd."
+                f"inner.learn_step_size: expected no rule that learns with {type(self).__name__}: "
+                "there are no inner steps. Give --inner.no-learn-step-size --inner.optimizer sgd."
             )
         kinds = ("gru", "lstm")
         require(run.network.kind in kinds, "network.kind", "gru or lstm", run.network.kind)

@@ -24,7 +24,7 @@ from meta_rl.evaluation.notes import notes
 from meta_rl.evaluation.page import page
 from meta_rl.evaluation.protocol import EvaluationPlan
 from meta_rl.runs.tensorboard import EVENTS, events
-from meta_rl.statistics import interquartile_mean, mean
+from meta_rl.statistics import interquartile_mean, mean, worst_mean
 from meta_rl.storage import files
 
 JSON, CSV, REPORT = "evaluation.json", "evaluation.csv", "report.html"
@@ -127,10 +127,11 @@ def _results(planned: EvaluationPlan, curves: Sequence[Curve]) -> dict[str, Any]
 
 def _curve(planned: EvaluationPlan, curve: Curve) -> dict[str, Any]:
     points = []
+    averages = {"mean": mean, "iqm": interquartile_mean, "worst": worst_mean(planned.sign)}
     for point, (k, budget) in enumerate(zip(curve.steps, curve.budget, strict=True)):
         found = {
             name: [finite(v) for v in curve.estimate(point, statistic, planned.settings.seed)]
-            for name, statistic in (("mean", mean), ("iqm", interquartile_mean))
+            for name, statistic in averages.items()
         }
         scores = [[finite(v) for v in row] for row in curve.scores[point].tolist()]
         points.append({"inner_steps": k, "budget": float(budget), **found, "scores": scores})

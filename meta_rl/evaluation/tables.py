@@ -7,25 +7,26 @@ from collections.abc import Iterator, Sequence
 
 from meta_rl.evaluation.curves import Curve, steps_to_reach
 from meta_rl.evaluation.protocol import EvaluationPlan
-from meta_rl.statistics import Estimate, interquartile_mean, mean
+from meta_rl.statistics import Estimate, interquartile_mean, mean, worst_mean
 from meta_rl.text_tables import Table, aligned
 
 
 def scores(planned: EvaluationPlan, curves: Sequence[Curve]) -> Table:
-    """Return one row per point of each curve: both budgets, means, gain and success.
+    """Return one row per point of each curve: both budgets, averages, gain and success.
 
+    The averages are the mean, the inter-quartile mean and the mean of the worst fifth (CVaR).
     Without success, if no curve has it.
     """
     unit, seed = planned.unit, planned.settings.seed
     told = any(curve.success is not None for curve in curves)
     head = ["", "seeds × tasks", f"{unit}: training", "inner steps", "adapting"]
-    head += ["mean", "IQM", "gain (IQM)"]
+    head += ["mean", "IQM", "worst 20 %", "gain (IQM)"]
     head += ["success (mean)"] if told else []
-    rows = []
+    rows, averages = [], (mean, interquartile_mean, worst_mean(planned.sign))
     for curve in curves:
         shape = "exact" if curve.kind == "oracle" else "{} × {}".format(*curve.scores.shape[1:])
         for point, (k, budget) in enumerate(zip(curve.steps, curve.budget, strict=True)):
-            cells = [curve.estimate(point, s, seed) for s in (mean, interquartile_mean)]
+            cells = [curve.estimate(point, s, seed) for s in averages]
             gain = curve.gain(point, interquartile_mean, seed, planned.sign) if point else None
             rows.append([
                 curve.name if point == 0 else "",

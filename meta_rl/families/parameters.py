@@ -96,6 +96,18 @@ class ParameterSpace:
         names = [parameter.name for parameter in parameters]
         require(len(set(names)) == len(names), "parameters", "different names", names)
 
+    @property
+    def entries(self) -> int:
+        """Return the number of entries of all parameters."""
+        return sum(parameter.size or 1 for parameter in self.parameters)
+
+    def at(self, quantiles: Sequence[Sequence[float]]) -> list[Task]:
+        """Return the tasks at quantiles in [0, 1), one row of all entries for each task.
+
+        Rows of independent uniform numbers give the tasks that :meth:`sample` draws.
+        """
+        return [self._named(iter(row), wide=False) for row in quantiles]
+
     def sample(self, n: int, seed: int, split: str = "in-distribution") -> list[Task]:
         """Draw n tasks with independent entries; equal seeds give equal tasks on every machine.
 
@@ -112,11 +124,10 @@ class ParameterSpace:
         wide = split == "extrapolation"
         if wide and not any(parameter.extrapolation for parameter in self.parameters):
             raise InputError(f"split: none of {self._names()} declares an extrapolation.")
-        entries = sum(parameter.size or 1 for parameter in self.parameters)
         generator = np.random.default_rng(seed)
         tasks: list[Task] = []
         while len(tasks) < n:
-            rows = generator.random((n, entries)).tolist()
+            rows = generator.random((n, self.entries)).tolist()
             drawn = [self._named(iter(row), wide) for row in rows]
             tasks += [task for task in drawn if not (wide and self.in_distribution(task))]
         return tasks[:n]

@@ -104,6 +104,20 @@ class MetaBatch:
         scores, *success = parallel.place(together, self._blocks, len(self.tasks))
         return scores, success[0] if success else None
 
+    def potentials(self, adaptation: Adaptation) -> Tensor:
+        """Return every task's learning potential after adapting, ``(M,)``; see ``Losses``.
+
+        Args:
+            adaptation: the adaptation, with scores.
+        """
+        own: Any = [query for _, query in parallel.blocks_of([], adaptation.query)]
+        scores: Any = adaptation.scores
+        held = [
+            self.problem.potential(query, scores[-1, block.start : block.start + len(block.tasks)])
+            for query, block in zip(own, self._blocks, strict=True)
+        ]
+        return parallel.place(held, self._blocks, len(self.tasks))
+
     def teach(self) -> float:
         """Let the problem learn what it keeps itself, after the outer step: see ``TaskSource``.
 

@@ -89,7 +89,11 @@ class TrialPPO(StepOnData):
             ``train/explained_variance`` of the stored values; and ``train/skipped`` if minibatches
             were skipped.
         """
-        held = self._judged([joined([*s, q]) for s, q in parallel.blocks_of(supports, query)])
+        return self.improve([joined([*s, q]) for s, q in parallel.blocks_of(supports, query)])
+
+    def improve(self, trials: Sequence[Trials]) -> dict[str, Tensor | float]:
+        """Update ``meta`` as :meth:`step` does, from the whole trials of each block."""
+        held = self._judged(trials)
         metrics: dict[str, Tensor | float] = {"train/explained_variance": _explained(held)}
         for chosen in self._minibatches(held):
             sums, real, norm = self._descend(chosen)
@@ -128,15 +132,10 @@ class TrialPPO(StepOnData):
 
     def _minibatches(self, held: Sequence[Judged]) -> Iterator[list[Judged]]:
         """Yield the part of each block's trials for each gradient, in a random order."""
-        first = parallel.rank() * len(held)
+        sizes = [len(block.advantage) for block in held]
         for epoch in range(self.config.epochs):
-            orders = []
-            for number, block in enumerate(held, first):
-                seed = seeds.derive(self._seed, seeds.TRIALS, self._steps, epoch, number)
-                order = torch.randperm(len(block.advantage), generator=seeds.generator(seed))
-                orders.append(order.to(block.advantage.device))
-            parts = [order.tensor_split(self.config.minibatches) for order in orders]
-            for each in zip(*parts, strict=True):
+            path = self._seed, seeds.TRIALS, self._steps, epoch
+            for each in shuffled(sizes, self.config.minibatches, path):
                 yield [_rows(block, rows) for block, rows in zip(held, each, strict=True)]
 
     def _descend(self, held: Sequence[Judged]) -> tuple[Sums, Tensor, Tensor]:
@@ -181,12 +180,35 @@ def ppo_sums(found: Recalled, block: Judged, config: RL2Config) -> Sums:
     return Sums(loss, error.sum(), ((ratio - 1 - log_ratio) * mask).sum(), outside)
 
 
+def shuffled(
+    sizes: Sequence[int], parts: int, path: tuple[int, ...]
+) -> Iterator[tuple[Tensor, ...]]:
+    """Yield the trials of each block for each minibatch of one pass, in a random order.
+
+    Args:
+        sizes: trials of each block that this process holds.
+        parts: the number of minibatches.
+        path: a seed, and the numbers of its use.
+    """
+    first, orders = parallel.rank() * len(sizes), []
+    for number, size in enumerate(sizes, first):
+        generator = seeds.generator(seeds.derive(*path, number))
+        orders.append(torch.randperm(size, generator=generator).tensor_split(parts))
+    yield from zip(*orders, strict=True)
+
+
+def cut(trials: Trials, rows: Tensor) -> Trials:
+    """Return some of the trials, as long as the longest of them."""
+    chosen = Trials(*(value[rows.to(value.device)] for value in trials))
+    longest = int(chosen.mask.sum(1).max())
+    return Trials(*(value[:, :longest] for value in chosen))
+
+
 def _rows(block: Judged, rows: Tensor) -> Judged:
     """Return some of the trials, as long as the longest of them."""
-    trials = Trials(*(value[rows] for value in block.trials))
-    longest = int(trials.mask.sum(1).max())
-    cut = Trials(*(value[:, :longest] for value in trials))
-    return Judged(cut, block.advantage[rows, :longest], block.target[rows, :longest])
+    trials, rows = cut(block.trials, rows), rows.to(block.advantage.device)
+    longest = trials.mask.shape[1]
+    return Judged(trials, block.advantage[rows, :longest], block.target[rows, :longest])
 
 
 def _explained(held: Sequence[Judged]) -> float:

@@ -33,11 +33,8 @@ class Advantages:
 
     def of(self, rollout: Rollout) -> Episodes:
         """Return the episodes of a rollout, with their advantages."""
-        config, mask = self.config, rollout.mask
-        target = advantage = self._returns(rollout)
-        if self.baseline is not None:
-            value = self.baseline.values(self._seen(rollout), target, mask)
-            advantage = returns.gae(rollout.reward, value, mask, config.gamma, config.gae_lambda)
+        mask, target = rollout.mask, self._returns(rollout)
+        advantage = self._raw(rollout, target)
         return Episodes(
             obs=rollout.obs,
             action=rollout.action,
@@ -49,6 +46,10 @@ class Advantages:
             credit=returns.credit(target, advantage, mask),
             success=rollout.success,
         )
+
+    def raw(self, batch: Episodes) -> Tensor:
+        """Return the advantages of episodes before normalization, ``(M, B, T)``."""
+        return self._raw(batch, self._returns(batch))
 
     def statistics(self, batch: Episodes) -> dict[str, Tensor | float]:
         """Return the part of the returns' variance that the baseline explains, if there is one."""
@@ -71,6 +72,13 @@ class Advantages:
                     for seed, batches in blocks
                 ]
             )
+
+    def _raw(self, batch: Episodes | Rollout, target: Tensor) -> Tensor:
+        if self.baseline is None:
+            return target
+        value = self.baseline.values(self._seen(batch), target, batch.mask)
+        config = self.config
+        return returns.gae(batch.reward, value, batch.mask, config.gamma, config.gae_lambda)
 
     def _seen(self, batch: Episodes | Rollout) -> Tensor:
         return batch.obs if self.normalization is None else self.normalization(batch.obs)

@@ -15,7 +15,9 @@ from torch.func import functional_call
 from torch.utils._pytree import tree_map
 
 from meta_rl.errors import InputError
+from meta_rl.machine import parallel
 from meta_rl.problems.normalization import RunningStatistics
+from meta_rl.problems.returns import discounted_returns
 from meta_rl.problems.rollouts import Player
 from meta_rl.types import Params, Policy
 
@@ -56,16 +58,34 @@ class MemoryPolicy(Policy):
         std = self.returns.variance[0].sqrt().to(self.start.dtype)
         return torch.where(std > 0, std, torch.ones_like(std))
 
+    @torch.no_grad()
+    def learn(self, held: Sequence[Trials], gamma: float) -> None:
+        """Take trials into the running statistics, with the same bits on all processes.
+
+        Args:
+            held: an iteration's trials, one entry for each block that this process holds.
+            gamma: discount per step.
+        """
+        gained = [discounted_returns(trials.reward, trials.mask, gamma) for trials in held]
+        pairs = zip(gained, held, strict=True)
+        sums = [self.returns.sums(value.unsqueeze(-1), trials.mask) for value, trials in pairs]
+        self.returns.update(parallel.add(sums))
+
+    def statistics(self) -> list[RunningStatistics]:
+        """Return the policy's own running statistics."""
+        return [self.returns]
+
     def check(self) -> None:
         """Refuse a memory or statistics, as a checkpoint may hold them, that no training leaves.
 
         Raises:
             InputError: if a number is not finite.
         """
-        if not (self.returns.is_valid() and torch.isfinite(self.start).all()):
+        valid = all(one.is_valid() for one in self.statistics())
+        if not (valid and torch.isfinite(self.start).all()):
             raise InputError(
-                "checkpoint: expected a finite memory and finite statistics of returns, got "
-                "others. Use an older checkpoint."
+                "checkpoint: expected a finite memory and finite statistics, got others. Use an "
+                "older checkpoint."
             )
 
     def encode(self, action: Tensor) -> Tensor:
@@ -86,7 +106,7 @@ def require_no_memory(policy: Any, what: str) -> None:
     if isinstance(policy, MemoryPolicy):
         raise InputError(
             f"{what}: expected a policy that sees the current observation alone, got one with "
-            "memory (--algorithm rl2). Use a run of another algorithm."
+            "memory (--algorithm rl2 or varibad). Use a run of another algorithm."
         )
 
 

@@ -21,7 +21,7 @@ from meta_rl.errors import InputError
 from meta_rl.inner.adaptable import check_adaptable
 from meta_rl.naming import under
 from meta_rl.problem import Kind, Problem
-from meta_rl.problems import estimators
+from meta_rl.problems import estimators, returns
 from meta_rl.problems.adapted import AdaptedPolicy, adapted_policy
 from meta_rl.problems.advantages import Advantages
 from meta_rl.problems.baseline import Baseline
@@ -33,8 +33,8 @@ from meta_rl.problems.policy_pictures import PolicyPictures
 from meta_rl.problems.rollouts import Rollout, Sampler, check_parameters
 from meta_rl.problems.success import rates
 from meta_rl.storage.checkpoint import describe_space
-from meta_rl.tasks import check_sampled, check_tasks
-from meta_rl.types import Distribution, Episodes, Params, Policy, Task, TaskFamily
+from meta_rl.tasks import check_sampled, check_tasks, space_of
+from meta_rl.types import Distribution, Episodes, Params, Policy, Task, TaskFamily, TaskSpace
 
 
 class Reinforcement:
@@ -88,6 +88,11 @@ class Reinforcement:
     def environments(self) -> TaskFamily:
         """The tasks' family."""
         return self.family
+
+    @property
+    def task_space(self) -> TaskSpace | None:
+        """The family's parameters; see ``TaskSource``."""
+        return space_of(self.family)
 
     @property
     def held_out_splits(self) -> tuple[str, ...]:
@@ -177,6 +182,10 @@ class Reinforcement:
     def score(self, batches: Sequence[Episodes], k: int, adapted: Callable[[], Params]) -> Tensor:
         """Return each task's mean undiscounted return after k inner steps: ``(M,)``."""
         return batches[k].reward.sum(-1).mean(-1)
+
+    def potential(self, query: Episodes, scores: Tensor) -> Tensor:
+        """Return the mean size of each task's advantages, before normalization; see ``Losses``."""
+        return returns.mean_size(self.advantages.raw(query), query.mask)
 
     def success(self, batches: Sequence[Episodes], k: int) -> Tensor:
         """Return each task's success rate after k inner steps; see ``Losses``."""

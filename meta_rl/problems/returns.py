@@ -49,6 +49,12 @@ def normalize(advantage: Tensor, mask: Tensor, epsilon: float = 1e-8) -> Tensor:
     return torch.where(constant, torch.zeros_like(centred), centred / (std + epsilon))
 
 
+def mean_size(advantage: Tensor, mask: Tensor) -> Tensor:
+    """Return each task's mean absolute advantage over its real steps, ``(M,)``."""
+    dims = tuple(range(1, mask.ndim))
+    return (advantage.abs() * mask).sum(dims) / mask.sum(dims)
+
+
 def explained(returns: Tensor, value: Tensor, mask: Tensor) -> Tensor:
     """Return the fraction of the returns' variance that the values explain, over all real steps."""
     error = (returns - value) * mask

@@ -22,8 +22,8 @@ from meta_rl.problem import Kind
 from meta_rl.problems.adapted import AdaptedNetwork
 from meta_rl.problems.examples import ExampleFamily, Examples, OwnExamples
 from meta_rl.problems.modules import trainable
-from meta_rl.tasks import check_sampled, check_tasks, over_tasks, select
-from meta_rl.types import Params, Task
+from meta_rl.tasks import check_sampled, check_tasks, over_tasks, select, space_of
+from meta_rl.types import Params, Task, TaskSpace
 
 
 class Supervised:
@@ -83,6 +83,11 @@ class Supervised:
         self.kind: Kind = family.kind
         self.maximizes = self._classifies = family.kind == "classification"
         self.score_name = "accuracy" if self._classifies else "loss"
+
+    @property
+    def task_space(self) -> TaskSpace | None:
+        """The family's parameters; see ``TaskSource``."""
+        return space_of(self.family)
 
     @property
     def held_out_splits(self) -> tuple[str, ...]:
@@ -166,6 +171,10 @@ class Supervised:
             return self.loss(params, examples)
         output = functional_call(self.network, params, (examples.x,))
         return (output.argmax(-1) == examples.y).float().mean()
+
+    def potential(self, query: Examples, scores: Tensor) -> Tensor:
+        """Return each task's loss, or its fraction of errors; see ``Losses``."""
+        return 1 - scores if self.maximizes else scores
 
     def success(self, batches: Sequence[Examples], k: int) -> None:
         """Return None: no success but the score."""

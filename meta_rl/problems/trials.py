@@ -16,7 +16,6 @@ from meta_rl import seeds
 from meta_rl.animation import Animation
 from meta_rl.config import EpisodesConfig
 from meta_rl.inner.memory import MEMORY
-from meta_rl.machine import parallel
 from meta_rl.problems.adapted import adapted_policy
 from meta_rl.problems.memory import (
     Behaviour,
@@ -31,7 +30,7 @@ from meta_rl.problems.memory import (
 from meta_rl.problems.observations import observation_size, tensor_type
 from meta_rl.problems.reinforcement import Reinforcement
 from meta_rl.problems.remembering import RememberingPolicy
-from meta_rl.problems.returns import discounted_returns
+from meta_rl.problems.returns import gae, mean_size
 from meta_rl.problems.rollouts import check_parameters
 from meta_rl.types import Params, Task, TaskFamily
 
@@ -93,15 +92,15 @@ class TrialReinforcement(Reinforcement):
         state = self.policy.start[: self.policy.state_size].expand(len(trials.mask), -1)
         return functional_call(self.policy, params, (trials.obs, trials.previous, state))
 
-    @torch.no_grad()
     def learn(self, blocks: Sequence[tuple[int, Sequence[Any]]]) -> None:
-        """Take an iteration's returns into the policy's statistics; see ``TaskSource``."""
-        held = []
-        for _, batches in blocks:
-            trials = joined(batches)
-            gained = discounted_returns(trials.reward, trials.mask, self.config.gamma)
-            held.append(self.policy.returns.sums(gained.unsqueeze(-1), trials.mask))
-        self.policy.returns.update(parallel.add(held))
+        """Take an iteration's trials into the policy's statistics; see ``TaskSource``."""
+        self.policy.learn([joined(batches) for _, batches in blocks], self.config.gamma)
+
+    def potential(self, query: Any, scores: Tensor) -> Tensor:
+        """Return the mean error of the policy's value in the last episodes; see ``Losses``."""
+        config = self.config
+        given = query.reward, query.value, query.mask, config.gamma, config.gae_lambda
+        return mean_size(gae(*given), query.mask)
 
     def statistics(self, batch: Any) -> dict[str, Tensor | float]:
         """Return the last episode's length, and the policy's entropy in it (nats)."""

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from meta_rl import seeds
+from meta_rl.errors import require_whole
 from meta_rl.inner.adaptation import adapt_to_tasks
 from meta_rl.inner.memory import Loop
 from meta_rl.machine.bars import slow
@@ -102,3 +103,15 @@ def adapted_model(
     model.success = None if success is None else tuple(success[:, 0].tolist())
     model.pictures = shown
     return model
+
+
+def require_numbers(steps: int, seed: int, episodes: int | None = None) -> None:
+    """Refuse numbers of inner steps, a seed or episodes that are out of range.
+
+    Raises:
+        InputError: naming the number, what is expected and what it is.
+    """
+    for name, number in (("steps", steps), ("seed", seed)):
+        require_whole(name, number, 0)
+    if episodes is not None:
+        require_whole("episodes", episodes, 1)

@@ -26,7 +26,7 @@ from meta_rl.problem import Problem
 from meta_rl.problems.adapted import AdaptedNetwork, AdaptedPolicy
 from meta_rl.problems.foreseen import Work, evaluating, require_memory, require_training
 from meta_rl.problems.modules import made_of, require_problem
-from meta_rl.runs.adapting import Results, adapted_model, results_of
+from meta_rl.runs.adapting import Results, adapted_model, require_numbers, results_of
 from meta_rl.runs.metrics import Metrics, iteration_metrics, time_metrics
 from meta_rl.runs.state import TrainingState
 from meta_rl.storage import checkpoint
@@ -38,7 +38,7 @@ class MetaLearner:
     """Meta-learns an initialization and an update rule.
 
         for each iteration:
-            tasks ~ family                                            M tasks
+            tasks ~ family                      M tasks, by uniform or another sampling
             for k in 0 .. K-1: support[k] = collect(adapt(theta, rule, support[:k]))
             query = collect(adapt(theta, rule, support))
             (theta, rule) <- outer step on mean_m loss(adapt(theta, rule, support)[m], query[m])
@@ -89,13 +89,16 @@ class MetaLearner:
         """Run one iteration and return its metrics, empty if the iteration is not logged."""
         config, start = self.config, time.perf_counter()
         self._state.begin()
-        seed = seeds.derive(config.seed, seeds.TASKS, self.iteration)
-        tasks = self.problem.sample_tasks(config.data.tasks, seed)
-        batch = self._meta_batch(tasks, seed)
+        sampling = self._state.sampling
+        logged = self.iteration == 0 or (self.iteration + 1) % config.log_every == 0
+        batch = self._meta_batch(sampling.draw(self.iteration), logged or sampling.learns)
         outcome = self.outer.iterate(batch)
         seconds = time.perf_counter() - start
-        logged = batch.scored and outcome.adaptation is not None
-        metrics = iteration_metrics(self.problem, outcome) if logged else {}
+        metrics: Metrics = {}
+        if outcome.adaptation is not None:
+            metrics = iteration_metrics(self.problem, outcome) if logged else {}
+            chosen = sampling.learn(batch, outcome.adaptation) if sampling.learns else {}
+            metrics = metrics and metrics | chosen
         seconds += batch.teach()
         samples = int(parallel.total(batch.samples))
         self._state.end(samples, skipped="train/skipped" in outcome.metrics)
@@ -170,7 +173,7 @@ class MetaLearner:
             InputError: if there are no tasks, a task is not one of the family, or a number is out
                 of range.
         """
-        _require_numbers(steps, seed, episodes)
+        require_numbers(steps, seed, episodes)
         problem = self.problem if episodes is None else self.problem.resized(episodes)
         try:
             checked = problem.check_tasks(tasks)
@@ -188,7 +191,7 @@ class MetaLearner:
         Raises:
             InputError: if the task is not one of the family, or a number is out of range.
         """
-        _require_numbers(steps, seed)
+        require_numbers(steps, seed)
         (task,) = self.problem.check_tasks([task])
         given = self.problem, self.inner, self.deployed, [task], steps, seed
         adaptation = adapt_to_tasks(*given, path=True)
@@ -224,7 +227,7 @@ class MetaLearner:
             DivergedError: if the adapted parameters are not finite.
         """
         steps = self.config.inner.steps if steps is None else steps
-        _require_numbers(steps, seed, episodes)
+        require_numbers(steps, seed, episodes)
         manifest = {
             "config": to_dict(self.config),
             "problem": self.problem.describe(),
@@ -286,15 +289,8 @@ class MetaLearner:
         self._state.restore(manifest, tensors)
         return self
 
-    def _meta_batch(self, tasks: Sequence[Task], seed: int) -> MetaBatch:
+    def _meta_batch(self, tasks: Sequence[Task], scored: bool) -> MetaBatch:
         config = self.config
-        logged = self.iteration == 0 or (self.iteration + 1) % config.log_every == 0
+        seed = seeds.derive(config.seed, seeds.TASKS, self.iteration)
         blocks = config.blocks or parallel.ranks()
-        return MetaBatch(self.problem, self.inner, tasks, config.inner.steps, seed, logged, blocks)
-
-
-def _require_numbers(steps: int, seed: int, episodes: int | None = None) -> None:
-    for name, number in (("steps", steps), ("seed", seed)):
-        require_whole(name, number, 0)
-    if episodes is not None:
-        require_whole("episodes", episodes, 1)
+        return MetaBatch(self.problem, self.inner, tasks, config.inner.steps, seed, scored, blocks)

@@ -19,9 +19,18 @@ from meta_rl.problems.modules import (
     made_of,
     module_of,
 )
+from meta_rl.runs.replay import TaskReplay
+from meta_rl.runs.sampling import TaskSampling, UniformTasks
+from meta_rl.runs.worst import WorstTasks
 from meta_rl.storage import checkpoint
 from meta_rl.types import MetaParameters
 
+SAMPLINGS: dict[str, type[TaskSampling]] = {
+    "uniform": UniformTasks,
+    "prioritized": TaskReplay,
+    "worst": WorstTasks,
+}
+OWNED = ("outer.", "sampling.")  # tensors that the outer step and the sampling check themselves
 SKIPS_ALLOWED = 10
 COUNTERS = ("iteration", "samples", "skipped")
 
@@ -37,10 +46,14 @@ class TrainingState:
         config: the run's settings.
         meta: the meta-parameters.
         outer: the outer step, which changes ``meta`` in place.
+
+    Raises:
+        InputError: if the tasks cannot be sampled as the settings say.
     """
 
     def __init__(self, problem: Problem, config: Config, meta: MetaParameters, outer: OuterStep):
         self.problem, self.config, self.meta, self.outer = problem, config, meta, outer
+        self.sampling = SAMPLINGS[config.data.sampling](problem, config)
         self.iteration = 0
         self.samples = 0
         self.skipped = 0  # outer steps in a row
@@ -102,13 +115,14 @@ class TrainingState:
         iteration, samples, skipped = (checkpoint.counter(manifest, name) for name in COUNTERS)
         check_problem(self.problem, manifest["problem"])
         check_made_of(manifest, made_of(self.problem))
-        own = {n: value for n, value in self._tensors().items() if not n.startswith("outer.")}
-        kept = {n: value for n, value in tensors.items() if not n.startswith(("outer.", "fixed."))}
+        own = {n: value for n, value in self._tensors().items() if not n.startswith(OWNED)}
+        kept = {n: value for n, value in tensors.items() if not n.startswith((*OWNED, "fixed."))}
         checkpoint.match_tensors(own, kept)
         checkpoint.require_finite(kept)
         checkpoint.warn_of_versions(manifest)
         load_fixed(module_of(self.problem), part_of("fixed", tensors))
         self.outer.load_state_dict(part_of("outer", tensors))
+        self.sampling.load_state_dict(part_of("sampling", tensors))
         for name, value in own.items():
             value.copy_(tensors[name])
         self.iteration, self.samples, self.skipped = iteration, samples, skipped
@@ -124,6 +138,6 @@ class TrainingState:
 
     def _tensors(self) -> dict[str, Tensor]:
         parts = {"theta": self.meta.theta, "rule": self.meta.rule, "outer": self.outer.state_dict()}
-        parts |= {"problem": self.problem.learned()}
+        parts |= {"problem": self.problem.learned(), "sampling": self.sampling.state_dict()}
         named = [under(part, tensors) for part, tensors in parts.items()]
         return {name: value.detach() for part in named for name, value in part.items()}

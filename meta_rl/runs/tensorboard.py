@@ -189,6 +189,9 @@ class RunWriter:
                 "gradient norms": ["train/grad_norm.*"],
                 "fitness of the population": ["train/fitness_.*"],
                 "diversity of the population": ["train/population_diversity"],
+                "sampled tasks: their effective number": ["sampling/effective_tasks"],
+                "sampled tasks: mean and tail of scores": ["sampling/(mean|tail)_score"],
+                "sampled tasks: fraction replayed": ["sampling/replayed"],
             },
             "Speed": {
                 "seconds by phase": ["time/seconds_.*"],

@@ -17,8 +17,12 @@ ONES = {f"× {name}": 1.0 for space in SPACES.values() for name in space.factors
     ("name", "space", "unfit"),
     [
         ("bandit-5", "episodes", {"maml++"}),
-        ("sinusoid", "examples", {"promp", "e-maml", "rl2", "oracle"}),
-        ("glyphs-5way-1shot", "images", {"promp", "e-maml", "rl2", "pretrain", "oracle"}),
+        ("sinusoid", "examples", {"promp", "e-maml", "rl2", "varibad", "oracle"}),
+        (
+            "glyphs-5way-1shot",
+            "images",
+            {"promp", "e-maml", "rl2", "varibad", "pretrain", "oracle"},
+        ),
     ],
 )
 def test_a_preset_has_a_space_with_the_algorithms_that_fit_it(name, space, unfit):

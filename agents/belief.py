@@ -1,0 +1,279 @@
+"""VariBAD's policy: an encoder with a belief about the task, an actor and critic, and decoders."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import torch
+from torch import Generator, Tensor, nn
+from torch.func import functional_call
+from torch.nn import functional as F
+
+from meta_rl.config import NetworkConfig
+from meta_rl.machine import parallel
+from meta_rl.naming import part_of
+from meta_rl.problems.belief import (
+    ACTING,
+    Belief,
+    Inferred,
+    InferringPolicy,
+    at_steps,
+    beside,
+)
+from meta_rl.problems.memory import Recalled, Trials
+from meta_rl.problems.normalization import (
+    CLIP,
+    EPSILON,
+    Normalization,
+    RunningStatistics,
+    normalized_entries,
+)
+from meta_rl.problems.observations import (
+    check_observation_space,
+    has_images,
+    observation_size,
+)
+from meta_rl.types import Params
+
+from .action_code import ActionCode
+from .initialization import linear
+from .networks import mlp
+from .pixels import JoinedFeatures
+from .policies import make_policy
+from .recurrent import RECURRENT
+
+DECODER_HIDDEN = (64, 32)
+LOG_VARIANCES = -10.0, 10.0
+"""Bounds of a belief's log-variances, which keep the divergence of two beliefs finite."""
+
+
+class Features(nn.Module):
+    """Observations as layers take them, ``(N, L, O)`` to ``(N, L, size)``.
+
+    Images pass through convolutions. Other observations stay as they are.
+    """
+
+    def __init__(self, space: gym.Space, scheme: str, generator: Generator):
+        super().__init__()
+        self.images, self.size = None, observation_size(space)
+        if has_images(space):
+            self.images = JoinedFeatures(space, True, scheme, generator)
+            self.size = self.images.size
+
+    def forward(self, obs: Tensor) -> Tensor:
+        """Return the features."""
+        if self.images is None:
+            return obs
+        return self.images(obs.flatten(0, 1)).unflatten(0, obs.shape[:2])
+
+
+class Encoder(nn.Module):
+    """Recurrent layers over a trial, and a linear layer for the belief's mean and log-variance."""
+
+    def __init__(
+        self,
+        space: gym.Space,
+        previous: int,
+        latents: int,
+        network: NetworkConfig,
+        generator: Generator,
+    ):
+        super().__init__()
+        scheme = network.initialization
+        self.features = Features(space, scheme, generator)
+        layers = RECURRENT[str(network.kind)]
+        self.recurrent = layers(self.features.size + previous, network.hidden, generator)
+        self.belief = linear(network.hidden[-1], 2 * latents, scheme, generator, head_gain=1.0)
+
+    def forward(self, obs: Tensor, previous: Tensor, state: Tensor) -> Inferred:
+        """Return the features of the observations, the beliefs, and the state."""
+        seen = self.features(obs)
+        hidden, state = self.recurrent.run(torch.cat([seen, previous], -1), state)
+        mean, log_variance = self.belief(hidden).chunk(2, -1)
+        return Inferred(seen, Belief(mean, log_variance.clamp(*LOG_VARIANCES)), state)
+
+
+class ActorCritic(nn.Module):
+    """Perceptrons of two layers for actions and for values, on an observation beside a belief."""
+
+    def __init__(
+        self,
+        space: gym.Space,
+        action_space: gym.Space,
+        latents: int,
+        network: NetworkConfig,
+        generator: Generator,
+        **given: float,
+    ):
+        super().__init__()
+        scheme, units = network.initialization, network.hidden[-1]
+        self.features = Features(space, scheme, generator)
+        size, hidden = self.features.size + 2 * latents, (units, units)
+        inputs = gym.spaces.Box(-np.inf, np.inf, (size,))
+        layers = replace(network, kind=None, hidden=hidden, activation=None)
+        self.actor = make_policy(inputs, action_space, layers, generator, **given)
+        self.critic = mlp(size, hidden, 1, None, generator, initialization=scheme)
+
+    def forward(self, obs: Tensor, belief: Tensor) -> tuple[Any, Tensor]:
+        """Return actions' distributions and values, in the critic's units."""
+        inputs = torch.cat([self.features(obs), belief], -1)
+        return self.actor(inputs), self.critic(inputs).squeeze(-1)
+
+
+class Decoder(nn.Module):
+    """Perceptrons for a step's reward, and for the change to the next observation.
+
+    The reward's sees the latent task vector, the features of the step's observation and of the
+    next, and the action; the other the same without the next. Of images only rewards are decoded.
+    """
+
+    def __init__(
+        self, size: int, actions: int, latents: int, images: bool, scheme: str, generator: Generator
+    ):
+        super().__init__()
+        step, given = latents + size + actions, ("relu", generator)
+        self.reward = mlp(step + size + 1, DECODER_HIDDEN, 1, *given, initialization=scheme)
+        self.change = None
+        if not images:
+            self.change = mlp(step, DECODER_HIDDEN, size, *given, initialization=scheme)
+
+    def forward(
+        self, latent: Tensor, step: Tensor, following: Tensor
+    ) -> tuple[Tensor, Tensor | None]:
+        """Return rewards ``(N, E, D)`` and changes ``(N, E, D, F)``, or None.
+
+        Args:
+            latent: ``(N, E, Z)``.
+            step: observations' features and actions, ``(N, D, F + A)``.
+            following: the next observations' features, and 1 if there is one, ``(N, D, F + 1)``.
+        """
+        beliefs, steps = latent.shape[1], step.shape[1]
+        latent = latent.unsqueeze(2).expand(-1, -1, steps, -1)
+        step, following = (v.unsqueeze(1).expand(-1, beliefs, -1, -1) for v in (step, following))
+        inputs = torch.cat([latent, step], -1)
+        reward = self.reward(torch.cat([inputs, following], -1)).squeeze(-1)
+        return reward, None if self.change is None else self.change(inputs)
+
+
+class BeliefPolicy(InferringPolicy):
+    """Acts by the observation and by a belief about the task (Zintgraf et al. 2020, "VariBAD").
+
+    The encoder's input of a step is the observation, the previous action, the previous reward, and
+    a flag that an episode has ended. Observations and rewards are normalized by their running means
+    and standard deviations, and kept within +-10 of them. The actor and the critic see the
+    belief's mean and log-variance, through which no gradient goes back.
+
+    Args:
+        observation_space: the observations' space.
+        action_space: the actions' space.
+        network: kind (gru or lstm), units of each recurrent layer, and initialization of the rest.
+            The actor and the critic have two layers as wide as the last recurrent one.
+        generator: the generator that draws the initial weights.
+        latents: Z, size of the latent task vector.
+        init_std: initial standard deviation of continuous actions, in policy units.
+        action_scale: policy units that make half of an action box's width.
+    """
+
+    def __init__(
+        self,
+        observation_space: gym.Space,
+        action_space: gym.Space,
+        network: NetworkConfig,
+        generator: Generator,
+        *,
+        latents: int = 5,
+        init_std: float = 1.0,
+        action_scale: float = 1.0,
+    ):
+        super().__init__()
+        check_observation_space(observation_space)
+        space, self.latents, self.code = observation_space, latents, ActionCode(action_space)
+        numbers = normalized_entries(space).any()
+        self.observed = Normalization(space) if numbers else nn.Identity()
+        self.rewards = RunningStatistics(1)
+        previous = self.code.size + 2
+        given = {"init_std": init_std, "action_scale": action_scale}
+        self.encoder = Encoder(space, previous, latents, network, generator)
+        self.acting = ActorCritic(space, action_space, latents, network, generator, **given)
+        self.decoder = Decoder(
+            self.encoder.features.size,
+            self.code.size,
+            latents,
+            has_images(space),
+            network.initialization,
+            generator,
+        )
+        self.state_size = sum(self.encoder.recurrent.state_sizes)
+        self.register_buffer("start", torch.zeros(self.state_size + previous))
+
+    def forward(self, obs: Tensor, previous: Tensor, state: Tensor) -> Recalled:
+        """Return actions' distributions, values and the state; see :class:`MemoryPolicy`."""
+        seen, unit = self.observed(obs), self.unit()
+        _, belief, state = self.encoder(seen, self._scaled(previous), state)
+        policy, value = self.acting(seen, beside(belief))
+        return Recalled(policy, value * unit, state, unit)
+
+    def infer(self, params: Params, trials: Trials) -> Inferred:
+        """Return the beliefs of whole trials; see :class:`InferringPolicy`."""
+        state = self.start[: self.state_size].expand(len(trials.mask), -1)
+        given = self.observed(trials.obs), self._scaled(trials.previous), state
+        return functional_call(self.encoder, part_of("encoder", params), given)
+
+    def decide(self, params: Params, trials: Trials) -> Recalled:
+        """Return distributions and values for given beliefs; see :class:`InferringPolicy`."""
+        given, unit = (self.observed(trials.obs), trials.previous), self.unit()
+        policy, value = functional_call(self.acting, part_of(ACTING, params), given)
+        return Recalled(policy, value * unit, trials.previous, unit)
+
+    def errors(
+        self, params: Params, seen: Tensor, trials: Trials, latent: Tensor, steps: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return the errors of reconstructions; see :class:`InferringPolicy`."""
+        goes_on = F.pad((1 - trials.previous[:, 1:, -1]) * trials.mask[:, 1:], (0, 1))
+        after = F.pad(seen[:, 1:], (0, 0, 0, 1)) * goes_on.unsqueeze(-1)
+        step = torch.cat([seen, self.encode(trials.action)], -1)
+        following = torch.cat([after, goes_on.unsqueeze(-1)], -1)
+        step, following = (at_steps(value, steps) for value in (step, following))
+        given = latent, step, following
+        reward, change = functional_call(self.decoder, part_of("decoder", params), given)
+        paid = self._normalized(trials.reward).gather(1, steps)
+        error = (reward - paid.unsqueeze(1)) ** 2
+        if change is None:
+            return error, torch.zeros_like(error)
+        moved = following[..., :-1] - step[..., : seen.shape[-1]]
+        missed = ((change - moved.unsqueeze(1)) ** 2).mean(-1)
+        return error, missed * following[..., -1].unsqueeze(1)
+
+    @torch.no_grad()
+    def learn(self, held: Sequence[Trials], gamma: float) -> None:
+        """Take trials into the statistics of returns, rewards and observations."""
+        super().learn(held, gamma)
+        paid = [self.rewards.sums(t.reward.unsqueeze(-1), t.mask) for t in held]
+        self.rewards.update(parallel.add(paid))
+        if isinstance(self.observed, Normalization):
+            self.observed.learn([[trials] for trials in held], gamma)
+
+    def statistics(self) -> list[RunningStatistics]:
+        """Return the policy's own running statistics."""
+        return [*super().statistics(), self.rewards]
+
+    def encode(self, action: Tensor) -> Tensor:
+        """Return actions as the encoder sees them later; see :class:`MemoryPolicy`."""
+        return self.code(action, self.start.dtype)
+
+    def env_action(self, action: Tensor) -> Tensor:
+        """Return the actions in the environment's units."""
+        return self.acting.actor.env_action(action)
+
+    def _scaled(self, previous: Tensor) -> Tensor:
+        """Return ``previous`` with normalized rewards."""
+        action, reward, ended = previous.tensor_split([-2, -1], -1)
+        return torch.cat([action, self._normalized(reward), ended], -1)
+
+    def _normalized(self, reward: Tensor) -> Tensor:
+        std = (self.rewards.variance + EPSILON).sqrt()
+        return ((reward.double() - self.rewards.mean) / std).clamp(-CLIP, CLIP).to(reward.dtype)

@@ -1,0 +1,80 @@
+"""Choose the tasks of each iteration."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+from torch import Tensor
+
+from meta_rl import seeds
+from meta_rl.config import Config
+from meta_rl.inner.adaptation import Adaptation
+from meta_rl.inner.meta_batch import MetaBatch
+from meta_rl.problem import Problem
+from meta_rl.storage import checkpoint
+from meta_rl.types import Task
+
+
+class TaskSampling(ABC):
+    """Chooses the tasks of each iteration, and learns from how they went.
+
+    All processes choose the same tasks.
+
+    Args:
+        problem: the problem, which draws tasks of the family's distribution.
+        config: the run's settings.
+    """
+
+    learns = True
+    """Whether :meth:`learn` needs the scores of every iteration."""
+
+    def __init__(self, problem: Problem, config: Config):
+        self.problem, self.config, self.count = problem, config, config.data.tasks
+
+    @abstractmethod
+    def draw(self, iteration: int) -> list[Task]:
+        """Return the M tasks of an iteration. What this object keeps does not change."""
+
+    @abstractmethod
+    def learn(self, batch: MetaBatch, adaptation: Adaptation) -> dict[str, float]:
+        """Learn from the iteration of the last :meth:`draw`, and return metrics.
+
+        Args:
+            batch: the iteration's meta-batch.
+            adaptation: the adaptation to its tasks, with scores.
+        """
+
+    def uniform(self, iteration: int) -> list[Task]:
+        """Draw M tasks of the family's distribution."""
+        seed = seeds.derive(self.config.seed, seeds.TASKS, iteration)
+        return self.problem.sample_tasks(self.count, seed)
+
+    def seed(self, iteration: int) -> int:
+        """Return the seed of an iteration's choices."""
+        return seeds.derive(self.config.seed, seeds.SAMPLING, iteration)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return the state kept between iterations, as named tensors; none unless overridden."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Restore the result of :meth:`state_dict`.
+
+        Raises:
+            InputError: if the state belongs to other settings.
+        """
+        checkpoint.match_tensors({}, state)
+
+
+class UniformTasks(TaskSampling):
+    """Draws the tasks of every iteration from the family's distribution."""
+
+    learns = False
+
+    def draw(self, iteration: int) -> list[Task]:
+        """Return M tasks of the family's distribution."""
+        return self.uniform(iteration)
+
+    def learn(self, batch: MetaBatch, adaptation: Adaptation) -> dict[str, float]:
+        """Return no metrics: nothing is learned."""
+        return {}
