@@ -223,7 +223,7 @@ class BeliefPolicy(InferringPolicy):
         given = self.observed(trials.obs), self._scaled(trials.previous), state
         return functional_call(self.encoder, part_of("encoder", params), given)
 
-    def decide(self, params: Params, trials: Trials) -> Recalled:
+    def decide(self, params: Params, trials: Trials, state: Tensor | None = None) -> Recalled:
         """Return distributions and values for given beliefs; see :class:`InferringPolicy`."""
         given, unit = (self.observed(trials.obs), trials.previous), self.unit()
         policy, value = functional_call(self.acting, part_of(ACTING, params), given)

@@ -22,9 +22,10 @@ from meta_rl.assemble import build
 from meta_rl.families.row import Row
 
 LABEL = "equal"
+HYPERNETWORK = "rl2-hypernetwork"  # our RL2, whose state generates the head
 CAP = 100_000  # iterations; the environment steps end a run long before
-ALL = ("maml", "anil", "promp", "rl2", "varibad", "pretrain", "oracle")
-ON_ROBOTS = ("maml", "rl2", "varibad", "pretrain", "oracle")
+ALL = ("maml", "anil", "promp", "rl2", HYPERNETWORK, "varibad", "pretrain", "oracle")
+ON_ROBOTS = ("maml", "rl2", HYPERNETWORK, "varibad", "pretrain", "oracle")
 CHEAP_STEPS, CHEETAH_STEPS, WALKER_STEPS = 4_000_000, 10_000_000, 5_000_000
 HELD_OUT = (Protocol(),)
 SHORT = RANDOM_PARAMETERS[:1]
@@ -42,19 +43,25 @@ def arms(
 
     Args:
         preset: the preset.
-        algorithms: names of meta_rl.ALGORITHMS.
+        algorithms: names of meta_rl.ALGORITHMS, or HYPERNETWORK.
         samples: environment steps of meta-training.
         seconds: processor seconds of a run.
         protocols: how to score the runs.
         count: number of seeds.
     """
-    shared: dict[str, Any] = {"label": LABEL, "protocols": protocols, "seconds": seconds}
-    budget = {"iterations": CAP, "samples": samples}
-    return [
-        run
-        for name in algorithms
-        for run in seeds(count, preset, algorithm=name, **shared, **budget)
-    ]
+    shared: dict[str, Any] = {"protocols": protocols, "seconds": seconds}
+    shared |= {"iterations": CAP, "samples": samples}
+    named: dict[str, dict[str, Any]] = {
+        name: {"algorithm": name, "label": LABEL} for name in algorithms
+    }
+    if HYPERNETWORK in named:
+        head = {"network.head": "hypernetwork"}
+        named[HYPERNETWORK] = {
+            "algorithm": "rl2",
+            "changes": head,
+            "label": f"hypernetwork_{LABEL}",
+        }
+    return [run for own in named.values() for run in seeds(count, preset, **own, **shared)]
 
 
 def scratch(preset: str, seconds: float, count: int = 3) -> list[Run]:

@@ -167,6 +167,13 @@ class NetworkConfig:
     initialization: Literal["xavier", "orthogonal", "he"] = "xavier"
     """Initial weights. xavier: uniform, by inputs and outputs. orthogonal: as stable-baselines3,
     gain sqrt 2, and 0.01 in a policy's last layer. he: uniform, by inputs; for relu."""
+    head: Literal["linear", "observation", "hypernetwork"] = "linear"
+    """Layers from the recurrent state to actions and values, in rl2. linear: one linear layer.
+    observation: a perceptron of the state with the observation beside it. hypernetwork: a
+    perceptron of the observation, whose weights the state generates (Beck et al. 2023)."""
+    head_hidden: tuple[int, ...] = (32,)
+    """Units in each hidden layer of a head that sees the observation, one head for actions and one
+    for values. A generated head takes memory in proportion to its weights, at every step."""
     context: int = 0
     """Size of the context vector beside the input, for --inner.adapts context; 0 for none."""
     channels: int | tuple[int, ...] = 64
@@ -188,7 +195,9 @@ class NetworkConfig:
             )
         if self.module is not None:
             self._check_module(self.module)
-        require(all(h > 0 for h in self.hidden), "network.hidden", "sizes above 0", self.hidden)
+        for name in ("hidden", "head_hidden"):
+            sizes = getattr(self, name)
+            require(all(h > 0 for h in sizes), f"network.{name}", "sizes above 0", sizes)
         require(self.context >= 0, "network.context", "0 or more", self.context)
 
     def _check_module(self, module: str) -> None:
@@ -221,6 +230,12 @@ class NetworkConfig:
                     "convolutional": "on images",
                     "mlp": "on images, or sequences of few-shot families",
                 }.get(str(self.kind), "on sequences of few-shot families, and in rl2"),
+            ),
+            ("network.head", remembers, "in rl2"),
+            (
+                "network.head_hidden",
+                remembers and self.head != "linear",
+                "in rl2, with --network.head observation or hypernetwork",
             ),
             (
                 "network.context",

@@ -49,5 +49,7 @@ class VariBADConfig(RL2Config):
                 False,
                 "with other algorithms; varibad always normalizes observations",
             ),
+            ("outer.truncation", False, "in rl2"),
+            ("network.head", False, "in rl2"),
             ("outer.decoded", several, "on trials of several steps"),
         ]

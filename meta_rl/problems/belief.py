@@ -65,12 +65,13 @@ class InferringPolicy(MemoryPolicy):
         """Return the beliefs at every step of whole trials, from their start."""
         raise NotImplementedError
 
-    def decide(self, params: Params, trials: Trials) -> Recalled:
+    def decide(self, params: Params, trials: Trials, state: Tensor | None = None) -> Recalled:
         """Return actions' distributions and values at every step, for given beliefs.
 
         Args:
             params: the parameters under :data:`ACTING`, and maybe others.
             trials: whole trials, with beliefs (:func:`beside`) in the place of ``previous``.
+            state: not needed beside beliefs.
         """
         raise NotImplementedError
 
