@@ -17,6 +17,7 @@ import numpy as np
 from matplotlib import colormaps
 from matplotlib.figure import Figure
 
+from benchmarks import equal_tables
 from benchmarks.experiments import FAMILIES
 from benchmarks.memory_tables import rl2_table
 from benchmarks.provenance import RESULTS, read
@@ -50,6 +51,9 @@ def main() -> None:
     for name, result in alone(results).items():
         if maker(name) is learning:
             figure(name, result["arms"], result["settings"].get("samples"))
+    for name, curves in equal_tables.results().items():
+        drawn = equal_tables.figure(curves)
+        files.write(IMAGES / f"{name}.png", encoded(drawn, dpi=100))
     for page, text in filled(texts(results)).items():
         files.write(page, text)
 
@@ -67,6 +71,7 @@ def texts(results: dict[str, Any]) -> dict[str, str]:
     whole = {"summary": summary(results), "rl2": rl2_table()}
     whole |= {"families": all_families(families)} if families else {}
     whole |= {"tuning": tunings(studies)} if studies else {}
+    whole |= {name: equal_tables.text(name, c) for name, c in equal_tables.results().items()}
     return whole | each
 
 

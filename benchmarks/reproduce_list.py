@@ -39,9 +39,13 @@ class Run:
         changes: settings that differ from the preset's, such as ``{"inner.steps": 3}``.
         label: name of the changes in the run's name.
         seed: seed of everything random.
-        iterations: total outer steps.
+        iterations: total outer steps; with ``samples`` the most that it may take.
+        samples: environment steps (or examples) at which training ends, so that all algorithms get
+            the same.
+        scratch: whether nothing is meta-trained: stable-baselines3's PPO learns each task.
         protocols: how to score the run; the first compares with published numbers.
-        seconds: processor seconds per iteration, measured before the list was made.
+        seconds: processor seconds per iteration, or of the whole run with ``samples`` or
+            ``scratch``, measured before the list was made.
         note: why the run is shorter, or has fewer seeds, than others.
         optional: whether the run needs data or a package that a machine may lack.
     """
@@ -52,6 +56,8 @@ class Run:
     label: str = ""
     seed: int = 0
     iterations: int
+    samples: int | None = None
+    scratch: bool = False
     protocols: tuple[Protocol, ...] = (Protocol(),)
     seconds: float
     note: str = ""
@@ -60,12 +66,22 @@ class Run:
     @property
     def arm(self) -> str:
         """The name that all seeds and lengths share."""
-        return "_".join(filter(None, [self.preset, self.algorithm, self.label]))
+        return "_".join(filter(None, [self.preset, self.method, self.label]))
+
+    @property
+    def method(self) -> str:
+        """The algorithm's name, or that of PPO from scratch."""
+        return "ppo-from-scratch" if self.scratch else self.algorithm
 
     @property
     def id(self) -> str:
         """The name of this run alone."""
-        return f"{self.arm}_{self.iterations}_seed-{self.seed}"
+        length = f"{self.samples}-steps" if self.samples else self.iterations
+        return f"{self.arm}_{length}_seed-{self.seed}"
+
+    def ended(self, iteration: int, samples: int) -> bool:
+        """Return whether training is over."""
+        return samples >= self.samples if self.samples else iteration >= self.iterations
 
     @property
     def config(self) -> Config:

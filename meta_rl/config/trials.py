@@ -67,10 +67,7 @@ class RL2Config(OuterConfig):
             ),
             *(
                 (name, False, "on policies without memory")
-                for name in (
-                    *("speed.recorded", "speed.tasks_at_once"),
-                    *("data.normalize_observations", "data.sees_task"),
-                )
+                for name in ("speed.recorded", "speed.tasks_at_once", "data.sees_task")
             ),
         ]
 

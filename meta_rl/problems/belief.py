@@ -70,8 +70,8 @@ class InferringPolicy(MemoryPolicy):
 
         Args:
             params: the parameters under :data:`ACTING`, and maybe others.
-            trials: whole trials, with beliefs (:func:`beside`) in the place of ``previous``.
-            state: not needed beside beliefs.
+            trials: any steps of trials, with beliefs (:func:`beside`) in the place of ``previous``.
+            state: nothing of a trial's past but the beliefs is needed, so this is not used.
         """
         raise NotImplementedError
 

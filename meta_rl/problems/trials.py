@@ -101,6 +101,7 @@ class TrialReinforcement(Reinforcement):
 
     def learn(self, blocks: Sequence[tuple[int, Sequence[Any]]]) -> None:
         """Take an iteration's trials into the policy's statistics; see ``TaskSource``."""
+        super().learn(blocks)
         self.policy.learn([joined(batches) for _, batches in blocks], self.config.gamma)
 
     def potential(self, query: Any, scores: Tensor) -> Tensor:
