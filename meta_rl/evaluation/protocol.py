@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from meta_rl import seeds
 from meta_rl.assemble import resolve_device
@@ -29,6 +29,8 @@ class EvaluationPlan:
     tasks: Mapping[str, Sequence[Task]]
     """The held-out tasks by split."""
     steps: int
+    step_sizes: Mapping[str, float] = field(default_factory=dict)
+    """The step size chosen for each algorithm that keeps its own, by the algorithm's name."""
 
     @property
     def problem(self) -> Problem:
