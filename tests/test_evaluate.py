@@ -417,6 +417,7 @@ def test_step_sizes_are_chosen_for_runs_that_keep_theirs(runs, tmp_path):
     assert any(note.startswith(told) for note in found["chosen"]["notes"])
     with pytest.raises(InputError, match="step_sizes: expected a run that keeps the step size"):
         evaluate.main([given[0], *options, *chosen, "--out", str(tmp_path / "refused")])
+    assert not (tmp_path / "refused").exists()
 
 
 def test_adapting_takes_another_step_size(runs, tmp_path, capsys):

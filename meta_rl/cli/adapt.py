@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -71,7 +72,7 @@ def main(arguments: list[str]) -> None:
 
 
 def _check(command: Adapt) -> None:
-    positive = command.step_size is None or command.step_size > 0
+    positive = command.step_size is None or 0 < command.step_size < math.inf
     require(positive, "step_size", "above 0", command.step_size)
     given = {"--task": command.task, "--env-id": command.env_id, "--data": command.data}
     if command.data is not None and command.episodes is not None:

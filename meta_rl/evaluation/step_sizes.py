@@ -9,7 +9,6 @@ from dataclasses import replace
 import numpy as np
 
 from meta_rl import seeds
-from meta_rl.errors import InputError
 from meta_rl.evaluation.adapting import adapted
 from meta_rl.evaluation.algorithms import Algorithm, Run
 from meta_rl.evaluation.protocol import EvaluationPlan
@@ -22,19 +21,11 @@ def tuned(planned: EvaluationPlan) -> EvaluationPlan:
 
     The best has the best mean score after the last inner step, on as many tasks as a split has,
     drawn as in training. Seeds of one algorithm share the choice.
-
-    Raises:
-        InputError: if every run learned its step sizes, or takes no steps.
     """
     sizes = planned.settings.step_sizes
     if not sizes:
         return planned
     kept = [keeps_step_size(algorithm.runs[0].learner) for algorithm in planned.algorithms]
-    if not any(kept):
-        raise InputError(
-            "step_sizes: expected a run that keeps the step size it is given (--algorithm pretrain "
-            "or oracle), got only runs that learned it or take no steps. Leave it out."
-        )
     seed = seeds.derive(planned.settings.seed, seeds.EVALUATION, 3)
     tasks = planned.problem.sample_tasks(planned.settings.tasks, seed)
     algorithms, chosen = [], {}
