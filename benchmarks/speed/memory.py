@@ -30,10 +30,10 @@ def measure(rounds: int, device: str) -> dict[str, Any]:
     return {"works": {f"RL2, {name}": work(name, rounds, device) for name in FAMILIES}}
 
 
-def settings(name: str) -> Config:
-    """Return RL2's settings with an LSTM, since RecurrentPPO has no GRU; a trial is an episode."""
+def settings(name: str, kind: Any = "lstm") -> Config:
+    """Return RL2's settings; by default with an LSTM, since RecurrentPPO has no GRU."""
     config = algorithm("rl2", preset(name))
-    network = dataclasses.replace(config.network, kind="lstm", hidden=(UNITS,))
+    network = dataclasses.replace(config.network, kind=kind, hidden=(UNITS,))
     return dataclasses.replace(config, network=network, log_every=1)
 
 
@@ -41,6 +41,7 @@ def work(name: str, rounds: int, device: str) -> dict[str, Any]:
     """Time an iteration of ours, its trials alone, and RecurrentPPO on as many steps."""
     config = settings(name)
     learner, player = build(config, device), build(config, device)
+    default = build(settings(name, "gru"), device)
     assert isinstance(config.data, EpisodesConfig)
     trials, episodes = config.data.tasks * config.data.episodes, config.inner.steps + 1
     family: Any = make_family(config.family)
@@ -49,12 +50,13 @@ def work(name: str, rounds: int, device: str) -> dict[str, Any]:
     calls: dict[str, Callable[[], Any]] = {
         "iteration": lambda: rows.append(learner.iterate()),
         "trials": lambda: play(player),
+        "iteration, GRU": default.iterate,
         "RecurrentPPO": lambda: peer.learn(steps, reset_num_timesteps=False),
         **probes(device),
     }
     seconds = race(calls, rounds, device)
-    learner.problem.close()
-    player.problem.close()
+    for one in (learner, player, default):
+        one.problem.close()
     taken = statistics.mean(row["time/fps"] * row["time/seconds_iteration"] for row in rows)
     ours, theirs = (statistics.median(seconds[who]) for who in ("iteration", "RecurrentPPO"))
     # By seconds a step: an iteration's trials may end early, RecurrentPPO's rollouts do not.
@@ -64,6 +66,10 @@ def work(name: str, rounds: int, device: str) -> dict[str, Any]:
         "phases": {
             "iteration": {"ours": summary(seconds["iteration"]), "reference": reference},
             "trials": {"ours": summary(seconds["trials"])},
+            "iteration, GRU": {
+                "ours": summary(seconds["iteration, GRU"]),
+                "reference": reference,
+            },
         },
         "counts": {
             "environment steps": round(taken),
