@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from . import ppo as ppo
     from . import rl2 as rl2
     from . import sb3 as sb3
+    from . import sb3_recurrent as sb3_recurrent
     from . import transfer as transfer
 
 __all__ = [
@@ -50,7 +51,7 @@ __all__ = [
     "use_module",
 ]
 
-ROOMS = ("distillation", "files", "onnx_file", "ppo", "rl2", "sb3", "transfer")
+ROOMS = ("distillation", "files", "onnx_file", "ppo", "rl2", "sb3", "sb3_recurrent", "transfer")
 """Modules that load on first use: they import optional or slow libraries."""
 
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from meta_rl.problems.adapted import AdaptedNetwork, AdaptedPolicy
-from meta_rl.problems.memory import require_no_memory
+from meta_rl.problems.memory import MemoryPolicy
 from meta_rl.problems.observations import image_layout, leaves, tensor_type
 
 from .convolution import Block
@@ -61,9 +61,9 @@ def _type(part: gym.Space) -> torch.dtype:
 def to_module(model: AdaptedPolicy | AdaptedNetwork) -> nn.Module:
     """Return a CPU module that computes ``predict``; a policy's, with ``deterministic=True``."""
     if isinstance(model, AdaptedPolicy):
-        require_no_memory(model.policy, "onnx")
         policy = _in_torchs_layers(_holding(model.policy, model.params))
-        return _Actions(policy, input_space(model))
+        kind = _Remembering if isinstance(model.policy, MemoryPolicy) else _Actions
+        return kind(policy, input_space(model))
     network = _in_torchs_layers(_holding(model.network, model.params))
     return nn.Sequential(network, nn.Softmax(-1)) if model.classifies else network
 
@@ -80,12 +80,28 @@ class _Actions(nn.Module):
         super().__init__()
         self.policy, self.space = policy, space
 
-    def forward(self, *parts: Tensor) -> Tensor:
+    def forward(self, *parts: Tensor) -> Any:
         """Return actions ``(N, *shape)``, or ``(N,)`` int64."""
+        return self.policy.env_action(self.policy(self._flat(parts)).mode())
+
+    def _flat(self, parts: tuple[Tensor, ...]) -> Tensor:
+        """Return the observations as vectors ``(N, O)``."""
         numbers = tensor_type(self.space, torch.float32)
         each = zip(leaves(self.space), parts, strict=True)
-        flat = torch.cat([_vector(space, part).to(numbers) for space, part in each], 1)
-        return self.policy.env_action(self.policy(flat).mode())
+        return torch.cat([_vector(space, part).to(numbers) for space, part in each], 1)
+
+
+class _Remembering(_Actions):
+    """As :class:`_Actions`, of a policy with memory: a state enters last, and leaves last."""
+
+    def forward(self, *parts: Tensor) -> Any:
+        """Return actions, and the states after them, ``(N, S + P)``."""
+        *observed, memory = parts
+        state, previous = memory.tensor_split([self.policy.state_size], -1)
+        found = self.policy(self._flat((*observed,))[:, None], previous[:, None], state)
+        action = found.policy.mode()[:, 0]
+        known = torch.cat([found.state, self.policy.encode(action)], -1)
+        return self.policy.env_action(action), F.pad(known, (0, 2))  # no reward, no end yet
 
 
 def _vector(space: gym.Space, part: Tensor) -> Tensor:

@@ -49,7 +49,8 @@ class Adapt:
     """Save pictures of the adaptation beside the adapted model.
     If the environment can be rendered, save a rollout before and after adapting too."""
     export_sb3: Path | None = None
-    """Also write the adapted policy to this zip, as a stable-baselines3 PPO to train further."""
+    """Also write the adapted policy to this zip, as a stable-baselines3 PPO to train further. An
+    LSTM of rl2 becomes sb3-contrib's RecurrentPPO."""
     export_onnx: Path | None = None
     """Also write the adapted model to this .onnx file, for deployment; its outputs are checked."""
 

@@ -92,7 +92,7 @@ class Reinforcement:
     @property
     def task_space(self) -> TaskSpace | None:
         """The family's parameters; see ``TaskSource``."""
-        return space_of(self.family)
+        return space_of(self.environments)
 
     @property
     def held_out_splits(self) -> tuple[str, ...]:

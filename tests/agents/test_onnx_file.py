@@ -1,5 +1,6 @@
 """ONNX Runtime gives what predict gives, from every kind of model, or there is no file."""
 
+import dataclasses
 from types import SimpleNamespace
 
 import gymnasium as gym
@@ -13,13 +14,16 @@ from meta_rl.agents.onnx_file import (
     random_inputs,
     run_onnx,
     save_onnx,
+    step_onnx,
     to_module,
 )
 
+import meta_rl
 from meta_rl import seeds
 from meta_rl.config import NetworkConfig
 from meta_rl.errors import InputError
 from meta_rl.problems.adapted import AdaptedNetwork, AdaptedPolicy, adapted_policy
+from meta_rl.problems.remembering import RememberingPolicy
 from tests.agents.test_own_modules import Wide
 from tests.extras import needs
 
@@ -143,3 +147,31 @@ def test_without_the_packages_one_line_says_what_to_install(missing, tmp_path, m
 def test_a_file_that_cannot_be_made_is_refused(file, message, tmp_path):
     with pytest.raises(InputError, match=message):
         save_onnx(MODELS["box"](), tmp_path / file)
+
+
+@needs_onnx
+@pytest.mark.parametrize(
+    ("algorithm", "name", "kind"),
+    [("rl2", "bandit-5", "gru"), ("rl2", "pendulum", "lstm"), ("varibad", "cartpole", "gru")],
+)
+def test_a_policy_with_memory_acts_and_remembers_as_predict_does(algorithm, name, kind, tmp_path):
+    config = meta_rl.algorithm(algorithm, meta_rl.preset(name))
+    network = dataclasses.replace(config.network, kind=kind, hidden=(4,))
+    data = dataclasses.replace(config.data, tasks=2, episodes=2)
+    learner = meta_rl.build(dataclasses.replace(config, data=data, network=network))
+    model = learner.adapt(learner.held_out_tasks(1)[0], steps=1)
+    assert isinstance(model, RememberingPolicy)
+    save_onnx(model, tmp_path / "model.onnx")
+    session = open_onnx(tmp_path / "model.onnx")
+    names = [one.name for one in (*session.get_inputs(), *session.get_outputs())]
+    assert names == ["observation", "state", "action", "next_state"]
+    generator, state, reward = np.random.default_rng(3), None, None
+    given = None
+    for step in range(5):
+        obs, first = random_inputs(model, 3, generator), np.full(3, step == 3)
+        own, state = model.predict(obs, state, first, deterministic=True, reward=reward)
+        got, given = step_onnx(session, obs, given)
+        np.testing.assert_allclose(got, own, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(given, state, rtol=1e-4, atol=1e-5)
+        reward = generator.normal(size=3)
+        given[:, -2], given[:, -1] = reward, step == 2

@@ -354,7 +354,6 @@ def test_what_needs_a_policy_without_memory_refuses_one_with_it(tmp_path):
     for use in (
         lambda: meta_rl.prune(learner, 0.5),
         lambda: meta_rl.agents.sb3.to_ppo(model, gym.make("CartPole-v1")),
-        lambda: meta_rl.agents.onnx_file.save_onnx(model, tmp_path / "model.onnx"),
         lambda: meta_rl.build(config_of("cartpole"), init_sb3=tmp_path / "any.zip"),
     ):
         with pytest.raises(InputError, match=told):

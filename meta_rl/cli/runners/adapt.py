@@ -21,8 +21,7 @@ from meta_rl.families import GymFamily, parse_task
 from meta_rl.naming import safe_name
 from meta_rl.plots.pictures import encoded
 from meta_rl.problems.informed import require_uninformed
-from meta_rl.problems.memory import require_no_memory
-from meta_rl.problems.modules import module_of
+from meta_rl.problems.memory import MemoryPolicy
 from meta_rl.problems.reinforcement import require_reinforcement
 from meta_rl.runs.tensorboard import events
 from meta_rl.storage import files
@@ -110,7 +109,6 @@ def _exports(command: Adapt, learner: Any, variant: Any) -> list[tuple[Callable[
     if zipped := command.export_sb3:
         exports.append(_sb3_export(zipped, learner, variant))
     if file := command.export_onnx:
-        require_no_memory(module_of(learner.problem), "export_onnx")
         agents.onnx_file.check_onnx(file)
         line = f"onnx: onnxruntime.InferenceSession({str(file)!r}), equal to predict()"
         exports.append((partial(agents.onnx_file.save_onnx, file=file), line))
@@ -122,12 +120,32 @@ def _sb3_export(file: Path, learner: Any, variant: Any) -> tuple[Callable[[Any],
     ours = require_reinforcement(learner.problem, "export_sb3", "only policies become a PPO")
     problem, task = ours.variant(variant)
     env = problem.family.make_env(task)
+    if isinstance(problem.policy, MemoryPolicy):
+        return _recurrent_export(file, problem.policy, env)
     normalizes = problem.normalization is not None
     agents.sb3.check_new_zip(file, normalizes)
     agents.sb3.check_exportable(problem.policy, env)
     around = f"VecNormalize.load({str(agents.sb3.statistics_file(file))!r}, DummyVecEnv(...))"
     line = f"stable-baselines3: PPO.load({str(file)!r}, env={around if normalizes else '...'})"
     return lambda model: agents.sb3.save_ppo(agents.sb3.to_ppo(model, env), file), line
+
+
+def _recurrent_export(
+    file: Path, policy: MemoryPolicy, env: Any
+) -> tuple[Callable[[Any], None], str]:
+    """Return a function that writes a model with memory, and a line on how to use the file."""
+    recurrent = agents.sb3_recurrent
+    agents.files.check_new_file(file, ".zip", "stable-baselines3")
+    recurrent.check_recurrent(policy, env)
+    line = (
+        f"sb3-contrib: RecurrentPPO.load({str(file)!r}, env=trials_for(model, env)), by "
+        "meta_rl.agents.sb3_recurrent; each trial starts without memory"
+    )
+
+    def write(model: Any) -> None:
+        recurrent.save_recurrent_ppo(recurrent.to_recurrent_ppo(model, env), file)
+
+    return write, line
 
 
 def _save(run: Path, model: Any, label: str, described: str) -> Path:
