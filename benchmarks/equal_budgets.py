@@ -26,7 +26,8 @@ HYPERNETWORK = "rl2-hypernetwork"  # our RL2, whose state generates the head
 CAP = 100_000  # iterations; the environment steps end a run long before
 ALL = ("maml", "anil", "promp", "rl2", HYPERNETWORK, "varibad", "pretrain", "oracle")
 ON_ROBOTS = ("maml", "rl2", HYPERNETWORK, "varibad", "pretrain", "oracle")
-CHEAP_STEPS, CHEETAH_STEPS, WALKER_STEPS = 4_000_000, 10_000_000, 5_000_000
+CHEAP_STEPS, CHEETAH_STEPS, WALKER_STEPS = 2_000_000, 5_000_000, 3_000_000
+REMEMBER = ("rl2", HYPERNETWORK, "varibad")
 HELD_OUT = (Protocol(),)
 SHORT = RANDOM_PARAMETERS[:1]
 
@@ -35,7 +36,7 @@ def arms(
     preset: str,
     algorithms: Sequence[str],
     samples: int,
-    seconds: float,
+    seconds: tuple[float, float],
     protocols: tuple[Protocol, ...] = HELD_OUT,
     count: int = 3,
 ) -> list[Run]:
@@ -45,12 +46,11 @@ def arms(
         preset: the preset.
         algorithms: names of meta_rl.ALGORITHMS, or HYPERNETWORK.
         samples: environment steps of meta-training.
-        seconds: processor seconds of a run.
+        seconds: processor seconds of a run, and of one whose policy remembers.
         protocols: how to score the runs.
         count: number of seeds.
     """
-    shared: dict[str, Any] = {"protocols": protocols, "seconds": seconds}
-    shared |= {"iterations": CAP, "samples": samples}
+    shared: dict[str, Any] = {"protocols": protocols, "iterations": CAP, "samples": samples}
     named: dict[str, dict[str, Any]] = {
         name: {"algorithm": name, "label": LABEL} for name in algorithms
     }
@@ -61,7 +61,11 @@ def arms(
             "changes": head,
             "label": f"hypernetwork_{LABEL}",
         }
-    return [run for own in named.values() for run in seeds(count, preset, **own, **shared)]
+    return [
+        run
+        for name, own in named.items()
+        for run in seeds(count, preset, seconds=seconds[name in REMEMBER], **own, **shared)
+    ]
 
 
 def scratch(preset: str, seconds: float, count: int = 3) -> list[Run]:
@@ -72,11 +76,11 @@ def scratch(preset: str, seconds: float, count: int = 3) -> list[Run]:
 
 CHEAP = ("navigation-2d", "navigation-corner", "navigation-semicircle", "cartpole", "pendulum")
 EQUAL: Sequence[Run] = (
-    *(run for name in CHEAP for run in arms(name, ALL, CHEAP_STEPS, 100.0)),
+    *(run for name in CHEAP for run in arms(name, ALL, CHEAP_STEPS, (50.0, 400.0))),
     *(run for name in CHEAP for run in scratch(name, 300.0)),
-    *arms("half-cheetah-direction", ON_ROBOTS, CHEETAH_STEPS, 500.0, BOTH),
-    *arms("half-cheetah-velocity", ON_ROBOTS, CHEETAH_STEPS, 500.0),
-    *arms("walker2d-random-params", ON_ROBOTS, WALKER_STEPS, 900.0, SHORT),
+    *arms("half-cheetah-direction", ON_ROBOTS, CHEETAH_STEPS, (250.0, 500.0), BOTH),
+    *arms("half-cheetah-velocity", ON_ROBOTS, CHEETAH_STEPS, (250.0, 500.0)),
+    *arms("walker2d-random-params", ON_ROBOTS, WALKER_STEPS, (550.0, 900.0), SHORT),
 )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,32 @@ def load(
         without = _without_images(config, manifest["problem"], device)
         learner = MetaLearner(without, config, origin=config)
     return learner.restore(manifest, tensors)
+
+
+def keeps_step_size(learner: MetaLearner) -> bool:
+    """Return whether inner steps have the size that the settings give: none was learned."""
+    inner = learner.config.inner
+    return inner.method != "memory" and not inner.learns
+
+
+def with_step_size(learner: MetaLearner, size: float) -> MetaLearner:
+    """Return a learner that adapts with another step size; the given one does not change.
+
+    Args:
+        learner: a learner that keeps its step size, as one of ``--algorithm pretrain``.
+        size: the step size.
+
+    Raises:
+        InputError: if the learner learned its step sizes, or takes no steps.
+    """
+    if not keeps_step_size(learner):
+        raise InputError(
+            "step_size: expected it to be left out, since this run learned its step sizes, or "
+            f"takes no steps; got {size:g}. It is for runs of --algorithm pretrain or oracle."
+        )
+    config = learner.config
+    changed = replace(config, inner=replace(config.inner, step_size=size))
+    return MetaLearner(learner.problem, changed, origin=changed).restore(*learner.state())
 
 
 def load_adapted(

@@ -30,7 +30,7 @@ def queue(tmp_path_factory):
     }
     trained = [
         replace(run, changes=few[run.algorithm])
-        for run in arms("bandit-5", (*few,), 150, 1.0, PROTOCOLS, count=1)
+        for run in arms("bandit-5", (*few,), 150, (1.0, 1.0), PROTOCOLS, count=1)
     ]
     rivals = [replace(run, changes={"data.episodes": 7}) for run in scratch("bandit-5", 1.0, 1)]
     runs = [*trained, *(replace(run, protocols=PROTOCOLS) for run in rivals)]

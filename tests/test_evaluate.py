@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import meta_rl
@@ -21,6 +22,7 @@ from meta_rl.evaluation.adapting import adapted
 from meta_rl.evaluation.algorithms import load_algorithms
 from meta_rl.evaluation.curves import Curve, steps_to_reach
 from meta_rl.evaluation.rivals import Arena, rivals
+from meta_rl.loading import with_step_size
 from meta_rl.statistics import mean
 from meta_rl.storage import run_folder
 
@@ -389,3 +391,48 @@ def test_pretrain_oracle_and_rl2_stand_beside_maml(runs, tmp_path):
     assert budgets["bandit-5-oracle"] == [0, 80, 160]
     assert budgets["bandit-5-rl2"] == [0, 10, 20]
     assert len({repr(c["points"][0]["scores"]) for c in found.values()}) == len(found)
+
+
+def test_step_sizes_are_chosen_for_runs_that_keep_theirs(runs, tmp_path):
+    small = ["bandit-5", *SMALL, "--data.episodes", "8", "--log-dir", str(tmp_path)]
+    train.main([*small, "--algorithm", "pretrain"])
+    given = [str(runs / "bandit-5_1"), str(tmp_path / "bandit-5-pretrain_1")]
+    options = ["--tasks", "3", "--steps", "1", "--baselines", "oracle", "--device", "cpu"]
+    chosen = ["--step-sizes", "1e-9", "2"]
+    found = {}
+    for name, more in (("as given", []), ("chosen", chosen)):
+        evaluate.main([*given, *options, *more, "--out", str(tmp_path / name)])
+        found[name] = json.loads((tmp_path / name / "evaluation.json").read_text())
+    scores = {
+        name: {c["name"]: [p["scores"] for p in c["points"]] for c in content["curves"]}
+        for name, content in found.items()
+    }
+    assert scores["as given"]["bandit-5"] == scores["chosen"]["bandit-5"]
+    ours = [scores[name]["bandit-5-pretrain"] for name in ("as given", "chosen")]
+    assert ours[0][0] == ours[1][0]
+    assert ours[0][1] != ours[1][1]
+    told = (
+        "bandit-5-pretrain takes inner steps of 2: of 1e-09, 2, the best after 1 inner steps on 3"
+    )
+    assert any(note.startswith(told) for note in found["chosen"]["notes"])
+    with pytest.raises(InputError, match="step_sizes: expected a run that keeps the step size"):
+        evaluate.main([given[0], *options, *chosen, "--out", str(tmp_path / "refused")])
+    assert not (tmp_path / "refused").exists()
+
+
+def test_adapting_takes_another_step_size(runs, tmp_path, capsys):
+    small = ["bandit-5", *SMALL, "--data.episodes", "8", "--log-dir", str(tmp_path)]
+    train.main([*small, "--algorithm", "pretrain"])
+    run = meta_rl.load(tmp_path / "bandit-5-pretrain_1")
+    task = run.held_out_tasks(1)[0]
+    small_step, same, large = (
+        (with_step_size(run, size) if size else run).adapt(task, steps=1).params
+        for size in (0.25, None, 1.0)
+    )
+    assert run.config.inner.step_size == 0.5
+    for name, value in run.meta.theta.items():
+        moved = same[name] - value
+        torch.testing.assert_close(small_step[name] - value, moved / 2, rtol=1e-3, atol=1e-6)
+        torch.testing.assert_close(large[name] - value, moved * 2, rtol=1e-3, atol=1e-6)
+    with pytest.raises(InputError, match="step_size: expected it to be left out"):
+        adapt.main([str(runs / "bandit-5_1"), "--step-size", "1", "--device", "cpu"])

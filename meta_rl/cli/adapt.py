@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -10,7 +11,7 @@ import tyro
 
 from meta_rl.cli.command import work
 from meta_rl.cli.parsing import parse
-from meta_rl.errors import InputError
+from meta_rl.errors import InputError, require
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +40,9 @@ class Adapt:
     meta-rl train."""
     steps: int | None = None
     """Inner (adaptation) steps; if not given, 3, or as many as in training if that is more."""
+    step_size: float | None = None
+    """Size of the inner steps, for a run that did not learn it (--algorithm pretrain or oracle);
+    as in its settings if not given."""
     episodes: int | None = None
     """Episodes (or shots) per inner step; if not given, as in training."""
     seed: int = 0
@@ -68,6 +72,8 @@ def main(arguments: list[str]) -> None:
 
 
 def _check(command: Adapt) -> None:
+    positive = command.step_size is None or 0 < command.step_size < math.inf
+    require(positive, "step_size", "above 0", command.step_size)
     given = {"--task": command.task, "--env-id": command.env_id, "--data": command.data}
     if command.data is not None and command.episodes is not None:
         raise InputError("adapt: --data takes all labelled examples; leave out --episodes.")

@@ -45,8 +45,7 @@ class EpisodesConfig(SamplingConfig):
     """Normalize observations by their running mean and standard deviation over all tasks, which
     are part of the policy: collected while meta-training, fixed while adapting."""
     sees_task: bool = False
-    """Let the policy see the task's parameters beside each observation, scaled to [-1, 1]: an
-    oracle, to compare with."""
+    """Let the policy see the task's parameters, scaled to [-1, 1]: an oracle, to compare with."""
 
     def __post_init__(self):
         require_types(self, "data")

@@ -29,6 +29,7 @@ def notes(planned: EvaluationPlan, curves: Sequence[Curve]) -> list[str]:
         "tasks. Adapting: what adapting spent on one task, on average, without the episodes (or "
         "examples) that a score is measured on.",
         *unequal(planned),
+        *_step_sizes(planned),
     ]
     if "random" in planned.settings.baselines:
         told.append(
@@ -76,6 +77,16 @@ def unequal(planned: EvaluationPlan) -> list[str]:
     return [
         f"Meta-training budgets differ by more than {TOLERANCE:.0%}, in {planned.unit}: {told}. "
         "Compare runs of equal budgets."
+    ]
+
+
+def _step_sizes(planned: EvaluationPlan) -> list[str]:
+    tried = ", ".join(f"{size:g}" for size in planned.settings.step_sizes)
+    return [
+        f"{name} takes inner steps of {size:g}: of {tried}, the best after {planned.steps} inner "
+        f"steps on {planned.settings.tasks} other tasks, drawn as in training. The budgets do not "
+        "count this search."
+        for name, size in planned.step_sizes.items()
     ]
 
 

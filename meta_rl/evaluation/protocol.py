@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from meta_rl import seeds
 from meta_rl.assemble import resolve_device
@@ -14,6 +14,7 @@ from meta_rl.evaluation.curves import Curve
 from meta_rl.evaluation.progress import progress
 from meta_rl.evaluation.rivals import Arena, check_rivals, rivals
 from meta_rl.evaluation.settings import SLOW, EvaluationSettings
+from meta_rl.loading import keeps_step_size
 from meta_rl.problem import Problem
 from meta_rl.problems.foreseen import Work, require_memory
 from meta_rl.problems.reinforcement import require_reinforcement
@@ -29,6 +30,8 @@ class EvaluationPlan:
     tasks: Mapping[str, Sequence[Task]]
     """The held-out tasks by split."""
     steps: int
+    step_sizes: Mapping[str, float] = field(default_factory=dict)
+    """The step size chosen for each algorithm that keeps its own, by the algorithm's name."""
 
     @property
     def problem(self) -> Problem:
@@ -59,6 +62,11 @@ def plan(settings: EvaluationSettings) -> EvaluationPlan:
     """
     device = resolve_device(settings.device)
     algorithms = load_algorithms(settings.runs, device, settings.episodes, settings.data)
+    if settings.step_sizes and not any(keeps_step_size(a.runs[0].learner) for a in algorithms):
+        raise InputError(
+            "step_sizes: expected a run that keeps the step size it is given (--algorithm pretrain "
+            "or oracle), got only runs that learned it or take no steps. Leave it out."
+        )
     learner, problem = algorithms[0].runs[0].learner, algorithms[0].runs[0].problem
     family = problem.environments
     slow = [name for name in settings.baselines if name in SLOW]

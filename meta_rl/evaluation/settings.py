@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -45,6 +46,9 @@ class EvaluationSettings:
     """Inner steps to adapt for; as in the first run's own evaluations when not given."""
     episodes: int | None = None
     """Episodes (or shots) per inner step; as in meta-training when not given."""
+    step_sizes: tuple[float, ...] = ()
+    """Step sizes to choose from for runs that did not learn it (pretrain, oracle): the best on
+    other tasks than the held-out ones; if none are given, as in their settings."""
     splits: tuple[str, ...] = ()
     """Splits to evaluate on: in-distribution, extrapolation; all of the family's when not
     given."""
@@ -83,6 +87,8 @@ class EvaluationSettings:
             value = getattr(self, name)
             require(value is None or value >= 1, name, "1 or more", value)
         require(self.steps is None or self.steps >= 1, "steps", "1 or more", self.steps)
+        positive = all(0 < size < math.inf for size in self.step_sizes)
+        require(positive, "step_sizes", "numbers above 0", self.step_sizes)
         require(self.seed >= 0, "seed", "0 or more", self.seed)
         for name in self.baselines:
             if name not in BASELINES:

@@ -333,6 +333,10 @@ def test_settings_that_cannot_act_are_refused():
         meta_rl.build(replace(config, data=replace(config.data, normalize_observations=True)))
     with pytest.raises(InputError, match="expected gru or lstm"):
         replace(config, network=NetworkConfig())
+    with pytest.raises(InputError, match=r"outer\.truncation: expected it to be left out"):
+        meta_rl.build(replace(config, outer=replace(config.outer, truncation=5)))
+    with pytest.raises(InputError, match=r"network\.head: expected it to be left out"):
+        meta_rl.build(replace(config, network=replace(config.network, head="hypernetwork")))
 
 
 def test_a_policy_that_infers_and_one_that_does_not_keep_to_their_outer_steps():

@@ -35,6 +35,8 @@ def run(command: Adapt) -> None:
     device = assemble.resolve_device(command.device)
     # The user's own examples replace the training data, which may be missing here.
     learner = loading.load(home, device, command.data is None, command.run_data)
+    if command.step_size is not None:
+        learner = loading.with_step_size(learner, command.step_size)
     own = own_data.read(command.data, learner) if command.data else None
     variant, label, described = own[:3] if own else _variant(command, learner)
     exports = _exports(command, learner, variant)

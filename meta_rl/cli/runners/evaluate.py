@@ -7,6 +7,7 @@ from meta_rl.evaluation import protocol
 from meta_rl.evaluation.notes import unequal
 from meta_rl.evaluation.record import open_folder, record
 from meta_rl.evaluation.settings import EvaluationSettings
+from meta_rl.evaluation.step_sizes import tuned
 from meta_rl.evaluation.tables import plain
 
 
@@ -15,6 +16,7 @@ def run(settings: EvaluationSettings) -> None:
     import_families(settings.families)
     planned = protocol.plan(settings)
     folder = open_folder(settings.out, planned)
+    planned = tuned(planned)
     curves = protocol.contest(planned)
     print(plain(planned, curves))  # first, in case the files cannot be written
     for line in unequal(planned):
