@@ -61,11 +61,11 @@ class RecurrentPolicy(MemoryPolicy):
         if has_images(observation_space):
             self.features = JoinedFeatures(observation_space, True, scheme, generator)
             size = self.features.size
-        self._sees = network.head != "linear"  # whether the heads see the observation
-        hidden = network.head_hidden if self._sees else ()
+        self.sees = network.head != "linear"  # whether the heads see the observation
+        hidden = network.head_hidden if self.sees else ()
         head = replace(network, kind=None, hidden=hidden)
         parts = [gym.spaces.Box(-np.inf, np.inf, (n,)) for n in (units, size)]
-        below = gym.spaces.Tuple(parts) if self._sees else parts[0]
+        below = gym.spaces.Tuple(parts) if self.sees else parts[0]
         self.code = ActionCode(action_space)
         previous = self.code.size + 2
         self.recurrent = RECURRENT[str(network.kind)](size + previous, network.hidden, generator)
@@ -77,7 +77,7 @@ class RecurrentPolicy(MemoryPolicy):
             init_std=init_std,
             action_scale=action_scale,
         )
-        if self._sees:
+        if self.sees:
             self.critic = policy_network(below, 1, head, generator, gain=1.0)
         else:
             self.critic = linear(units, 1, scheme, generator)
@@ -92,7 +92,7 @@ class RecurrentPolicy(MemoryPolicy):
         action, reward, ended = previous.tensor_split([-2, -1], -1)
         inputs = torch.cat([seen, action, reward / unit, ended], -1)
         hidden, state = self.recurrent.run(inputs, state)
-        below = torch.cat([hidden, seen], -1) if self._sees else hidden
+        below = torch.cat([hidden, seen], -1) if self.sees else hidden
         value = self.critic(below.flatten(0, 1)).view(below.shape[:2])
         return Recalled(self.actor(below), value * unit, state, unit)
 

@@ -10,13 +10,19 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
+from .recurrent_kernels import GRUPass
+
 State = tuple[Tensor, ...]
 """What a layer carries from one step to the next, each ``(N, units)``; first the hidden state."""
+
+Layer = Callable[..., tuple[Tensor, State]]
+"""A layer on sequences; see ``through`` below."""
 
 
 class _Recurrent(nn.Module):
@@ -52,10 +58,11 @@ class _Recurrent(nn.Module):
 
     def forward(self, sequences: Tensor) -> Tensor:
         """Return the last layer's hidden states at every step: ``(N, T, units)``."""
-        return self.run(sequences, sequences.new_zeros(len(sequences), sum(self.state_sizes)))[0]
+        start = sequences.new_zeros(len(sequences), sum(self.state_sizes))
+        return self._run(sequences, start, self.through)[0]
 
     def run(self, sequences: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
-        """Go on from a state, by any number of steps.
+        """Go on from a state, by any number of steps; for first derivatives alone, fast.
 
         Args:
             sequences: the inputs, ``(N, T, inputs)``.
@@ -64,21 +71,35 @@ class _Recurrent(nn.Module):
         Returns:
             The last layer's hidden states ``(N, T, units)``, and the state after the last step.
         """
+        return self._run(sequences, state, self.fast if sequences.shape[1] > 1 else self.through)
+
+    def _run(self, sequences: Tensor, state: Tensor, layer: Layer) -> tuple[Tensor, Tensor]:
+        """Return the result of :meth:`run`, by this function of each layer."""
         values, before, after = sequences, iter(state.split(self.state_sizes, -1)), []
-        for layer in range(len(self.hidden)):
-            own = [
-                getattr(self, f"{name}_l{layer}")
-                for name in ("weight_ih", "bias_ih", "weight_hh", "bias_hh")
-            ]
-            from_inputs = F.linear(values, *own[:2])  # all steps in one product
-            carried: State = tuple(next(before) for _ in range(self.states))
-            steps = []
-            for from_input in from_inputs.unbind(1):
-                carried = self.step(from_input, F.linear(carried[0], *own[2:]), carried)
-                steps.append(carried[0])
-            values = torch.stack(steps, 1)
+        for number in range(len(self.hidden)):
+            names = ("weight_ih", "bias_ih", "weight_hh", "bias_hh")
+            own = [getattr(self, f"{name}_l{number}") for name in names]
+            values, carried = layer(values, tuple(next(before) for _ in range(self.states)), *own)
             after += carried
         return values, torch.cat(after, -1)
+
+    def through(self, values: Tensor, carried: State, *own: Tensor) -> tuple[Tensor, State]:
+        """Return a layer's hidden states at every step, and its state after the last one.
+
+        Args:
+            values: the layer's inputs, ``(N, T, inputs)``.
+            carried: its state before.
+            own: its weight and bias for inputs, and those for the hidden state.
+        """
+        from_inputs, steps = F.linear(values, *own[:2]), []  # all steps in one product
+        for from_input in from_inputs.unbind(1):
+            carried = self.step(from_input, F.linear(carried[0], *own[2:]), carried)
+            steps.append(carried[0])
+        return torch.stack(steps, 1), carried
+
+    def fast(self, values: Tensor, carried: State, *own: Tensor) -> tuple[Tensor, State]:
+        """Return the result of :meth:`through`, which need not run under ``vmap`` or twice."""
+        return self.through(values, carried, *own)
 
     def step(self, from_input: Tensor, from_hidden: Tensor, state: State) -> State:
         """Return the state after one step.
@@ -103,6 +124,11 @@ class GRU(_Recurrent):
         candidate = (new + (reset + reset_too).sigmoid() * new_too).tanh()
         kept = (update + update_too).sigmoid()
         return (candidate + kept * (state[0] - candidate),)
+
+    def fast(self, values: Tensor, carried: State, *own: Tensor) -> tuple[Tensor, State]:
+        """Return the result of :meth:`through`, by a derivative of our own."""
+        hidden: Any = GRUPass.apply(values, carried[0], *own)
+        return hidden, (hidden[:, -1],)
 
 
 class LSTM(_Recurrent):

@@ -24,6 +24,7 @@ from meta_rl import seeds
 from meta_rl.errors import InputError, require
 from meta_rl.naming import part_of
 from meta_rl.problems.adapted import AdaptedPolicy
+from meta_rl.problems.normalization import normalization_of
 from meta_rl.problems.observations import observation_size
 from meta_rl.storage import files
 from meta_rl.types import Params
@@ -152,10 +153,15 @@ def check_recurrent(policy: Any, env: gym.Env) -> None:
     hidden = policy.recurrent.hidden
     require(len({*hidden}) == 1, f"{what}: the LSTM's layers", "equally many units", hidden)
     heads = {"actor", "critic", "recurrent"}
-    if {name.split(".")[0] for name, _ in policy.named_parameters()} != heads:
+    if policy.sees or {name.split(".")[0] for name, _ in policy.named_parameters()} != heads:
         raise InputError(
             f"{what}: RecurrentPPO has an LSTM with linear heads on vectors of numbers, and this "
             "policy has more (images, or other heads)."
+        )
+    if normalization_of(policy) is not None:
+        raise InputError(
+            f"{what}: RecurrentPPO takes observations as they are, and this policy normalizes "
+            "them. Train without --data.normalize-observations."
         )
     check_actions(of_ours(policy.actor), vars(env.action_space))
     inputs = policy.state_dict()["recurrent.weight_ih_l0"].shape[1]

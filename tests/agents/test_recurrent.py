@@ -142,3 +142,18 @@ def test_settings_of_recurrent_networks_act_or_are_refused(preset, changes, mess
     network = dataclasses.replace(config.network, **{"activation": None, **changes})
     with pytest.raises(InputError, match=message):
         meta_rl.build(dataclasses.replace(config, network=network))
+
+
+@pytest.mark.parametrize("layers", [GRU, LSTM])
+def test_a_run_has_the_values_and_the_first_derivatives_of_plain_operations(layers):
+    draw = seeds.generator(0)
+    module = layers(3, (4, 5), draw).double()
+    x = torch.randn(2, 6, 3, generator=draw).double().requires_grad_()
+    state = torch.randn(2, sum(module.state_sizes), generator=draw).double().requires_grad_()
+    given = [x, state, *module.parameters()]
+    weights = [torch.randn(v.shape, generator=draw).double() for v in module.run(x, state)]
+    found = []
+    for values in (module.run(x, state), module._run(x, state, module.through)):
+        loss = sum((v.sin() * w).sum() for v, w in zip(values, weights, strict=True))
+        found.append([*values, *torch.autograd.grad(loss, given)])
+    torch.testing.assert_close(*found)

@@ -9,12 +9,13 @@ from sb3_contrib import RecurrentPPO
 
 import meta_rl
 from meta_rl import InputError
+from meta_rl.problems.normalization import with_normalization
 
 
-def learner_of(name, kind="lstm", hidden=(5, 5)):
+def learner_of(name, kind="lstm", hidden=(5, 5), head="linear"):
     config = meta_rl.algorithm("rl2", meta_rl.preset(name))
     data = replace(config.data, tasks=2, episodes=2)
-    network = replace(config.network, kind=kind, hidden=hidden)
+    network = replace(config.network, kind=kind, hidden=hidden, head=head)
     outer = replace(config.outer, epochs=1, minibatches=1)
     config = replace(config, data=data, network=network, outer=outer)
     return meta_rl.build(config).learn(1)
@@ -66,11 +67,20 @@ def test_an_exported_policy_learns_on(tmp_path):
     [
         ({"kind": "gru"}, "--network.kind lstm"),
         ({"hidden": (4, 6)}, "the LSTM's layers: expected equally many units"),
+        ({"head": "observation"}, "with linear heads on vectors of numbers"),
+        ({"head": "hypernetwork"}, "with linear heads on vectors of numbers"),
     ],
 )
 def test_what_recurrent_ppo_has_not_is_refused(network, told):
     model, env = adapted("bandit-5", **network)
     with pytest.raises(InputError, match=told):
+        to_recurrent_ppo(model, env)
+
+
+def test_a_policy_that_normalizes_observations_is_refused():
+    model, env = adapted("cartpole")
+    with_normalization(model.policy, env.observation_space)
+    with pytest.raises(InputError, match=r"without --data\.normalize-observations"):
         to_recurrent_ppo(model, env)
 
 
