@@ -19,22 +19,26 @@ from meta_rl.problems.observations import (
 
 from .action_code import ActionCode
 from .initialization import linear
+from .networks import policy_network
 from .pixels import JoinedFeatures
 from .policies import make_policy
 from .recurrent import RECURRENT
 
 
 class RecurrentPolicy(MemoryPolicy):
-    """Recurrent layers over a trial, with a linear actor and a linear critic on top.
+    """Recurrent layers over a trial, with an actor and a critic on top.
 
     The input of a step is the observation (of images: features of convolutions), the previous
     action, the previous reward, and a flag that an episode has ended (Duan et al. 2016). A discrete
     action is a one-hot vector; a continuous one is in the policy's own units.
 
+    The actor and the critic are linear in the recurrent layers' output. With ``network.head``
+    ``observation`` or ``hypernetwork`` they see the observation too (Beck et al. 2023).
+
     Args:
         observation_space: the observations' space.
         action_space: the actions' space.
-        network: kind (gru or lstm), units of each recurrent layer, and initialization of the rest.
+        network: kind (gru or lstm), units of each recurrent layer, heads, and initialization.
         generator: the generator that draws the initial weights.
         init_std: initial standard deviation of continuous actions, in policy units.
         action_scale: policy units that make half of an action box's width.
@@ -57,20 +61,26 @@ class RecurrentPolicy(MemoryPolicy):
         if has_images(observation_space):
             self.features = JoinedFeatures(observation_space, True, scheme, generator)
             size = self.features.size
-        head = replace(network, kind=None, hidden=())
-        hidden_space = gym.spaces.Box(-np.inf, np.inf, (units,))
+        self._sees = network.head != "linear"  # whether the heads see the observation
+        hidden = network.head_hidden if self._sees else ()
+        head = replace(network, kind=None, hidden=hidden)
+        parts = [gym.spaces.Box(-np.inf, np.inf, (n,)) for n in (units, size)]
+        below = gym.spaces.Tuple(parts) if self._sees else parts[0]
         self.code = ActionCode(action_space)
         previous = self.code.size + 2
         self.recurrent = RECURRENT[str(network.kind)](size + previous, network.hidden, generator)
         self.actor = make_policy(
-            hidden_space,
+            below,
             action_space,
             head,
             generator,
             init_std=init_std,
             action_scale=action_scale,
         )
-        self.critic = linear(units, 1, scheme, generator)
+        if self._sees:
+            self.critic = policy_network(below, 1, head, generator, gain=1.0)
+        else:
+            self.critic = linear(units, 1, scheme, generator)
         self.state_size = sum(self.recurrent.state_sizes)
         self.register_buffer("start", torch.zeros(self.state_size + previous))
 
@@ -82,7 +92,9 @@ class RecurrentPolicy(MemoryPolicy):
         action, reward, ended = previous.tensor_split([-2, -1], -1)
         inputs = torch.cat([seen, action, reward / unit, ended], -1)
         hidden, state = self.recurrent.run(inputs, state)
-        return Recalled(self.actor(hidden), self.critic(hidden).squeeze(-1) * unit, state, unit)
+        below = torch.cat([hidden, seen], -1) if self._sees else hidden
+        value = self.critic(below.flatten(0, 1)).view(below.shape[:2])
+        return Recalled(self.actor(below), value * unit, state, unit)
 
     def encode(self, action: Tensor) -> Tensor:
         """Return actions as the policy sees them later; see :class:`MemoryPolicy`."""

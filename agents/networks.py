@@ -14,6 +14,7 @@ from meta_rl.errors import InputError, require
 from meta_rl.problems.observations import has_images, observation_size
 
 from .convolution import convolutional
+from .hypernetwork import Hypernetwork
 from .initialization import POLICY_GAIN, linear
 from .own_modules import module_network
 from .pixels import JoinedFeatures
@@ -127,20 +128,28 @@ def mlp(
 
 
 def policy_network(
-    observation_space: gym.Space | int, outputs: int, config: NetworkConfig, generator: Generator
+    observation_space: gym.Space | int,
+    outputs: int,
+    config: NetworkConfig,
+    generator: Generator,
+    *,
+    gain: float = POLICY_GAIN,
 ) -> nn.Module:
     """Make the network of a policy, chosen by the space: flat observations ``(N, O)`` to outputs.
 
     Numbers enter a perceptron. Images enter convolutions, joined with the observation's other
     parts if there are any, and a perceptron on top (:class:`~agents.pixels.JoinedFeatures`). With
     ``config.kind`` ``mlp``, images enter a perceptron too, divided by 255. A module of one's own
-    takes the place of what is below the perceptron.
+    takes the place of what is below the perceptron. With ``config.head`` ``hypernetwork``, the
+    space is a Tuple: the first part generates the perceptron of the second
+    (:class:`~agents.hypernetwork.Hypernetwork`).
 
     Args:
         observation_space: the space; or the size O of observations of numbers.
         outputs: size of one output.
         config: sizes, activation and initialization.
         generator: the generator that draws the initial weights.
+        gain: gain of the last layer if it is orthogonal.
 
     Raises:
         InputError: if ``config.kind`` is convolutional and there are no images, or a module of
@@ -148,10 +157,13 @@ def policy_network(
     """
 
     def layers(inputs: int) -> nn.Sequential:
-        return perceptron(inputs, outputs, config, generator, POLICY_GAIN)
+        return perceptron(inputs, outputs, config, generator, gain)
 
     if isinstance(observation_space, int):
         return layers(observation_space)
+    if config.head == "hypernetwork" and isinstance(observation_space, gym.spaces.Tuple):
+        units, rest = (observation_size(part) for part in observation_space)
+        return Hypernetwork(units, layers(rest))
     if config.module is not None:
         return module_network(observation_space, config.module, layers, generator)
     size, images = observation_size(observation_space), has_images(observation_space)

@@ -18,12 +18,14 @@ import numpy as np
 import torch
 from gymnasium import spaces
 from sb3_contrib import RecurrentPPO
+from torch import nn
 from torch.func import functional_call
 
 from meta_rl import seeds
 from meta_rl.errors import InputError, require
 from meta_rl.naming import part_of
 from meta_rl.problems.adapted import AdaptedPolicy
+from meta_rl.problems.normalization import normalization_of
 from meta_rl.problems.observations import observation_size
 from meta_rl.storage import files
 from meta_rl.types import Params
@@ -151,11 +153,12 @@ def check_recurrent(policy: Any, env: gym.Env) -> None:
         )
     hidden = policy.recurrent.hidden
     require(len({*hidden}) == 1, f"{what}: the LSTM's layers", "equally many units", hidden)
-    heads = {"actor", "critic", "recurrent"}
-    if {name.split(".")[0] for name, _ in policy.named_parameters()} != heads:
+    linear = isinstance(policy.critic, nn.Linear) and policy.features is None
+    if not linear or normalization_of(policy) is not None:
         raise InputError(
-            f"{what}: RecurrentPPO has an LSTM with linear heads on vectors of numbers, and this "
-            "policy has more (images, or other heads)."
+            f"{what}: RecurrentPPO has an LSTM with linear heads on vectors of numbers as they are, "
+            "and this policy has more (images, other heads, or normalized observations). Train "
+            "without them, or export to ONNX."
         )
     check_actions(of_ours(policy.actor), vars(env.action_space))
     inputs = policy.state_dict()["recurrent.weight_ih_l0"].shape[1]

@@ -17,7 +17,9 @@ import numpy as np
 from matplotlib import colormaps
 from matplotlib.figure import Figure
 
+from benchmarks import equal_tables
 from benchmarks.experiments import FAMILIES
+from benchmarks.memory_tables import rl2_table
 from benchmarks.provenance import RESULTS, read
 from benchmarks.speed.tables import speed
 from benchmarks.summary import summary
@@ -49,6 +51,9 @@ def main() -> None:
     for name, result in alone(results).items():
         if maker(name) is learning:
             figure(name, result["arms"], result["settings"].get("samples"))
+    for name, curves in equal_tables.results().items():
+        drawn = equal_tables.figure(curves)
+        files.write(IMAGES / f"{name}.png", encoded(drawn, dpi=100))
     for page, text in filled(texts(results)).items():
         files.write(page, text)
 
@@ -63,9 +68,10 @@ def texts(results: dict[str, Any]) -> dict[str, str]:
     families = {n: results[f"learning-{n}"] for n in FAMILIES if f"learning-{n}" in results}
     studies = {name: results[name] for name in results if name.startswith("tuning-")}
     each = {name: f"{maker(name)(name, r)}\n\n{source(r)}" for name, r in alone(results).items()}
-    whole = {"summary": summary(results)}
+    whole = {"summary": summary(results), "rl2": rl2_table()}
     whole |= {"families": all_families(families)} if families else {}
     whole |= {"tuning": tunings(studies)} if studies else {}
+    whole |= {name: equal_tables.text(name, c) for name, c in equal_tables.results().items()}
     return whole | each
 
 

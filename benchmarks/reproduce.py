@@ -13,7 +13,7 @@ import multiprocessing
 import os
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +21,7 @@ from typing import Any
 
 import tyro
 
+from benchmarks.equal_budgets import EQUAL, from_scratch
 from benchmarks.provenance import RESULTS
 from benchmarks.reproduce_list import RUNS, Run
 from benchmarks.reproduce_results import (
@@ -57,6 +58,8 @@ class Reproduce:
     """Folder of results: one line for each finished run, in a file for each family."""
     workers: int = 1
     """Processes that work at the same time, each on its own run."""
+    only: str = ""
+    """Work on the runs alone whose names have this in them, such as equal."""
     status: bool = False
     """Print the runs done and the time left, and train nothing."""
 
@@ -64,9 +67,11 @@ class Reproduce:
         require(self.workers > 0, "workers", "1 or more", self.workers)
 
 
-def main(arguments: list[str], runs: Sequence[Run] = RUNS) -> None:
+def main(arguments: list[str], runs: Sequence[Run] = (*RUNS, *EQUAL)) -> None:
     """Work through the list, or print its status."""
     command = tyro.cli(Reproduce, args=arguments, prog="reproduce", description=__doc__)
+    runs = [run for run in runs if command.only in run.id]
+    require(bool(runs), "only", "a part of a run's name", command.only)
     if command.status:
         print(status(command, runs))
         return
@@ -156,26 +161,36 @@ def attempt(command: Reproduce, runs: Sequence[Run], run: Run, stop: StopOnSigna
 
 def train(command: Reproduce, run: Run, stop: StopOnSignal) -> dict[str, Any] | None:
     """Train from the newest checkpoint on, then score; return the line, or None if stopped."""
+    if run.scratch:
+        return from_scratch(run)
     folder = place(command, run) / "run"
     learner = build(run.config)
     if run_folder.checkpoints(folder):
         learner.restore(*run_folder.load_newest(folder)[1:3])
-    print(f"{run.id}: from iteration {learner.iteration} of {run.iterations}", flush=True)
+    goal = f"{run.samples:,} steps" if run.samples else run.iterations
+    print(f"{run.id}: from iteration {learner.iteration} of {goal}", flush=True)
     curve = Curve(place(command, run) / "curve.jsonl", learner)
     try:
         with RunRecorder(folder, learner) as recorder:
-            learner.learn(callbacks=[curve, recorder, stop, _is_wanted])
-        if learner.iteration < run.iterations:
+            if not run.ended(learner.iteration, learner.samples):
+                learner.learn(callbacks=[curve, recorder, stop, _is_wanted, _goes_on(run)])
+        if not run.ended(learner.iteration, learner.samples):
             return None
         evaluations = [evaluate(learner, protocol, run.seed) for protocol in run.protocols]
     finally:
         learner.problem.close()
     return {
         **describe(run, curve.points),
+        "iterations": learner.iteration,
         "samples": learner.samples,
         "evaluations": evaluations,
         "curve": thinned(curve.points),
     }
+
+
+def _goes_on(run: Run) -> Callable[..., bool]:
+    """Return a callback that ends training once the run is over."""
+    return lambda learner, _: not run.ended(learner.iteration, learner.samples)
 
 
 def _is_wanted(*_: object) -> bool:
@@ -251,12 +266,26 @@ def status(command: Reproduce, runs: Sequence[Run]) -> str:
             counts["to do"] += 1
             points = Curve.read(place(command, run) / "curve.jsonl")
             at = points[-1]["iteration"] if points else 0
-            begins = max([at, *(other.iterations for other in shorter(runs, run))])
-            hours = (run.iterations - begins) * pace(run, known.values(), points) / 3600
+            hours = hours_left(run, runs, known.values(), points)
             left += hours
-            told.append(f"{run.id}: at iteration {at} of {run.iterations}, {hours:.2f} h left")
+            goal = "" if run.samples else f" of {run.iterations}"
+            told.append(f"{run.id}: at iteration {at}{goal}, {hours:.2f} h left")
     total = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
     return "\n".join([*told, f"{total}; about {left:.1f} processor-hours left"])
+
+
+def hours_left(
+    run: Run, runs: Sequence[Run], known: Any, points: Sequence[Mapping[str, Any]]
+) -> float:
+    """Return the processor-hours that a run still takes."""
+    if run.samples or run.scratch:
+        own = [line["seconds"] for line in known if line["arm"] == run.arm and line["seconds"] > 0]
+        whole = sum(own) / len(own) if own else run.seconds
+        done = points[-1]["samples"] / run.samples if points and run.samples else 0.0
+        return max(0.0, 1 - done) * whole / 3600
+    at = points[-1]["iteration"] if points else 0
+    begins = max([at, *(other.iterations for other in shorter(runs, run))])
+    return (run.iterations - begins) * pace(run, known, points) / 3600
 
 
 def pace(run: Run, known: Any, points: Sequence[Mapping[str, Any]]) -> float:

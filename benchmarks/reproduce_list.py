@@ -39,9 +39,13 @@ class Run:
         changes: settings that differ from the preset's, such as ``{"inner.steps": 3}``.
         label: name of the changes in the run's name.
         seed: seed of everything random.
-        iterations: total outer steps.
+        iterations: total outer steps; with ``samples`` the most that it may take.
+        samples: environment steps (or examples) at which training ends, so that all algorithms get
+            the same.
+        scratch: whether nothing is meta-trained: stable-baselines3's PPO learns each task.
         protocols: how to score the run; the first compares with published numbers.
-        seconds: processor seconds per iteration, measured before the list was made.
+        seconds: processor seconds per iteration, or of the whole run with ``samples`` or
+            ``scratch``, measured before the list was made.
         note: why the run is shorter, or has fewer seeds, than others.
         optional: whether the run needs data or a package that a machine may lack.
     """
@@ -52,6 +56,8 @@ class Run:
     label: str = ""
     seed: int = 0
     iterations: int
+    samples: int | None = None
+    scratch: bool = False
     protocols: tuple[Protocol, ...] = (Protocol(),)
     seconds: float
     note: str = ""
@@ -60,12 +66,22 @@ class Run:
     @property
     def arm(self) -> str:
         """The name that all seeds and lengths share."""
-        return "_".join(filter(None, [self.preset, self.algorithm, self.label]))
+        return "_".join(filter(None, [self.preset, self.method, self.label]))
+
+    @property
+    def method(self) -> str:
+        """The algorithm's name, or that of PPO from scratch."""
+        return "ppo-from-scratch" if self.scratch else self.algorithm
 
     @property
     def id(self) -> str:
         """The name of this run alone."""
-        return f"{self.arm}_{self.iterations}_seed-{self.seed}"
+        length = f"{self.samples}-steps" if self.samples else self.iterations
+        return f"{self.arm}_{length}_seed-{self.seed}"
+
+    def ended(self, iteration: int, samples: int) -> bool:
+        """Return whether training is over."""
+        return samples >= self.samples if self.samples else iteration >= self.iterations
 
     @property
     def config(self) -> Config:
@@ -112,10 +128,46 @@ THREE_STEPS: dict[str, Any] = {
     "changes": {"inner.steps": 3, "inner.per_step": True},
 }
 """Three inner steps, each with its own learned step size."""
+TRIALS: dict[str, Any] = {
+    "data.gae_lambda": 0.5,
+    "outer.learning_rate": 0.001,
+    "outer.entropy_coefficient": 0.05,
+}
+"""RL2 on bandits and tabular MDPs. Duan et al. 2016 have lambda 0.3: a pull's reward comes at once,
+and all later ones are noise to it."""
 DIRECTION: dict[str, Any] = {"preset": "half-cheetah-direction", "protocols": BOTH}
 LONG = "one seed: 90M steps take an hour or more of processor time"
 SLOW = "one seed, shorter than its preset: the robot takes a minute for 2 to 5 iterations"
 
+
+def in_trials(preset: str, iterations: int, seconds: float, trial: int, tasks: int) -> list[Run]:
+    """Return RL2 with trials of so many episodes.
+
+    The paper scores on 1,000 tasks. So do we, where a trial is one episode; else on so many that a
+    line of results holds 10,000 returns.
+    """
+    return seeds(
+        3,
+        preset,
+        algorithm="rl2",
+        label=f"{trial}-episodes",
+        changes={**TRIALS, "inner.steps": trial - 1, "data.tasks": tasks, "data.episodes": 1},
+        iterations=iterations,
+        seconds=seconds,
+        protocols=(Protocol(tasks=min(1000, 10_000 // trial), steps=trial - 1, episodes=1),),
+    )
+
+
+MEMORY: Sequence[Run] = (
+    *in_trials("bandit-5", 300, 0.3, 1, 400),
+    *in_trials("tabular-mdp", 300, 2.5, 10, 400),
+    *in_trials("bandit-10", 600, 2.3, 1, 400),
+    *in_trials("tabular-mdp", 300, 3.5, 25, 200),
+    *in_trials("tabular-mdp", 300, 4.0, 50, 100),
+    *in_trials("bandit-50", 400, 4.0, 1, 100),
+    *in_trials("tabular-mdp", 300, 8.0, 100, 100),
+)
+"""The tables of Duan et al. 2016. A bandit's episode is all of its trial: 10, 100 or 500 pulls."""
 ROBOTS_FIRST: Sequence[Run] = seeds(3, iterations=300, seconds=3.3, **DIRECTION)
 CHEAP: Sequence[Run] = (
     *seeds(3, "navigation-2d", iterations=500, seconds=0.84, protocols=PAPER_NAVIGATION),
@@ -225,6 +277,7 @@ META_WORLDS: Sequence[Run] = tuple(
 )
 RUNS: Sequence[Run] = (
     *CHEAP,
+    *MEMORY,
     *CHEETAHS,
     *IMAGE_CLASSES,
     *LONG_CHEETAHS,

@@ -34,10 +34,7 @@ def evaluate(learner: MetaLearner, protocol: Protocol, seed: int) -> dict[str, A
     The tasks are the same for all runs. Lengths separate a bonus for every step from the rest of a
     return.
     """
-    tasks = protocol.tasks
-    if isinstance(tasks, int):
-        derived = seeds.derive(HELD_OUT, seeds.EVALUATION)
-        tasks = learner.problem.held_out_tasks(tasks, derived, final=True)
+    tasks = tasks_of(learner, protocol)
     stream = seeds.derive(seed, seeds.EVALUATION, 1)
     result = dataclasses.asdict(protocol)
     if isinstance(learner.config.data, ShotsConfig):
@@ -58,6 +55,14 @@ def evaluate(learner: MetaLearner, protocol: Protocol, seed: int) -> dict[str, A
         "lengths": rounded(torch.cat(lengths, 1)),
         **({} if known is None else {"successes": rounded(known)}),
     }
+
+
+def tasks_of(learner: MetaLearner, protocol: Protocol) -> Sequence[Mapping[str, Any]]:
+    """Return the tasks to score on, the same for all runs of a family."""
+    if not isinstance(protocol.tasks, int):
+        return protocol.tasks
+    derived = seeds.derive(HELD_OUT, seeds.EVALUATION)
+    return learner.problem.held_out_tasks(protocol.tasks, derived, final=True)
 
 
 class Curve:
@@ -127,10 +132,11 @@ def describe(run: Run, points: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "id": run.id,
         "arm": run.arm,
         "preset": run.preset,
-        "algorithm": run.algorithm,
+        "algorithm": run.method,
         "changes": dict(run.changes),
         "seed": run.seed,
         "iterations": run.iterations,
+        **({"budget": run.samples} if run.samples else {}),
         **({"note": run.note} if run.note else {}),
         "seconds": points[-1]["seconds"] if points else 0.0,
         "settings": settings(run),

@@ -123,6 +123,16 @@ def iteration(result: dict[str, Any], title: str, libraries: str) -> tuple[str, 
     return f"{title}: an iteration", seconds(row["ours"]["median"]), "; ".join(told)
 
 
+def trained(curve: dict[str, Any], result: dict[str, Any]) -> float | None:
+    """Return the steps of meta-training; evaluations of before have them elsewhere."""
+    if "trained" in curve or curve["kind"] == "oracle":
+        return curve.get("trained")
+    if curve["kind"] == "algorithm":
+        return float(np.mean([run["samples"] for run in result["runs"]]))
+    learned = curve["kind"] == "rival" and curve["name"] != "PPO from scratch"
+    return result["settings"]["training_steps"] if learned else 0.0
+
+
 def evaluation(result: dict[str, Any]) -> tuple[Any, list[Curve]]:
     """Return an evaluation's plan, as far as tables need it, and its curves."""
     curves = [
@@ -134,6 +144,7 @@ def evaluation(result: dict[str, Any]) -> tuple[Any, list[Curve]]:
             steps=tuple(point["inner_steps"] for point in curve["points"]),
             budget=np.array([point["budget"] for point in curve["points"]]),
             scores=np.array([point["scores"] for point in curve["points"]], float),
+            trained=trained(curve, result),
         )
         for curve in result["curves"]
     ]

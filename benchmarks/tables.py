@@ -119,14 +119,8 @@ def against_baselines(name: str, result: dict[str, Any]) -> str:
     given, curves = evaluation(result)
     of_all = [curve for curve in curves if curve.kind != "rival"]
     on = result["settings"]["baseline_tasks"]
-    spent = np.mean([run["samples"] for run in result["runs"]])
-    before = result["settings"]["training_steps"]
     unit = result["budget_unit"]
     parts = [
-        f"Meta-training took {spent:,.0f} {unit} a seed, RL2's and PPO's before they met the tasks "
-        f"{before:,}."
-    ]
-    parts += [
         table(*scores(given, [curve for curve in of_all if curve.split == split]))
         for split in dict.fromkeys(curve.split for curve in of_all)
     ]

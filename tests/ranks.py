@@ -32,6 +32,13 @@ def with_value_network(config):
     return dataclasses.replace(config, data=dataclasses.replace(config.data, baseline="value"))
 
 
+def of_trials(config):
+    """The config with a small policy, and few gradients."""
+    network = dataclasses.replace(config.network, hidden=(8,), head="hypernetwork")
+    outer = dataclasses.replace(config.outer, minibatches=2, epochs=1, truncation=15)
+    return dataclasses.replace(config, network=network, outer=outer)
+
+
 CASES = {
     "TRPO on E-MAML": config_of(
         "navigation-2d", "e-maml", tasks=5, normalize_observations=True
@@ -47,6 +54,7 @@ CASES = {
     "VariBAD, and RL2 in it": config_of("bandit-5", "varibad", tasks=5, episodes=4),
     "Reptile": config_of("sinusoid", "reptile"),
     "Adam": config_of("sinusoid", "maml++", tasks=8),
+    "RL2": of_trials(config_of("navigation-pearl", "rl2", tasks=8, normalize_observations=True)),
 }
 
 

@@ -344,3 +344,48 @@ def test_a_refusal_is_one_line(runs):
     assert result.returncode == 2
     assert result.stderr.startswith("error: baselines: expected some of random, oracle, ppo")
     assert result.stderr.count("\n") == 1
+
+
+def test_both_budgets_are_counted_for_every_contestant(runs, report):
+    found = curves(report)
+    pooled = [meta_rl.load(runs / name).samples for name in ("bandit-5_1", "bandit-5_2")]
+    trained = {name: curve["trained"] for (name, _), curve in found.items()}
+    assert trained["bandit-5"] == np.mean(pooled)
+    assert trained["random weights, rule of bandit-5"] == 0
+    assert trained["PPO from scratch"] == 0
+    assert trained["RL2"] == trained["PPO pretrained, fine-tuned"] == 64
+    assert trained["oracle"] is None
+
+
+def test_unequal_budgets_of_meta_training_are_told(runs, tmp_path, capsys):
+    longer = tmp_path / "bandit-5-fomaml_2"
+    shutil.copytree(runs / "bandit-5-fomaml_1", longer)
+    options = ["--tasks", "2", "--steps", "1", "--baselines", "random", "--device", "cpu"]
+    both = [str(runs / "bandit-5_1"), str(longer), *options]
+    evaluate.main([*both, "--out", str(tmp_path / "equal")])
+    assert "differ" not in capsys.readouterr().out
+    train.main(["--resume", str(longer), "--iterations", "2"])
+    evaluate.main([*both, "--out", str(tmp_path / "unequal")])
+    told = (
+        "budgets differ by more than 5%, in environment steps: bandit-5: 320; bandit-5-fomaml: 640"
+    )
+    assert told in capsys.readouterr().out
+    notes = json.loads((tmp_path / "unequal/evaluation.json").read_text())["notes"]
+    assert any(told in note for note in notes)
+
+
+def test_pretrain_oracle_and_rl2_stand_beside_maml(runs, tmp_path):
+    small = ["bandit-5", *SMALL, "--data.episodes", "8", "--log-dir", str(tmp_path)]
+    for algorithm in ("pretrain", "oracle", "rl2"):
+        hidden = ["--network.hidden", "4"]
+        train.main([*small, "--algorithm", algorithm, *hidden])
+    names = [f"bandit-5-{name}_1" for name in ("pretrain", "oracle", "rl2")]
+    given = [str(runs / "bandit-5_1"), *(str(tmp_path / name) for name in names)]
+    options = ["--tasks", "2", "--steps", "2", "--baselines", "oracle", "--device", "cpu"]
+    evaluate.main([*given, *options, "--out", str(tmp_path / "out")])
+    found = curves(tmp_path / "out")
+    budgets = {name: [p["budget"] for p in c["points"]] for (name, _), c in found.items()}
+    assert budgets["bandit-5"] == budgets["bandit-5-pretrain"] == [0, 80, 160]
+    assert budgets["bandit-5-oracle"] == [0, 80, 160]
+    assert budgets["bandit-5-rl2"] == [0, 10, 20]
+    assert len({repr(c["points"][0]["scores"]) for c in found.values()}) == len(found)

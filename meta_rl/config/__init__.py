@@ -4,11 +4,12 @@
 beside the code they configure. A settings class refuses invalid values when it is made.
 """
 
-from meta_rl.config.data import EpisodesConfig, EvalConfig, NetworkConfig, ShotsConfig
+from meta_rl.config.data import EpisodesConfig, EvalConfig, ShotsConfig
 from meta_rl.config.descent import AdamConfig, ProMPConfig, ReptileConfig, TRPOConfig
 from meta_rl.config.effects import Facts, distance, require_effect
 from meta_rl.config.evolution import EvolutionConfig, GeneticConfig
 from meta_rl.config.inner import InnerConfig
+from meta_rl.config.network import NetworkConfig
 from meta_rl.config.outer import OuterConfig
 from meta_rl.config.run import Config, from_dict, to_dict
 from meta_rl.config.speed import SpeedConfig

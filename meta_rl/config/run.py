@@ -10,10 +10,11 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 from meta_rl.config.checks import require_if_given, require_types
-from meta_rl.config.data import EpisodesConfig, EvalConfig, NetworkConfig, ShotsConfig
+from meta_rl.config.data import EpisodesConfig, EvalConfig, ShotsConfig
 from meta_rl.config.descent import BASES, TRPOConfig
 from meta_rl.config.effects import Conditions, Facts
 from meta_rl.config.inner import InnerConfig
+from meta_rl.config.network import NetworkConfig
 from meta_rl.config.outer import OuterConfig
 from meta_rl.config.renamed import renamed
 from meta_rl.config.speed import SpeedConfig

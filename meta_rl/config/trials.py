@@ -34,6 +34,10 @@ class RL2Config(OuterConfig):
     """Weight of the value's squared error in the loss."""
     entropy_coefficient: float = 0.02
     """Weight of the policy's entropy, which is added to keep it exploring."""
+    truncation: int | None = None
+    """Steps of a trial that the gradient goes back through: each part of so many steps takes the
+    state before it as a constant, and memory is needed for one part alone. Through the whole trial
+    if not given."""
     max_grad_norm: float | None = 0.5
     """Maximum norm of the gradient, which is scaled down to it; no limit if not given."""
 
@@ -46,20 +50,24 @@ class RL2Config(OuterConfig):
         for name in ("value_coefficient", "entropy_coefficient"):
             value = getattr(self, name)
             require(value >= 0, f"outer.{name}", "0 or more", value)
+        require_if_given("outer.truncation", "1 or more", self.truncation)
         require_if_given("outer.max_grad_norm", "above 0", self.max_grad_norm)
 
     def conditions(self, run: Config, facts: Facts) -> Conditions:
         """Return whether each setting acts in this run; nothing has moved in a first step."""
         several = self.epochs * self.minibatches > 1
         needs = "with several steps (--outer.epochs or --outer.minibatches 2 or more)"
+        trial = (run.inner.steps + 1) * facts.horizon if facts.horizon else None
         return [
             ("outer.clip", several, needs),
+            (
+                "outer.truncation",
+                trial is None or self.truncation is None or self.truncation < trial,
+                f"below {trial}, the steps of a whole trial",
+            ),
             *(
                 (name, False, "on policies without memory")
-                for name in (
-                    *("speed.recorded", "speed.tasks_at_once"),
-                    *("data.normalize_observations", "data.sees_task"),
-                )
+                for name in ("speed.recorded", "speed.tasks_at_once", "data.sees_task")
             ),
         ]
 

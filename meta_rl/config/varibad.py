@@ -49,5 +49,9 @@ class VariBADConfig(RL2Config):
                 False,
                 "with other algorithms; varibad always normalizes observations",
             ),
+            *(
+                (name, False, "in rl2")
+                for name in ("outer.truncation", "network.head", "network.head_hidden")
+            ),
             ("outer.decoded", several, "on trials of several steps"),
         ]

@@ -65,6 +65,7 @@ def adapted(
         budget=np.mean(budgets, 0),
         scores=np.stack(scores, 1),
         success=_known(np.stack(success, 1)),
+        trained=0.0 if random else float(np.mean([run.learner.samples for run in algorithm.runs])),
     )
 
 

@@ -38,6 +38,9 @@ class Curve:
     """``(P, S, m)``; infinitely bad if adapting diverged."""
     success: np.ndarray | None = None
     """Success rates of the same episodes, ``(P, S, m)``; None if they are not known."""
+    trained: float | None = None
+    """Environment steps (or labelled examples) of meta-training, the mean of the seeds; None if it
+    has no meaning."""
     note: str = ""
     """A note for the report's reader."""
 

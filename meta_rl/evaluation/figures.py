@@ -21,7 +21,7 @@ MARKS = {"algorithm": "o", "random": "s", "oracle": "", "rival": "^"}
 
 def figures(planned: EvaluationPlan, curves: Sequence[Curve]) -> dict[str, tuple[Figure, str]]:
     """Return every figure with its caption, by name."""
-    several = len({tuple(c.budget) for c in curves if c.kind == "algorithm"}) > 1
+    several = len(planned.algorithms) > 1
     middle = "Inter-quartile mean with 95 % interval"
     drawn = {
         "adaptation": (adaptation(planned, curves), f"{middle} after 0..K inner steps."),

@@ -10,6 +10,8 @@ from meta_rl.evaluation.curves import Curve
 from meta_rl.evaluation.protocol import EvaluationPlan
 from meta_rl.statistics import DRAWS
 
+TOLERANCE = 0.05  # of meta-training budgets: the last iteration ends beyond a budget
+
 
 def notes(planned: EvaluationPlan, curves: Sequence[Curve]) -> list[str]:
     """Return sentences on how the numbers came about and what they do not show."""
@@ -23,8 +25,10 @@ def notes(planned: EvaluationPlan, curves: Sequence[Curve]) -> list[str]:
         *_success(curves),
         *_seeds(planned),
         *_tasks(planned),
-        f"A budget is what adapting spent on one task, on average, in {planned.unit}. It excludes "
-        "the episodes (or examples) that a score is measured on, and meta-training: see the runs.",
+        f"Two budgets are counted in {planned.unit}. Training: what meta-training spent on all its "
+        "tasks. Adapting: what adapting spent on one task, on average, without the episodes (or "
+        "examples) that a score is measured on.",
+        *unequal(planned),
     ]
     if "random" in planned.settings.baselines:
         told.append(
@@ -60,6 +64,24 @@ def notes(planned: EvaluationPlan, curves: Sequence[Curve]) -> list[str]:
             f"steps, the runs on up to {max(trained):,}: keep that in mind when you compare them."
         )
     return told
+
+
+def unequal(planned: EvaluationPlan) -> list[str]:
+    """Return a warning if meta-training budgets of the algorithms differ by more than a few %."""
+    spent = {a.name: [run.learner.samples for run in a.runs] for a in planned.algorithms}
+    largest, smallest = max(map(max, spent.values())), min(map(min, spent.values()))
+    if largest <= (1 + TOLERANCE) * smallest:
+        return []
+    told = "; ".join(f"{name}: {_range(counts)}" for name, counts in spent.items())
+    return [
+        f"Meta-training budgets differ by more than {TOLERANCE:.0%}, in {planned.unit}: {told}. "
+        "Compare runs of equal budgets."
+    ]
+
+
+def _range(counts: Sequence[int]) -> str:
+    low, high = min(counts), max(counts)
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
 
 
 def _score(planned: EvaluationPlan) -> str:

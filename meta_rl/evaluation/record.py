@@ -144,6 +144,7 @@ def _curve(planned: EvaluationPlan, curve: Curve) -> dict[str, Any]:
         "split": curve.split,
         "members": list(curve.members),
         "note": curve.note,
+        "trained": curve.trained,
         "points": points,
     }
 

@@ -81,6 +81,7 @@ def _scratch(arena: Arena, multiples: Sequence[int]) -> Curve:
         ),
         "stable-baselines3's PPO with its default settings, but rollouts that go into the smallest "
         "budget; one for each task and seed",
+        trained=0,
     )
 
 
@@ -99,6 +100,7 @@ def _pretrained(arena: Arena) -> Curve:
             trained[seed], make, budgets, episodes=arena.episodes, seed=seed, callback=tick
         ),
         f"pretrained on random tasks for {arena.training_steps:,} environment steps",
+        trained=arena.training_steps,
     )
 
 
@@ -128,6 +130,7 @@ def _rl2(arena: Arena) -> Curve:
         steps=(None,) * arena.trial,
         budget=points * float(arena.family.horizon),
         scores=np.stack(scores, 1),
+        trained=arena.training_steps,
         note=f"recurrent, trained on trials of {arena.trial} episodes for {arena.training_steps:,} "
         f"environment steps; its points are the episodes of a trial, mean of {TRIALS} trials, "
         "their steps counted as if none ended early",
@@ -138,7 +141,9 @@ Learning = Callable[[Callable[[], gym.Env], int, Callable[..., bool]], list[floa
 """A function of an environment's maker, a seed and a callback that returns scores per budget."""
 
 
-def _learned(arena: Arena, name: str, budgets: Sequence[int], learn: Learning, note: str) -> Curve:
+def _learned(
+    arena: Arena, name: str, budgets: Sequence[int], learn: Learning, note: str, trained: int
+) -> Curve:
     bar = progress(budgets[-1] * len(arena.tasks) * len(arena.seeds), name, "step")
     tick = _ticking(bar)
     scores = [[learn(make, seed, tick) for make in _makers(arena)] for seed in arena.seeds]
@@ -152,6 +157,7 @@ def _learned(arena: Arena, name: str, budgets: Sequence[int], learn: Learning, n
         steps=tuple(counterpart.get(budget) for budget in budgets),
         budget=np.array(budgets, float),
         scores=np.array(scores).transpose(2, 0, 1),
+        trained=trained,
         note=note,
     )
 

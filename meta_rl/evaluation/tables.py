@@ -12,14 +12,15 @@ from meta_rl.text_tables import Table, aligned
 
 
 def scores(planned: EvaluationPlan, curves: Sequence[Curve]) -> Table:
-    """Return one row per point of each curve: budget, averages, gain and success.
+    """Return one row per point of each curve: both budgets, averages, gain and success.
 
     The averages are the mean, the inter-quartile mean and the mean of the worst fifth (CVaR).
     Without success, if no curve has it.
     """
     unit, seed = planned.unit, planned.settings.seed
     told = any(curve.success is not None for curve in curves)
-    head = ["", "seeds × tasks", "inner steps", unit, "mean", "IQM", "worst 20 %", "gain (IQM)"]
+    head = ["", "seeds × tasks", f"{unit}: training", "inner steps", "adapting"]
+    head += ["mean", "IQM", "worst 20 %", "gain (IQM)"]
     head += ["success (mean)"] if told else []
     rows, averages = [], (mean, interquartile_mean, worst_mean(planned.sign))
     for curve in curves:
@@ -30,8 +31,9 @@ def scores(planned: EvaluationPlan, curves: Sequence[Curve]) -> Table:
             rows.append([
                 curve.name if point == 0 else "",
                 shape if point == 0 else "",
+                _count(curve.trained) if point == 0 else "",
                 "–" if k is None else str(k),
-                "–" if curve.kind == "oracle" else f"{budget:,.0f}",
+                _count(None if curve.kind == "oracle" else budget),
                 *map(interval, cells),
                 interval(gain) if gain else "",
                 *([_success(curve, point, seed)] if told else []),
@@ -90,6 +92,10 @@ def interval(estimate: Estimate) -> str:
     digits = min(6, max(0, 2 - math.floor(math.log10(largest)))) if largest else 1
     value, *bounds = (_number(v, digits) for v in estimate)
     return f"{value} [{', '.join(bounds)}]"
+
+
+def _count(steps: float | None) -> str:
+    return "–" if steps is None else f"{steps:,.0f}"
 
 
 def _success(curve: Curve, point: int, seed: int) -> str:

@@ -6,8 +6,8 @@ al. 2017, "Proximal Policy Optimization Algorithms".
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -23,8 +23,13 @@ from meta_rl.problems.memory import Recalled, Trials, joined
 from meta_rl.problems.returns import explained, gae
 from meta_rl.types import MetaParameters, Params
 
-Recall = Callable[[Params, Trials], Recalled]
-"""A recurrent policy, ``(theta, trials) -> outputs at every step``."""
+
+class Recall(Protocol):
+    """A recurrent policy."""
+
+    def __call__(self, params: Params, trials: Trials, state: Tensor | None) -> Recalled:
+        """Return its outputs at every step, from a state ``(N, S)``; None at a trial's start."""
+        ...
 
 
 class Judged(NamedTuple):
@@ -54,8 +59,9 @@ class TrialPPO(StepOnData):
             J = mean [- min(r A, clip(r, 1 - eps, 1 + eps) A) + c_v (V - R)^2 - c_h H(pi)]
             theta <- Adam(theta, grad J)
 
-    The gradient goes back through the whole trial. Advantages are normalized over all trials of the
-    meta-batch. The means are over real steps.
+    The gradient goes back through the whole trial, or through parts of ``config.truncation`` steps:
+    then a part starts with the state that the part before has left, as a constant. Advantages are
+    normalized over all trials of the meta-batch. The means are over real steps.
 
     Args:
         config: settings of the outer step.
@@ -149,12 +155,18 @@ class TrialPPO(StepOnData):
         return Sums(*sums[: len(Sums._fields)]), real, norm
 
     def _gradient(self, block: Judged) -> list[Tensor]:
-        """Return a block's sums, and the gradient of its summed loss."""
+        """Return a block's sums, and the gradient of its summed loss, one part after another."""
+        total, state = [], None
         with torch.enable_grad():
             theta = {n: v.detach().requires_grad_() for n, v in self.meta.theta.items()}
-            sums = ppo_sums(self.recall(theta, block.trials), block, self.config)
-            gradient = torch.autograd.grad(sums.loss, [*theta.values()])
-        return [*(value.detach() for value in sums), *gradient]
+            for part in _parts(block, self.config.truncation):
+                found = self.recall(theta, part.trials, state)
+                sums = ppo_sums(found, part, self.config)
+                gradient = torch.autograd.grad(sums.loss, [*theta.values()])
+                one = [*(value.detach() for value in sums), *gradient]
+                total = [a + b for a, b in zip(total, one, strict=True)] if total else one
+                state = found.state.detach()
+        return total
 
 
 def ppo_sums(found: Recalled, block: Judged, config: RL2Config) -> Sums:
@@ -209,6 +221,19 @@ def _rows(block: Judged, rows: Tensor) -> Judged:
     trials, rows = cut(block.trials, rows), rows.to(block.advantage.device)
     longest = trials.mask.shape[1]
     return Judged(trials, block.advantage[rows, :longest], block.target[rows, :longest])
+
+
+def _parts(block: Judged, length: int | None) -> Iterator[Judged]:
+    """Yield the trials' steps in parts of a length; all at once when None."""
+    steps = block.advantage.shape[1]
+    for start in range(0, steps, length or steps):
+        yield _steps(block, slice(start, start + (length or steps)))
+
+
+def _steps(block: Judged, steps: slice) -> Judged:
+    """Return some of the trials' steps."""
+    trials = Trials(*(value[:, steps] for value in block.trials))
+    return Judged(trials, block.advantage[:, steps], block.target[:, steps])
 
 
 def _explained(held: Sequence[Judged]) -> float:

@@ -27,8 +27,8 @@ from meta_rl.problems.belief import (
     bound,
     draw,
 )
-from meta_rl.problems.memory import Trials, joined
-from meta_rl.types import MetaParameters
+from meta_rl.problems.memory import Recalled, Trials, joined
+from meta_rl.types import MetaParameters, Params
 
 
 class VariationalPPO(StepOnData):
@@ -68,7 +68,7 @@ class VariationalPPO(StepOnData):
         acting = {n: v for n, v in meta.theta.items() if n.startswith(f"{ACTING}.")}
         inferring = {n: v for n, v in meta.theta.items() if n not in acting}
         self._inferring = MetaParameters(inferring, {})
-        self._ppo = TrialPPO(config, inner, MetaParameters(acting, {}), policy.decide, data, seed)
+        self._ppo = TrialPPO(config, inner, MetaParameters(acting, {}), self._decide, data, seed)
         rates = AdamConfig(
             learning_rate=config.belief_learning_rate, max_grad_norm=config.max_grad_norm
         )
@@ -99,6 +99,10 @@ class VariationalPPO(StepOnData):
         self._steps = int(take(dict(state), {"steps": torch.tensor(0)})["steps"])
         self._ppo.load_state_dict(part_of("ppo", state))
         self._adam.load_state_dict(part_of("belief", state))
+
+    def _decide(self, params: Params, trials: Trials, state: Tensor | None) -> Recalled:
+        """Return the policy's outputs for given beliefs, which take the state's place."""
+        return self.policy.decide(params, trials)
 
     @torch.no_grad()
     def _believing(self, trials: Trials) -> Trials:

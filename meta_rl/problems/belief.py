@@ -65,12 +65,13 @@ class InferringPolicy(MemoryPolicy):
         """Return the beliefs at every step of whole trials, from their start."""
         raise NotImplementedError
 
-    def decide(self, params: Params, trials: Trials) -> Recalled:
+    def decide(self, params: Params, trials: Trials, state: Tensor | None = None) -> Recalled:
         """Return actions' distributions and values at every step, for given beliefs.
 
         Args:
             params: the parameters under :data:`ACTING`, and maybe others.
-            trials: whole trials, with beliefs (:func:`beside`) in the place of ``previous``.
+            trials: any steps of trials, with beliefs (:func:`beside`) in the place of ``previous``.
+            state: nothing of a trial's past but the beliefs is needed, so this is not used.
         """
         raise NotImplementedError
 
@@ -110,7 +111,7 @@ class BoundSums(NamedTuple):
 
 
 def bound(
-    policy: InferringPolicy, params: Params, trials: Trials, draw: Draw, kl_weight: float
+    policy: InferringPolicy, params: Params, trials: Trials, drawn: Draw, kl_weight: float
 ) -> BoundSums:
     """Return minus the evidence lower bound of trials, summed, and its parts.
 
@@ -123,17 +124,17 @@ def bound(
         policy: the policy's module.
         params: its parameters.
         trials: whole trials, ``(N, L)``.
-        draw: beliefs, steps and noise.
+        drawn: beliefs, steps and noise.
         kl_weight: weight of the KL divergence.
     """
     seen, belief, _ = policy.infer(params, trials)
     mask, length = trials.mask, trials.mask.sum(1)
     kl = (belief.kl(belief.before()) * mask).sum(1)
-    chosen = belief.at(draw.beliefs)
-    latent = chosen.mean + (0.5 * chosen.log_variance).exp() * draw.noise
-    pairs = mask.gather(1, draw.beliefs).unsqueeze(2) * mask.gather(1, draw.steps).unsqueeze(1)
+    chosen = belief.at(drawn.beliefs)
+    latent = chosen.mean + (0.5 * chosen.log_variance).exp() * drawn.noise
+    pairs = mask.gather(1, drawn.beliefs).unsqueeze(2) * mask.gather(1, drawn.steps).unsqueeze(1)
     weights = pairs / pairs.sum((1, 2), keepdim=True) * length[:, None, None]
-    errors = policy.errors(params, seen, trials, latent, draw.steps)
+    errors = policy.errors(params, seen, trials, latent, drawn.steps)
     reward_error, next_error = ((error * weights).sum() for error in errors)
     loss = reward_error + next_error + kl_weight * (kl / length).sum()
     return BoundSums(loss, reward_error, next_error, kl.sum())

@@ -6,19 +6,24 @@ beside the parts counted here, such as the network and the steps of an environme
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
 from meta_rl import seeds
-from meta_rl.config import Config, EvolutionConfig, GeneticConfig, TRPOConfig
+from meta_rl.config import Config, EvolutionConfig, GeneticConfig, RL2Config, TRPOConfig
 from meta_rl.errors import InputError
 from meta_rl.machine import parallel
 from meta_rl.machine.memory import available
 from meta_rl.problem import Problem
+from meta_rl.problems.belief import InferringPolicy
+from meta_rl.problems.memory import joined
+from meta_rl.problems.modules import trainable
 from meta_rl.problems.reinforcement import Reinforcement
+from meta_rl.problems.trials import TrialReinforcement
 from meta_rl.tasks import expand
 from meta_rl.types import Episodes, Task, TaskFamily
 
@@ -29,7 +34,7 @@ class Work(NamedTuple):
     name: str  # the setting with the number of tasks
     tasks: int  # M at once
     steps: int  # K
-    differentiated: bool = False  # whether a meta-gradient goes through the inner steps
+    differentiated: bool = False  # whether a gradient goes through inner steps, or through trials
     curved: float = 0.0  # fraction of the episodes in TRPO's curvature
 
 
@@ -55,6 +60,7 @@ def require_training(problem: Problem, config: Config) -> None:
         members = config.speed.members_at_once or outer.population
         tasks *= min(members, outer.population)
     through = outer.differentiates and inner.method == "gradient" and not inner.first_order
+    through = through or isinstance(problem, TrialReinforcement)
     curved = outer.curvature_fraction if isinstance(outer, TRPOConfig) else 0.0
     require_memory(problem, config, Work("data.tasks", tasks, inner.steps, through, curved))
     if parallel.rank() == 0 and (config.eval.every > 0 or config.eval.test):
@@ -133,8 +139,9 @@ def needs(problem: Reinforcement, config: Config, work: Work, length: int) -> li
     # above this bound on Breakout's frames, and several times it on small perceptrons.
     passes = work.steps + 1 if work.differentiated else min(work.steps, 1)
     curved = max(1, round(work.curved * episodes)) * length if work.curved else 0
-    remembers = config.inner.method == "memory"  # then no graph is of all steps at once
-    graph = 0.0 if remembers else _graph(problem, batch)
+    if isinstance(problem, TrialReinforcement):
+        return [held, *_of_trials(problem, config, work, batch, length)]
+    graph = _graph(problem, batch)
     others = [
         Need("the linear baseline", fitted, "or give --data.baseline value"),
         Need(
@@ -167,24 +174,45 @@ def played(family: TaskFamily, task: Task) -> int:
         env.close()
 
 
+def _of_trials(
+    problem: TrialReinforcement, config: Config, work: Work, batch: Any, length: int
+) -> list[Need]:
+    """Return the memory of the gradient of a minibatch's trials; an evaluation takes none."""
+    outer, steps = config.outer, (work.steps + 1) * length
+    if not (work.differentiated and isinstance(outer, RL2Config)):
+        return []
+    trials = -(-work.tasks * problem.config.episodes // outer.minibatches)
+    steps = min(outer.truncation or steps, steps)
+    policy: Any = problem.policy
+    infers = isinstance(policy, InferringPolicy)
+    read = policy.infer if infers else problem.recall
+    params = {name: v.requires_grad_() for name, v in trainable(policy).items()}
+    few, many = (_kept(lambda k=k: read(params, joined([batch] * k))) for k in (1, 2))
+    each = (many - few) / batch.mask.numel()
+    lower = "or give more --outer.minibatches" + ("" if infers else " or an --outer.truncation")
+    return [Need(f"the gradient of {trials} trials of {steps} steps", trials * steps * each, lower)]
+
+
 def _graph(problem: Reinforcement, batch: Episodes) -> float:
     """Return the bytes that the policy keeps for a gradient, beside each observation itself."""
-    few, many = (_kept(problem, batch.obs[0].flatten(0, 1)[:count]) for count in (1, 3))
+    seen = [batch.obs[0].flatten(0, 1)[:count] for count in (1, 3)]
+    few, many = (_kept(lambda obs=obs: problem.policy(obs), obs) for obs in seen)
     return (many - few) / 2
 
 
-def _kept(problem: Reinforcement, obs: Tensor) -> int:
+def _kept(run: Callable[[], Any], given: Tensor | None = None) -> int:
+    """Return the bytes that a call keeps for its gradient, beside a given tensor."""
     kept: dict[int, Tensor] = {}
 
     def pack(tensor: Tensor) -> Tensor:
-        kept[tensor.data_ptr()] = tensor
+        kept[tensor.untyped_storage().data_ptr()] = tensor  # views hold all of their storage
         return tensor
 
     with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(pack, lambda kept: kept):
-        held = problem.policy(obs)
-    given = obs.untyped_storage().data_ptr()
-    beside = (one for one in kept.values() if one.untyped_storage().data_ptr() != given)
-    found = sum(map(_bytes, beside))
+        held = run()
+    if given is not None:
+        kept.pop(given.untyped_storage().data_ptr(), None)
+    found = sum(one.untyped_storage().nbytes() for one in kept.values())
     del held
     return found
 

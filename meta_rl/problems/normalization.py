@@ -237,5 +237,6 @@ def is_normalized(space: spaces.Space) -> bool:
     return isinstance(space, spaces.Box) and image_layout(space) is None
 
 
-def _normalize(policy: Any, given: tuple[Tensor]) -> tuple[Tensor]:
-    return (policy.normalization(given[0]),)
+def _normalize(policy: Any, given: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """Normalize the first argument; policies with memory have more than the observation."""
+    return (policy.normalization(given[0]), *given[1:])

@@ -87,13 +87,21 @@ class TrialReinforcement(Reinforcement):
             memory=ended(torch.cat([one.memory for one in players], 1)),
         )
 
-    def recall(self, params: Params, trials: Trials) -> Recalled:
-        """Return the policy's outputs at every step of whole trials, from their start."""
-        state = self.policy.start[: self.policy.state_size].expand(len(trials.mask), -1)
+    def recall(self, params: Params, trials: Trials, state: Tensor | None = None) -> Recalled:
+        """Return the policy's outputs at every step of trials.
+
+        Args:
+            params: the policy's parameters.
+            trials: N trials, whole or from any step on.
+            state: the state before their first step, ``(N, S)``; a trial's start when None.
+        """
+        if state is None:
+            state = self.policy.start[: self.policy.state_size].expand(len(trials.mask), -1)
         return functional_call(self.policy, params, (trials.obs, trials.previous, state))
 
     def learn(self, blocks: Sequence[tuple[int, Sequence[Any]]]) -> None:
         """Take an iteration's trials into the policy's statistics; see ``TaskSource``."""
+        super().learn(blocks)
         self.policy.learn([joined(batches) for _, batches in blocks], self.config.gamma)
 
     def potential(self, query: Any, scores: Tensor) -> Tensor:

@@ -11,10 +11,10 @@ import meta_rl
 from meta_rl import InputError
 
 
-def learner_of(name, kind="lstm", hidden=(5, 5)):
+def learner_of(name, kind="lstm", hidden=(5, 5), head="linear"):
     config = meta_rl.algorithm("rl2", meta_rl.preset(name))
     data = replace(config.data, tasks=2, episodes=2)
-    network = replace(config.network, kind=kind, hidden=hidden)
+    network = replace(config.network, kind=kind, hidden=hidden, head=head)
     outer = replace(config.outer, epochs=1, minibatches=1)
     config = replace(config, data=data, network=network, outer=outer)
     return meta_rl.build(config).learn(1)
@@ -65,6 +65,7 @@ def test_an_exported_policy_learns_on(tmp_path):
     ("network", "told"),
     [
         ({"kind": "gru"}, "--network.kind lstm"),
+        ({"head": "hypernetwork"}, "linear heads on vectors of numbers"),
         ({"hidden": (4, 6)}, "the LSTM's layers: expected equally many units"),
     ],
 )

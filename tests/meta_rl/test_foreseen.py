@@ -152,3 +152,46 @@ def test_memory_that_was_freed_and_kept_counts_as_available():
     held = memory._freed()
     del tensors
     assert memory._freed() > held + 18 * 2**20
+
+
+def of_trials(algorithm="rl2", **changes):
+    """RL2 or VariBAD on navigation, with another outer step."""
+    config = meta_rl.algorithm(algorithm, meta_rl.preset("navigation-2d"))
+    network = dataclasses.replace(config.network, hidden=(8,))
+    outer = dataclasses.replace(config.outer, **changes)
+    return dataclasses.replace(config, network=network, outer=outer)
+
+
+def gradients(config):
+    learner = meta_rl.build(config)
+    return needs(learner.problem, config, Work("data.tasks", 80, 1, True), 100)[1]
+
+
+@pytest.mark.parametrize("algorithm", ["rl2", "varibad"])
+def test_the_gradient_of_trials_is_foreseen(algorithm, leave):
+    """80 tasks x 5 trials of 200 steps, in one minibatch or several."""
+    whole, four = (gradients(of_trials(algorithm, minibatches=n)) for n in (1, 4))
+    assert whole.of == "the gradient of 400 trials of 200 steps"
+    assert four.bytes == whole.bytes / 4
+    # At least what each step keeps of a GRU of 8 units: gates and states, 4 bytes each.
+    assert whole.bytes >= 400 * 200 * 4 * 8 * 4
+    leave(int(whole.bytes))
+    config = of_trials(algorithm, minibatches=1)
+    config = dataclasses.replace(config, eval=dataclasses.replace(config.eval, test=False, every=0))
+    with pytest.raises(InputError, match=r"400 trials of 200 steps; .* more --outer\.minibatches"):
+        meta_rl.build(config).learn(1)
+
+
+def test_truncation_and_a_generated_head_change_what_trials_need():
+    config = of_trials()
+    whole, part = gradients(config), gradients(of_trials(truncation=20))
+    assert part.of == "the gradient of 100 trials of 20 steps"
+    assert part.bytes == whole.bytes / 10
+    network = dataclasses.replace(config.network, head="hypernetwork")
+    generated = gradients(dataclasses.replace(config, network=network))
+    assert generated.bytes - whole.bytes >= 100 * 200 * 291 * 4  # the weights of both heads
+
+
+def test_no_gradient_of_trials_is_foreseen_for_evaluations():
+    learner = meta_rl.build(of_trials())
+    assert len(needs(learner.problem, learner.config, Work("eval.tasks", 80, 1), 100)) == 1

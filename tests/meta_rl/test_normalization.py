@@ -24,6 +24,7 @@ from meta_rl.problems.normalization import (
     normalized_entries,
     with_normalization,
 )
+from meta_rl.problems.remembering import RememberingPolicy
 from tests.extras import needs
 from tests.test_resume import tiny
 
@@ -174,9 +175,10 @@ def same(one, other):
     assert [name for name in ours if not torch.equal(ours[name], theirs[name])] == []
 
 
-def test_resuming_continues_statistics_to_the_bit(tmp_path):
-    straight = meta_rl.build(config_of()).learn(3)
-    stopped = meta_rl.build(config_of()).learn(2)
+@pytest.mark.parametrize("algorithm", ["reptile", "rl2"])
+def test_resuming_continues_statistics_to_the_bit(algorithm, tmp_path):
+    straight = meta_rl.build(config_of(algorithm)).learn(3)
+    stopped = meta_rl.build(config_of(algorithm)).learn(2)
     stopped.save(tmp_path / "run")
     same(straight, meta_rl.load(tmp_path / "run").learn(1))
     assert "fixed.normalization.observations.mean" in straight.state()[1]
@@ -198,8 +200,9 @@ def test_an_iteration_that_is_cut_off_leaves_the_statistics(monkeypatch):
     same(learner.learn(1), straight)
 
 
-def test_adapting_and_evaluating_leave_the_statistics_alone():
-    learner = meta_rl.build(config_of()).learn(1)
+@pytest.mark.parametrize("algorithm", ["reptile", "rl2"])
+def test_adapting_and_evaluating_leave_the_statistics_alone(algorithm):
+    learner = meta_rl.build(config_of(algorithm)).learn(1)
     before = {name: value.clone() for name, value in fixed(learner.problem.policy).items()}
     tasks = learner.held_out_tasks(2)
     learner.evaluate(tasks, 1, seed=0)
@@ -223,6 +226,26 @@ def test_saved_policies_act_the_same(tmp_path):
     np.testing.assert_array_equal(*both)
     raw = learner.problem.policy.mean(torch.from_numpy(obs))
     assert not np.allclose(policy.predict(obs, deterministic=True)[0], raw.detach(), atol=1e-3)
+
+
+def test_a_policy_with_memory_sees_normalized_observations(tmp_path):
+    learner = meta_rl.build(config_of("rl2")).learn(1)
+    assert normalization(learner).observations.count == learner.samples
+    model = learner.adapt(learner.held_out_tasks(1)[0], steps=1)
+    loaded = meta_rl.load_adapted(model.save(tmp_path / "adapted"))
+    obs = np.random.default_rng(0).normal(size=(40, 2)).astype(np.float32)
+    action, state = model.predict(obs, deterministic=True)
+    for one, other in zip(loaded.predict(obs, deterministic=True), (action, state), strict=True):
+        np.testing.assert_array_equal(one, other)
+    own = config_of("rl2")
+    data = dataclasses.replace(own.data, normalize_observations=False)
+    policy = meta_rl.build(dataclasses.replace(own, data=data)).problem.policy
+    policy.returns.load_state_dict(model.policy.returns.state_dict())
+    policy.start.copy_(model.policy.start)
+    plain = RememberingPolicy(policy, dict(model.params), (2,), (), {})
+    units = normalization(learner)(torch.from_numpy(obs)).numpy()
+    assert not np.allclose(units, obs)
+    np.testing.assert_allclose(plain.predict(units, deterministic=True)[0], action, atol=1e-6)
 
 
 def test_statistics_that_are_none_are_refused():

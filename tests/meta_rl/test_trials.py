@@ -68,8 +68,9 @@ def made_up(policy, lengths, actions):
 
 
 def recall(policy):
-    def found(params, trials):
-        state = policy.start[: policy.state_size].expand(len(trials.mask), -1)
+    def found(params, trials, state=None):
+        if state is None:
+            state = policy.start[: policy.state_size].expand(len(trials.mask), -1)
         inputs = trials.obs, trials.previous, state
         return torch.func.functional_call(policy, params, inputs)
 
@@ -392,3 +393,63 @@ def test_a_film_shows_an_episode_without_memory_and_one_with_it(monkeypatch):
     learner.adapt(task, steps=1, pictures=True)
     assert starts[0] == 0
     assert starts[1] > 0
+
+
+def truncated(config, steps):
+    return replace(config, outer=replace(config.outer, truncation=steps))
+
+
+def test_truncation_is_a_plain_loop_that_detaches_the_state(policy):
+    """Parts of 3, 3 and 1 steps of trials of 5, 3 and 7."""
+    judged, config = made_up(policy, (5, 3, 7), 3), RL2Config(truncation=3)
+    learner = meta_rl.build(config_of("bandit-5"))
+    theta = {name: p.detach().requires_grad_() for name, p in policy.named_parameters()}
+    outer = TrialPPO(
+        config, learner.inner, MetaParameters(theta, {}), recall(policy), learner.config.data, 0
+    )
+    found, trials = outer._gradient(judged), judged.trials
+    state, outputs = torch.zeros(3, policy.state_size).double(), []
+    for t in range(7):
+        state = state.detach() if t in (3, 6) else state
+        given = trials.obs[:, t : t + 1], trials.previous[:, t : t + 1], state
+        outputs.append(one := torch.func.functional_call(policy, theta, given))
+        state = one.state
+    joint = outputs[0]._replace(
+        policy=Categorical(torch.cat([one.policy.logits for one in outputs], 1)),
+        value=torch.cat([one.value for one in outputs], 1),
+    )
+    sums = ppo_sums(joint, judged, config)
+    torch.testing.assert_close(found[:4], [value.detach() for value in sums])
+    expected = torch.autograd.grad(sums.loss, [*theta.values()])
+    torch.testing.assert_close(found[4:], [*expected])
+    outer.config = RL2Config()
+    whole = outer._gradient(judged)
+    torch.testing.assert_close(whole[0], found[0])  # the loss does not change
+    assert not torch.allclose(whole[4], found[4])
+    outer.config = RL2Config(truncation=7)
+    assert all(map(torch.equal, outer._gradient(judged), whole))
+
+
+def test_a_truncated_run_needs_the_memory_of_one_part():
+    config = config_of("navigation-2d")
+    learner = meta_rl.build(truncated(config, 20))
+    outer, trials = learner.outer, joined(batches_of(learner, 2))
+    assert isinstance(outer, TrialPPO)
+    (judged,) = outer._judged([trials])
+    steps = []
+    outer.recall = lambda *given: (
+        steps.append(given[1].mask.shape[1]) or learner.problem.recall(*given)
+    )
+    outer._gradient(judged)
+    assert steps == [20] * (trials.mask.shape[1] // 20)
+    learner.learn(1)
+
+
+def test_truncation_at_or_above_a_whole_trial_is_refused():
+    config = config_of("navigation-2d")  # two episodes of 100 steps
+    meta_rl.build(truncated(config, 199))
+    told = r"outer\.truncation: .* acts only below 200, the steps of a whole trial"
+    with pytest.raises(InputError, match=told):
+        meta_rl.build(truncated(config, 200))
+    with pytest.raises(InputError, match="expected 1 or more"):
+        truncated(config, 0)

@@ -148,6 +148,15 @@ def test_steps_are_drawn_without_repetition_and_never_from_padding():
     assert chosen.noise.shape == (3, 4, 2)
 
 
+def test_a_trial_of_one_step_has_a_bound(policy):
+    trials = Trials(*(value[:, :1] for value in made_up(policy)))
+    chosen = draw(trials.mask, 4, 2, seeds.generator(1))
+    sums = bound(policy, dict(policy.named_parameters()), trials, chosen, 0.3)
+    assert sums.reward_error > 0
+    assert sums.next_error == 0
+    torch.testing.assert_close(sums.loss, sums.reward_error + 0.3 * sums.kl)
+
+
 def test_ppo_leaves_the_encoder_alone_and_the_bound_leaves_the_policy_alone():
     config = config_of("bandit-5")
     learner = meta_rl.build(config)
@@ -179,9 +188,11 @@ def batches_of(learner, episodes, seed=0):
     return found
 
 
-@pytest.mark.parametrize("name", ["cartpole", "navigation-2d"])
-def test_a_trial_read_at_once_is_what_the_policy_did_step_by_step(name):
-    learner = meta_rl.build(config_of(name)).learn(1)  # with statistics that scale
+@pytest.mark.parametrize(("name", "kind"), [("cartpole", "gru"), ("navigation-2d", "lstm")])
+def test_a_trial_read_at_once_is_what_the_policy_did_step_by_step(name, kind):
+    config = config_of(name)
+    config = replace(config, network=replace(config.network, kind=kind))
+    learner = meta_rl.build(config).learn(1)  # with statistics that scale
     problem, theta = learner.problem, learner.meta.theta
     trials = joined(batches_of(learner, 2))
     belief = problem.policy.infer(theta, trials).belief
@@ -259,7 +270,7 @@ def test_a_task_that_only_inference_solves_is_learned():
 
 
 def test_an_adapted_policy_holds_what_the_encoder_knows(tmp_path):
-    learner = meta_rl.build(config_of("cartpole"))
+    learner = meta_rl.build(config_of("cartpole")).learn(1)
     model = learner.adapt(learner.held_out_tasks(1)[0], steps=2)
     assert len(model.scores) == 3
     action, state = model.predict(np.zeros(4, np.float32), deterministic=True)

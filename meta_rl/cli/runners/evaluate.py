@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from meta_rl.cli.command import import_families
 from meta_rl.evaluation import protocol
+from meta_rl.evaluation.notes import unequal
 from meta_rl.evaluation.record import open_folder, record
 from meta_rl.evaluation.settings import EvaluationSettings
 from meta_rl.evaluation.tables import plain
@@ -16,5 +17,7 @@ def run(settings: EvaluationSettings) -> None:
     folder = open_folder(settings.out, planned)
     curves = protocol.contest(planned)
     print(plain(planned, curves))  # first, in case the files cannot be written
+    for line in unequal(planned):
+        print(line)
     record(folder, planned, curves)
     print(f"report: {folder / 'report.html'}    data: evaluation.json, evaluation.csv beside it")

@@ -1,0 +1,98 @@
+"""Tables and figures of the runs at equal budgets, from the lines of ``benchmarks.reproduce``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from benchmarks.equal_budgets import EQUAL, LABEL
+from benchmarks.provenance import RESULTS
+from benchmarks.reproduce_results import read
+from benchmarks.speed.tables import table
+from meta_rl.config import EpisodesConfig
+from meta_rl.evaluation.curves import Curve
+from meta_rl.evaluation.figures import budget
+from meta_rl.evaluation.tables import scores
+from meta_rl.presets import preset as named
+
+PLAN: Any = SimpleNamespace(
+    unit="environment steps",
+    settings=SimpleNamespace(seed=0),
+    sign=1,
+    problem=SimpleNamespace(score_name="return"),
+)
+"""What the evaluation's tables and figures ask of a plan."""
+
+
+def results(folder: Path = RESULTS / "reproduce") -> dict[str, list[Curve]]:
+    """Return the curves of each preset that has some, in the list's order."""
+    found = {}
+    for preset in dict.fromkeys(run.preset for run in EQUAL):
+        curves = curves_of(preset, folder)
+        if curves:
+            found[f"{LABEL}-{preset}"] = curves
+    return found
+
+
+def curves_of(preset: str, folder: Path) -> list[Curve]:
+    """Return a curve for each algorithm with finished runs on a preset."""
+    held = read(folder / f"{named(preset).family}.jsonl")
+    lines = [line for line in held if _is_of(line, preset)]
+    groups: dict[str, list[Mapping[str, Any]]] = {}
+    for line in lines:
+        groups.setdefault(line["arm"], []).append(line)
+    return [curve(group) for group in groups.values()]
+
+
+def curve(lines: Sequence[Mapping[str, Any]]) -> Curve:
+    """Return the curve of the seeds of one arm: scores against the steps of adapting."""
+    evaluations = [line["evaluations"][0] for line in lines]
+    spent = [adapting(line) for line in lines]
+    name = lines[0]["arm"].removeprefix(f"{lines[0]['preset']}_").removesuffix(f"_{LABEL}")
+    return Curve(
+        name=name,
+        kind="rival" if "budgets" in evaluations[0] else "algorithm",
+        split="in-distribution",
+        members=tuple(line["id"] for line in lines),
+        steps=tuple(range(len(spent[0]))),
+        budget=np.mean(spent, 0),
+        scores=np.stack([np.array(each["scores"], float) for each in evaluations], 1),
+        trained=float(np.mean([line["samples"] for line in lines])),
+    )
+
+
+def adapting(line: Mapping[str, Any]) -> np.ndarray:
+    """Return the environment steps spent on a task before each score, ``(K + 1,)``.
+
+    A trial of a policy that remembers adapts to its own episodes alone.
+    """
+    first, settings = line["evaluations"][0], line["settings"]
+    if "budgets" in first:
+        return np.array(first["budgets"], float)
+    remembers = settings.get("inner", {}).get("method") == "memory"
+    trained = settings.get("data", {}).get("episodes", EpisodesConfig.episodes)
+    episodes = 1 if remembers else first["episodes"] or trained
+    each = np.array(first["lengths"], float).mean(1) * episodes
+    return np.concatenate([[0.0], np.cumsum(each[:-1])])
+
+
+def text(name: str, curves: Sequence[Curve]) -> str:
+    """Return the table of one preset, and its figure."""
+    preset = name.removeprefix(f"{LABEL}-")
+    drawn = f"![{preset}: return against environment steps of adapting](../images/{name}.png)"
+    return f"{table(*scores(PLAN, curves))}\n\n{drawn}"
+
+
+def figure(curves: Sequence[Curve]) -> Figure:
+    """Draw return against the environment steps of adapting, with 95 % intervals."""
+    return budget(PLAN, curves)
+
+
+def _is_of(line: Mapping[str, Any], preset: str) -> bool:
+    ours = line["preset"] == preset and line["arm"].endswith(f"_{LABEL}")
+    return ours and "failed" not in line
