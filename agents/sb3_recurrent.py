@@ -156,7 +156,7 @@ def check_recurrent(policy: Any, env: gym.Env) -> None:
     linear = isinstance(policy.critic, nn.Linear) and policy.features is None
     if not linear or normalization_of(policy) is not None:
         raise InputError(
-            f"{what}: RecurrentPPO has an LSTM with linear heads on vectors of numbers as they are, "
+            f"{what}: RecurrentPPO has an LSTM with linear heads on plain vectors of numbers, "
             "and this policy has more (images, other heads, or normalized observations). Train "
             "without them, or export to ONNX."
         )
