@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from gymnasium import spaces
 from sb3_contrib import RecurrentPPO
+from torch import nn
 from torch.func import functional_call
 
 from meta_rl import seeds
@@ -152,11 +153,12 @@ def check_recurrent(policy: Any, env: gym.Env) -> None:
         )
     hidden = policy.recurrent.hidden
     require(len({*hidden}) == 1, f"{what}: the LSTM's layers", "equally many units", hidden)
-    heads = {"actor", "critic", "recurrent"}
-    if policy.sees or {name.split(".")[0] for name, _ in policy.named_parameters()} != heads:
+    linear = isinstance(policy.critic, nn.Linear) and policy.features is None
+    if not linear:
         raise InputError(
-            f"{what}: RecurrentPPO has an LSTM with linear heads on vectors of numbers, and this "
-            "policy has more (images, or other heads)."
+            f"{what}: RecurrentPPO has an LSTM with linear heads on plain vectors of numbers, "
+            "and this policy has more (images, or other heads). Train without them, or export to "
+            "ONNX."
         )
     if normalization_of(policy) is not None:
         raise InputError(

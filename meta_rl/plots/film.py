@@ -20,8 +20,15 @@ SECONDS = 5.0  # longest duration of an animation
 class Acts(Protocol):
     """An adapted policy, such as :class:`meta_rl.problems.adapted.AdaptedPolicy`."""
 
-    def predict(self, observation: np.ndarray, /) -> tuple[np.ndarray, Any]:
-        """Return the action for one observation, and a state."""
+    def predict(
+        self,
+        observation: Any,
+        state: Any = None,
+        episode_start: Any = None,
+        deterministic: bool = False,
+        reward: Any = None,
+    ) -> tuple[np.ndarray, Any]:
+        """Return the action for one observation, and the next state."""
         ...
 
 
@@ -75,8 +82,10 @@ def side_by_side(shots: Sequence[Shot], names: Sequence[str]) -> Animation:
 def _shoot(env: Any, policy: Acts, seed: int, every: int) -> Shot:
     obs, _ = env.reset(seed=seed)
     frames, total, ended, step = [env.render()], 0.0, False, 0
+    state = reward = None
     while not ended:
-        obs, reward, terminated, truncated, _ = env.step(policy.predict(obs)[0])
+        action, state = policy.predict(obs, state, reward=reward)
+        obs, reward, terminated, truncated, _ = env.step(action)
         total, ended, step = total + float(reward), terminated or truncated, step + 1
         if step % every == 0 or ended:
             frames.append(env.render())

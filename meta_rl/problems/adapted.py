@@ -65,6 +65,7 @@ class AdaptedPolicy:
         state: Any = None,
         episode_start: Any = None,
         deterministic: bool = False,
+        reward: Any = None,
     ) -> tuple[np.ndarray, Any]:
         """Return the action for one observation, or for a batch of them.
 
@@ -74,6 +75,7 @@ class AdaptedPolicy:
             state: returned unchanged: the policy has no memory.
             episode_start: unused; there for stable-baselines3.
             deterministic: whether to take the distribution's mode instead of a sample.
+            reward: unused; there for policies with memory.
 
         Returns:
             The action in the environment's units and inside its box, and ``state``.

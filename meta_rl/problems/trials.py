@@ -147,8 +147,11 @@ class TrialReinforcement(Reinforcement):
     def pictures(
         self, task: Task, batches: Sequence[Any], path: Sequence[Params]
     ) -> dict[str, Figure | Animation]:
-        """Draw ``trajectories`` of the trials' first and last episodes."""
-        return self._pictures.draw(task, batches, ())
+        """Draw ``trajectories`` of the trials' first and last episodes, and ``rollout``.
+
+        The rollout is one more episode, without memory and with that of the first trial.
+        """
+        return self._pictures.draw(task, batches, path, lambda phi: self.deploy(phi, (), {}))
 
     def _fresh(self, tasks: int, trials: int) -> Tensor:
         """Return the memory at the start of the trials, ``(M, B, S + P)``."""

@@ -25,23 +25,20 @@ from meta_rl.types import Task, TaskSpace
 ORIGINAL = 0.2
 """Fraction of a meta-batch that is always drawn uniformly (the paper's nu)."""
 ELITES = 0.2
-"""Least fraction of the recent tasks that the distribution is fitted to (the paper's beta)."""
-FEWEST = 10
-"""Least number of elites; until there are so many, tasks are drawn uniformly."""
+"""Least fraction of a meta-batch that counts as its worst tasks (the paper's beta)."""
+FEWEST, MOST = 10, 40
+"""Numbers of the last elites that the distribution is fitted to; it is uniform before."""
 KEPT = 0.5
 """Part of its old shape that the distribution keeps at each step."""
-RECENT = 128
-"""Number of recent tasks that are remembered: the paper's batch."""
 LIMIT = 20
 """Most entries of a task that can be fitted to so few tasks."""
 EDGE, SHARPEST = 2.0**-40, 1e3  # of quantiles, and of the distribution's shape
 
 
-class Recent(NamedTuple):
-    """The last N tasks."""
+class Elites(NamedTuple):
+    """N tasks with low scores."""
 
     quantiles: np.ndarray  # (N, D), of each entry in the family's distribution
-    score: np.ndarray  # (N,), higher is better
     weight: np.ndarray  # (N,), density of the family's distribution over that of sampling
 
 
@@ -52,13 +49,14 @@ class WorstTasks(TaskSampling):
         M tasks ~ nu Uniform + (1 - nu) prod_d Beta(a_d, b_d)
         w = 1 / (nu + (1 - nu) prod_d Beta(a_d, b_d)(quantile_d))    of each task
         q = the score that a fraction ``tail`` of the weight w is below
-        elites = recent tasks with scores below q, and at least ELITES of them
-        (a_d, b_d) <- halfway to the Beta with the elites' weighted mean and variance
+        elites = the tasks with scores below q, and at least ELITES of them
+        (a_d, b_d) <- halfway to the Beta with the last elites' weighted mean and variance
 
     The outer step sees the tasks as they were drawn: weights would undo the oversampling. The paper
     weights uniform and other tasks apart; the weights of the mixture have the same expectation and
     never exceed 1 / nu. Its family of distributions has the mean alone as a parameter; with the
-    variance, a Beta can also have both ends of a range at once. At least nu M tasks are uniform.
+    variance, a Beta can also have both ends of a range at once. The paper compares tasks of several
+    iterations; here each meta-batch has its own q, since scores rise while the policy learns.
 
     Raises:
         InputError: if the family's tasks are not drawn from independent parameters, or have too
@@ -70,7 +68,7 @@ class WorstTasks(TaskSampling):
         self.space = _space(problem, config.family)
         entries = self.space.entries
         self.shape = np.ones((2, entries))  # a and b of each entry
-        self._recent = Recent(np.zeros((0, entries)), np.zeros(0), np.zeros(0))
+        self._elites = Elites(np.zeros((0, entries)), np.zeros(0))
         self._drawn = np.zeros((0, entries))
 
     def draw(self, iteration: int) -> list[Task]:
@@ -91,48 +89,52 @@ class WorstTasks(TaskSampling):
         finite = np.isfinite(score)
         score = np.where(finite, score, score[finite].min(initial=0.0))  # diverged: among the worst
         weight = 1 / (ORIGINAL + (1 - ORIGINAL) * density(self._drawn, self.shape))
-        self.observe(Recent(self._drawn, score, weight))
-        recent, tail = self._recent, self.config.data.tail
+        self.observe(self._drawn, score, weight)
         sign = 1 if self.problem.maximizes else -1
-        mean = float((recent.weight * recent.score).sum() / recent.weight.sum())
+        tail = tail_mean(score, weight, self.config.data.tail)
         return {
-            "sampling/mean_score": sign * mean,
-            "sampling/tail_score": sign * tail_mean(recent.score, recent.weight, tail),
+            "sampling/mean_score": sign * float((weight * score).sum() / weight.sum()),
+            "sampling/tail_score": sign * tail,
             "sampling/effective_tasks": float(weight.sum() ** 2 / (weight**2).sum()),
         }
 
-    def observe(self, found: Recent) -> None:
-        """Remember tasks, and fit the distribution to the worst of the recent ones."""
-        most = max(RECENT, self.count)
-        joined = map(np.concatenate, zip(self._recent, found, strict=True))
-        self._recent = recent = Recent(*(value[-most:] for value in joined))
-        elite = elites(recent, self.config.data.tail)
-        if len(elite.score) >= FEWEST:
-            self.shape = KEPT * self.shape + (1 - KEPT) * fitted(elite.quantiles, elite.weight)
+    def observe(self, quantiles: np.ndarray, score: np.ndarray, weight: np.ndarray) -> None:
+        """Fit the distribution to the worst tasks of a meta-batch and of those before.
+
+        Args:
+            quantiles: the tasks, ``(M, D)``.
+            score: their scores, ``(M,)``, higher is better.
+            weight: density of the family's distribution over that of sampling, ``(M,)``.
+        """
+        worst = elites(score, weight, self.config.data.tail)
+        found = Elites(quantiles[worst], weight[worst])
+        joined = map(np.concatenate, zip(self._elites, found, strict=True))
+        self._elites = last = Elites(*(value[-max(MOST, len(worst)) :] for value in joined))
+        if len(last.weight) >= FEWEST:
+            self.shape = KEPT * self.shape + (1 - KEPT) * fitted(*last)
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return the distribution and the recent tasks, as named tensors."""
-        held = {"shape": self.shape, **self._recent._asdict()}
+        held = {"shape": self.shape, **self._elites._asdict()}
         return {name: torch.from_numpy(value.copy()) for name, value in held.items()}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Restore the result of :meth:`state_dict`."""
-        own, count = self.state_dict(), len(state.get("score", ()))
-        like = {name: own[name].new_zeros(count, *own[name].shape[1:]) for name in Recent._fields}
+        own, count = self.state_dict(), len(state.get("weight", ()))
+        like = {name: own[name].new_zeros(count, *own[name].shape[1:]) for name in Elites._fields}
         checkpoint.match_tensors({**own, **like}, state)
         checkpoint.require_finite(state)
         if not bool((state["shape"] > 0).all()):
             raise InputError("checkpoint: expected shapes above 0 of the task distribution.")
         self.shape = state["shape"].clone().numpy()
-        self._recent = Recent(**{name: state[name].clone().numpy() for name in Recent._fields})
+        self._elites = Elites(**{name: state[name].clone().numpy() for name in Elites._fields})
 
 
-def elites(recent: Recent, tail: float) -> Recent:
-    """Return the tasks below the tail's quantile of the weight, and at least ELITES of them."""
-    order = np.argsort(recent.score, kind="stable")
-    share = np.cumsum(recent.weight[order]) / recent.weight.sum()
-    count = max(int((share <= tail).sum()), math.ceil(ELITES * len(order)))
-    return Recent(*(value[order[:count]] for value in recent))
+def elites(score: np.ndarray, weight: np.ndarray, tail: float) -> np.ndarray:
+    """Return the places of the tasks with the tail of the weight, and at least ELITES of them."""
+    order = np.argsort(score, kind="stable")
+    share = np.cumsum(weight[order]) / weight.sum()
+    return order[: max(int((share <= tail).sum()), math.ceil(ELITES * len(order)))]
 
 
 def fitted(quantiles: np.ndarray, weight: np.ndarray) -> np.ndarray:

@@ -11,7 +11,7 @@ from meta_rl import InputError, seeds
 from meta_rl.config import EpisodesConfig
 from meta_rl.problems import returns
 from meta_rl.runs.replay import replay_probabilities
-from meta_rl.runs.worst import Recent, WorstTasks, density, elites, fitted
+from meta_rl.runs.worst import WorstTasks, density, elites, fitted
 from meta_rl.statistics import tail_mean, worst_mean
 from tests.meta_rl.test_checkpoint import assert_resumes_bit_for_bit
 
@@ -150,11 +150,11 @@ def test_the_density_is_that_of_independent_betas():
 
 
 def test_elites_have_the_tail_of_the_weight_and_are_never_too_few():
-    recent = Recent(np.arange(10.0)[:, None] / 10, np.arange(10.0), np.full(10, 1.0))
-    assert elites(recent, 0.4).score.tolist() == [0, 1, 2, 3]
-    assert elites(recent, 0.05).score.tolist() == [0, 1]
-    light = recent._replace(weight=np.array([0.1] * 5 + [1.9] * 5))
-    assert elites(light, 0.21).score.tolist() == [0, 1, 2, 3, 4]
+    score, even = np.arange(10.0)[::-1], np.ones(10)
+    assert elites(score, even, 0.4).tolist() == [9, 8, 7, 6]
+    assert elites(score, even, 0.05).tolist() == [9, 8]
+    light = np.array([1.9] * 5 + [0.1] * 5)
+    assert elites(score, light, 0.21).tolist() == [9, 8, 7, 6, 5]
 
 
 def sampler(name="mountain-car", tail=0.2, tasks=20):
@@ -172,14 +172,14 @@ def observed(sampling, score, iterations=40):
         sampling.draw(iteration)
         drawn = sampling._drawn
         weight = 1 / (0.2 + 0.8 * density(drawn, sampling.shape))
-        sampling.observe(Recent(drawn, score(drawn), weight))
-        late.append(drawn)
-    return np.concatenate(late[-10:])
+        sampling.observe(drawn, score(drawn) + iteration, weight)  # scores rise while training
+        late.append((drawn, weight))
+    return [np.concatenate(each) for each in zip(*late[-10:], strict=True)]
 
 
 def test_the_worst_tasks_of_a_closed_form_are_found():
     sampling = sampler()
-    drawn = observed(sampling, lambda u: u[:, 0])  # the tail: first entry below 0.2
+    drawn, _ = observed(sampling, lambda u: u[:, 0])  # the tail: first entry below 0.2
     assert (drawn[:, 0] < 0.2).mean() > 0.6  # 0.2 when uniform, 0.84 if it were drawn exactly
     mean = sampling.shape[0] / sampling.shape.sum(0)
     assert mean[0] == pytest.approx(0.1, abs=0.05)  # uniform on [0, 0.2]
@@ -188,7 +188,7 @@ def test_the_worst_tasks_of_a_closed_form_are_found():
 
 def test_worst_tasks_at_both_ends_of_a_range_are_found():
     sampling = sampler()
-    drawn = observed(sampling, lambda u: -np.abs(u[:, 0] - 0.5))
+    drawn, _ = observed(sampling, lambda u: -np.abs(u[:, 0] - 0.5))
     outer = np.abs(drawn[:, 0] - 0.5) > 0.4  # the tail: 0.2 when uniform
     assert outer.mean() > 0.4
     assert sampling.shape[:, 0].max() < 1
@@ -196,11 +196,9 @@ def test_worst_tasks_at_both_ends_of_a_range_are_found():
 
 def test_the_weighted_tail_of_shifted_samples_is_that_of_the_family():
     """The mean of the tail of a uniform number is half of its end, wherever samples come from."""
-    sampling = sampler(tasks=60)
-    observed(sampling, lambda u: u[:, 0])
-    recent = sampling._recent
-    assert tail_mean(recent.score, recent.weight, 0.2) == pytest.approx(0.1, abs=0.03)
-    assert recent.score.mean() < 0.3
+    drawn, weight = observed(sampler(tasks=60), lambda u: u[:, 0])
+    assert tail_mean(drawn[:, 0], weight, 0.2) == pytest.approx(0.1, abs=0.03)
+    assert drawn[:, 0].mean() < 0.3
 
 
 @pytest.mark.parametrize(
@@ -223,7 +221,7 @@ def test_sampling_that_cannot_act_is_refused(name, data, told):
 def test_damaged_sampling_states_are_refused():
     learner = meta_rl.build(config_of(sampling="worst")).learn(1)
     manifest, tensors = learner.state()
-    for name, value in (("shape", -1.0), ("score", torch.nan)):
+    for name, value in (("shape", -1.0), ("weight", torch.nan)):
         damaged = {
             **tensors,
             f"sampling.{name}": torch.full_like(tensors[f"sampling.{name}"], value),

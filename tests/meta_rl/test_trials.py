@@ -378,6 +378,23 @@ def test_a_problem_of_trials_and_a_loop_of_inner_steps_are_refused_together():
         meta_rl.MetaLearner(meta_rl.build(plain).problem, config)
 
 
+def test_a_film_shows_an_episode_without_memory_and_one_with_it(monkeypatch):
+    learner, starts = meta_rl.build(config_of("cartpole")), []
+    task = learner.held_out_tasks(1)[0]
+
+    def film(family, task, *policies, **settings):
+        starts.extend(policy.policy.start.abs().sum() for policy in policies)
+        for policy in policies:  # the state goes on, and takes rewards
+            obs = family.make_env(task).reset(seed=0)[0]
+            _, state = policy.predict(obs, None, reward=None)
+            assert not np.array_equal(policy.predict(obs, state, reward=1.0)[1], state)
+
+    monkeypatch.setattr("meta_rl.problems.policy_pictures.film", film)
+    learner.adapt(task, steps=1, pictures=True)
+    assert starts[0] == 0
+    assert starts[1] > 0
+
+
 def truncated(config, steps):
     return replace(config, outer=replace(config.outer, truncation=steps))
 

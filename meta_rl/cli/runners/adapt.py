@@ -47,7 +47,7 @@ def run(command: Adapt) -> None:
         seed=command.seed,
         pictures=command.pictures,
     )
-    _report(learner.problem.score_name, described, model)
+    _report(learner, described, model)
     if learner.config.inner.optimizer == "mixture":
         print(f"optimizer chosen while meta-training: {model.manifest['optimizer']}")
     predictions = own_data.predict(model, own) if own else []
@@ -176,13 +176,16 @@ def _draw(learner: Any, model: Any, folder: Path) -> list[Path]:
     return sorted(written)
 
 
-def _report(score_name: str, described: str, model: Any) -> None:
+def _report(learner: Any, described: str, model: Any) -> None:
     scores, success = model.scores, model.success
-    print(f"{score_name} on {described.strip()}:")
+    remembers = learner.config.inner.method == "memory"
+    print(f"{learner.problem.score_name} on {described.strip()}:")
     for k, score in enumerate(scores):
-        note = "  (not adapted)" if k == 0 else f"  ({score - scores[0]:+.4g})"
+        when = f"in episode {k + 1} of a trial" if remembers else f"after {k} inner steps"
+        first = "" if remembers else "  (not adapted)"
+        note = f"  ({score - scores[0]:+.4g})" if k else first
         rate = "" if success is None else f"  success {success[k]:.0%}"
-        print(f"  after {k} inner steps: {score:.4g}{note}{rate}")
+        print(f"  {when}: {score:.4g}{note}{rate}")
 
 
 def _text(value: float | str | tuple[float, ...]) -> str:
