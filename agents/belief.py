@@ -11,7 +11,6 @@ from torch.func import functional_call
 from torch.nn import functional as F
 
 from meta_rl.config import NetworkConfig
-from meta_rl.machine import parallel
 from meta_rl.naming import part_of
 from meta_rl.problems.belief import (
     ACTING,
@@ -23,9 +22,7 @@ from meta_rl.problems.belief import (
 from meta_rl.problems.memory import Recalled, Trials
 from meta_rl.problems.normalization import (
     CLIP,
-    EPSILON,
     Normalization,
-    RunningStatistics,
     normalized_entries,
 )
 from meta_rl.problems.observations import check_observation_space, has_images
@@ -70,7 +67,6 @@ class BeliefPolicy(InferringPolicy):
         space, self.latents, self.code = observation_space, latents, ActionCode(action_space)
         numbers = normalized_entries(space).any()
         self.observed = Normalization(space) if numbers else nn.Identity()
-        self.rewards = RunningStatistics(1)
         previous = self.code.size + 2
         given = {"init_std": init_std, "action_scale": action_scale}
         self.encoder = Encoder(space, previous, latents, network, generator)
@@ -89,14 +85,14 @@ class BeliefPolicy(InferringPolicy):
     def forward(self, obs: Tensor, previous: Tensor, state: Tensor) -> Recalled:
         """Return actions' distributions, values and the state; see :class:`MemoryPolicy`."""
         seen, unit = self.observed(obs), self.unit()
-        _, belief, state = self.encoder(seen, self._scaled(previous), state)
+        _, belief, state = self.encoder(seen, self.scaled(previous), state)
         policy, value = self.acting(seen, beside(belief))
         return Recalled(policy, value * unit, state, unit)
 
     def infer(self, params: Params, trials: Trials) -> Inferred:
         """Return the beliefs of whole trials; see :class:`InferringPolicy`."""
         state = self.start[: self.state_size].expand(len(trials.mask), -1)
-        given = self.observed(trials.obs), self._scaled(trials.previous), state
+        given = self.observed(trials.obs), self.scaled(trials.previous), state
         return functional_call(self.encoder, part_of("encoder", params), given)
 
     def decide(self, params: Params, trials: Trials, state: Tensor | None = None) -> Recalled:
@@ -116,7 +112,7 @@ class BeliefPolicy(InferringPolicy):
         step, following = (at_steps(value, steps) for value in (step, following))
         given = latent, step, following
         reward, change = functional_call(self.decoder, part_of("decoder", params), given)
-        paid = self._normalized(trials.reward).gather(1, steps)
+        paid = self.normalized(trials.reward).gather(1, steps)
         error = (reward - paid.unsqueeze(1)) ** 2
         if change is None:
             return error, torch.zeros_like(error)
@@ -128,14 +124,8 @@ class BeliefPolicy(InferringPolicy):
     def learn(self, held: Sequence[Trials], gamma: float) -> None:
         """Take trials into the statistics of returns, rewards and observations."""
         super().learn(held, gamma)
-        paid = [self.rewards.sums(t.reward.unsqueeze(-1), t.mask) for t in held]
-        self.rewards.update(parallel.add(paid))
         if isinstance(self.observed, Normalization):
             self.observed.learn([[trials] for trials in held], gamma)
-
-    def statistics(self) -> list[RunningStatistics]:
-        """Return the policy's own running statistics."""
-        return [*super().statistics(), self.rewards]
 
     def encode(self, action: Tensor) -> Tensor:
         """Return actions as the encoder sees them later; see :class:`MemoryPolicy`."""
@@ -145,11 +135,6 @@ class BeliefPolicy(InferringPolicy):
         """Return the actions in the environment's units."""
         return self.acting.actor.env_action(action)
 
-    def _scaled(self, previous: Tensor) -> Tensor:
-        """Return ``previous`` with normalized rewards."""
-        action, reward, ended = previous.tensor_split([-2, -1], -1)
-        return torch.cat([action, self._normalized(reward), ended], -1)
-
-    def _normalized(self, reward: Tensor) -> Tensor:
-        std = (self.rewards.variance + EPSILON).sqrt()
-        return ((reward.double() - self.rewards.mean) / std).clamp(-CLIP, CLIP).to(reward.dtype)
+    def normalized(self, reward: Tensor) -> Tensor:
+        """Return rewards as encoder and decoders have them, within the same bounds as others."""
+        return super().normalized(reward).clamp(-CLIP, CLIP)

@@ -89,8 +89,7 @@ class RecurrentPolicy(MemoryPolicy):
         unit, seen = self.unit(), obs.to(previous.dtype)
         if isinstance(self.features, nn.Module):
             seen = self.features(obs.flatten(0, 1)).unflatten(0, obs.shape[:2])
-        action, reward, ended = previous.tensor_split([-2, -1], -1)
-        inputs = torch.cat([seen, action, reward / unit, ended], -1)
+        inputs = torch.cat([seen, self.scaled(previous)], -1)
         hidden, state = self.recurrent.run(inputs, state)
         below = torch.cat([hidden, seen], -1) if self.sees else hidden
         value = self.critic(below.flatten(0, 1)).view(below.shape[:2])

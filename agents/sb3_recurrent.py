@@ -25,7 +25,7 @@ from meta_rl import seeds
 from meta_rl.errors import InputError, require
 from meta_rl.naming import part_of
 from meta_rl.problems.adapted import AdaptedPolicy
-from meta_rl.problems.normalization import normalization_of
+from meta_rl.problems.normalization import EPSILON, normalization_of
 from meta_rl.problems.observations import observation_size
 from meta_rl.storage import files
 from meta_rl.types import Params
@@ -180,7 +180,9 @@ def _tensors(policy: RecurrentPolicy, params: Params) -> Params:
     """Return the parameters by sb3-contrib's names; rewards and values in their own units."""
     unit = policy.unit()
     lstm = {name: value.clone() for name, value in part_of("recurrent", params).items()}
-    lstm["weight_ih_l0"][:, -2] /= unit
+    by_reward = lstm["weight_ih_l0"][:, -2]
+    by_reward /= (policy.rewards.variance + EPSILON).sqrt()
+    lstm["bias_ih_l0"] -= by_reward * policy.rewards.mean
     head = f"actor.{network_of(of_ours(policy.actor)).prefix}0."
     named = {f"lstm_actor.{name}": value for name, value in lstm.items()}
     for part in ("weight", "bias"):

@@ -16,7 +16,7 @@ from torch.utils._pytree import tree_map
 
 from meta_rl.errors import InputError
 from meta_rl.machine import parallel
-from meta_rl.problems.normalization import RunningStatistics
+from meta_rl.problems.normalization import EPSILON, RunningStatistics
 from meta_rl.problems.returns import discounted_returns
 from meta_rl.problems.rollouts import Player
 from meta_rl.types import Params, Policy
@@ -40,8 +40,9 @@ class MemoryPolicy(Policy):
 
     The memory of a trial is one vector: the state, and the next step's ``previous``.
 
-    Rewards enter, and values leave, in the rewards' own units. The network has both in units of the
-    standard deviation of all discounted returns so far, ``returns``, whatever rewards are worth.
+    Rewards enter, and values leave, in the rewards' own units. The network has rewards normalized
+    by the mean and standard deviation of all so far, ``rewards``, and values in units of the
+    standard deviation of all discounted returns, ``returns``, whatever rewards are worth.
     """
 
     start: Tensor
@@ -51,12 +52,22 @@ class MemoryPolicy(Policy):
 
     def __init__(self):
         super().__init__()
-        self.returns = RunningStatistics(1)
+        self.returns, self.rewards = RunningStatistics(1), RunningStatistics(1)
 
     def unit(self) -> Tensor:
         """Return the standard deviation of returns so far; 1 if there is none."""
         std = self.returns.variance[0].sqrt().to(self.start.dtype)
         return torch.where(std > 0, std, torch.ones_like(std))
+
+    def normalized(self, reward: Tensor) -> Tensor:
+        """Return rewards as the network has them."""
+        std = (self.rewards.variance + EPSILON).sqrt()
+        return ((reward.double() - self.rewards.mean) / std).to(reward.dtype)
+
+    def scaled(self, previous: Tensor) -> Tensor:
+        """Return ``previous`` with its rewards as the network has them."""
+        action, reward, ended = previous.tensor_split([-2, -1], -1)
+        return torch.cat([action, self.normalized(reward), ended], -1)
 
     @torch.no_grad()
     def learn(self, held: Sequence[Trials], gamma: float) -> None:
@@ -70,10 +81,12 @@ class MemoryPolicy(Policy):
         pairs = zip(gained, held, strict=True)
         sums = [self.returns.sums(value.unsqueeze(-1), trials.mask) for value, trials in pairs]
         self.returns.update(parallel.add(sums))
+        paid = [self.rewards.sums(trials.reward.unsqueeze(-1), trials.mask) for trials in held]
+        self.rewards.update(parallel.add(paid))
 
     def statistics(self) -> list[RunningStatistics]:
         """Return the policy's own running statistics."""
-        return [self.returns]
+        return [self.returns, self.rewards]
 
     def check(self) -> None:
         """Refuse a memory or statistics, as a checkpoint may hold them, that no training leaves.

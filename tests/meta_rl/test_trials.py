@@ -116,13 +116,15 @@ def test_trials_together_give_what_each_gives_alone(policy):
         torch.testing.assert_close(one, other)
 
 
-def test_rewards_and_values_are_in_units_of_the_returns_deviation(policy):
+def test_rewards_are_normalized_and_values_in_units_of_the_returns_deviation(policy):
     judged, theta = made_up(policy, (5, 3, 7), 3), dict(policy.named_parameters())
     plain = recall(policy)(theta, judged.trials)
     sums = ppo_sums(plain, judged, RL2Config())
     policy.returns.variance.fill_(9.0)
+    policy.rewards.variance.fill_(4.0)
+    policy.rewards.mean.fill_(5.0)
     previous = judged.trials.previous.clone()
-    previous[..., -2] *= 3
+    previous[..., -2] = 5 + 2 * previous[..., -2]
     scaled = recall(policy)(theta, judged.trials._replace(previous=previous))
     torch.testing.assert_close(scaled.policy.logits, plain.policy.logits)
     torch.testing.assert_close(scaled.value, 3 * plain.value)
@@ -140,7 +142,9 @@ def test_the_deviation_is_that_of_all_discounted_returns_of_trials():
         later = reward[:, t] + 0.5 * later
         gained.append(later)
     expected = torch.stack(gained).double().var(correction=0)
-    torch.testing.assert_close(learner.problem.policy.returns.variance[0], expected)
+    policy = learner.problem.policy
+    torch.testing.assert_close(policy.returns.variance[0], expected)
+    torch.testing.assert_close(policy.rewards.mean[0], reward.double().mean())
 
 
 @pytest.mark.parametrize("kind", ["gru", "lstm"])

@@ -212,7 +212,7 @@ def test_rewards_of_any_size_are_reconstructed_in_units_of_their_deviation(worth
     batches = [b._replace(reward=worth * b.reward) for b in batches_of(learner, 2)]
     trials, policy = joined(batches), learner.problem.policy
     learner.problem.learn([(0, batches)])
-    units = policy._normalized(trials.reward)
+    units = policy.normalized(trials.reward)
     real = units[trials.mask > 0]
     torch.testing.assert_close(real.mean(), torch.tensor(0.0), atol=1e-3, rtol=0)
     torch.testing.assert_close(real.std(correction=0), torch.tensor(1.0), atol=1e-2, rtol=0)
