@@ -136,6 +136,14 @@ class LSTM(_Recurrent):
 
     gates, states = 4, 2
 
+    def fast(self, values: Tensor, carried: State, *own: Tensor) -> tuple[Tensor, State]:
+        """Return the result of :meth:`through`, by torch's own layer."""
+        w_ih, b_ih, w_hh, b_hh = own
+        before = [part.unsqueeze(0) for part in carried]
+        weights, learns = [w_ih, w_hh, b_ih, b_hh], torch.is_grad_enabled()
+        hidden, *after = torch.lstm(values, before, weights, True, 1, 0.0, learns, False, True)
+        return hidden, tuple(part.squeeze(0) for part in after)
+
     def step(self, from_input: Tensor, from_hidden: Tensor, state: State) -> State:
         """Return ``(h, c)`` after one step."""
         into, forget, new, out = (from_input + from_hidden).chunk(4, -1)

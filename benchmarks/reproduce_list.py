@@ -128,11 +128,7 @@ THREE_STEPS: dict[str, Any] = {
     "changes": {"inner.steps": 3, "inner.per_step": True},
 }
 """Three inner steps, each with its own learned step size."""
-TRIALS: dict[str, Any] = {
-    "data.gae_lambda": 0.5,
-    "outer.learning_rate": 0.001,
-    "outer.entropy_coefficient": 0.05,
-}
+TRIALS: dict[str, Any] = {"data.gae_lambda": 0.5, "outer.learning_rate": 0.001}
 """RL2 on bandits and tabular MDPs. Duan et al. 2016 have lambda 0.3: a pull's reward comes at once,
 and all later ones are noise to it."""
 DIRECTION: dict[str, Any] = {"preset": "half-cheetah-direction", "protocols": BOTH}
@@ -140,7 +136,9 @@ LONG = "one seed: 90M steps take an hour or more of processor time"
 SLOW = "one seed, shorter than its preset: the robot takes a minute for 2 to 5 iterations"
 
 
-def in_trials(preset: str, iterations: int, seconds: float, trial: int, tasks: int) -> list[Run]:
+def in_trials(
+    preset: str, iterations: int, seconds: float, trial: int, tasks: int, entropy: float = 0.02
+) -> list[Run]:
     """Return RL2 with trials of so many episodes.
 
     The paper scores on 1,000 tasks. So do we, where a trial is one episode; else on so many that a
@@ -151,7 +149,13 @@ def in_trials(preset: str, iterations: int, seconds: float, trial: int, tasks: i
         preset,
         algorithm="rl2",
         label=f"{trial}-episodes",
-        changes={**TRIALS, "inner.steps": trial - 1, "data.tasks": tasks, "data.episodes": 1},
+        changes={
+            **TRIALS,
+            "outer.entropy_coefficient": entropy,
+            "inner.steps": trial - 1,
+            "data.tasks": tasks,
+            "data.episodes": 1,
+        },
         iterations=iterations,
         seconds=seconds,
         protocols=(Protocol(tasks=min(1000, 10_000 // trial), steps=trial - 1, episodes=1),),
@@ -159,13 +163,13 @@ def in_trials(preset: str, iterations: int, seconds: float, trial: int, tasks: i
 
 
 MEMORY: Sequence[Run] = (
-    *in_trials("bandit-5", 300, 0.3, 1, 400),
-    *in_trials("tabular-mdp", 300, 2.5, 10, 400),
-    *in_trials("bandit-10", 600, 2.3, 1, 400),
-    *in_trials("tabular-mdp", 300, 3.5, 25, 200),
-    *in_trials("tabular-mdp", 300, 4.0, 50, 100),
-    *in_trials("bandit-50", 400, 4.0, 1, 100),
-    *in_trials("tabular-mdp", 300, 8.0, 100, 100),
+    *in_trials("bandit-5", 400, 0.25, 1, 400, entropy=0.01),
+    *in_trials("bandit-10", 400, 2.0, 1, 400, entropy=0.05),
+    *in_trials("tabular-mdp", 600, 2.2, 10, 400),
+    *in_trials("tabular-mdp", 600, 2.8, 25, 200),
+    *in_trials("bandit-50", 400, 2.8, 1, 100, entropy=0.05),
+    *in_trials("tabular-mdp", 600, 2.8, 50, 100),
+    *in_trials("tabular-mdp", 600, 5.5, 100, 100),
 )
 """The tables of Duan et al. 2016. A bandit's episode is all of its trial: 10, 100 or 500 pulls."""
 ROBOTS_FIRST: Sequence[Run] = seeds(3, iterations=300, seconds=3.3, **DIRECTION)

@@ -45,20 +45,24 @@ def work(name: str, rounds: int, device: str) -> dict[str, Any]:
     assert isinstance(config.data, EpisodesConfig)
     trials, episodes = config.data.tasks * config.data.episodes, config.inner.steps + 1
     family: Any = make_family(config.family)
-    peer, steps = recurrent_ppo(config, family, trials, episodes * family.horizon, device)
+    length = episodes * family.horizon
+    peer, steps = recurrent_ppo(config, family, trials, length, device)
+    single, few = recurrent_ppo(config, family, 1, 2 * own_parts(config) * length, device)
     rows: list[dict[str, float]] = []
     calls: dict[str, Callable[[], Any]] = {
         "iteration": lambda: rows.append(learner.iterate()),
         "trials": lambda: play(player),
         "iteration, GRU": default.iterate,
         "RecurrentPPO": lambda: peer.learn(steps, reset_num_timesteps=False),
+        "one environment": lambda: single.learn(few, reset_num_timesteps=False),
         **probes(device),
     }
     seconds = race(calls, rounds, device)
     for one in (learner, player, default):
         one.problem.close()
     taken = statistics.mean(row["time/fps"] * row["time/seconds_iteration"] for row in rows)
-    ours, theirs = (statistics.median(seconds[who]) for who in ("iteration", "RecurrentPPO"))
+    contestants = "iteration", "iteration, GRU", "RecurrentPPO", "one environment"
+    ours, gru, theirs, alone = (statistics.median(seconds[who]) for who in contestants)
     # By seconds a step: an iteration's trials may end early, RecurrentPPO's rollouts do not.
     reference = summary(seconds["RecurrentPPO"], taken / steps)
     return {
@@ -74,10 +78,18 @@ def work(name: str, rounds: int, device: str) -> dict[str, Any]:
         "counts": {
             "environment steps": round(taken),
             "environment steps a second": round(taken / ours),
-            "environment steps a second by RecurrentPPO": round(steps / theirs),
+            "with a GRU": round(taken / gru),
+            f"by RecurrentPPO with {trials} environments": round(steps / theirs),
+            "by RecurrentPPO with one environment": round(few / alone),
         },
         "machine": dataclasses.asdict(Rates.of(seconds)),
     }
+
+
+def own_parts(config: Config) -> int:
+    """Return the number of minibatches."""
+    assert isinstance(config.outer, RL2Config)
+    return config.outer.minibatches
 
 
 def play(learner: MetaLearner) -> None:
@@ -92,8 +104,8 @@ def recurrent_ppo(
 ) -> tuple[RecurrentPPO, int]:
     """Return RecurrentPPO with our network and settings, and the steps of one of its rollouts.
 
-    It steps as many environments as we play trials, in one process. All its further parameters are
-    its defaults.
+    It steps as many environments as we play trials, in one process, which is its fastest way;
+    or one, its default. All its further parameters are its defaults.
     """
     own, data = config.outer, config.data
     assert isinstance(own, RL2Config)
