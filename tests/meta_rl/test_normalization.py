@@ -240,7 +240,8 @@ def test_a_policy_with_memory_sees_normalized_observations(tmp_path):
     own = config_of("rl2")
     data = dataclasses.replace(own.data, normalize_observations=False)
     policy = meta_rl.build(dataclasses.replace(own, data=data)).problem.policy
-    policy.returns.load_state_dict(model.policy.returns.state_dict())
+    for one, other in zip(policy.statistics(), model.policy.statistics(), strict=True):
+        one.load_state_dict(other.state_dict())
     policy.start.copy_(model.policy.start)
     plain = RememberingPolicy(policy, dict(model.params), (2,), (), {})
     units = normalization(learner)(torch.from_numpy(obs)).numpy()
