@@ -58,6 +58,8 @@ def interquartile_mean(values: np.ndarray) -> np.ndarray:
 def worst_mean(sign: int, fraction: float = 0.2) -> Statistic:
     """Return the statistic of the mean of the worst values (CVaR); a part of one counts in part.
 
+    It is NaN if a value is, as a mean is: sorting puts NaN among the highest.
+
     Args:
         sign: 1 if higher values are better, -1 if lower values are.
         fraction: the fraction of the values that are the worst.
@@ -67,7 +69,8 @@ def worst_mean(sign: int, fraction: float = 0.2) -> Statistic:
         ordered = np.sort(sign * values, -1)
         size = fraction * values.shape[-1]
         counted = np.clip(size - np.arange(math.ceil(size)), 0.0, 1.0)
-        return sign * (ordered[..., : len(counted)] * counted).sum(-1) / size
+        worst = sign * (ordered[..., : len(counted)] * counted).sum(-1) / size
+        return np.where(np.isnan(ordered[..., -1]), np.nan, worst)
 
     return statistic
 

@@ -77,7 +77,13 @@ class RememberingPolicy(AdaptedPolicy):
                 f"predict: expected the state of the last call, an array {(rows, len(start))}, got "
                 f"{np.shape(state)}."
             )
-        return torch.as_tensor(np.array(state)).to(start)
+        try:
+            memory = torch.as_tensor(np.array(state)).to(start)
+        except (TypeError, ValueError) as error:
+            raise InputError("predict: expected numbers as the state, got others.") from error
+        if not memory.isfinite().all():
+            raise InputError("predict: expected a finite state, got others. Pass the last call's.")
+        return memory
 
     def _each(self, name: str, given: Any, rows: int) -> Tensor:
         """Return one number for each row."""

@@ -87,14 +87,16 @@ class TaskReplay(TaskSampling):
         """Return the tasks kept, as named tensors."""
         return {name: torch.from_numpy(v.copy()) for name, v in self._kept._asdict().items()}
 
-    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+    def load_state_dict(self, state: dict[str, Tensor], iteration: int) -> None:
         """Restore the result of :meth:`state_dict`."""
         count = len(state.get("score", ()))
         own = {name: v.new_zeros(count, *v.shape[1:]) for name, v in self.state_dict().items()}
         checkpoint.match_tensors(own, state)
         checkpoint.require_finite(state)
-        iteration, place = state["origin"].T
-        if not bool(((iteration >= 0) & (place >= 0) & (place < self.count)).all()):
+        (first, place), last = state["origin"].T, state["last"]
+        drawn = (first >= 0) & (place >= 0) & (place < self.count)
+        drawn &= (first <= last) & (last < iteration)
+        if not bool(drawn.all()) or len(state["origin"].unique(dim=0)) < count:
             raise InputError("checkpoint: expected tasks to replay that the run has drawn.")
         self._kept = Kept(**{name: state[name].clone().numpy() for name in Kept._fields})
         self._tasks, self._played = {}, []

@@ -57,8 +57,12 @@ class TaskSampling(ABC):
         """Return the state kept between iterations, as named tensors; none unless overridden."""
         return {}
 
-    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+    def load_state_dict(self, state: dict[str, Tensor], iteration: int) -> None:
         """Restore the result of :meth:`state_dict`.
+
+        Args:
+            state: the named tensors.
+            iteration: the number of iterations when they were kept.
 
         Raises:
             InputError: if the state belongs to other settings.

@@ -122,7 +122,7 @@ class TrainingState:
         checkpoint.warn_of_versions(manifest)
         load_fixed(module_of(self.problem), part_of("fixed", tensors))
         self.outer.load_state_dict(part_of("outer", tensors))
-        self.sampling.load_state_dict(part_of("sampling", tensors))
+        self.sampling.load_state_dict(part_of("sampling", tensors), iteration)
         for name, value in own.items():
             value.copy_(tensors[name])
         self.iteration, self.samples, self.skipped = iteration, samples, skipped

@@ -23,7 +23,8 @@ from meta_rl.storage import checkpoint
 from meta_rl.types import Task, TaskSpace
 
 ORIGINAL = 0.2
-"""Fraction of a meta-batch that is always drawn uniformly (the paper's nu)."""
+"""Fraction of a meta-batch that is always drawn uniformly (the paper's nu), rounded up to whole
+tasks."""
 ELITES = 0.2
 """Least fraction of a meta-batch that counts as its worst tasks (the paper's beta)."""
 FEWEST, MOST = 10, 40
@@ -60,7 +61,7 @@ class WorstTasks(TaskSampling):
 
     Raises:
         InputError: if the family's tasks are not drawn from independent parameters, or have too
-            many entries.
+            many entries, or there is only one task in a meta-batch.
     """
 
     def __init__(self, problem: Problem, config: Config):
@@ -70,14 +71,19 @@ class WorstTasks(TaskSampling):
         self.shape = np.ones((2, entries))  # a and b of each entry
         self._elites = Elites(np.zeros((0, entries)), np.zeros(0))
         self._drawn = np.zeros((0, entries))
+        self._uniform = math.ceil(ORIGINAL * self.count)  # tasks of a meta-batch
+        if self._uniform == self.count:
+            raise InputError(
+                f"data.tasks: expected 2 or more with --data.sampling worst, got {self.count}. One "
+                "task of each iteration is drawn uniformly, so there would be no other."
+            )
 
     def draw(self, iteration: int) -> list[Task]:
         """Return M tasks: some uniform, the others from the fitted distribution."""
         generator = np.random.default_rng(self.seed(iteration))
         size = self.count, self.space.entries
-        own = math.ceil(ORIGINAL * self.count)
         drawn = generator.random(size)
-        drawn[own:] = generator.beta(*self.shape, size=size)[own:]
+        drawn[self._uniform :] = generator.beta(*self.shape, size=size)[self._uniform :]
         self._drawn = drawn.clip(EDGE, 1 - EDGE)
         return self.problem.check_tasks(self.space.at(self._drawn.tolist()))
 
@@ -88,7 +94,8 @@ class WorstTasks(TaskSampling):
         score = found if self.problem.maximizes else -found
         finite = np.isfinite(score)
         score = np.where(finite, score, score[finite].min(initial=0.0))  # diverged: among the worst
-        weight = 1 / (ORIGINAL + (1 - ORIGINAL) * density(self._drawn, self.shape))
+        uniform = self._uniform / self.count  # nu, rounded up to whole tasks
+        weight = 1 / (uniform + (1 - uniform) * density(self._drawn, self.shape))
         self.observe(self._drawn, score, weight)
         sign = 1 if self.problem.maximizes else -1
         tail = tail_mean(score, weight, self.config.data.tail)
@@ -118,7 +125,7 @@ class WorstTasks(TaskSampling):
         held = {"shape": self.shape, **self._elites._asdict()}
         return {name: torch.from_numpy(value.copy()) for name, value in held.items()}
 
-    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+    def load_state_dict(self, state: dict[str, Tensor], iteration: int) -> None:
         """Restore the result of :meth:`state_dict`."""
         own, count = self.state_dict(), len(state.get("weight", ()))
         like = {name: own[name].new_zeros(count, *own[name].shape[1:]) for name in Elites._fields}

@@ -1,6 +1,8 @@
 """Sampling of tasks: prioritized replay and the worst cases, beside the uniform sampling."""
 
 from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,7 +23,7 @@ KINDS = ("prioritized", "worst")
 def config_of(name="navigation-pearl", algorithm="maml", **data):
     config = meta_rl.algorithm(algorithm, meta_rl.preset(name))
     sizes = {"tasks": 4, "episodes": 2} if isinstance(config.data, EpisodesConfig) else {"tasks": 4}
-    return replace(config, log_every=1, data=replace(config.data, **sizes, **data))
+    return replace(config, log_every=1, data=replace(config.data, **(sizes | data)))
 
 
 def met(learner, iterations):
@@ -132,6 +134,8 @@ def test_the_worst_are_the_lowest_returns_and_the_highest_losses():
     np.testing.assert_allclose(worst_mean(1, 0.1)(values)[0], 1.0)
     lost = np.array([-np.inf, 1.0, 2.0, 3.0, 4.0])
     assert worst_mean(1)(lost) == -np.inf
+    unknown = np.array([[np.nan, *range(9)], [*range(10)]])
+    np.testing.assert_array_equal(worst_mean(1)(unknown), [np.nan, 0.5])
 
 
 def test_a_beta_is_fitted_by_its_mean_and_variance():
@@ -141,6 +145,20 @@ def test_a_beta_is_fitted_by_its_mean_and_variance():
     np.testing.assert_allclose(fitted(columns, np.ones(2)), [[2.0, 2.0], [6.0, 6.0]])
     doubled = np.array([[0.25 - spread], [0.25 - spread], [0.25 + spread]])
     np.testing.assert_allclose(fitted(doubled, np.array([1.0, 1.0, 2.0])), [[2.0], [6.0]])
+
+
+@pytest.mark.parametrize("tasks", [2, 4, 5])
+def test_weights_have_the_mean_one_at_any_number_of_tasks(tasks):
+    """The density ratio of the sampling, with its uniform part rounded up to whole tasks."""
+    learner = meta_rl.build(config_of(sampling="worst", tasks=tasks))
+    sampling, weights = learner._state.sampling, []
+    sampling.shape = np.full(sampling.shape.shape, 3.0)
+    sampling.observe = lambda quantiles, score, weight: weights.append(weight)
+    adaptation: Any = SimpleNamespace(scores=torch.zeros(1, tasks))
+    for iteration in range(3000 // tasks):
+        sampling.draw(iteration)
+        sampling.learn(None, adaptation)
+    assert np.mean(weights) == pytest.approx(1.0, abs=0.05)
 
 
 def test_the_density_is_that_of_independent_betas():
@@ -207,6 +225,7 @@ def test_the_weighted_tail_of_shifted_samples_is_that_of_the_family():
         ("tabular-mdp", {"sampling": "worst"}, "at most 20 numbers"),
         ("preferences", {"sampling": "worst"}, "does not draw its tasks from independent"),
         ("cartpole", {"sampling": "worst", "replay": 0.9}, "only with --data.sampling prioritized"),
+        ("cartpole", {"sampling": "worst", "tasks": 1}, "data.tasks: expected 2 or more"),
         ("cartpole", {"tail": 0.1}, "only with --data.sampling worst"),
         ("cartpole", {"sampling": "worst", "tail": 1.0}, "data.tail: expected between 0 and 1"),
         ("cartpole", {"sampling": "prioritized", "baseline": "none"}, "by the errors of a"),
@@ -232,6 +251,12 @@ def test_damaged_sampling_states_are_refused():
     with pytest.raises(InputError, match="checkpoint: expected"):
         other.restore(manifest, tensors)
     manifest, tensors = other.learn(1).state()
-    tensors["sampling.origin"] = tensors["sampling.origin"] + 4
-    with pytest.raises(InputError, match="tasks to replay"):
-        other.restore(manifest, tensors)
+    origin, last = tensors["sampling.origin"], tensors["sampling.last"]
+    for damaged in (
+        {"sampling.origin": origin + 4},
+        {"sampling.origin": origin * 0},  # one task several times
+        {"sampling.origin": origin + torch.tensor([1, 0])},  # drawn after it was played
+        {"sampling.last": last + 1},  # of an iteration to come
+    ):
+        with pytest.raises(InputError, match="tasks to replay"):
+            other.restore(manifest, {**tensors, **damaged})

@@ -296,6 +296,10 @@ def test_an_adapted_policy_has_a_state_that_goes_on(tmp_path):
     assert many.shape == (3,)
     with pytest.raises(InputError, match="state of the last call"):
         model.predict(obs, np.zeros((2, 3)))
+    with pytest.raises(InputError, match="expected a finite state"):
+        model.predict(obs, np.full_like(state, np.nan))
+    with pytest.raises(InputError, match="expected numbers as the state"):
+        model.predict(obs, state.astype(str).astype(object))
     with pytest.raises(InputError, match="finite reward for each of 1"):
         model.predict(obs, state, reward=[1.0, 2.0])
     loaded = meta_rl.load_adapted(model.save(tmp_path / "model"))
