@@ -48,11 +48,13 @@ def interquartile_mean(values: np.ndarray) -> np.ndarray:
     """Return the mean of the middle half over the last axis; a quarter is cut at each end.
 
     The quarter is rounded down. Like the median, it is robust to few outliers; it uses more of the
-    values. rliable computes the same (``scipy.stats.trim_mean(values, 0.25)``).
+    values. rliable computes the same (``scipy.stats.trim_mean(values, 0.25)``). It is NaN if a
+    value is.
     """
     count = values.shape[-1]
-    cut = count // 4
-    return np.sort(values, -1)[..., cut : count - cut].mean(-1)
+    cut, ordered = count // 4, np.sort(values, -1)
+    middle = ordered[..., cut : count - cut].mean(-1)
+    return np.where(np.isnan(ordered[..., -1]), np.nan, middle)
 
 
 def worst_mean(sign: int, fraction: float = 0.2) -> Statistic:

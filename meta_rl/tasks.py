@@ -82,7 +82,9 @@ def check_sampled(family: TaskChecker, tasks: Sequence[Any], n: int) -> list[Tas
 def space_of(family: Any) -> TaskSpace | None:
     """Return the parameters that a family draws its tasks from; None if it draws them otherwise."""
     space: TaskSpace | None = getattr(family, "space", None)
-    if space is None or not space.entries or family.sample_tasks(2, 0) != space.sample(2, 0):
+    if not getattr(space, "entries", 0):  # none, or something else of that name
+        return None
+    if space is None or family.sample_tasks(2, 0) != space.sample(2, 0):
         return None
     return space
 

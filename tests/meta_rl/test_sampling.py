@@ -4,6 +4,7 @@ from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 import pytest
 import torch
@@ -15,6 +16,7 @@ from meta_rl.problems import returns
 from meta_rl.runs.replay import replay_probabilities
 from meta_rl.runs.worst import WorstTasks, density, elites, fitted
 from meta_rl.statistics import tail_mean, worst_mean
+from meta_rl.tasks import space_of
 from tests.meta_rl.test_checkpoint import assert_resumes_bit_for_bit
 
 KINDS = ("prioritized", "worst")
@@ -260,3 +262,7 @@ def test_damaged_sampling_states_are_refused():
     ):
         with pytest.raises(InputError, match="tasks to replay"):
             other.restore(manifest, {**tensors, **damaged})
+
+
+def test_another_thing_of_a_family_that_is_called_space_is_no_space_of_tasks():
+    assert space_of(SimpleNamespace(space=gym.spaces.Discrete(2))) is None

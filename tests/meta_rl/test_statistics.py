@@ -11,6 +11,8 @@ def test_the_interquartile_mean_is_that_of_the_middle_half():
     assert interquartile_mean(np.array([100.0, 1.0, 2.0, -50.0])) == 1.5
     assert interquartile_mean(np.arange(8.0)) == 3.5
     assert interquartile_mean(np.array([0.0, 1.0, 5.0])) == 2.0  # a quarter of three is none
+    unknown = np.array([[np.nan, 1.0, 2.0, 3.0], [0.0, 1.0, 2.0, 3.0]])
+    np.testing.assert_array_equal(interquartile_mean(unknown), [np.nan, 1.5])
     assert interquartile_mean(np.array([-np.inf, 1.0, 2.0, 3.0])) == 1.5
 
 
