@@ -18,7 +18,8 @@ def _traced(config, origin):
     with one_thread():
         learner.learn(callbacks=[lambda _, metrics: seen.append(metrics)])
         task = learner.held_out_tasks(1)[0]
-        model = learner.adapt(task, steps=config.inner.steps + 1)
+        # The second step is the first that a schedule or momentum changes.
+        model = learner.adapt(task, steps=max(2, config.inner.steps + 1))
     _, tensors = learner.state()
     learner.problem.close()
     metrics = [{n: v for n, v in m.items() if not n.startswith("time/")} for m in seen]

@@ -129,6 +129,8 @@ def tiny(shape, algorithm):
     if config.network.activation is None:  # spell out what None means
         own = "relu" if config.network.kind == "convolutional" else "tanh"
         config = changed(config, "network.activation", own)
+    if algorithm == "oracle":  # its line search goes back only from longer steps
+        config = changed(config, "outer.max_kl", 10.0)
     for name, value in {"outer.population": 5, "outer.parents": 2}.items():
         if hasattr(config.outer, name.split(".")[1]):
             config = changed(config, name, value)
