@@ -12,37 +12,16 @@ from torch import Generator, Tensor, nn
 
 from meta_rl.config import NetworkConfig
 from meta_rl.problems.belief import Belief, Inferred
-from meta_rl.problems.observations import has_images, observation_size
 
+from .features import Features
 from .initialization import linear
 from .networks import mlp
-from .pixels import JoinedFeatures
 from .policies import make_policy
 from .recurrent import RECURRENT
 
 DECODER_HIDDEN = (64, 32)
 LOG_VARIANCES = -10.0, 10.0
 """Bounds of a belief's log-variances, which keep the divergence of two beliefs finite."""
-
-
-class Features(nn.Module):
-    """Observations as layers take them, ``(N, L, O)`` to ``(N, L, size)``.
-
-    Images pass through convolutions. Other observations stay as they are.
-    """
-
-    def __init__(self, space: gym.Space, scheme: str, generator: Generator):
-        super().__init__()
-        self.images, self.size = None, observation_size(space)
-        if has_images(space):
-            self.images = JoinedFeatures(space, True, scheme, generator)
-            self.size = self.images.size
-
-    def forward(self, obs: Tensor) -> Tensor:
-        """Return the features."""
-        if self.images is None:
-            return obs
-        return self.images(obs.flatten(0, 1)).unflatten(0, obs.shape[:2])
 
 
 class Encoder(nn.Module):

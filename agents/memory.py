@@ -7,20 +7,18 @@ from dataclasses import replace
 import gymnasium as gym
 import numpy as np
 import torch
-from torch import Generator, Tensor, nn
+from torch import Generator, Tensor
 
 from meta_rl.config import NetworkConfig
 from meta_rl.problems.memory import MemoryPolicy, Recalled
 from meta_rl.problems.observations import (
     check_observation_space,
-    has_images,
-    observation_size,
 )
 
 from .action_code import ActionCode
+from .features import Features
 from .initialization import linear
 from .networks import policy_network
-from .pixels import JoinedFeatures
 from .policies import make_policy
 from .recurrent import RECURRENT
 
@@ -57,10 +55,8 @@ class RecurrentPolicy(MemoryPolicy):
         super().__init__()
         check_observation_space(observation_space)
         scheme, units = network.initialization, network.hidden[-1]
-        size, self.features = observation_size(observation_space), None
-        if has_images(observation_space):
-            self.features = JoinedFeatures(observation_space, True, scheme, generator)
-            size = self.features.size
+        self.features = Features(observation_space, scheme, generator)
+        size = self.features.size
         self.sees = network.head != "linear"  # whether the heads see the observation
         hidden = network.head_hidden if self.sees else ()
         head = replace(network, kind=None, hidden=hidden)
@@ -86,9 +82,7 @@ class RecurrentPolicy(MemoryPolicy):
 
     def forward(self, obs: Tensor, previous: Tensor, state: Tensor) -> Recalled:
         """Return actions' distributions, values and the state; see :class:`MemoryPolicy`."""
-        unit, seen = self.unit(), obs.to(previous.dtype)
-        if isinstance(self.features, nn.Module):
-            seen = self.features(obs.flatten(0, 1)).unflatten(0, obs.shape[:2])
+        unit, seen = self.unit(), self.features(obs.to(previous.dtype))
         inputs = torch.cat([seen, self.scaled(previous)], -1)
         hidden, state = self.recurrent.run(inputs, state)
         below = torch.cat([hidden, seen], -1) if self.sees else hidden

@@ -25,7 +25,7 @@ from meta_rl import seeds
 from meta_rl.errors import InputError, require
 from meta_rl.naming import part_of
 from meta_rl.problems.adapted import AdaptedPolicy
-from meta_rl.problems.normalization import EPSILON, normalization_of
+from meta_rl.problems.normalization import normalization_of
 from meta_rl.problems.observations import observation_size
 from meta_rl.storage import files
 from meta_rl.types import Params
@@ -153,7 +153,7 @@ def check_recurrent(policy: Any, env: gym.Env) -> None:
         )
     hidden = policy.recurrent.hidden
     require(len({*hidden}) == 1, f"{what}: the LSTM's layers", "equally many units", hidden)
-    linear = isinstance(policy.critic, nn.Linear) and policy.features is None
+    linear = isinstance(policy.critic, nn.Linear) and policy.features.images is None
     if not linear:
         raise InputError(
             f"{what}: RecurrentPPO has an LSTM with linear heads on plain vectors of numbers, "
@@ -181,7 +181,7 @@ def _tensors(policy: RecurrentPolicy, params: Params) -> Params:
     unit = policy.unit()
     lstm = {name: value.clone() for name, value in part_of("recurrent", params).items()}
     by_reward = lstm["weight_ih_l0"][:, -2]
-    by_reward /= (policy.rewards.variance + EPSILON).sqrt()
+    by_reward /= policy.rewards.std()
     lstm["bias_ih_l0"] -= by_reward * policy.rewards.mean
     head = f"actor.{network_of(of_ours(policy.actor)).prefix}0."
     named = {f"lstm_actor.{name}": value for name, value in lstm.items()}

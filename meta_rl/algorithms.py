@@ -128,14 +128,20 @@ def _population(config: Config, outer: EvolutionConfig | GeneticConfig) -> Confi
     return replace(config, outer=outer, data=data)
 
 
+def _episodes(config: Config, what: str) -> EpisodesConfig:
+    """Return the settings of the episodes; refuse supervised families, which have none."""
+    if not isinstance(config.data, EpisodesConfig):
+        raise InputError(f"algorithm: {what}; supervised families have none.")
+    return config.data
+
+
 def _rl2(config: Config) -> Config:
     """Set RL2: a GRU, and four times the tasks with a quarter of the episodes each."""
-    if not isinstance(config.data, EpisodesConfig):
-        raise InputError("algorithm: rl2 plays episodes of a task; supervised families have none.")
+    own = _episodes(config, "rl2 plays episodes of a task")
     data = replace(
-        config.data,
-        tasks=4 * config.data.tasks,
-        episodes=max(1, config.data.episodes // 4),
+        own,
+        tasks=4 * own.tasks,
+        episodes=max(1, own.episodes // 4),
         gae_lambda=0.95,
         baseline=None,
         estimator="likelihood-ratio",
@@ -144,14 +150,13 @@ def _rl2(config: Config) -> Config:
     )
     network = NetworkConfig(kind="gru", hidden=(128,), initialization="orthogonal")
     inner = InnerConfig(method="memory", steps=config.inner.steps, learn_step_size=False)
-    own = replace(config, data=data, network=network, inner=inner, outer=RL2Config())
-    return replace(own, speed=replace(own.speed, recorded=False, tasks_at_once=None))
+    config = replace(config, data=data, network=network, inner=inner, outer=RL2Config())
+    return replace(config, speed=replace(config.speed, recorded=False, tasks_at_once=None))
 
 
 def _varibad(config: Config) -> Config:
     """Set VariBAD on the trials of RL2."""
-    if not isinstance(config.data, EpisodesConfig):
-        raise InputError("algorithm: varibad plays episodes; supervised families have none.")
+    _episodes(config, "varibad plays episodes")
     own = _rl2(config)
     data = replace(own.data, normalize_observations=False)  # it normalizes them always
     return replace(own, data=data, outer=VariBADConfig())
@@ -179,8 +184,7 @@ def _pretrain(config: Config) -> Config:
 
 def _oracle(config: Config) -> Config:
     """Set joint training of a policy that sees the task's parameters."""
-    if not isinstance(config.data, EpisodesConfig):
-        raise InputError("algorithm: oracle trains a policy; supervised families have none.")
+    _episodes(config, "oracle trains a policy")
     config = _pretrain(config)
     return replace(config, data=replace(config.data, sees_task=True))
 

@@ -23,6 +23,7 @@ from meta_rl.runs.learner import MetaLearner
 
 FAMILIES = "navigation-2d", "half-cheetah-direction"
 UNITS = 128
+FEW = 8  # trials of RecurrentPPO's rollouts with one environment
 
 
 def measure(rounds: int, device: str) -> dict[str, Any]:
@@ -47,7 +48,7 @@ def work(name: str, rounds: int, device: str) -> dict[str, Any]:
     family: Any = make_family(config.family)
     length = episodes * family.horizon
     peer, steps = recurrent_ppo(config, family, trials, length, device)
-    single, few = recurrent_ppo(config, family, 1, 2 * own_parts(config) * length, device)
+    single, few = recurrent_ppo(config, family, 1, FEW * length, device)
     rows: list[dict[str, float]] = []
     calls: dict[str, Callable[[], Any]] = {
         "iteration": lambda: rows.append(learner.iterate()),
@@ -84,12 +85,6 @@ def work(name: str, rounds: int, device: str) -> dict[str, Any]:
         },
         "machine": dataclasses.asdict(Rates.of(seconds)),
     }
-
-
-def own_parts(config: Config) -> int:
-    """Return the number of minibatches."""
-    assert isinstance(config.outer, RL2Config)
-    return config.outer.minibatches
 
 
 def play(learner: MetaLearner) -> None:

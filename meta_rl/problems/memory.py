@@ -16,7 +16,7 @@ from torch.utils._pytree import tree_map
 
 from meta_rl.errors import InputError
 from meta_rl.machine import parallel
-from meta_rl.problems.normalization import EPSILON, RunningStatistics
+from meta_rl.problems.normalization import RunningStatistics
 from meta_rl.problems.returns import discounted_returns
 from meta_rl.problems.rollouts import Player
 from meta_rl.types import Params, Policy
@@ -61,8 +61,7 @@ class MemoryPolicy(Policy):
 
     def normalized(self, reward: Tensor) -> Tensor:
         """Return rewards as the network has them."""
-        std = (self.rewards.variance + EPSILON).sqrt()
-        return ((reward.double() - self.rewards.mean) / std).to(reward.dtype)
+        return ((reward.double() - self.rewards.mean) / self.rewards.std()).to(reward.dtype)
 
     def scaled(self, previous: Tensor) -> Tensor:
         """Return ``previous`` with its rewards as the network has them."""

@@ -70,6 +70,10 @@ class RunningStatistics(nn.Module):
         self.mean.add_(shift)
         self.count.add_(number)
 
+    def std(self) -> Tensor:
+        """Return the standard deviation, of a variance that is never 0, ``(N,)``."""
+        return (self.variance + EPSILON).sqrt()
+
     def is_valid(self) -> bool:
         """Return whether the numbers are finite, and variances and count 0 or more."""
         values = torch.cat([self.mean, self.variance, self.count[None]])
@@ -176,7 +180,7 @@ class Normalization(nn.Module):
                 "checkpoint: expected finite means and variances of observations, got others. "
                 "Use an older checkpoint."
             )
-        self.std.copy_((self.observations.variance + EPSILON).sqrt())
+        self.std.copy_(self.observations.std())
 
 
 def with_normalization(policy: Policy, space: spaces.Space) -> Policy:

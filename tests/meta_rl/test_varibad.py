@@ -18,7 +18,7 @@ from meta_rl.families import GymFamily
 from meta_rl.problems.belief import ACTING, Belief, Draw, beside, bound, draw
 from meta_rl.problems.memory import Trials, joined
 from meta_rl.problems.trials import TrialReinforcement
-from meta_rl.types import MetaParameters
+from tests.meta_rl.test_trials import batches_of
 
 GRU = NetworkConfig(kind="gru", hidden=(6,))
 LENGTHS = (5, 3, 7)
@@ -176,16 +176,6 @@ def test_ppo_leaves_the_encoder_alone_and_the_bound_leaves_the_policy_alone():
     gradient = torch.autograd.grad(total, [*leaves.values()], allow_unused=True)
     reached = {name for name, one in zip(leaves, gradient, strict=True) if one is not None}
     assert reached == moved
-
-
-def batches_of(learner, episodes, seed=0):
-    """Return the episodes of trials of two tasks."""
-    problem, theta = learner.problem, learner.meta.theta
-    tasks, found = problem.sample_tasks(2, 0), []
-    for _ in range(episodes):
-        adapted = learner.inner.adapt(MetaParameters(theta, {}), list(found), 2)
-        found.append(problem.collect(tasks, found, lambda adapted=adapted: adapted, seed, False))
-    return found
 
 
 @pytest.mark.parametrize(("name", "kind"), [("cartpole", "gru"), ("navigation-2d", "lstm")])
