@@ -1,5 +1,6 @@
 """Time a meta-iteration by phases, beside a plain loop and the machine's limit.
 
+    pip install -e '.[jax]'                      for W1 and W3 beside JAX
     python -m benchmarks.speed                   W1, W3 to W7, some twenty minutes
     python -m benchmarks.speed W3 W4             only W3 and W4
     python -m benchmarks.speed --device cuda     the same on a GPU, after a check against the CPU
@@ -22,15 +23,17 @@ from typing import Any
 import torch
 
 from benchmarks.provenance import write
-from benchmarks.speed import memory, policies, scaling, sinusoid
+from benchmarks.speed import memory, navigation, policies, scaling, sinusoid
 from benchmarks.speed.agreement import disagreement
 from benchmarks.speed.machine import load
+from benchmarks.speed.tables import beside_jax
 from meta_rl.assemble import resolve_device
 from meta_rl.machine.memory import keep_freed_memory
 
 WORKLOADS: dict[str, Callable[[int, str], dict[str, Any]]] = {
     "W1": sinusoid.measure,
     **{name: partial(policies.measure, name) for name in policies.WORKS},
+    "W3": navigation.measure,
     "W6": scaling.measure,
     "W7": memory.measure,
 }
@@ -69,6 +72,8 @@ def show(result: dict[str, Any]) -> None:
             share = f"  {row['limit'] / ours:.0%} of the limit" if "limit" in row else ""
             print(f"  {phase:30} {1000 * ours:9.2f} ms{ratio}{share}")
         print(" ", found["counts"], found["machine"])
+    if "programs" in result:
+        print(beside_jax(result["programs"]))
 
 
 if __name__ == "__main__":

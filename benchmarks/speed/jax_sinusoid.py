@@ -87,6 +87,7 @@ def iteration(steps: int, alpha: float, first_order: bool) -> Callable[[State], 
         key, own = jax.random.split(state.key)
         outer_loss, gradient = gradient_of(state.layers, draw(own))
         updates, adam = ADAM.update(gradient, state.adam)
-        return State(optax.apply_updates(state.layers, updates), adam, key), outer_loss
+        layers: Any = optax.apply_updates(state.layers, updates)
+        return State(layers, adam, key), outer_loss
 
     return iterate

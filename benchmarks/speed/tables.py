@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+WITH_JAX = "speed-W1", "speed-W3"
+"""Results with a JAX arm."""
+
 
 def table(head: list[str], rows: list[list[str]]) -> str:
     """Return a Markdown table."""
@@ -12,9 +15,14 @@ def table(head: list[str], rows: list[list[str]]) -> str:
 
 
 def speed(name: str, result: dict[str, Any]) -> str:
-    """Return each work's phases (time, ratio to the loop, fraction of the limit), or growth."""
+    """Return each work's phases (time, ratio to the loop, fraction of the limit), or growth.
+
+    W1 and W3 have a table beside JAX too.
+    """
     parts = [phases(title, found) for title, found in result.get("works", {}).items()]
     parts += [growth(axis, points) for axis, points in result.get("axes", {}).items()]
+    if name.startswith(WITH_JAX):
+        parts.append(beside_jax(result.get("programs")))
     before, after = result["load"]
     return "\n\n".join([*parts, f"Load when it began and ended: {before} and {after} processes."])
 
@@ -50,6 +58,47 @@ def phases(title: str, found: dict[str, Any]) -> str:
         *([f"`mj_step` {rates['mj_step']:,}/s"] if "mj_step" in rates else []),
     ]
     return f"{table(head, rows)}\n\n{'; '.join(said)}."
+
+
+def beside_jax(programs: dict[str, Any] | None) -> str:
+    """Return a table with a row for each work and phase: JAX, our programs, and the ratio.
+
+    Args:
+        programs: the timings, ``ours`` and JAX's version, of :mod:`benchmarks.speed.programs`;
+            None in results from before there was a JAX arm.
+    """
+    if programs is None:
+        return "JAX: not measured."
+    ours, jax = programs["ours"], programs["jax"]
+    names = list(
+        dict.fromkeys(name for row in programs["rows"].values() for name in row["seconds"])
+    )
+    names = [name for name in names if name != "JAX"]
+    head = ["beside JAX", "JAX", *names, f"{ours} / JAX", "first call: JAX", ours]
+    rows = []
+    for title, row in programs["rows"].items():
+        median = {name: found["median"] for name, found in row["seconds"].items()}
+        first = row["first call"] if title.endswith("iteration") else {}
+        rows.append(
+            [
+                title,
+                seconds(median["JAX"]) if "JAX" in median else "not measured",
+                *(seconds(median[name]) for name in names),
+                f"{median[ours] / median['JAX']:.2f}" if "JAX" in median else "",
+                *(seconds(first[name]) if name in first else "" for name in ("JAX", ours)),
+            ]
+        )
+    if "left out" in jax:
+        return f"{table(head, rows)}\n\nJAX is left out: {jax['left out']}."
+    busy = [
+        f"{name} on {min(cores):.2g} to {max(cores):.2g}"
+        for name in ("JAX", ours)
+        if (cores := [row["cores"][name] for row in programs["rows"].values()])
+    ]
+    return (
+        f"{table(head, rows)}\n\nJAX {jax['version']}, with its default threads. Cores kept busy: "
+        f"{', '.join(busy)}."
+    )
 
 
 def growth(axis: str, points: dict[str, Any]) -> str:
