@@ -11,6 +11,7 @@ import torch
 
 from benchmarks.speed.loops import PolicyLoop, Sampler
 from benchmarks.speed.machine import Rates, probes, race, seconds_at_least, summary
+from benchmarks.speed.programs import OURS, of_program
 from benchmarks.stepping import bare_mj_step
 from meta_rl.algorithms import algorithm
 from meta_rl.assemble import build
@@ -37,9 +38,7 @@ PASSES = {
 
 def trpo(preset: str) -> Config:
     """Return the preset with every iteration logged, because its metrics are read here."""
-    config = PRESETS[preset]
-    speed = dataclasses.replace(config.speed, recorded=True)
-    return dataclasses.replace(config, speed=speed, log_every=1)
+    return dataclasses.replace(of_program(PRESETS[preset], OURS), log_every=1)
 
 
 def promp(preset: str) -> Config:

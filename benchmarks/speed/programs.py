@@ -41,7 +41,9 @@ def peer(device: str) -> dict[str, Any]:
     return {"version": version("jax")}
 
 
-def repeated(call: Callable[[], Any], wait: Callable[[Any], Any] | None = None) -> Any:
+def repeated(
+    call: Callable[[], Any], wait: Callable[[Any], Any] | None = None
+) -> Callable[[int], None]:
     """Return a function that calls so many times in a row and then waits for the last result."""
 
     def run(times: int) -> None:
@@ -54,7 +56,9 @@ def repeated(call: Callable[[], Any], wait: Callable[[Any], Any] | None = None) 
     return run
 
 
-def chained(step: Callable[[Any], tuple[Any, Any]], state: Any, wait: Callable[[Any], Any]) -> Any:
+def chained(
+    step: Callable[[Any], tuple[Any, Any]], state: Any, wait: Callable[[Any], Any]
+) -> Callable[[int], None]:
     """Return a function that takes so many steps, each from the state that the last one left."""
 
     def call() -> Any:
@@ -75,22 +79,24 @@ def contest(
     """Time all arms in turns, ``block`` repetitions at a time, and other calls beside them.
 
     Returns:
-        For each phase the arms' seconds, the seconds of their first call (recording or compiling
-        is part of it; arms whose phases share a program have it in the first), and the number of
-        cores that they kept busy; and the seconds of the other calls.
+        For each phase the arms' seconds and the cores that they kept busy, for ``iteration`` also
+        the seconds of the first call, in which programs are recorded or compiled; and the seconds
+        of the other calls.
     """
     calls = {(phase, name): call for name, arm in arms.items() for phase, call in arm.items()}
     first = {key: _clocked(call, 1) for key, call in calls.items()}
-    second = {key: _clocked(call, block) for key, call in calls.items()}
-    named = {" ".join(key): partial(call, block) for key, call in calls.items()}
+    again = {key: _clocked(call, block) for key, call in calls.items()}
+    named = {" by ".join(key): partial(call, block) for key, call in calls.items()}
     seconds = race({**named, **others}, rounds, device)
     phases: dict[str, Any] = {}
-    for (phase, name), (wall, _) in first.items():
-        row = phases.setdefault(phase, {"seconds": {}, "first call": {}, "cores": {}})
-        row["seconds"][name] = summary(seconds[f"{phase} {name}"], 1 / block)
-        row["first call"][name] = float(f"{wall:.3g}")
-        busy, processor = second[phase, name]
-        row["cores"][name] = float(f"{processor / busy:.2g}")
+    for phase, name in calls:
+        row = phases.setdefault(phase, {"seconds": {}, "cores": {}})
+        row["seconds"][name] = summary(seconds[f"{phase} by {name}"], 1 / block)
+        wall, processor = again[phase, name]
+        row["cores"][name] = float(f"{processor / wall:.2g}")
+        if phase == "iteration":
+            wall, _ = first[phase, name]
+            row.setdefault("first call", {})[name] = float(f"{wall:.3g}")
     return phases, {name: seconds[name] for name in others}
 
 

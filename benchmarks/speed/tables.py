@@ -64,41 +64,41 @@ def beside_jax(programs: dict[str, Any] | None) -> str:
     """Return a table with a row for each work and phase: JAX, our programs, and the ratio.
 
     Args:
-        programs: the timings, ``ours`` and JAX's version, of :mod:`benchmarks.speed.programs`;
-            None in results from before there was a JAX arm.
+        programs: the seconds of all arms, as :mod:`benchmarks.speed.programs` measures them; None
+            in results from before there was a JAX arm.
     """
     if programs is None:
-        return "JAX: not measured."
-    ours, jax = programs["ours"], programs["jax"]
-    names = list(
-        dict.fromkeys(name for row in programs["rows"].values() for name in row["seconds"])
-    )
+        return "Beside JAX: not measured."
+    ours, rows = programs["ours"], programs["rows"]
+    names = list(dict.fromkeys(name for row in rows.values() for name in row["seconds"]))
     names = [name for name in names if name != "JAX"]
-    head = ["beside JAX", "JAX", *names, f"{ours} / JAX", "first call: JAX", ours]
-    rows = []
-    for title, row in programs["rows"].items():
-        median = {name: found["median"] for name, found in row["seconds"].items()}
-        first = row["first call"] if title.endswith("iteration") else {}
-        rows.append(
-            [
-                title,
-                seconds(median["JAX"]) if "JAX" in median else "not measured",
-                *(seconds(median[name]) for name in names),
-                f"{median[ours] / median['JAX']:.2f}" if "JAX" in median else "",
-                *(seconds(first[name]) if name in first else "" for name in ("JAX", ours)),
-            ]
-        )
-    if "left out" in jax:
-        return f"{table(head, rows)}\n\nJAX is left out: {jax['left out']}."
-    busy = [
-        f"{name} on {min(cores):.2g} to {max(cores):.2g}"
-        for name in ("JAX", ours)
-        if (cores := [row["cores"][name] for row in programs["rows"].values()])
+    head = ["beside JAX", "JAX", *names, f"{ours} / JAX", "first call: JAX", f"first call: {ours}"]
+    cells = [[title, *_beside(row, names, ours)] for title, row in rows.items()]
+    return f"{table(head, cells)}\n\n{_about_jax(programs)}"
+
+
+def _beside(row: dict[str, Any], names: list[str], ours: str) -> list[str]:
+    median = {name: found["median"] for name, found in row["seconds"].items()}
+    first = row.get("first call", {})
+    jax = median.get("JAX")
+    return [
+        seconds(jax) if jax else "not measured",
+        *(seconds(median[name]) if name in median else "" for name in names),
+        f"{median[ours] / jax:.2f}" if jax else "",
+        *(seconds(first[name]) if name in first else "" for name in ("JAX", ours)),
     ]
-    return (
-        f"{table(head, rows)}\n\nJAX {jax['version']}, with its default threads. Cores kept busy: "
-        f"{', '.join(busy)}."
-    )
+
+
+def _about_jax(programs: dict[str, Any]) -> str:
+    jax = programs["jax"]
+    if "left out" in jax:
+        return f"JAX was left out: {jax['left out']}."
+    cores = {
+        name: [row["cores"][name] for row in programs["rows"].values()]
+        for name in ("JAX", programs["ours"])
+    }
+    busy = (f"{name} {min(each):.2g} to {max(each):.2g}" for name, each in cores.items())
+    return f"JAX {jax['version']} with its default threads. Cores kept busy: {', '.join(busy)}."
 
 
 def growth(axis: str, points: dict[str, Any]) -> str:
