@@ -1,8 +1,12 @@
 """Our programs take turns with JAX's, and the tables say what was not measured."""
 
+import pytest
+import torch
+
 import meta_rl
 from benchmarks.speed import programs
-from benchmarks.speed.tables import beside_jax, speed
+from benchmarks.speed.profiling import OUTSIDE, kinds
+from benchmarks.speed.tables import beside_jax, profiled, speed
 
 
 def row(**median):
@@ -65,3 +69,18 @@ def test_arms_are_timed_in_blocks_and_wait_for_their_last_result():
     assert waited == [0, -5, -10, -15, -20]
     assert list(phases["iteration"]["seconds"]) == ["one", "two"]
     assert len(others["probe"]) == 2
+
+
+def test_a_profile_tells_kinds_of_operations_apart():
+    x = torch.randn(200, 200)
+    shares = kinds(lambda: torch.tanh(x @ x).add(x).sum())["shares"]
+    assert {"tanh", "matrix products", "elementwise", "sums", OUTSIDE} <= set(shares)
+    assert sum(shares.values()) == pytest.approx(1.0, abs=0.01)
+
+
+def test_the_table_of_a_profile_shows_shares_of_the_iteration():
+    whole = {"times": 1, "seconds": 0.4, "shares": {"tanh": 0.25, "sums": 0.75, "views": 0.001}}
+    part = {"times": 2.0, "seconds": 0.05, "shares": {"sums": 1.0}}
+    text = profiled("W, recorded", {"iteration": whole, "rollout": part})
+    assert "| W, recorded | times | seconds | of the iteration | sums | tanh |" in text
+    assert "| rollout | 2 | 50 ms | 25% | 100% | 0% |" in text

@@ -17,11 +17,12 @@ def table(head: list[str], rows: list[list[str]]) -> str:
 def speed(name: str, result: dict[str, Any]) -> str:
     """Return each work's phases (time, ratio to the loop, fraction of the limit), or growth.
 
-    W1 and W3 have a table beside JAX too.
+    W1 and W3 have a table beside JAX too. A profile has a table for each program.
     """
     parts = [phases(title, found) for title, found in result.get("works", {}).items()]
     parts += [growth(axis, points) for axis, points in result.get("axes", {}).items()]
-    if name.startswith(WITH_JAX):
+    parts += [profiled(title, found) for title, found in result.get("profile", {}).items()]
+    if "works" in result and name.startswith(WITH_JAX):
         parts.append(beside_jax(result.get("programs")))
     before, after = result["load"]
     return "\n\n".join([*parts, f"Load when it began and ended: {before} and {after} processes."])
@@ -99,6 +100,24 @@ def _about_jax(programs: dict[str, Any]) -> str:
     }
     busy = (f"{name} {min(each):.2g} to {max(each):.2g}" for name, each in cores.items())
     return f"JAX {jax['version']} with its default threads. Cores kept busy: {', '.join(busy)}."
+
+
+def profiled(title: str, phases: dict[str, Any]) -> str:
+    """Return a table with each phase's share of an iteration, and its operations by kind."""
+    whole = phases["iteration"]
+    kinds = sorted(whole["shares"], key=whole["shares"].__getitem__, reverse=True)
+    kinds = [
+        kind for kind in kinds if any(f["shares"].get(kind, 0) >= 0.01 for f in phases.values())
+    ]
+    cells = []
+    for name, found in phases.items():
+        part = found["times"] * found["seconds"] / whole["seconds"]
+        shares = (found["shares"].get(kind, 0.0) for kind in kinds)
+        times = f"{found['times']:.3g}"
+        cells.append(
+            [name, times, seconds(found["seconds"]), f"{part:.0%}", *(f"{s:.0%}" for s in shares)]
+        )
+    return table([title, "times", "seconds", "of the iteration", *kinds], cells)
 
 
 def growth(axis: str, points: dict[str, Any]) -> str:
