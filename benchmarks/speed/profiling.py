@@ -47,8 +47,7 @@ def measure(name: str, rounds: int, device: str) -> dict[str, Any]:
 def work(config: Config, rounds: int, device: str) -> dict[str, Any]:
     """Return for each phase its times in an iteration, its seconds, and the kinds' shares.
 
-    Seconds are medians without the profiler, which slows small operations. ``the rest`` is what
-    remains of the iteration.
+    Seconds are medians without the profiler, which slows small operations.
     """
     learner, phased = build(config, device), build(config, device)
     rows: list[dict[str, float]] = []

@@ -37,7 +37,7 @@ def peer(device: str) -> dict[str, Any]:
     if device != "cpu":
         return {"left out": f"its programs are for the CPU, and this ran on {device}"}
     if not all(find_spec(module) for module in ("jax", "optax")):
-        return {"left out": "it was not installed: pip install -e '.[jax]'"}
+        return {"left out": "it was not installed (pip install -e '.[jax]')"}
     return {"version": version("jax")}
 
 
