@@ -53,6 +53,8 @@ def main() -> None:
     if args.profile and set(args.workloads) - {"W3", "W4"}:
         parser.error(f"--profile: expected W3 or W4, got {' '.join(args.workloads)}")
     device = resolve_device(args.device)
+    if args.profile and device != "cpu":
+        parser.error(f"--profile: expected --device cpu, got {device}")
     torch.set_num_threads(args.threads)
     keep_freed_memory()
     suffix = "" if device == "cpu" else f"-{device.partition(':')[0]}"

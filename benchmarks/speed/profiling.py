@@ -84,7 +84,8 @@ def between(learner: Any) -> dict[str, Callable[[], Any]]:
 def kinds(call: Callable[[], Any], repeats: int = 3) -> dict[str, Any]:
     """Return the share of each kind of operation in a call's seconds.
 
-    What no operation of torch takes is Python, the dispatch of operations, and compiled kernels.
+    What no operation of torch takes is Python, the dispatch of operations, compiled kernels, and
+    simulators.
     """
     with profile(activities=[ProfilerActivity.CPU]) as recorded:
         start = time.perf_counter()
