@@ -37,6 +37,7 @@ def test_results_from_before_the_jax_arm_still_make_tables():
     assert "Beside JAX: not measured." in speed("speed-W1", old)
     assert "Beside JAX: not measured." in speed("speed-W3", old)
     assert "JAX" not in speed("speed-W4", old)
+    assert "Ours is `--speed.program plain`." in speed("speed-W4", {**old, "program": "plain"})
 
 
 def test_jax_is_left_out_where_it_is_missing_and_on_a_gpu(monkeypatch):

@@ -29,7 +29,7 @@ from benchmarks.speed.programs import (
 from meta_rl.assemble import build
 from meta_rl.config import Config
 from meta_rl.inner.adaptation import adapt_to_tasks
-from meta_rl.inner.recording import slimmed
+from meta_rl.inner.graphs import slimmed
 from meta_rl.machine.threads import one_thread
 from meta_rl.presets import PRESETS
 from meta_rl.tasks import select
@@ -52,7 +52,8 @@ def measure(rounds: int, device: str) -> dict[str, Any]:
                 title = f"{steps} step{'s' * (steps > 1)}, {order} order"
                 works[title], phases = work(steps, first_order, 10 * rounds, device)
                 beside |= {f"{title}: {phase}": row for phase, row in phases.items()}
-    return {"works": works, "programs": {"ours": OURS, "jax": peer(device), "rows": beside}}
+    programs = {"ours": OURS, "jax": peer(device), "rows": beside}
+    return {"program": OURS, "works": works, "programs": programs}
 
 
 def work(

@@ -24,6 +24,8 @@ def speed(name: str, result: dict[str, Any]) -> str:
     parts += [profiled(title, found) for title, found in result.get("profile", {}).items()]
     if "works" in result and name.startswith(WITH_JAX):
         parts.append(beside_jax(result.get("programs")))
+    if "program" in result:
+        parts.append(f"Ours is `--speed.program {result['program']}`.")
     before, after = result["load"]
     return "\n\n".join([*parts, f"Load when it began and ended: {before} and {after} processes."])
 
