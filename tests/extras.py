@@ -10,11 +10,13 @@ OF = {
     "ale_py": "examples",
     "cv2": "examples",
     "highway_env": "examples",
+    "jax": "jax",
     "metaworld": "metaworld",
     "minigrid": "examples",
     "mujoco": "mujoco",
     "onnxruntime": "onnx",
     "onnxscript": "onnx",
+    "optax": "jax",
     "pyright": "dev",
 }
 """The extra that installs a module."""
