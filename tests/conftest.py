@@ -1,6 +1,7 @@
-"""Small sets of pictures in the published layouts, made here."""
+"""Small sets of pictures in the published layouts, made here, and what makes all tests quick."""
 
 import contextlib
+import gc
 import gzip
 import os
 import sqlite3
@@ -90,3 +91,10 @@ def nothing_waits_for_the_disk():
         patch.setattr(os, "fsync", lambda descriptor: None)
         patch.setattr(sqlite3, "connect", connect)
         yield
+
+
+@pytest.fixture(scope="module", autouse=True)
+def what_stays_is_collected_once():
+    """Modules and tests that live to the end are no work for every full garbage collection."""
+    gc.collect()
+    gc.freeze()
