@@ -9,8 +9,10 @@ threads that it has once the processes no longer talk.
 import dataclasses
 import sys
 from pathlib import Path
+from unittest import mock
 
 import safetensors.torch
+from meta_rl.envs.navigation import Navigation2DEnv
 
 import meta_rl
 from meta_rl.config import EpisodesConfig
@@ -58,6 +60,7 @@ CASES = {
 }
 
 
+@mock.patch.object(Navigation2DEnv, "horizon", 20)  # of 100, to be quick
 def learned():
     """Every case's tensors after two iterations, and the last metrics that are not times."""
     tensors, metrics = {}, {}

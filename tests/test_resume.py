@@ -119,7 +119,8 @@ def test_a_run_of_before_new_settings_existed_is_continued(tmp_path):
     """Its config.json lacks them: they have their defaults."""
     from meta_rl.cli import train
 
-    options = ["--data.tasks", "2", "--eval.tasks", "2", "--device", "cpu"]
+    options = ["--data.tasks", "2", "--eval.test-tasks", "2", "--device", "cpu"]
+    options += ["--speed.no-recorded", "--eval.no-pictures"]
     train.main(["sinusoid", "--iterations", "1", *options, "--log-dir", str(tmp_path)])
     settings = tmp_path / "sinusoid_1/config.json"
     older = json.loads(settings.read_text())
