@@ -13,6 +13,8 @@ from meta_rl.envs import glyphs
 from meta_rl.envs.fonts import find_faces
 from PIL import Image
 
+from tests import short
+
 
 @pytest.fixture(scope="session")
 def few_glyphs(tmp_path_factory):
@@ -98,3 +100,10 @@ def what_stays_is_collected_once():
     """Modules and tests that live to the end are no work for every full garbage collection."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture
+def short_episodes():
+    """Episodes of 20 steps in families of 100 and more."""
+    with short.short_episodes():
+        yield

@@ -9,16 +9,16 @@ threads that it has once the processes no longer talk.
 import dataclasses
 import sys
 from pathlib import Path
-from unittest import mock
 
 import safetensors.torch
-from meta_rl.envs.navigation import Navigation2DEnv
 
 import meta_rl
 from meta_rl.config import EpisodesConfig
 from meta_rl.machine import parallel
+from tests.short import short_episodes
 
 BLOCKS = 4
+FEW = {"cg_iterations": 2, "population": 4, "parents": 2}
 
 
 def config_of(family, algorithm, tasks=4, **settings):
@@ -26,7 +26,9 @@ def config_of(family, algorithm, tasks=4, **settings):
     config = meta_rl.algorithm(algorithm, meta_rl.preset(family))
     size = {"episodes": 3} if isinstance(config.data, EpisodesConfig) else {"shots": 5}
     data = dataclasses.replace(config.data, tasks=tasks, **(size | settings))
-    return dataclasses.replace(config, data=data, blocks=BLOCKS, log_every=1)
+    few = {name: few for name, few in FEW.items() if hasattr(config.outer, name)}
+    outer = dataclasses.replace(config.outer, **few)
+    return dataclasses.replace(config, data=data, outer=outer, blocks=BLOCKS, log_every=1)
 
 
 def with_value_network(config):
@@ -60,7 +62,7 @@ CASES = {
 }
 
 
-@mock.patch.object(Navigation2DEnv, "horizon", 20)  # of 100, to be quick
+@short_episodes()
 def learned():
     """Every case's tensors after two iterations, and the last metrics that are not times."""
     tensors, metrics = {}, {}

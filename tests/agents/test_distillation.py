@@ -25,6 +25,8 @@ from meta_rl.inner.adaptation import adapt_to_tasks
 from meta_rl.outer.adam import Adam
 from tests.test_resume import tiny
 
+pytestmark = pytest.mark.usefixtures("short_episodes")
+
 GOAL = {"goal": (0.3, -0.2)}
 CPU = ["--device", "cpu"]
 

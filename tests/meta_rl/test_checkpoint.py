@@ -19,6 +19,8 @@ from meta_rl.config import (
 from meta_rl.errors import InputError
 from meta_rl.storage import checkpoint, run_folder
 
+pytestmark = pytest.mark.usefixtures("short_episodes")
+
 TENSORS = {"a": torch.arange(6.0).reshape(2, 3), "b": torch.tensor(1)}
 
 
