@@ -21,6 +21,7 @@ from tests.short import short_episodes
 pytestmark = pytest.mark.usefixtures("once")
 CPU = ["--device", "cpu"]
 SMALL = ["--data.tasks", "2", "--data.episodes", "2", "--eval.tasks", "2", *CPU]
+SMALL += ["--eval.no-pictures"]
 
 
 @pytest.fixture(scope="module")
