@@ -31,7 +31,7 @@ def tiny(name, algorithm="maml", workers=0, **data):
     else:
         config = replace(config, network=replace(config.network, channels=4))
     # The same bits, and recording takes seconds: see test_recording.
-    config = replace(config, speed=replace(config.speed, recorded=False, workers=workers))
+    config = replace(config, speed=replace(config.speed, program="plain", workers=workers))
     sizes = {"es-maml": {"population": 2}, "ga-maml": {"population": 4, "parents": 2}}
     return replace(config, outer=replace(config.outer, **sizes.get(algorithm, {})))
 
@@ -122,7 +122,7 @@ def test_a_run_of_before_new_settings_existed_is_continued(tmp_path):
     from meta_rl.cli import train
 
     options = ["--data.tasks", "2", "--eval.test-tasks", "2", "--device", "cpu"]
-    options += ["--speed.no-recorded", "--eval.no-pictures"]
+    options += ["--speed.program", "plain", "--eval.no-pictures"]
     train.main(["sinusoid", "--iterations", "1", *options, "--log-dir", str(tmp_path)])
     settings = tmp_path / "sinusoid_1/config.json"
     older = json.loads(settings.read_text())
