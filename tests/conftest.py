@@ -107,3 +107,11 @@ def short_episodes():
     """Episodes of 20 steps in families of 100 and more."""
     with short.short_episodes():
         yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def nothing_compiles_by_itself():
+    """The presets of long runs are compiled only where a test asks for it: it takes ten seconds."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("meta_rl.from_settings.compiles", lambda device: False)
+        yield
