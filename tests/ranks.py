@@ -18,7 +18,7 @@ from meta_rl.machine import parallel
 from tests.short import short_episodes
 
 BLOCKS = 4
-FEW = {"cg_iterations": 2, "population": 4, "parents": 2, "epochs": 1, "belief_epochs": 1}
+FEW = {"cg_iterations": 2, "population": 4, "parents": 2, "epochs": 2, "belief_epochs": 1}
 
 
 def config_of(family, algorithm, tasks=4, **settings):

@@ -15,7 +15,7 @@ UNIONS = (types.UnionType, typing.Union)  # X | Y, and the form that Literal[...
 
 @cache
 def types_of(owner: type) -> dict[str, Any]:
-    """Return the types of a class's settings by name; kept, as finding them takes a millisecond."""
+    """Return the types of a class's settings by name; kept, since all settings are checked."""
     return typing.get_type_hints(owner)
 
 
