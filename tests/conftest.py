@@ -109,9 +109,11 @@ def short_episodes():
         yield
 
 
-@pytest.fixture(scope="session", autouse=True)
-def nothing_compiles_by_itself():
-    """The presets of long runs are compiled only where a test asks for it: it takes ten seconds."""
+@pytest.fixture(autouse=True)
+def nothing_is_recorded_by_itself(request):
+    """Presets of long runs, which quick tests do not make long, are recorded only where asked."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("meta_rl.from_settings.compiles", lambda device: False)
+        if request.node.get_closest_marker("slow") is None:
+            patch.setattr("meta_rl.from_settings.compiles", lambda device: False)
+            patch.setattr("meta_rl.from_settings.LONG", 10**9)
         yield

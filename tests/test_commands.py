@@ -429,6 +429,7 @@ def test_a_family_of_ones_own_is_trained_and_adapted_to(tmp_path, capsys):
 @posix
 def test_a_terminated_run_saves_its_iteration_and_says_how_to_go_on(tmp_path):
     command = [sys.executable, "train.py", "bandit-5", *SMALL, "--log-dir", str(tmp_path)]
+    command += ["--speed.program", "plain"]
     process = subprocess.Popen(
         [*command, "--iterations", "100000", "--eval.every", "0", "--checkpoint-every", "3"],
         cwd=ROOT,

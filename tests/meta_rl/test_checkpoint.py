@@ -28,7 +28,7 @@ def small(name):
     """A preset cut to milliseconds."""
     config = meta_rl.PRESETS[name]
     if name == "sinusoid":
-        return dataclasses.replace(config, log_every=1)
+        return dataclasses.replace(config, log_every=1, speed=SpeedConfig(program="recorded"))
     data = dataclasses.replace(config.data, tasks=2, episodes=2)
     return dataclasses.replace(config, data=data)
 
