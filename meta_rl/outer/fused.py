@@ -15,6 +15,7 @@ from torch.utils._pytree import tree_leaves
 
 from meta_rl.inner.core import InnerLoop
 from meta_rl.inner.recording import Recorded
+from meta_rl.tasks import copy_each
 from meta_rl.types import MetaParameters
 
 
@@ -32,7 +33,7 @@ class FusedAdam:
         self,
         inner: InnerLoop,
         meta: MetaParameters,
-        optimizer: torch.optim.Adam,
+        optimizer: torch.optim.Optimizer,
         max_norm: float | None,
     ):
         self.inner, self.meta, self.max_norm = inner, meta, max_norm
@@ -40,7 +41,7 @@ class FusedAdam:
         self._programs: dict[Any, Callable | None] = {}
         self.attend(optimizer)
 
-    def attend(self, optimizer: torch.optim.Adam) -> None:
+    def attend(self, optimizer: torch.optim.Optimizer) -> None:
         """Take the optimizer's tensors, which loading replaces."""
         leaves = tree_leaves(self.meta)
         groups = optimizer.param_groups
@@ -82,8 +83,8 @@ class FusedAdam:
             self._last = rates
         with torch.no_grad():
             loss, norm, count, *values = program(*self._tensors, self._rates, *given)
-            torch._foreach_copy_(self._tensors[:-1], values)
-            torch._foreach_copy_(self._counts, [count] * len(self._counts))
+            copy_each(self._tensors[:-1], values)
+            copy_each(self._counts, [count] * len(self._counts))
         return loss, norm
 
     def _stepped(

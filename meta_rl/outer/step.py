@@ -100,7 +100,7 @@ def optimizer_of(
     return kind([group for group in groups if group["params"]], lr=rate)
 
 
-def start_moments(optimizer: torch.optim.Adam) -> None:
+def start_moments(optimizer: torch.optim.Optimizer) -> None:
     """Give every parameter without moments its first ones, as the first step would."""
     for group in optimizer.param_groups:
         for leaf in group["params"]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -17,6 +17,24 @@ class Examples(NamedTuple):
 
     x: Tensor  # (M, S, *input_shape)
     y: Tensor  # (M, S, outputs), or int64 classes (M, S)
+
+
+class Drawn(Sequence[Task]):
+    """Tasks with their support sets and query sets, leaves ``(M, ...)``."""
+
+    def __init__(self, tasks: Sequence[Task], support: Examples, query: Examples):
+        self.tasks, self.support, self.query = tasks, support, query
+
+    def __len__(self) -> int:
+        return len(self.tasks)
+
+    def __getitem__(self, index: Any) -> Any:
+        if not isinstance(index, slice):
+            return self.tasks[index]
+        if index == slice(0, len(self)):
+            return self
+        examples = (Examples(x[index], y[index]) for x, y in (self.support, self.query))
+        return Drawn(self.tasks[index], *examples)
 
 
 class ExampleFamily(Protocol):

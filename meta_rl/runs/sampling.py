@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import Any
 
 from torch import Tensor
 
@@ -84,7 +85,8 @@ class UniformTasks(TaskSampling):
     def __init__(self, problem: Problem, config: Config):
         super().__init__(problem, config)
         compiled = program_of(config, problem.device) == "compiled"
-        self._together = problem.ahead(self.count) if compiled else 0
+        self._ahead: Any = problem if compiled and hasattr(problem, "draw_ahead") else None
+        self._together = self._ahead.ahead(self.count) if self._ahead else 0
         self._number, self._drawn = -1, []
 
     def draw(self, iteration: int) -> Sequence[Task]:
@@ -94,7 +96,7 @@ class UniformTasks(TaskSampling):
         number, place = divmod(iteration, self._together)
         if self._number != number:
             seed = seeds.derive(self.config.seed, seeds.TASKS, number)
-            self._drawn = self.problem.draw_ahead(self._together, self.count, seed)
+            self._drawn = self._ahead.draw_ahead(self._together, self.count, seed)
             self._number = number
         return self._drawn[place]
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from meta_rl.config import Config, to_dict
@@ -24,6 +23,7 @@ from meta_rl.runs.replay import TaskReplay
 from meta_rl.runs.sampling import TaskSampling, UniformTasks
 from meta_rl.runs.worst import WorstTasks
 from meta_rl.storage import checkpoint
+from meta_rl.tasks import copy_each
 from meta_rl.types import MetaParameters
 
 SAMPLINGS: dict[str, type[TaskSampling]] = {
@@ -70,7 +70,7 @@ class TrainingState:
             live = self._with_fixed()
             self._kept = [*live.values()], {name: value.clone() for name, value in live.items()}
         else:
-            torch._foreach_copy_([*self._kept[1].values()], self._kept[0])
+            copy_each([*self._kept[1].values()], self._kept[0])
         self._last_whole = self._counters(), self._kept[1]
 
     def end(self, samples: int, skipped: bool) -> None:
