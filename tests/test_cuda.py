@@ -1,0 +1,110 @@
+"""A GPU computes what the CPU does.
+
+Every test runs on a GPU, and on the CPU as a stand-in: there most are slow and show only that the
+tests themselves work. ``make gpu`` runs them on a machine with a GPU.
+"""
+
+import dataclasses
+
+import pytest
+import torch
+from torch.utils._pytree import tree_leaves
+
+import meta_rl
+from benchmarks import few_shot, iterations
+from benchmarks.iterations import TOLERANCE, HostGenerator, drawn_on_the_cpu, error, settings
+from benchmarks.speed.agreement import disagreement
+
+NEEDS = "needs a GPU that torch can use (torch.cuda.is_available()): run `make gpu` where one is"
+CUDA = pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason=NEEDS))
+QUICK = {("sinusoid", "maml"), ("navigation-2d", "reptile")}
+on_both = pytest.mark.parametrize("device", ["cpu", CUDA])
+on_both_slowly = pytest.mark.parametrize(
+    "device", [pytest.param("cpu", marks=pytest.mark.slow), CUDA]
+)
+
+
+def each_pair():
+    cases = []
+    for family, name in iterations.pairs():
+        marks = () if (family, name) in QUICK else pytest.mark.slow
+        cases.append(pytest.param("cpu", family, name, marks=marks))
+        cases.append(pytest.param("cuda", family, name, marks=CUDA.marks))
+    return cases
+
+
+@pytest.mark.parametrize(("device", "family", "name"), each_pair())
+def test_an_iteration_of_every_algorithm_is_the_cpus(device, family, name, record_property):
+    found = error(settings(family, name), device)
+    record_property(f"{family}, {name}", found)
+    assert found == 0 if device == "cpu" else found < TOLERANCE
+
+
+@on_both_slowly
+@pytest.mark.parametrize("family", ["sinusoid", "preferences"])
+def test_an_iteration_as_its_preset_runs_it_is_the_cpus(device, family, record_property):
+    """Recorded, for one."""
+    config = dataclasses.replace(settings(family, "maml"), speed=meta_rl.preset(family).speed)
+    found = error(config, device)
+    record_property(f"{family} as preset", found)
+    assert found < TOLERANCE
+
+
+@on_both_slowly
+def test_meta_gradients_are_those_of_float64(device, record_property):
+    for preset, found in disagreement(device).items():
+        record_property(f"{preset}, float64", found)
+
+
+@on_both_slowly
+def test_the_gradient_of_convolutions_is_the_cpus(device, monkeypatch):
+    monkeypatch.setattr(few_shot, "TASKS", 2)
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+    given = "ours, all", 1, False
+    exact, found = (few_shot.meta_iteration(*given, on)().cpu() for on in ("cpu", device))
+    assert float((found - exact).norm() / exact.norm()) < 1e-3
+
+
+@on_both
+def test_a_run_goes_on_on_the_other_device(device):
+    config = settings("sinusoid", "maml")
+    there, here = meta_rl.build(config, device), meta_rl.build(config)
+    there.iterate()
+    here.restore(*there.state())
+    assert {leaf.device.type for leaf in tree_leaves(there.meta)} == {device}
+    pairs = zip(tree_leaves(there.meta), tree_leaves(here.meta), strict=True)
+    assert all(torch.equal(one.cpu(), other) for one, other in pairs)
+    back = meta_rl.build(config, device).restore(*here.state())
+    assert back.iterate()
+    assert here.iterate()
+
+
+@on_both_slowly
+@pytest.mark.parametrize("family", iterations.FAMILIES)
+def test_held_out_tasks_score_as_on_the_cpu(device, family):
+    scores = []
+    for on in ("cpu", device):
+        learner = meta_rl.build(settings(family, "maml"), on)
+        with drawn_on_the_cpu():
+            scores.append(learner.evaluate(learner.held_out_tasks(3), 2, seed=0).cpu())
+    torch.testing.assert_close(scores[1], scores[0], rtol=1e-3, atol=1e-3)
+
+
+def test_numbers_for_any_device_are_drawn_on_the_cpu():
+    drawn, plain = HostGenerator("meta").manual_seed(3), torch.Generator().manual_seed(3)
+    assert drawn.device.type == "meta"
+    with drawn_on_the_cpu():
+        assert torch.Generator(device="meta").device.type == "meta"
+        assert torch.rand(2, generator=drawn, device=drawn.device).device.type == "meta"
+        assert torch.zeros(2, device="meta").device.type == "meta"
+        found = torch.randn(2, generator=drawn, device="cpu")
+    torch.rand(2, generator=plain)
+    assert torch.equal(found, torch.randn(2, generator=plain))
+    assert type(torch.Generator()) is not HostGenerator
+
+
+def test_a_missing_term_is_seen(monkeypatch):
+    config, after_one = settings("sinusoid", "maml"), iterations.after_one
+    missing = {"cpu": config, "other": settings("sinusoid", "fomaml")}
+    monkeypatch.setattr(iterations, "after_one", lambda _, on: after_one(missing[on], "cpu"))
+    assert error(config, "other") > TOLERANCE
