@@ -72,8 +72,8 @@ def error(config: Config, device: str) -> float:
 
 def after_one(config: Config, device: str) -> Tensor:
     """Return the meta-parameters after one iteration, as :func:`flat` does."""
-    learner = build(config, device)
-    with drawn_on_the_cpu():
+    with drawn_on_the_cpu():  # a population is drawn while its learner is built
+        learner = build(config, device)
         learner.iterate()
     learner.problem.close()
     return flat(learner.meta)

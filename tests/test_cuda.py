@@ -8,12 +8,14 @@ import dataclasses
 
 import pytest
 import torch
+from torch.fx.experimental import _config
 from torch.utils._pytree import tree_leaves
 
 import meta_rl
 from benchmarks import few_shot, iterations
 from benchmarks.iterations import TOLERANCE, HostGenerator, drawn_on_the_cpu, error, settings
 from benchmarks.speed.agreement import disagreement
+from tests.test_device import OneDevice
 
 NEEDS = "needs a GPU that torch can use (torch.cuda.is_available()): run `make gpu` where one is"
 CUDA = pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason=NEEDS))
@@ -84,8 +86,8 @@ def test_a_run_goes_on_on_the_other_device(device):
 def test_held_out_tasks_score_as_on_the_cpu(device, family):
     scores = []
     for on in ("cpu", device):
-        learner = meta_rl.build(settings(family, "maml"), on)
         with drawn_on_the_cpu():
+            learner = meta_rl.build(settings(family, "maml"), on)
             scores.append(learner.evaluate(learner.held_out_tasks(3), 2, seed=0).cpu())
     torch.testing.assert_close(scores[1], scores[0], rtol=1e-3, atol=1e-3)
 
@@ -101,6 +103,20 @@ def test_numbers_for_any_device_are_drawn_on_the_cpu():
     torch.rand(2, generator=plain)
     assert torch.equal(found, torch.randn(2, generator=plain))
     assert type(torch.Generator()) is not HostGenerator
+
+
+@pytest.mark.parametrize(
+    ("family", "name"),
+    [
+        pytest.param(*pair, marks=() if pair == ("sinusoid", "ga-maml") else pytest.mark.slow)
+        for pair in iterations.pairs()
+    ],
+)
+def test_nothing_is_drawn_on_the_device(family, name, monkeypatch):
+    """A generator of torch's ``meta`` device cannot be made."""
+    monkeypatch.setattr("meta_rl.assemble.resolve_device", torch.device)
+    with _config.patch(meta_nonzero_assume_all_nonzero=True), OneDevice(), drawn_on_the_cpu():
+        meta_rl.build(settings(family, name), "meta").iterate()
 
 
 def test_a_missing_term_is_seen(monkeypatch):
