@@ -15,11 +15,14 @@ import meta_rl
 from benchmarks import few_shot, iterations
 from benchmarks.iterations import TOLERANCE, HostGenerator, drawn_on_the_cpu, error, settings
 from benchmarks.speed.agreement import disagreement
+from meta_rl.families import make_family
+from meta_rl.inner.cuda_graphs import Captured
+from meta_rl.inner.recording import Recorded
+from tests.graphs import StandIn
 from tests.test_device import OneDevice
 
 NEEDS = "needs a GPU that torch can use (torch.cuda.is_available()): run `make gpu` where one is"
 CUDA = pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason=NEEDS))
-QUICK = {("sinusoid", "maml"), ("navigation-2d", "reptile")}
 on_both = pytest.mark.parametrize("device", ["cpu", CUDA])
 on_both_slowly = pytest.mark.parametrize(
     "device", [pytest.param("cpu", marks=pytest.mark.slow), CUDA]
@@ -29,7 +32,7 @@ on_both_slowly = pytest.mark.parametrize(
 def each_pair():
     cases = []
     for family, name in iterations.pairs():
-        marks = () if (family, name) in QUICK else pytest.mark.slow
+        marks = () if (family, name) == ("sinusoid", "maml") else pytest.mark.slow
         cases.append(pytest.param("cpu", family, name, marks=marks))
         cases.append(pytest.param("cuda", family, name, marks=CUDA.marks))
     return cases
@@ -92,6 +95,27 @@ def test_held_out_tasks_score_as_on_the_cpu(device, family):
     torch.testing.assert_close(scores[1], scores[0], rtol=1e-3, atol=1e-3)
 
 
+@on_both
+def test_graphs_of_one_pool_replay_in_any_order(device):
+    def adapted(theta, x):
+        def loss(theta):
+            return (theta * x).tanh().square().sum()
+
+        return loss(theta - 0.1 * torch.func.grad(loss)(theta))
+
+    meta_gradient = Recorded(torch.func.vmap(torch.func.grad(adapted), (None, 0)))
+    captured = [Captured(meta_gradient, StandIn() if device == "cpu" else None) for _ in range(2)]
+    generator = torch.Generator().manual_seed(0)
+    for number in (0, 1, 2, 5, 4, 3, 3, 0, 5, 1, 4, 2, 0):
+        size = 10 + number // 2  # three layouts for each of the two
+        given = torch.ones(size, device=device), torch.rand(4, size, generator=generator).to(device)
+        kept = captured[number % 2](*given)
+        captured[1 - number % 2](*(value + 1 for value in given))
+        torch.testing.assert_close(kept, meta_gradient(*given))
+    assert [len(each._captured) for each in captured] == [3, 3]
+    assert all(graph for each in captured for graph in each._captured.values())
+
+
 def test_numbers_for_any_device_are_drawn_on_the_cpu():
     drawn, plain = HostGenerator("meta").manual_seed(3), torch.Generator().manual_seed(3)
     assert drawn.device.type == "meta"
@@ -115,6 +139,8 @@ def test_numbers_for_any_device_are_drawn_on_the_cpu():
 def test_nothing_is_drawn_on_the_device(family, name, monkeypatch):
     """A generator of torch's ``meta`` device cannot be made."""
     monkeypatch.setattr("meta_rl.assemble.resolve_device", torch.device)
+    if family != "sinusoid":
+        monkeypatch.setattr(make_family(family), "horizon", 6)
     with _config.patch(meta_nonzero_assume_all_nonzero=True), OneDevice(), drawn_on_the_cpu():
         meta_rl.build(settings(family, name), "meta").iterate()
 
