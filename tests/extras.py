@@ -13,9 +13,11 @@ OF = {
     "metaworld": "metaworld",
     "minigrid": "examples",
     "mujoco": "mujoco",
+    "mujoco_warp": "warp",
     "onnxruntime": "onnx",
     "onnxscript": "onnx",
     "pyright": "dev",
+    "warp": "warp",
 }
 """The extra that installs a module."""
 

@@ -8,6 +8,7 @@ import dataclasses
 
 import pytest
 import torch
+from meta_rl.envs import FAMILIES
 from torch.fx.experimental import _config
 from torch.utils._pytree import tree_leaves
 
@@ -18,6 +19,7 @@ from benchmarks.speed.agreement import disagreement
 from meta_rl.families import make_family
 from meta_rl.inner.cuda_graphs import Captured
 from meta_rl.inner.recording import Recorded
+from tests.extras import needs, needs_batches
 from tests.graphs import StandIn
 from tests.test_device import OneDevice
 
@@ -114,6 +116,27 @@ def test_graphs_of_one_pool_replay_in_any_order(device):
         torch.testing.assert_close(kept, meta_gradient(*given))
     assert [len(each._captured) for each in captured] == [3, 3]
     assert all(graph for each in captured for graph in each._captured.values())
+
+
+@on_both_slowly
+def test_mujoco_warp_steps_as_on_its_cpu_device(device):
+    needs_batches()
+    needs("warp", "mujoco_warp")
+    family = dataclasses.replace(FAMILIES["walker2d-random-params"], backend="warp")
+    tasks, place = family.sample_tasks(2, seed=1), {"dtype": torch.float32}
+    envs = [family.make_vec(2, 2, device=on, **place) for on in ("cpu", device)]
+    starts = [env.reset(tasks, seed=3).cpu() for env in envs]
+    torch.testing.assert_close(starts[1], starts[0])
+    generator = torch.Generator().manual_seed(4)
+    for _ in range(5):  # the first runs plainly, the others as a CUDA graph
+        action = 2 * torch.rand(2, 2, 6, generator=generator) - 1
+        envs[1].set_state(envs[0]._batch.qpos, envs[0]._batch.qvel)
+        one, other = (
+            env.step(action.to(on)) for env, on in zip(envs, ("cpu", device), strict=True)
+        )
+        assert other.obs.device.type == device
+        torch.testing.assert_close(other.obs.cpu(), one.obs, rtol=0, atol=2e-3)
+        torch.testing.assert_close(other.reward.cpu(), one.reward, rtol=0, atol=1e-4)
 
 
 def test_numbers_for_any_device_are_drawn_on_the_cpu():
