@@ -2,6 +2,8 @@
 
 import json
 import os
+import select
+import signal
 import subprocess
 import sys
 
@@ -35,6 +37,10 @@ def test_a_step_may_use_what_those_before_it_left(monkeypatch):
     assert given == [10 - GRACE, 16 - GRACE, 2 - GRACE]  # two overran: three may not make it up
     assert [row["seconds"] for row in rows] == [4, 19, 1]
     assert [row.get("result") for row in rows] == [None, "two-cuda", None]
+    monkeypatch.setattr(gpu, "run_one", lambda *given: "stopped after 1 s")
+    run(every[1:2], rows.append)
+    assert "result" not in rows[-1]
+    assert rows[-1]["outcome"] == "stopped after 1 s"
 
 
 @posix
@@ -63,12 +69,16 @@ def test_a_process_that_ignores_interrupts_is_killed_with_those_it_started(monke
         "time.sleep(60)\n"
     )
     command = [sys.executable, "-c", code]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True) as process:
-        grandchild = process.stdout.readline().strip()  # which then holds this pipe open
+    options = {"stdout": subprocess.PIPE, "bufsize": 0, "start_new_session": True}
+    with subprocess.Popen(command, **options) as process:
+        grandchild = int(process.stdout.readline())
         gpu.stop(process)
-        assert process.stdout.read() == b""  # ends when nobody holds it any more
-    assert process.returncode == -9
-    assert grandchild
+        assert process.returncode == -signal.SIGKILL
+        # The grandchild holds the pipe open while it lives.
+        ended, _, _ = select.select([process.stdout], [], [], 10)
+        if not ended:
+            os.kill(grandchild, signal.SIGKILL)
+        assert ended
 
 
 def test_the_report_of_the_tests_is_told(tmp_path):

@@ -240,7 +240,7 @@ def _copy(result: Any) -> Any:
 
 
 def _alias(result: Any, buffers: Sequence[Buffer]) -> Alias | None:
-    if not isinstance(result, Tensor) or not result.numel():
+    if not isinstance(result, Tensor):
         return None
     for number, buffer in enumerate(buffers):
         shares = _address(result) == _address(buffer.tensor)

@@ -104,12 +104,12 @@ def test_beyond_some_layouts_the_program_itself_runs(monkeypatch):
     assert graphs.captures == 2
 
 
-def falls_back(captured, match, *, calls=4):
+def falls_back(captured, match, *, sizes=(3, 3, 3, 3)):
     """The program's results all the same, and one line."""
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
-        for number in range(calls):
-            x = numbers(3) + number
+        for number, size in enumerate(sizes):
+            x = numbers(size) + number
             assert torch.equal(captured(x), x * 2)
     (warning,) = said
     assert match in str(warning.message)
@@ -149,6 +149,12 @@ def test_what_cannot_be_captured_runs_without_a_graph(error):
 
     graphs.capture = capture
     falls_back(Captured(lambda x: x * 2, graphs), "not permitted when stream is capturing. The")
+
+
+def test_of_many_layouts_only_the_first_warns():
+    graphs = StandIn(lambda number, result: result.mul_(2))
+    falls_back(Captured(lambda x: x * 2, graphs), "more than rounding", sizes=(3, 4, 3, 5))
+    assert graphs.replays == 3
 
 
 def test_another_error_is_not_hidden():
@@ -211,6 +217,7 @@ def test_equal_up_to_rounding_regards_layout_type_and_what_is_not_finite():
     assert not same(x + torch.tensor([1e-3, 0, 0, 0]), x)
     assert not same(x.nan_to_num(nan=0.0), x)
     assert not same(-x, x)
+    assert not same(torch.tensor([1e-6, 1.1e-6]), torch.tensor([1e-6, 1e-6]))
     assert not same(x.double(), x)
     assert not same(torch.arange(3), torch.arange(3) + 1)
     assert same(torch.full((2,), torch.nan), torch.full((2,), torch.nan))
