@@ -30,10 +30,6 @@ def _inner(config: Config, **changes: Any) -> Config:
     return replace(config, inner=replace(config.inner, **changes))
 
 
-def _unrecorded(config: Config) -> Config:
-    return replace(config, speed=replace(config.speed, recorded=False))
-
-
 def _reptile(config: Config) -> Config:
     """Set Reptile, with several inner steps (one would be joint training); Adam with rewards."""
     if isinstance(config.data, ShotsConfig) and config.network.kind == "convolutional":
@@ -42,7 +38,7 @@ def _reptile(config: Config) -> Config:
     if isinstance(config.data, ShotsConfig):
         steps, size = max(5, config.inner.steps), 2 * config.inner.step_size
         config = _inner(config, steps=steps, step_size=size, learn_step_size=False)
-        return replace(_unrecorded(config), outer=ReptileConfig(learning_rate=1.0))
+        return replace(config, outer=ReptileConfig(learning_rate=1.0))
     # Inner steps cost episodes, and their size is not learned: take fewer and longer steps.
     steps, size = max(2, config.inner.steps), 3 * config.inner.step_size
     config = _inner(config, steps=steps, step_size=size, learn_step_size=False)
@@ -123,8 +119,6 @@ def _population(config: Config, outer: EvolutionConfig | GeneticConfig) -> Confi
     data: Any = replace(config.data, tasks=min(5, config.data.tasks))
     if isinstance(data, EpisodesConfig):
         data = replace(data, episodes=min(5, data.episodes))
-    else:  # there is no meta-gradient to record
-        config = _unrecorded(config)
     return replace(config, outer=outer, data=data)
 
 
@@ -151,7 +145,7 @@ def _rl2(config: Config) -> Config:
     network = NetworkConfig(kind="gru", hidden=(128,), initialization="orthogonal")
     inner = InnerConfig(method="memory", steps=config.inner.steps, learn_step_size=False)
     config = replace(config, data=data, network=network, inner=inner, outer=RL2Config())
-    return replace(config, speed=replace(config.speed, recorded=False, tasks_at_once=None))
+    return replace(config, speed=replace(config.speed, tasks_at_once=None))
 
 
 def _varibad(config: Config) -> Config:

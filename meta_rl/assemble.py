@@ -18,6 +18,7 @@ from meta_rl.config import Config, Facts, ShotsConfig, VariBADConfig, require_ef
 from meta_rl.errors import InputError, require
 from meta_rl.families import Family, GymFamily, make_family
 from meta_rl.families.informed import Informed
+from meta_rl.from_settings import program_of
 from meta_rl.machine import memory, parallel
 from meta_rl.presets import preset
 from meta_rl.problem import Problem
@@ -219,7 +220,7 @@ def make_problem(config: Config, device: str) -> Problem:
         agents.make_baseline(family, config.data, config.seed, device),
         config.data,
         GymFamily,
-        recorded=config.speed.recorded,
+        program=program_of(config, torch.device(device)),
         workers=config.speed.workers,
     )
 

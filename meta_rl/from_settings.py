@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
+
+import torch
 
 from meta_rl.config import (
     AdamConfig,
@@ -15,12 +18,14 @@ from meta_rl.config import (
     ProMPConfig,
     ReptileConfig,
     RL2Config,
+    ShotsConfig,
     TRPOConfig,
     VariBADConfig,
 )
 from meta_rl.config.inner import MakesRule
 from meta_rl.config.outer import MakesStep
 from meta_rl.errors import InputError
+from meta_rl.inner.compiling import compiles
 from meta_rl.inner.core import InnerLoop
 from meta_rl.inner.gradient_free import GradientFreeLoop
 from meta_rl.inner.memory import Loop, MemoryLoop
@@ -67,6 +72,31 @@ OUTER_STEPS: dict[type[OuterConfig], Maker] = {
 """The function that makes an outer step, by the settings' class; subclasses inherit it."""
 
 
+LONG, LONGER = 1_000, 20_000
+"""Iterations on examples that pay for recording, and for compiling."""
+EPISODES_LONG = 300
+"""Iterations on episodes that pay for compiling."""
+
+
+def program_of(run: Config, device: torch.device) -> str:
+    """Return how a run's operations run, a value of ``speed.program`` other than ``auto``.
+
+    The choice depends on the settings and the machine alone.
+
+    Args:
+        run: all settings of the run.
+        device: the device of the run's tensors.
+    """
+    if run.speed.program != "auto":
+        return run.speed.program
+    examples = isinstance(run.data, ShotsConfig)
+    if run.network.kind == "convolutional" or (examples and not run.outer.differentiates):
+        return "plain"
+    if run.iterations >= (LONGER if examples else EPISODES_LONG) and compiles(device):
+        return "compiled"
+    return "recorded" if examples and run.iterations >= LONG else "plain"
+
+
 def make_rule(config: InnerConfig, seed: int = 0) -> Rule:
     """Return the update rule of the settings; a user's settings make their own.
 
@@ -95,7 +125,8 @@ def make_inner(problem: Problem, rule: Rule, run: Config) -> tuple[InnerLoop, Lo
         rule=rule,
         first_order=config.first_order,
         tasks_at_once=at_once,
-        recorded=run.speed.recorded,
+        program=program_of(run, problem.device),
+        usual=getattr(problem, "usual", None),
     )
     remembers = isinstance(problem, TrialReinforcement)
     if remembers != (config.method == "memory"):
@@ -109,6 +140,11 @@ def make_inner(problem: Problem, rule: Rule, run: Config) -> tuple[InnerLoop, Lo
     if config.method == "gradient":
         return differentiable, differentiable
     return differentiable, GradientFreeLoop(rule=rule, config=config, tasks_at_once=at_once)
+
+
+def unprogrammed(inner: Loop) -> Loop:
+    """Return the loop to evaluate with: always plain, as evaluation has shapes of its own."""
+    return replace(inner, program="plain") if isinstance(inner, InnerLoop) else inner
 
 
 def make_outer(inner: InnerLoop, meta: MetaParameters, problem: Any, run: Config) -> OuterStep:

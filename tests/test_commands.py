@@ -373,7 +373,7 @@ def test_every_algorithm_trains_resumes_and_adapts(name, algorithm, tmp_path):
     if name == "navigation-2d" and algorithm in ON_SINUSOID:
         pytest.skip("the command is covered by sinusoid, resuming by test_resume")
     options = ["--iterations", "1", "--eval.tasks", "2", "--device", "cpu"]
-    options += ["--data.tasks", "2", "--network.hidden", "8", "--speed.no-recorded"]
+    options += ["--data.tasks", "2", "--network.hidden", "8", "--speed.program", "plain"]
     options += ["--eval.test-tasks", "2"] if name == "sinusoid" else ["--data.episodes", "2"]
     if algorithm == "ga-maml":
         options += ["--outer.population", "4", "--outer.parents", "2"]
@@ -391,7 +391,7 @@ def test_every_algorithm_trains_resumes_and_adapts(name, algorithm, tmp_path):
 def test_adapting_says_which_optimizer_the_mixture_chose(tmp_path, capsys):
     options = ["--iterations", "1", "--eval.test-tasks", "2", "--device", "cpu"]
     chosen = ["sinusoid", "--algorithm", "learned-optimizer", "--data.tasks", "2"]
-    chosen += ["--speed.no-recorded"]
+    chosen += ["--speed.program", "plain"]
     train.main([*chosen, *options, "--log-dir", str(tmp_path)])
     run_folder = tmp_path / "sinusoid-learned-optimizer_1"
     learner = meta_rl.load(run_folder)

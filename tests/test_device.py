@@ -70,7 +70,7 @@ def iterate(monkeypatch, family, algorithm="maml"):
     data = dataclasses.replace(config.data, tasks=2)
     if isinstance(data, EpisodesConfig):
         data = dataclasses.replace(data, episodes=2)
-    speed = dataclasses.replace(config.speed, recorded=False)
+    speed = dataclasses.replace(config.speed, program="plain")
     environments = make_family(family) if isinstance(data, EpisodesConfig) else None
     if environments and not dataclasses.is_dataclass(environments):  # which are frozen
         monkeypatch.setattr(environments, "horizon", 6)

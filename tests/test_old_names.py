@@ -9,7 +9,7 @@ import pytest
 import meta_rl
 from meta_rl.cli import adapt, evaluate, train
 from meta_rl.config import from_dict, to_dict
-from meta_rl.config.renamed import RENAMED
+from meta_rl.config.renamed import RENAMED, VALUES
 from meta_rl.errors import InputError
 
 BEFORE = Path(__file__).parent / "data" / "old-names"
@@ -24,8 +24,10 @@ def test_settings_under_old_names_are_read_and_written_under_the_new_ones(file):
     moved = 0
     for old, new in RENAMED.items():
         (part, name), (home, own) = old.split("."), new.split(".")
-        if name in older[part]:
-            assert getattr(getattr(config, home), own) == older[part][name]
+        if name in older.get(part, {}):
+            value = older[part][name]
+            new = VALUES[name][value] if name in VALUES else value
+            assert getattr(getattr(config, home), own) == new
             assert name not in to_dict(config)[part]
             moved += 1
     assert moved >= 2
@@ -40,7 +42,7 @@ def test_an_old_name_never_overrules_a_new_one():
     del values["speed"]
     values["data"]["workers"], values["inner"]["recorded"] = 2, True
     speed = from_dict(values).speed
-    assert (speed.workers, speed.recorded, speed.members_at_once) == (2, True, None)
+    assert (speed.workers, speed.program, speed.members_at_once) == (2, "recorded", None)
 
 
 @pytest.mark.filterwarnings("ignore:checkpoint. written with")  # other versions than here
@@ -50,7 +52,7 @@ def test_a_run_with_old_names_is_resumed_adapted_and_evaluated(tmp_path, capsys)
     words = ["--eval.tasks", "2", "--eval.test-tasks", "2", "--device", "cpu"]
     train.main(["--resume", str(run), "--iterations", "301", *words])
     learner = meta_rl.load(run)
-    assert (learner.iteration, learner.config.speed.recorded) == (301, True)
+    assert (learner.iteration, learner.config.speed.program) == (301, "recorded")
     adapt.main([str(run), "--task", "amplitude=2,phase=1", "--device", "cpu", "--no-pictures"])
     evaluate.main([str(run), "--tasks", "2", "--device", "cpu"])
     assert "after 3 inner steps" in capsys.readouterr().out

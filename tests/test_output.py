@@ -25,7 +25,7 @@ from tests.test_faults import files_no_longer_than
 from tests.test_resume import ROOT
 
 SMALL = ["--iterations", "2", "--data.tasks", "2", "--eval.tasks", "2", "--device", "cpu"]
-SMALL += ["--speed.no-recorded", "--network.hidden", "8", "--eval.no-pictures"]
+SMALL += ["--speed.program", "plain", "--network.hidden", "8", "--eval.no-pictures"]
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from meta_rl.problems.modules import check_problem
 from tests.test_resume import ROOT
 
 SMALL = ["--iterations", "2", "--data.tasks", "2", "--eval.tasks", "2", "--eval.test-tasks", "2"]
-SMALL += ["--network.hidden", "4", "--speed.no-recorded", "--device", "cpu"]
+SMALL += ["--network.hidden", "4", "--speed.program", "plain", "--device", "cpu"]
 SMALL += ["--data.shots", "2", "--data.queries", "2"]
 
 

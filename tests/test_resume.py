@@ -31,7 +31,7 @@ def tiny(name, algorithm="maml", workers=0, **data):
     else:
         config = replace(config, network=replace(config.network, channels=4))
     # The same bits, and recording takes seconds: see test_recording.
-    config = replace(config, speed=replace(config.speed, recorded=False, workers=workers))
+    config = replace(config, speed=replace(config.speed, program="plain", workers=workers))
     sizes = {"es-maml": {"population": 2}, "ga-maml": {"population": 4, "parents": 2}}
     return replace(config, outer=replace(config.outer, **sizes.get(algorithm, {})))
 

@@ -24,7 +24,7 @@ from meta_rl.storage import checkpoint, run_folder
 from tests.test_resume import tiny
 
 SMALL = ["--data.tasks", "2", "--eval.tasks", "2", "--log-every", "1", "--device", "cpu"]
-SMALL += ["--speed.no-recorded", "--network.hidden", "8"]
+SMALL += ["--speed.program", "plain", "--network.hidden", "8"]
 
 
 def learner(**settings):

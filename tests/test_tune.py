@@ -29,7 +29,7 @@ from tests.extras import posix
 
 ROOT = Path(__file__).parent.parent
 SMALL = ["--data.tasks", "4", "--eval.tasks", "3", "--eval.test-tasks", "4", "--eval.steps", "1",
-         "--device", "cpu", "--speed.no-recorded"]  # fmt: skip
+         "--device", "cpu", "--speed.program", "plain"]  # fmt: skip
 # A default that hardly learns: Reptile, which has a rate of its own, is chosen.
 SINUSOID = ["sinusoid", *SMALL, "--outer.learning-rate", "1e-6", "--budget", "3200",
             "--trials", "3", "--search", "greedy", "--seeds", "2"]  # fmt: skip

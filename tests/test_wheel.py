@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 TINY = ["--data.tasks", "2", "--data.episodes", "2", "--network.hidden", "8", "--device", "cpu"]
 TINY += ["--eval.tasks", "2", "--eval.test-tasks", "2", "--eval.no-pictures"]
-TINY += ["--speed.no-recorded", "--iterations", "2"]
+TINY += ["--speed.program", "plain", "--iterations", "2"]
 HOSTILE = (
     *("envs/__init__", "agents/__init__", "evaluation/__init__", "tuning/__init__"),
     *("presets", "commands", "train", "adapt", "evaluate", "tune", "prune"),

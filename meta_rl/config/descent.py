@@ -132,8 +132,8 @@ class AdamConfig(GradientConfig):
             *super().conditions(run, facts),
             ("outer.multi_step_fraction", run.inner.steps > 1, several),
             (
-                "speed.recorded",
-                self.multi_step_fraction < 1,
+                "speed.program",
+                run.speed.program == "plain" or self.multi_step_fraction < 1,
                 "with --outer.multi-step-fraction < 1",
             ),
         ]

@@ -9,11 +9,15 @@ from typing import Any
 
 RENAMED = {
     "inner.tasks_at_once": "speed.tasks_at_once",
-    "inner.recorded": "speed.recorded",
+    "inner.recorded": "speed.program",
+    "speed.recorded": "speed.program",
     "outer.members_at_once": "speed.members_at_once",
     "data.workers": "speed.workers",
 }
 """New dotted name of each old one."""
+
+VALUES = {"recorded": {False: "plain", True: "recorded"}}
+"""New value of each old one, for settings whose values changed too."""
 
 TYPES = {"speed": "SpeedConfig"}
 """Class of each part of the settings that old JSON lacks."""
@@ -31,7 +35,7 @@ def renamed(values: dict[str, Any]) -> dict[str, Any]:
         before, now = moved.get(part), moved.get(home, {"type": TYPES[home]})
         if isinstance(before, dict) and isinstance(now, dict) and name in before and own not in now:
             moved[part] = {key: value for key, value in before.items() if key != name}
-            moved[home] = now | {own: before[name]}
+            moved[home] = moved.get(home, now) | {own: _today(name, before[name])}
     network = moved.get("network")
     if isinstance(network, dict) and _is_old(network):
         moved["network"] = network | _left_out(network)
@@ -41,6 +45,12 @@ def renamed(values: dict[str, Any]) -> dict[str, Any]:
         if whole and inner.get("method", "gradient") == "gradient":
             moved["data"] = data | {"baseline": "linear"}  # the only one there was
     return moved
+
+
+def _today(name: str, value: Any) -> Any:
+    """Return the new value of an old setting; other values stay, to be refused later."""
+    new = VALUES.get(name, {})
+    return new.get(value, value) if isinstance(value, bool) else value
 
 
 def _is_old(network: dict[str, Any]) -> bool:
@@ -57,7 +67,7 @@ def _left_out(network: dict[str, Any]) -> dict[str, None]:
 
 
 def new_name(option: str) -> str | None:
-    """Return the new name of an old option, such as ``--speed.recorded``; None for other options.
+    """Return the new name of an old option, such as ``--speed.program``; None for other options.
 
     Args:
         option: the option as on a command line, with or without a value after ``=``.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from meta_rl.config.checks import require_if_given, require_types
 from meta_rl.config.data import EpisodesConfig
@@ -21,12 +21,12 @@ class SpeedConfig:
     tasks_at_once: int | None = None
     """Tasks that vmap computes together: all if not given. Fewer save memory; 1 is a loop,
     often fastest for convolutions on a CPU."""
-    recorded: bool = False
-    """Record the operations of the meta-gradient and of the sampling policy, then replay them.
-    This gives the same bits with less Python, and pays in long runs of small networks.
-    Each shape is recorded once, for the first 16 shapes. Recording takes a second for plain MAML,
-    five to ten seconds or more with learned rules or convolutions.
-    ProMP's epochs and MAML++'s weighted steps are not recorded."""
+    program: Literal["auto", "plain", "recorded", "compiled"] = "auto"
+    """How the operations of an iteration run. plain: by Python, one after another. recorded:
+    recorded once for each shape and replayed, with the same bits and less Python. compiled:
+    recorded, then fused by torch's compiler, which takes half a minute and a C++ compiler; results
+    differ by rounding. auto: by the length of the run, the network and the device. MAML++'s
+    weighted steps, ProMP's epochs and policies with memory are always plain."""
     members_at_once: int | None = None
     """Population members (with es-maml: of one sign) computed together: all if not given.
     Fewer members save memory.
@@ -46,8 +46,8 @@ class SpeedConfig:
         episodes = isinstance(run.data, EpisodesConfig)
         return [
             (
-                "speed.recorded",
-                episodes or run.outer.differentiates,
+                "speed.program",
+                self.program == "plain" or episodes or run.outer.differentiates,
                 "with a meta-gradient, or a policy that samples episodes",
             ),
             (

@@ -55,7 +55,7 @@ class RL2Config(OuterConfig):
 
     def conditions(self, run: Config, facts: Facts) -> Conditions:
         """Return whether each setting acts in this run; nothing has moved in a first step."""
-        several = self.epochs * self.minibatches > 1
+        several, plain = self.epochs * self.minibatches > 1, run.speed.program == "plain"
         needs = "with several steps (--outer.epochs or --outer.minibatches 2 or more)"
         trial = (run.inner.steps + 1) * facts.horizon if facts.horizon else None
         return [
@@ -66,8 +66,8 @@ class RL2Config(OuterConfig):
                 f"below {trial}, the steps of a whole trial",
             ),
             *(
-                (name, False, "on policies without memory")
-                for name in ("speed.recorded", "speed.tasks_at_once", "data.sees_task")
+                (name, name == "speed.program" and plain, "on policies without memory")
+                for name in ("speed.program", "speed.tasks_at_once", "data.sees_task")
             ),
         ]
 

@@ -23,7 +23,7 @@ from meta_rl.storage.run_folder import run_of
 # Settings that do not define an algorithm: they change no result, or are compared elsewhere.
 APART = (
     *("seed", "iterations", "log_every", "checkpoint_every", "eval"),
-    *("workers", "tasks_at_once", "recorded"),
+    *("workers", "tasks_at_once", "program"),
 )
 
 # Files of a run folder that tell theta's source, which config.json does not. OF_A_SEED are the keys

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from meta_rl.errors import NOT_FINITE
+from meta_rl.inner.core import InnerLoop
 from meta_rl.inner.gradient_free import GradientFreeLoop, Probes
 from meta_rl.inner.memory import Loop
 from meta_rl.machine.bars import slow
@@ -124,7 +125,8 @@ def adapt_to_tasks(
         stand_in = partial(failures.stand_in, k) if failures else _unchanged
         if isinstance(inner, GradientFreeLoop) and k < steps:
             return inner.probe(problem, meta, tasks, batches, seed, stand_in, own_meta=own_meta)
-        adapt = partial(inner.adapt, meta, list(batches), len(tasks), own_meta=own_meta)
+        phi = inner.adapted if isinstance(inner, InnerLoop) else inner.adapt
+        adapt = partial(phi, meta, list(batches), len(tasks), own_meta=own_meta)
         return problem.collect(tasks, _met(batches), lambda: stand_in(adapt()), seed, k == steps)
 
     for k in slow(range(steps + 1), "inner steps", delay=5):

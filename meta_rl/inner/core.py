@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map
 
-from meta_rl.inner.recording import Recorded
+from meta_rl.inner.recording import Usual, programmed
 from meta_rl.inner.rules import Rule
 from meta_rl.machine import parallel
 from meta_rl.tasks import expand, in_parts, num_tasks, over_tasks, unflatten_like
@@ -43,7 +43,9 @@ class InnerLoop:
     ``exploration_loss(phi_k, support_k, query)`` is added for every inner step k. It is the part of
     the outer loss that depends on how phi_k sampled the support data; None leaves it out.
     ``tasks_at_once`` is as in :func:`meta_rl.tasks.over_tasks`.
-    ``recorded`` runs the meta-gradient as :class:`meta_rl.inner.recording.Recorded`.
+    ``program`` is how the meta-gradient, and adapting to collect data, run: ``plain``, ``recorded``
+    or ``compiled``, and ``usual`` the shapes to compile; see
+    :func:`meta_rl.inner.recording.programmed`.
     """
 
     loss: Loss
@@ -52,7 +54,8 @@ class InnerLoop:
     exploration_loss: Callable[[Params, Any, Any], Tensor] | None = None
     first_order: bool = False
     tasks_at_once: int | None = None
-    recorded: bool = False
+    program: str = "plain"
+    usual: Usual | None = None
 
     def walk(self, meta: MetaParameters, supports: Sequence[Any]) -> Iterator[Params]:
         """Yield one task's phi after 0..K inner steps."""
@@ -95,6 +98,26 @@ class InnerLoop:
             return dict(theta) if own_meta else expand(theta, num_tasks)
         last = self.over_tasks(lambda *one: [*self.walk(*one)][-1], 0 if own_meta else None, 0)
         return last(meta, list(supports))
+
+    def adapted(
+        self,
+        meta: MetaParameters,
+        supports: Sequence[Any],
+        num_tasks: int,
+        *,
+        own_meta: bool = False,
+    ) -> Params:
+        """Return the result of :meth:`adapt` to collect data with: it may have no derivative."""
+        if not supports:
+            return self.adapt(meta, supports, num_tasks, own_meta=own_meta)
+        return self._adapted(meta, list(supports), num_tasks, own_meta)
+
+    @cached_property
+    def _adapted(self) -> Callable[..., Params]:
+        def adapt(meta: MetaParameters, supports: list[Any], count: int, own_meta: bool) -> Params:
+            return self.adapt(meta, supports, count, own_meta=own_meta)
+
+        return programmed(adapt, self.program, self.usual)
 
     def path(
         self,
@@ -185,7 +208,7 @@ class InnerLoop:
 
     @cached_property
     def _gradient_part(self) -> Callable[..., list[Tensor]]:
-        return Recorded(self.gradient_part) if self.recorded else self.gradient_part
+        return programmed(self.gradient_part, self.program, self.usual)
 
     def over_tasks(self, function: Callable[..., Any], *in_dims: int | None) -> Callable[..., Any]:
         """Map a function of one task over all tasks, ``tasks_at_once`` at a time."""

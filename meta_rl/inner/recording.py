@@ -1,4 +1,4 @@
-"""Record a function's tensor operations once, and replay them without its Python.
+"""Record a function's tensor operations once, and replay or compile them.
 
 A step of a small network costs mostly Python: ``vmap``, ``functional_call`` and autograd between
 operations of a few microseconds each. For the same shapes they run the same list of operations
@@ -7,37 +7,59 @@ every time.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch._ops import OpOverload
-from torch.utils._pytree import tree_flatten, tree_leaves, tree_map, tree_unflatten
+from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
 from meta_rl.errors import InputError
+from meta_rl.inner.compiling import agree, compiled
+from meta_rl.inner.graphs import slimmed, split
 
 PROGRAMS = 16
 """Number of shapes recorded for one function; each program takes memory of its own."""
 
-TURNS = frozenset({"t", "transpose"})
-VIEWS = {"view": "view", "_unsafe_view": "view", "expand": "expand"}  # tensors' own methods
-# fmt: off
-DIRECT = TURNS | {
-    "add", "addmm", "baddbmm", "bmm", "cat", "clamp", "div", "exp", "log", "mean", "mm", "mul",
-    "neg", "ones_like", "permute", "pow", "relu", "select", "sqrt", "squeeze", "sub", "sum", "tanh",
-    "unsqueeze", "where", "zeros_like",
-}
-# fmt: on
-"""Operations whose public torch function takes the same arguments."""
+Usual = Callable[[tuple], bool]
+"""Returns whether arguments have the shapes that most calls have. Only these are compiled."""
+
+
+def programmed(function: Callable, program: str, usual: Usual | None = None) -> Callable:
+    """Return a pure function of tensors that runs as the setting ``speed.program`` says.
+
+    Args:
+        function: see :class:`Recorded`.
+        program: ``plain``, ``recorded`` or ``compiled``.
+        usual: the shapes to compile; all when None.
+    """
+    return function if program == "plain" else Recorded(function, program == "compiled", usual)
+
+
+def prepared(
+    function: Callable[..., Callable], program: str, usual: Usual | None = None
+) -> Callable[..., Callable]:
+    """Return a function that returns a function, both run as ``speed.program`` says.
+
+    Args:
+        function: see :meth:`Recorded.given`.
+        program: ``plain``, ``recorded`` or ``compiled``.
+        usual: the shapes to compile; all when None.
+    """
+    if program == "plain":
+        return function
+    return Recorded(function, program == "compiled", usual).given
 
 
 class Recorded:
     """Records a pure function of tensors once for every shape, and replays its operations.
 
-    The same operations in the same order give the same bits. Derivatives inside the function are
-    recorded; none can be taken through it. Of many shapes (episodes of varying length) the first 16
-    are recorded; for the others the function itself runs, and gives the same bits.
+    The same operations in the same order give the same bits; compiled, they differ by rounding.
+    Derivatives inside the function are recorded; none can be taken through it. Of many shapes
+    (episodes of varying length) the first 16 are recorded. For other shapes, and for unusual ones
+    where operations are compiled, the function itself runs: bits never depend on earlier calls.
 
     The function's Python runs only while recording: it must depend on shapes and non-tensor
     arguments alone, and have no side effects. A value that Python reads from a tensor would be
@@ -46,137 +68,154 @@ class Recorded:
 
     Args:
         function: takes tensors in any nesting, and constants that can be hashed.
+        compile: whether to compile what is recorded; see :mod:`meta_rl.inner.compiling`.
+        usual: the shapes to compile; all when None.
     """
 
-    def __init__(self, function: Callable):
-        self.function = function
-        self._programs: dict[Any, Callable] = {}
+    def __init__(self, function: Callable, compile: bool = False, usual: Usual | None = None):
+        self.function, self.compile, self.usual = function, compile, usual
+        self._programs: dict[Any, _Program] = {}
 
     @torch.no_grad()
     def __call__(self, *arguments: Any) -> Any:
         """Return the function's result for these arguments.
 
         Raises:
-            InputError: if the function's operations depend on a tensor's value.
+            InputError: if the function's operations depend on a tensor's value, or do not compile.
         """
-        leaves, structure = tree_flatten(arguments)
-        tensors = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
-        key = (structure, *(_kind(leaf) for leaf in leaves))
-        if key in self._programs:
-            return self._programs[key](*tensors)
+        program, tensors = self._program((), arguments)
+        if program is not None:
+            return program([], tensors)
+        with torch.enable_grad():
+            return tree_map(_detached, self.function(*arguments))
 
-        def function(*given: Tensor) -> Any:
-            remaining = iter(given)
-            filled = [next(remaining) if isinstance(leaf, Tensor) else leaf for leaf in leaves]
+    def given(self, *fixed: Any) -> Callable:
+        """Return ``function(*fixed)``, for a function that returns a function.
+
+        What depends on ``fixed`` alone is computed once, when the returned function is first
+        called. Its arguments must then keep their shapes.
+        """
+        kept: list[Any] = []
+
+        @torch.no_grad()
+        def further(*changing: Any) -> Any:
+            program, tensors = self._program(fixed, changing)
+            if program is not None:
+                return program(kept, tensors)
             with torch.enable_grad():
-                return self.function(*tree_unflatten(filled, structure))
+                if not kept:
+                    kept.append(self.function(*fixed))
+                return tree_map(_detached, kept[0](*changing))
 
-        if len(self._programs) == PROGRAMS:
-            return tree_map(_detached, function(*tensors))
-        self._programs[key] = _program(function, tensors)
-        return self._programs[key](*tensors)
+        return further
+
+    def _program(self, fixed: tuple, changing: tuple) -> tuple[_Program | None, list[Tensor]]:
+        """Return the program for the arguments, if there is one, and the tensors in them."""
+        leaves, structure = tree_flatten((fixed, changing))
+        tensors = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
+        key = (structure, *map(_kind, leaves))
+        if key not in self._programs:
+            skipped = self.compile and self.usual and not self.usual((*fixed, *changing))
+            if skipped or len(self._programs) == PROGRAMS:
+                return None, tensors
+            flat = _Flat(self.function, bool(fixed), leaves, structure)
+            once = sum(isinstance(leaf, Tensor) for leaf in tree_flatten(fixed)[0])
+            self._programs[key] = _Program(flat, tensors, once, self.compile)
+        return self._programs[key], tensors
 
 
-def _program(function: Callable, tensors: list[Tensor]) -> Callable:
-    # Takes half a second or more to import, and most runs do not need it.
-    from torch.fx.experimental.proxy_tensor import make_fx
+class _Flat:
+    """A function of the tensors in the arguments, which returns the leaves of its result."""
 
-    try:
-        program = slimmed(make_fx(function)(*tensors)).forward
-        if all(tensor.device.type == "cpu" for tensor in tensors):
-            others = [_perturbed(tensor) for tensor in tensors]
-            outcomes = (tree_leaves(run(*others)) for run in (function, program))
-            if not all(_same(*both) for both in zip(*outcomes, strict=True)):
+    def __init__(self, function: Callable, curried: bool, leaves: list[Any], structure: Any):
+        self.function, self.curried = function, curried
+        self.leaves, self.structure = leaves, structure
+        self.result: Any = None  # the structure of what the function returns
+
+    def __call__(self, *given: Tensor) -> list[Any]:
+        remaining = iter(given)
+        filled = [next(remaining) if isinstance(leaf, Tensor) else leaf for leaf in self.leaves]
+        fixed, changing = tree_unflatten(filled, self.structure)
+        with torch.enable_grad():
+            function = self.function(*fixed) if self.curried else self.function
+            found, self.result = tree_flatten(function(*changing))
+        return found
+
+
+class _Program:
+    """The operations of a function on tensors of certain shapes.
+
+    Args:
+        flat: the function.
+        tensors: its arguments.
+        once: the number of first tensors whose own operations run once.
+        compile: whether to compile the operations.
+    """
+
+    def __init__(self, flat: _Flat, tensors: list[Tensor], once: int, compile: bool):
+        # Takes half a second or more to import, and most runs do not need it.
+        from torch.fx.experimental.proxy_tensor import make_fx
+
+        self._once = once
+        others = [_perturbed(tensor) for tensor in tensors]
+        with _refusing():
+            module = slimmed(make_fx(flat)(*tensors))
+            self._result = flat.result
+            self._parts = split(module, once) if once else (None, module)
+            on_cpu = all(tensor.device.type == "cpu" for tensor in tensors)
+            if on_cpu and not all(map(_same, self._found([], others), flat(*others))):
                 raise _depends()
+        if compile:
+            self._compile(others)
+
+    def __call__(self, kept: list[Any], tensors: list[Tensor]) -> Any:
+        """Return the function's result; ``kept`` holds what was computed once, or nothing yet."""
+        return tree_unflatten(self._found(kept, tensors), self._result)
+
+    def _found(self, kept: list[Any], tensors: list[Tensor]) -> Sequence[Any]:
+        first, rest = self._parts
+        if first is None:
+            return rest(*tensors)
+        if not kept:
+            kept.extend(first(*tensors[: self._once]))
+        return rest(*kept, *tensors[self._once :])
+
+    def _compile(self, tensors: list[Tensor]) -> None:
+        """Compile the operations, and keep them recorded if that changes more than rounding."""
+        recorded, kept, once = self._parts, [], self._once
+        wanted = self._found(kept, tensors)
+        first = recorded[0] and compiled(recorded[0], tensors[:once])
+        self._parts = first, compiled(recorded[1], [*kept, *tensors[once:]])
+        if not agree(self._found([], tensors), wanted):
+            self._parts = recorded
+            warnings.warn(
+                "speed.program: compiled operations differ from plain ones by more than rounding, "
+                "and stay recorded.",
+                stacklevel=2,
+            )
+
+
+@contextmanager
+def _refusing() -> Iterator[None]:
+    """Raise an InputError for operations that cannot be recorded."""
+    try:
+        yield
     except RuntimeError as error:
         if "value out of a tracing tensor" in str(error):
             raise _depends() from error
         if "memory" in str(error):
             raise
         raise InputError(
-            "speed.recorded: expected a network whose operations can be recorded, got "
-            f"{type(error).__name__}: {str(error).splitlines()[0]}. What to do: set recorded=False "
-            "(--speed.no-recorded), or replace the layer."
+            "speed.program: expected a network whose operations can be recorded, got "
+            f"{type(error).__name__}: {str(error).splitlines()[0]}. What to do: give "
+            "--speed.program plain, or replace the layer."
         ) from error
-    return program
-
-
-def slimmed(module: Any) -> Any:
-    """Return a ``torch.fx.GraphModule`` with fewer operations and the same bits.
-
-    ``vmap`` leaves views of a whole tensor and products with 1, and second derivatives repeat
-    operations. Operations of :data:`DIRECT` are called as torch's public functions, which cost half
-    a microsecond less than those of ``torch.ops``.
-    """
-    graph, known = module.graph, {}
-    calls = [node for node in graph.nodes if isinstance(node.target, OpOverload)]
-    # In-place operations and as_strided depend on the tensors' memory: change nothing.
-    if any(call.target._schema.is_mutable or _name(call) == "as_strided" for call in calls):
-        return module
-    shown = _shown(graph)
-    for node in calls:
-        same = _already(node) or known.setdefault(_told(node), node)
-        if same is not node and node not in shown:
-            node.replace_all_uses_with(same)
-    graph.eliminate_dead_code()
-    for node in graph.nodes:
-        if isinstance(node.target, OpOverload):
-            name = _name(node)
-            if name in VIEWS:
-                node.op, node.target = "call_method", VIEWS[name]
-            elif name in DIRECT:
-                node.target = getattr(torch, name)
-    module.recompile()
-    return module
-
-
-def _name(call: Any) -> str:
-    return call.target.overloadpacket.__name__
-
-
-def _shown(graph: Any) -> set[Any]:
-    """Return the nodes whose memory is returned, directly or in views: none may be merged."""
-    shown: set[Any] = set()
-    for node in reversed(graph.nodes):
-        if any(u.op == "output" or (u in shown and _shares_memory(u)) for u in node.users):
-            shown.add(node)
-    return shown
-
-
-def _shares_memory(node: Any) -> bool:
-    """Return whether the node's result may share memory with its arguments."""
-    if not isinstance(node.target, OpOverload):  # one of several results
-        return True
-    arguments = node.target._schema.arguments
-    return _name(node) == "_unsafe_view" or any(each.alias_info for each in arguments)
-
-
-def _told(node: Any) -> Any:
-    """Return a key that is equal for operations with equal results."""
-    drawn = torch.Tag.nondeterministic_seeded in node.target.tags
-    return node if drawn else f"{node.target} {node.args} {node.kwargs}"
-
-
-def _already(node: Any) -> Any:
-    """Return the node that the operation's result equals, if there is one; else None."""
-    name = _name(node)
-    first: Any = node.args[0] if node.args else None
-    if name in TURNS and first.target is node.target and first.args[1:] == node.args[1:]:
-        return first.args[0]  # transposed twice
-    if name in VIEWS or name == "detach" or (name == "mul" and node.args[1] == 1):
-        kinds = "shape", "stride", "dtype"
-        # Constants, such as a network's buffers, have no metadata.
-        before, after = (each.meta.get("tensor_meta") for each in (first, node))
-        alike = before and all(getattr(before, kind) == getattr(after, kind) for kind in kinds)
-        if alike and not after.dtype.is_complex:  # a complex 1 may change a zero's sign
-            return first
-    return None
 
 
 def _depends() -> InputError:
     return InputError(
-        "speed.recorded: expected a network and a loss that depend on shapes alone, got Python "
-        "that reads a tensor's value (if, float, tolist or numpy). Leave --speed.recorded out."
+        "speed.program: expected a network and a loss that depend on shapes alone, got Python that "
+        "reads a tensor's value (if, float, tolist or numpy). Give --speed.program plain."
     )
 
 

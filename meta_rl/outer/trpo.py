@@ -14,6 +14,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from meta_rl.config import TRPOConfig
 from meta_rl.inner.core import InnerLoop
+from meta_rl.inner.recording import prepared, programmed
 from meta_rl.machine import parallel
 from meta_rl.outer.curvature import KLCurvature
 from meta_rl.outer.step import StepOnData, gradient_norms
@@ -55,6 +56,8 @@ class TRPO(StepOnData):
         self.config, self.meta = config, meta
         self.inner = dataclasses.replace(inner, outer_loss=outer_loss)
         self.distribution, self.policy_loss = distribution, policy_loss
+        self._curved = prepared(self._curvature_of, inner.program, inner.usual)
+        self._tried = programmed(self._sums, inner.program, inner.usual)
 
     def step(self, supports: Sequence[Episodes], query: Episodes) -> dict[str, float]:
         """Update ``meta`` in place, or leave it if the line search finds no improvement.
@@ -84,13 +87,12 @@ class TRPO(StepOnData):
     def _curvature(self, supports: Sequence[Episodes], query: Episodes) -> Callable:
         damping, tasks = self.config.damping, parallel.tasks_of(query)
 
-        def of_block(supports: Sequence[Episodes], query: Episodes) -> KLCurvature:
+        def of_block(supports: Sequence[Episodes], query: Episodes) -> Callable:
             kept = max(1, round(self.config.curvature_fraction * query.mask.shape[1]))
             *supports, query = (
                 tree_map(lambda leaf: leaf[:, :kept], batch) for batch in (*supports, query)
             )
-            given = self.inner, self.distribution, self.meta
-            return KLCurvature(*given, supports, query, tasks)
+            return self._curved(self.meta, supports, query, tasks)
 
         curvatures = [of_block(*block) for block in parallel.blocks_of(supports, query)]
 
@@ -99,6 +101,11 @@ class TRPO(StepOnData):
             return [h + damping * x for h, x in zip(curved, v, strict=True)]
 
         return product
+
+    def _curvature_of(
+        self, meta: MetaParameters, supports: Sequence[Episodes], query: Episodes, tasks: int
+    ) -> KLCurvature:
+        return KLCurvature(self.inner, self.distribution, meta, supports, query, tasks)
 
     @torch.no_grad()
     def _line_search(
@@ -119,21 +126,28 @@ class TRPO(StepOnData):
     def _loss_and_kl(
         self, meta: MetaParameters, supports: Sequence[Episodes], query: Episodes
     ) -> tuple[float, float]:
+        each = [
+            self._tried(meta, supports, query)
+            for supports, query in parallel.blocks_of(supports, query)
+        ]
+        loss, kl = parallel.add(each)
+        return float(loss / parallel.tasks_of(query)), float(kl / parallel.tasks_of(query))
+
+    def _sums(
+        self, meta: MetaParameters, supports: Sequence[Episodes], query: Episodes
+    ) -> list[Tensor]:
+        """Return the sums over tasks of the outer loss and of the mean KL to the stored policy."""
+
         def of_task(params: Params, episodes: Episodes) -> tuple[Tensor, Tensor]:
             policy = self.distribution(params, episodes)
             kl = episodes.behaviour.kl(policy)
             mean_kl = (kl * episodes.mask).sum() / episodes.mask.sum().clamp(min=1.0)
             return self.policy_loss(policy, episodes), mean_kl
 
-        def of_block(supports: Sequence[Episodes], query: Episodes) -> list[Tensor]:
-            phi = self.inner.adapt(meta, supports, num_tasks(query))
-            losses, kls = self.inner.over_tasks(of_task, 0, 0)(phi, query)
-            losses = losses + self.inner.exploration_losses(meta, supports, query)
-            return [losses.sum(), kls.sum()]
-
-        blocks = parallel.blocks_of(supports, query)
-        loss, kl = parallel.add([of_block(*block) for block in blocks])
-        return float(loss / parallel.tasks_of(query)), float(kl / parallel.tasks_of(query))
+        phi = self.inner.adapt(meta, supports, num_tasks(query))
+        losses, kls = self.inner.over_tasks(of_task, 0, 0)(phi, query)
+        losses = losses + self.inner.exploration_losses(meta, supports, query)
+        return [losses.sum(), kls.sum()]
 
 
 def conjugate_gradient(

@@ -12,7 +12,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 from torch.func import functional_call
-from torch.utils._pytree import tree_map
+from torch.utils._pytree import tree_leaves, tree_map
 
 from meta_rl import seeds
 from meta_rl.animation import Animation
@@ -53,7 +53,7 @@ class Reinforcement:
         baseline: the value function, subtracted from the returns; None for none.
         config: settings of the episodes, such as their number, discount and lambda.
         family_of_env: wraps a user's own ``gymnasium.Env`` as a family of one task.
-        recorded: whether to record the policy's operations once and replay them.
+        program: how the policy's operations run; see :func:`meta_rl.inner.recording.programmed`.
         workers: processes that step single environments; 0 for this process.
     """
 
@@ -68,7 +68,7 @@ class Reinforcement:
         baseline: Baseline | None,
         config: EpisodesConfig,
         family_of_env: Callable[[gym.Env], TaskFamily],
-        recorded: bool = False,
+        program: str = "plain",
         workers: int = 0,
     ):
         self.family, self.policy, self.baseline, self.config = family, policy, baseline, config
@@ -81,8 +81,14 @@ class Reinforcement:
         self.evaluated_at_once = config.tasks if large else None
         self.device = next(policy.parameters()).device
         self.exploration_loss = self._explored if config.exploration else None
-        self.sampler = Sampler(family, policy, workers, recorded)
+        self.sampler = Sampler(family, policy, workers, program)
         self._pictures = PolicyPictures(family, policy)
+
+    def usual(self, arguments: tuple) -> bool:
+        """Return whether all episodes among a function's arguments have the horizon's length."""
+        found = tree_leaves(arguments, is_leaf=lambda each: isinstance(each, Episodes))
+        episodes = [each for each in found if isinstance(each, Episodes)]
+        return all(each.mask.shape[2] == self.family.horizon for each in episodes)
 
     @property
     def environments(self) -> TaskFamily:

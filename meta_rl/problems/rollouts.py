@@ -13,7 +13,7 @@ from torch.utils._pytree import tree_map
 
 from meta_rl import seeds
 from meta_rl.errors import DivergedError, NotFiniteError
-from meta_rl.inner.recording import Recorded
+from meta_rl.inner.recording import programmed
 from meta_rl.machine.threads import one_thread
 from meta_rl.problems.success import any_step
 from meta_rl.types import BatchedEnv, Params, Policy, Task, TaskFamily
@@ -71,19 +71,21 @@ class Reactive(Player):
 class Sampler:
     """Samples episodes of a family's tasks with one policy for each.
 
-    It keeps its batched environments until :meth:`close`.
+    It keeps its batched environments until :meth:`close`. Compiled programs need one shape: then
+    episodes of more than half the horizon are padded to the horizon.
 
     Args:
         family: the tasks' family.
         policy: the policy's module; each call passes the parameters.
         workers: processes that step single environments.
-        recorded: whether to record the policy's operations once and replay them.
+        program: how the policy's operations run; see :func:`meta_rl.inner.recording.programmed`.
     """
 
-    def __init__(self, family: TaskFamily, policy: Policy, workers: int, recorded: bool = False):
+    def __init__(self, family: TaskFamily, policy: Policy, workers: int, program: str = "plain"):
         self.family, self.policy, self.workers = family, policy, workers
         act = torch.vmap(lambda phi, obs: functional_call(self.policy, phi, (obs,)))
-        self._act = Recorded(act) if recorded else act
+        self._act = programmed(act, program)
+        self._one_length = program == "compiled"
         self._envs: dict[tuple[int, int], BatchedEnv] = {}
 
     def rollout(self, tasks: Sequence[Task], phi: Params, episodes: int, seed: int) -> Rollout:
@@ -202,7 +204,9 @@ class Sampler:
         rollout = Rollout._make((*stacked, success))
         rollout = rollout._replace(mask=rollout.mask.to(dtype))
         _check_finite(tasks, rollout)
-        return rollout._replace(reward=rollout.reward * rollout.mask)
+        rollout = rollout._replace(reward=rollout.reward * rollout.mask)
+        long = self._one_length and 2 * rollout.mask.shape[2] > self.family.horizon
+        return _padded(rollout, self.family.horizon) if long else rollout
 
 
 def check_parameters(params: Params, steps: int) -> None:
@@ -224,17 +228,21 @@ def check_parameters(params: Params, steps: int) -> None:
 def _join(parts: Sequence[Rollout]) -> Rollout:
     """Join rollouts of the same tasks along B, padded to the longest."""
     longest = max(part.mask.shape[2] for part in parts)
+    padded = [_padded(part, longest) for part in parts]
+    return padded[0] if len(parts) == 1 else tree_map(lambda *each: torch.cat(each, 1), *padded)
 
-    def pad(part: Rollout) -> tuple:
-        missing, steps = longest - part.mask.shape[2], part[:-1]
-        # Repeating the last entry keeps the behaviour's padding a valid distribution.
-        last = tree_map(lambda v: v[:, :, -1:].expand(-1, -1, missing, *v.shape[3:]), steps)
-        obs, action, reward, mask, behaviour = last
-        nothing = obs, action, torch.zeros_like(reward), torch.zeros_like(mask), behaviour
-        return tree_map(lambda *both: torch.cat(both, 2), steps, nothing)
 
-    padded: Any = tree_map(lambda *each: torch.cat(each, 1), *map(pad, parts))
-    return Rollout._make((*padded, torch.cat([part.success for part in parts], 1)))
+def _padded(part: Rollout, length: int) -> Rollout:
+    """Return a rollout padded to T = ``length``."""
+    missing, steps = length - part.mask.shape[2], part[:-1]
+    if not missing:
+        return part
+    # Repeating the last entry keeps the behaviour's padding a valid distribution.
+    last = tree_map(lambda v: v[:, :, -1:].expand(-1, -1, missing, *v.shape[3:]), steps)
+    obs, action, reward, mask, behaviour = last
+    nothing = obs, action, torch.zeros_like(reward), torch.zeros_like(mask), behaviour
+    padded: Any = tree_map(lambda *both: torch.cat(both, 2), steps, nothing)
+    return Rollout._make((*padded, part.success))
 
 
 def _check_finite(tasks: Sequence[Task], rollout: Rollout) -> None:

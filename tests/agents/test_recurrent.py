@@ -80,7 +80,7 @@ def small(**changes):
     data = ShotsConfig(tasks=2, shots=3, queries=3)
     network = dataclasses.replace(config.network, hidden=(4,))
     config = dataclasses.replace(config, data=data, network=network, iterations=2)
-    speed = dataclasses.replace(config.speed, recorded=False)
+    speed = dataclasses.replace(config.speed, program="plain")
     return dataclasses.replace(config, **{"speed": speed, **changes})
 
 
@@ -96,9 +96,9 @@ def test_sequences_are_learned_by_algorithms_that_adapt_different_parts(algorith
 @pytest.mark.parametrize("kind", ["gru", "lstm"])
 def test_every_parameter_learns_and_recorded_operations_give_the_same_bits(kind):
     config, learned = small(network=NetworkConfig(kind=kind, hidden=(4,))), []
-    for recorded in (False, True):
+    for program in ("plain", "recorded"):
         network = make_network((2, 2), 1, config.network, seeds.generator(0))
-        speed = dataclasses.replace(config.speed, recorded=recorded)
+        speed = dataclasses.replace(config.speed, program=program)
         run = dataclasses.replace(config, speed=speed)
         learner = meta_rl.MetaLearner(Supervised(Adding(2), network, config.data), run)
         learned.append(learner.learn().meta.theta)

@@ -128,12 +128,12 @@ def test_recurrent_layers_are_refused_with_the_setting_they_run_with_and_run_wit
         InputError, match=r"under vmap, got .*set tasks_at_once=1 .* it runs, or take .*GRU"
     ):
         learner(Recurrent(kind))
-    learner(Recurrent(kind), tasks_at_once=1, recorded=False).learn(1)
+    learner(Recurrent(kind), tasks_at_once=1, program="plain").learn(1)
 
 
 def test_a_recurrent_layer_that_cannot_be_recorded_is_refused_in_one_line():
-    with pytest.raises(InputError, match=r"^speed.recorded: .* set recorded=False"):
-        learner(Recurrent(nn.LSTM), tasks_at_once=1, recorded=True).learn(1)
+    with pytest.raises(InputError, match=r"^speed.program: .* give --speed\.program plain"):
+        learner(Recurrent(nn.LSTM), tasks_at_once=1, program="recorded").learn(1)
 
 
 class Distances(nn.Module):
@@ -149,7 +149,7 @@ class Distances(nn.Module):
 
 def test_a_learner_tries_what_its_outer_step_differentiates():
     with pytest.raises(InputError, match=r"^network: .* set .*first_order=True .* it runs\."):
-        learner(Distances(), recorded=False)
+        learner(Distances(), program="plain")
 
 
 BAD = {
@@ -218,7 +218,7 @@ def test_memory_that_is_not_there_is_no_fault_of_the_network():
     with pytest.raises(RuntimeError, match="memory"):
         check_adaptable(Huge(), torch.zeros(3, 1))
     with pytest.raises(RuntimeError, match="memory"):
-        learner(Huge(), recorded=False)
+        learner(Huge(), program="plain")
 
 
 def test_a_layer_at_two_places_is_refused_with_a_way_out():

@@ -35,7 +35,7 @@ ELSEWHERE = {
     "eval.pictures": "the same",
     "blocks": "the order of sums: tests/meta_rl/test_parallel.py",
     "speed.tasks_at_once": "speed: test_settings_of_speed_change_how_it_is_computed",
-    "speed.recorded": "the same",
+    "speed.program": "the same",
     "speed.members_at_once": "the same",
     "speed.workers": "the same",
     "outer.backtracks": "a limit that is rarely met: tests/meta_rl/test_trpo.py",
@@ -134,7 +134,7 @@ def tiny(shape, algorithm):
     for name, value in {"outer.population": 5, "outer.parents": 2}.items():
         if hasattr(config.outer, name.split(".")[1]):
             config = changed(config, name, value)
-    return changed(config, "speed.recorded", False)
+    return changed(config, "speed.program", "plain")
 
 
 def same(one, other):
@@ -191,7 +191,7 @@ def test_a_setting_that_is_changed_changes_something_or_is_refused(shape, algori
         ("cartpole", "ga-maml", "outer.tournament", 2, "--outer.selection tournament"),
         ("sinusoid", "maml", "outer.multi_step_fraction", 0.1, "several inner steps"),
         ("sinusoid", "maml", "data.ways", 3, "if labels are classes"),
-        ("sinusoid", "reptile", "speed.recorded", True, "with a meta-gradient"),
+        ("sinusoid", "reptile", "speed.program", "recorded", "with a meta-gradient"),
         ("mnist", "maml", "network.hidden", (8,), "with --network.kind mlp"),
         ("mnist", "maml", "network.activation", "tanh", "a convolutional network's is relu"),
         ("sinusoid", "maml", "eval.tasks", 7, "with --eval.every above 0"),
@@ -305,7 +305,7 @@ def test_checkpoints_and_evaluations_come_as_often_as_they_say(tmp_path, monkeyp
     ("algorithm", "name", "value", "watched"),
     [
         ("maml", "speed.tasks_at_once", 1, "meta_rl.inner.core.InnerLoop.gradient_part"),
-        ("maml", "speed.recorded", True, "meta_rl.inner.recording.Recorded.__call__"),
+        ("maml", "speed.program", "recorded", "meta_rl.inner.recording.Recorded.__call__"),
         ("es-maml", "speed.members_at_once", 2, "meta_rl.inner.meta_batch.MetaBatch.fitness"),
     ],
 )

@@ -12,7 +12,7 @@ from meta_rl.errors import InputError
 def config_of(name, **data):
     config = meta_rl.algorithm("pretrain", meta_rl.preset(name))
     network = replace(config.network, hidden=(8,))
-    speed = replace(config.speed, recorded=False)
+    speed = replace(config.speed, program="plain")
     return replace(config, data=replace(config.data, **data), network=network, speed=speed)
 
 

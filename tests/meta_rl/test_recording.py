@@ -12,15 +12,15 @@ from torch.utils._pytree import tree_leaves
 import meta_rl
 from meta_rl.config import SpeedConfig
 from meta_rl.errors import InputError
-from meta_rl.inner import recording
+from meta_rl.inner import graphs, recording
 from meta_rl.inner.recording import Recorded
 
 
-def small(preset, recorded, tasks_at_once=None, **inner):
+def small(preset, program, tasks_at_once=None, **inner):
     config = meta_rl.PRESETS[preset]
     data = dataclasses.replace(config.data, tasks=3)
     inner = dataclasses.replace(config.inner, **inner)
-    speed = SpeedConfig(recorded=recorded, tasks_at_once=tasks_at_once)
+    speed = SpeedConfig(program=program, tasks_at_once=tasks_at_once)
     network = dataclasses.replace(config.network, hidden=(8, 8))
     return meta_rl.build(
         dataclasses.replace(
@@ -40,7 +40,7 @@ def small(preset, recorded, tasks_at_once=None, **inner):
     ],
 )
 def test_training_with_recorded_operations_gives_the_same_bits(preset, inner):
-    plain, recorded = (small(preset, flag, **inner) for flag in (False, True))
+    plain, recorded = (small(preset, program, **inner) for program in ("plain", "recorded"))
     for _ in range(2):
         one, other = plain.iterate(), recorded.iterate()
         assert one["train/outer_loss"] == other["train/outer_loss"]
@@ -90,7 +90,7 @@ def test_a_function_is_recorded_once_for_every_shape_and_constant():
 
 def operations(function, *given):
     """Of the recorded program, by name."""
-    module = recording.slimmed(make_fx(function)(*given))
+    module = graphs.slimmed(make_fx(function)(*given))
     torch.testing.assert_close(module(*given), function(*given), rtol=0, atol=0)
     calls = [node for node in module.graph.nodes if node.op.startswith("call")]
     return [getattr(node.target, "__name__", str(node.target)) for node in calls]
@@ -136,7 +136,7 @@ def test_what_is_returned_is_a_tensor_of_its_own():
     ],
 )
 def test_what_is_shown_of_a_result_is_no_other_results(function):
-    first, second = recording.slimmed(make_fx(function)(torch.rand(3, 4)))(torch.rand(3, 4))
+    first, second = graphs.slimmed(make_fx(function)(torch.rand(3, 4)))(torch.rand(3, 4))
     assert first.untyped_storage().data_ptr() != second.untyped_storage().data_ptr()
 
 
@@ -157,7 +157,7 @@ def test_buffers_keyword_arguments_strides_and_complex_numbers_are_regarded():
 def test_operations_in_place_and_random_ones_are_recorded_as_they_are():
     x = torch.rand(3)
     assert torch.equal(Recorded(lambda x: (x * 1).add_(1).mul_(1) + x)(x), x + 1 + x)
-    module = recording.slimmed(make_fx(lambda x: torch.rand_like(x) - torch.rand_like(x))(x))
+    module = graphs.slimmed(make_fx(lambda x: torch.rand_like(x) - torch.rand_like(x))(x))
     assert not torch.equal(module(x), torch.zeros(3))
 
 
@@ -201,7 +201,7 @@ def test_beyond_some_shapes_the_function_itself_runs(monkeypatch):
 )
 def test_python_that_reads_a_value_is_refused(read):
     recorded = Recorded(lambda x: x * read(x.detach()))
-    with pytest.raises(InputError, match=r"reads a tensor's value .* Leave --speed\.recorded out"):
+    with pytest.raises(InputError, match=r"reads a tensor's value .* Give --speed\.program plain"):
         recorded(torch.tensor([1.0, 2.0]))
 
 

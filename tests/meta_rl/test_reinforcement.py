@@ -104,18 +104,18 @@ class Answers(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-@pytest.mark.parametrize("recorded", [False, True])
+@pytest.mark.parametrize("program", ["plain", "recorded"])
 @pytest.mark.parametrize(
     "family",
     ["navigation-2d", "navigation-corner", "cartpole", "pendulum", "bandit-5", "tabular-mdp"],
 )
-def test_a_rollout_waits_for_no_answer_at_a_step(family, recorded):
+def test_a_rollout_waits_for_no_answer_at_a_step(family, program):
     config = meta_rl.preset(family)
-    speed = dataclasses.replace(config.speed, recorded=recorded)
+    speed = dataclasses.replace(config.speed, program=program)
     learner = meta_rl.build(dataclasses.replace(config, speed=speed))
     problem, tasks = learner.problem, learner.problem.sample_tasks(2, 0)
     phi = expand(learner.meta.theta, 2)
-    if recorded:
+    if program == "recorded":
         problem.sampler.rollout(tasks, phi, 3, 0)  # recording asks more often
     with Answers() as answers:
         problem.sampler.rollout(tasks, phi, 3, 0)

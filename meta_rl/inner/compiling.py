@@ -1,0 +1,112 @@
+"""Compile recorded tensor operations by torch's own compiler, Inductor.
+
+Inductor fuses operations into C++ loops, and keeps what it built in a cache on disk. Only recorded
+graphs are compiled, whose derivatives are operations like others: ``torch.compile`` of a loss drops
+``create_graph`` (https://github.com/pytorch/pytorch/issues/181581).
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import sysconfig
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from meta_rl.errors import InputError
+
+OPTIONS = {
+    "cpp_wrapper": True,  # calls the loops from C++
+    "fallback_random": True,  # torch's own random numbers
+    "cpp.use_decompose_tanh": True,  # 2 sigmoid(2x) - 1, four times as fast
+    "size_asserts": False,  # programs are chosen by shapes and strides
+}
+TOLERANCES = {torch.float32: (1e-3, 1e-5), torch.float64: (1e-9, 1e-12)}
+"""Relative errors of a result that count as rounding: of its own size, and of the largest's."""
+
+
+def compiles(device: torch.device) -> bool:
+    """Return whether this machine has what compiling for a device takes; only the CPU is tried."""
+    compiler = shutil.which(os.environ.get("CXX", "clang++" if sys.platform == "darwin" else "g++"))
+    headers = Path(sysconfig.get_paths()["include"]) / "Python.h"
+    return device.type == "cpu" and compiler is not None and headers.exists()
+
+
+def compiled(module: Any, tensors: Sequence[Tensor]) -> Callable[..., list[Tensor]]:
+    """Return a compiled ``torch.fx.GraphModule`` with flat inputs and outputs.
+
+    Args:
+        module: the recorded operations. Tensors that it holds are read at every call.
+        tensors: example inputs, with the shapes and strides of all later inputs.
+
+    Raises:
+        InputError: if it cannot be compiled, such as without a C++ compiler.
+    """
+    from torch._inductor import standalone_compile
+
+    held = _lifted(module)
+    inputs: list[Any] = [each.detach() for each in (*tensors, *held)]  # no object twice
+    for node in module.graph.nodes:
+        node.meta.clear()  # inputs may have none; then all get theirs from the examples
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            artifact = standalone_compile(
+                module,
+                inputs,
+                dynamic_shapes="from_example_inputs",
+                options={"config_patches": OPTIONS},
+            )
+    except Exception as error:
+        raise _refusal(error) from error
+    return artifact if not held else lambda *given: artifact(*given, *held)
+
+
+def agree(found: Sequence[Any], wanted: Sequence[Any]) -> bool:
+    """Return whether results differ by rounding at most."""
+    pairs = [(a, b) for a, b in zip(found, wanted, strict=True) if isinstance(b, Tensor)]
+    numbers = [b.norm() for _, b in pairs if b.is_floating_point() and b.numel()]
+    largest = max(map(float, numbers), default=0.0)
+    return all(_near(a, b, largest) for a, b in pairs)
+
+
+def _near(found: Tensor, wanted: Tensor, largest: float) -> bool:
+    if not wanted.is_floating_point():
+        return bool((found != wanted).sum() <= 0.001 * wanted.numel())
+    relative, absolute = TOLERANCES.get(wanted.dtype, (1e-2, 1e-3))
+    both = torch.isfinite(found) & torch.isfinite(wanted)
+    same = (found == wanted) | (found.isnan() & wanted.isnan())
+    error = float(torch.where(both, found - wanted, 0).norm())
+    size = float(torch.where(both, wanted, 0).norm())
+    return bool((both | same).all()) and error <= relative * size + absolute * largest
+
+
+def _lifted(module: Any) -> list[Tensor]:
+    """Turn the tensors that a module holds into further inputs, and return them."""
+    graph = module.graph
+    last = [node for node in graph.nodes if node.op == "placeholder"][-1]
+    held = []
+    for node in [node for node in graph.nodes if node.op == "get_attr"]:
+        value = getattr(module, node.target)
+        with graph.inserting_after(last):
+            last = graph.placeholder(f"held_{len(held)}")
+        node.replace_all_uses_with(last)
+        graph.erase_node(node)
+        held.append(value)
+    module.recompile()
+    return held
+
+
+def _refusal(error: Exception) -> InputError:
+    first = next(iter(str(error).strip().splitlines()), "")
+    return InputError(
+        f"speed.program: expected operations that torch can compile on this machine, got "
+        f"{type(error).__name__}: {first} What to do: install a C++ compiler (g++ or clang), or "
+        "set --speed.program recorded."
+    )
