@@ -47,7 +47,8 @@ def settings(family: str, name: str) -> Config:
     outer = config.outer
     if isinstance(outer, TRPOConfig):
         outer = dataclasses.replace(outer, damping=0.1, cg_progress=0.0)
-    return dataclasses.replace(config, data=data, outer=outer, speed=SpeedConfig(), log_every=1)
+    speed = SpeedConfig(program="plain")
+    return dataclasses.replace(config, data=data, outer=outer, speed=speed, log_every=1)
 
 
 def pairs() -> list[tuple[str, str]]:

@@ -16,6 +16,7 @@ import meta_rl
 from benchmarks import few_shot, iterations
 from benchmarks.iterations import TOLERANCE, HostGenerator, drawn_on_the_cpu, error, settings
 from benchmarks.speed.agreement import disagreement
+from meta_rl.config import SpeedConfig
 from meta_rl.families import make_family
 from meta_rl.inner.cuda_graphs import Captured
 from meta_rl.inner.recording import Recorded
@@ -48,12 +49,11 @@ def test_an_iteration_of_every_algorithm_is_the_cpus(device, family, name, recor
 
 
 @on_both_slowly
-@pytest.mark.parametrize("family", ["sinusoid", "preferences"])
-def test_an_iteration_as_its_preset_runs_it_is_the_cpus(device, family, record_property):
-    """Recorded, for one."""
-    config = dataclasses.replace(settings(family, "maml"), speed=meta_rl.preset(family).speed)
+@pytest.mark.parametrize("family", iterations.FAMILIES)
+def test_an_iteration_of_recorded_operations_is_the_cpus(device, family, record_property):
+    config = dataclasses.replace(settings(family, "maml"), speed=SpeedConfig(program="recorded"))
     found = error(config, device)
-    record_property(f"{family} as preset", found)
+    record_property(f"{family}, recorded", found)
     assert found < TOLERANCE
 
 
