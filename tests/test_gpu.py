@@ -10,8 +10,9 @@ import sys
 import pytest
 import torch
 
-from benchmarks import gpu, provenance, report
+from benchmarks import few_shot, gpu, provenance, report
 from benchmarks.gpu import GRACE, LIMIT, Step, run, run_one, steps, told
+from benchmarks.speed import scaling
 from tests.extras import posix
 
 NAMES = ["tests", "W1", "W2", "W3", "W4", "W5", "W6"]
@@ -166,6 +167,33 @@ def test_the_table_of_a_run_says_what_was_stopped_and_the_largest_error():
     assert "| W6 | 50 | 50 | stopped after 47.0 s |" in text
     assert "40 passed, 2 skipped, 1 failed: test_a (no)" in text
     assert "at most 0.002 (sinusoid, anil)" in text
+
+
+def stand_in_memory(monkeypatch, peaks):
+    """Memory of tensors on a GPU: 10 MB before, and then these peaks."""
+    found = iter(peaks)
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda: None)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda: 10 * 2**20)
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda: next(found) * 2**20)
+
+
+def test_few_shot_on_a_gpu_measures_each_arms_memory_and_seconds(monkeypatch):
+    ran = []
+    stand_in_memory(monkeypatch, [15, 40])
+    monkeypatch.setattr(few_shot, "meta_iteration", lambda arm, *given: lambda: ran.append(arm))
+    found = few_shot.timed_on_a_gpu("1 step, second order", ["one", "two"], 2, "cpu")
+    assert [arm["peak_mb"] for arm in found.values()] == [5, 30]
+    assert [len(arm["seconds"]) for arm in found.values()] == [2, 2]
+    assert ran == ["one", "two"] * 4  # for memory, to warm up, and twice
+
+
+def test_sizes_are_measured_in_one_process_on_a_gpu_and_in_their_own_on_the_cpu(monkeypatch):
+    stand_in_memory(monkeypatch, [])
+    monkeypatch.setattr(scaling, "measured_point", lambda **point: point)
+    monkeypatch.setattr(scaling.subprocess, "run", lambda *given, **options: options["nothing"])
+    assert scaling.launch({"device": "cuda", "tasks": 4}) == {"device": "cuda", "tasks": 4}
+    with pytest.raises(KeyError):
+        scaling.launch({"device": "cpu", "tasks": 4})
 
 
 def test_few_shot_on_a_gpu_compares_wall_seconds():
