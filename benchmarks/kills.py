@@ -34,7 +34,7 @@ from meta_rl.storage import checkpoint, run_folder
 
 TINY = ["--data.tasks", "2", "--network.hidden", "8", "--log-every", "10", "--device", "cpu"]
 TINY += ["--eval.tasks", "2", "--eval.every", "10", "--eval.no-pictures"]
-TINY += ["--checkpoint-every", "3", "--speed.no-recorded"]
+TINY += ["--checkpoint-every", "3", "--speed.program", "plain"]
 EPISODES = ["--data.episodes", "2", "--iterations", "30"]
 RUNS = {
     "navigation-2d": [*TINY, *EPISODES],

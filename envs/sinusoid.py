@@ -11,6 +11,7 @@ from torch import Tensor
 
 from meta_rl.families.distributions import Uniform
 from meta_rl.families.parameters import Parameter, ParameterSpace, ParameterTasks
+from meta_rl.families.table import numbers
 from meta_rl.types import Task
 
 
@@ -45,6 +46,7 @@ class Sinusoid(ParameterTasks):
         generator = torch.Generator(device=device).manual_seed(seed)
         unit = torch.rand(first + count, len(tasks), 1, generator=generator, device=device)
         x = self.bound * (2 * unit[first:] - 1).transpose(0, 1)
-        numbers = [[task["amplitude"], task["phase"]] for task in tasks]
-        amplitude, phase = torch.tensor(numbers, device=device).unsqueeze(1).split(1, -1)
+        given = numbers(tasks, ["amplitude", "phase"])
+        both = torch.tensor(given, dtype=x.dtype, device=device)
+        amplitude, phase = both.unsqueeze(1).split(1, -1)
         return x, amplitude * torch.sin(x - phase)

@@ -88,6 +88,22 @@ class TaskSource(Protocol):
         """
         ...
 
+    def ahead(self, tasks: int) -> int:
+        """Return for how many iterations :meth:`draw_ahead` may draw; 0 if data depend on phi.
+
+        Args:
+            tasks: the number of tasks of an iteration.
+        """
+        return 0
+
+    def draw_ahead(self, iterations: int, tasks: int, seed: int) -> list[Sequence[Task]]:
+        """Draw the tasks of several iterations together, with their data.
+
+        Returns:
+            The tasks of each iteration, for :meth:`collect`, which then ignores its seed.
+        """
+        return [self.sample_tasks(tasks, seed) for _ in range(iterations)]
+
     def probe(
         self, tasks: Sequence[Task], batches: Sequence[Any], candidates: Params, seed: int
     ) -> tuple[Tensor, Any, int]:

@@ -1,6 +1,7 @@
-"""Small sets of pictures in the published layouts, made here."""
+"""Small sets of pictures in the published layouts, made here, and what makes all tests quick."""
 
 import contextlib
+import gc
 import gzip
 import os
 import sqlite3
@@ -11,6 +12,8 @@ import pytest
 from meta_rl.envs import glyphs
 from meta_rl.envs.fonts import find_faces
 from PIL import Image
+
+from tests import short
 
 
 @pytest.fixture(scope="session")
@@ -89,4 +92,28 @@ def nothing_waits_for_the_disk():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", lambda descriptor: None)
         patch.setattr(sqlite3, "connect", connect)
+        yield
+
+
+@pytest.fixture(scope="module", autouse=True)
+def what_stays_is_collected_once():
+    """Modules and tests that live to the end are no work for every full garbage collection."""
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.fixture
+def short_episodes():
+    """Episodes of 20 steps in families of 100 and more."""
+    with short.short_episodes():
+        yield
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_recorded_by_itself(request):
+    """Presets of long runs, which quick tests do not make long, are recorded only where asked."""
+    with pytest.MonkeyPatch.context() as patch:
+        if request.node.get_closest_marker("slow") is None:
+            patch.setattr("meta_rl.from_settings.compiles", lambda device: False)
+            patch.setattr("meta_rl.from_settings.LONG", 10**9)
         yield

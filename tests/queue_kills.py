@@ -26,10 +26,10 @@ BANDIT = {
 }
 SINUSOID = {"preset": "sinusoid", "protocols": (Protocol(tasks=2, steps=1),), "seconds": 0.001}
 RUNS = (
-    *seeds(1, iterations=20, **BANDIT),
+    *seeds(1, iterations=6, **BANDIT),
     Run(iterations=30, label="diverges", changes={"outer.learning_rate": 1e30}, **SINUSOID),
-    Run(iterations=40, **SINUSOID),
-    *seeds(2, iterations=30, **BANDIT),
+    Run(iterations=20, **SINUSOID),
+    *seeds(2, iterations=9, **BANDIT),
     Run(preset="folder", iterations=1, seconds=1.0, optional=True),
 )
 LIMIT = 4  # kills, after which it is left to come to its end

@@ -15,8 +15,10 @@ import safetensors.torch
 import meta_rl
 from meta_rl.config import EpisodesConfig
 from meta_rl.machine import parallel
+from tests.short import short_episodes
 
 BLOCKS = 4
+FEW = {"cg_iterations": 2, "population": 4, "parents": 2, "epochs": 2, "belief_epochs": 1}
 
 
 def config_of(family, algorithm, tasks=4, **settings):
@@ -24,7 +26,9 @@ def config_of(family, algorithm, tasks=4, **settings):
     config = meta_rl.algorithm(algorithm, meta_rl.preset(family))
     size = {"episodes": 3} if isinstance(config.data, EpisodesConfig) else {"shots": 5}
     data = dataclasses.replace(config.data, tasks=tasks, **(size | settings))
-    return dataclasses.replace(config, data=data, blocks=BLOCKS, log_every=1)
+    few = {name: few for name, few in FEW.items() if hasattr(config.outer, name)}
+    outer = dataclasses.replace(config.outer, **few)
+    return dataclasses.replace(config, data=data, outer=outer, blocks=BLOCKS, log_every=1)
 
 
 def with_value_network(config):
@@ -58,6 +62,7 @@ CASES = {
 }
 
 
+@short_episodes()
 def learned():
     """Every case's tensors after two iterations, and the last metrics that are not times."""
     tensors, metrics = {}, {}

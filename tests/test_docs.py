@@ -11,6 +11,7 @@ from unittest import mock
 
 import pytest
 import torch
+from meta_rl.agents import distillation
 from meta_rl.envs import FAMILIES
 
 import meta_rl
@@ -74,6 +75,7 @@ def run_blocks(name, tmp_path, monkeypatch):
     scope = {}
     with monkeypatch.context() as patch, mock.patch.dict(FAMILIES):
         patch.setattr("meta_rl.algorithms.ALGORITHMS", dict(ALGORITHMS))
+        patch.setattr(distillation, "STEPS", 20)  # of 1000, to be quick
         for block in blocks:
             exec(compile(block, name, "exec"), scope)
     return scope

@@ -28,6 +28,7 @@ from meta_rl.storage import run_folder
 
 ROOT = Path(__file__).parent.parent
 SMALL = ["--data.tasks", "2", "--eval.tasks", "2", "--device", "cpu", "--iterations", "1"]
+SMALL += ["--eval.no-pictures"]
 
 
 @pytest.fixture(scope="module")

@@ -17,6 +17,7 @@ from tests.test_commands import ON_SINUSOID
 
 TINY = ["--data.tasks", "2", "--data.queries", "2", "--network.channels", "4", "--device", "cpu"]
 TINY += ["--eval.tasks", "2", "--eval.test-tasks", "3", "--eval.steps", "3"]
+PLAIN = [*TINY, "--eval.no-pictures"]
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +58,7 @@ def test_accuracy_on_new_classes_and_a_picture_are_recorded(trained):
 
 def test_a_run_resumes_bit_for_bit(few_glyphs, trained, tmp_path):
     ways = ["--data.ways", "3", "--iterations", "1", "--eval.every", "1"]
-    train.main(["glyphs-5way-1shot", *TINY, *ways, "--log-dir", str(tmp_path)])
+    train.main(["glyphs-5way-1shot", *PLAIN, *ways, "--log-dir", str(tmp_path)])
     run = tmp_path / "glyphs-5way-1shot_1"
     train.main(["--resume", str(run), "--iterations", "2"])
     one, other = (meta_rl.load(folder).meta for folder in (trained, run))
@@ -86,7 +87,7 @@ def test_a_model_adapts_to_a_persons_own_pictures_and_classifies_the_rest(traine
 
 
 def test_pictures_of_ones_own_need_none_that_the_run_was_trained_on(omniglot_folder, own, tmp_path):
-    options = [*TINY, "--iterations", "1", "--data.ways", "3", "--log-dir", str(tmp_path)]
+    options = [*PLAIN, "--iterations", "1", "--data.ways", "3", "--log-dir", str(tmp_path)]
     moved = shutil.copytree(omniglot_folder, tmp_path / "data")
     train.main(["omniglot-5way-1shot", "--data", str(moved), *options])
     run = tmp_path / "omniglot-5way-1shot_1"
@@ -133,7 +134,7 @@ def test_every_algorithm_trains_on_images_or_says_why_not(few_glyphs, algorithm,
         "pretrain": "numbered anew in each task",
         "oracle": "supervised families have none",
     }
-    options = ["--algorithm", algorithm, "--iterations", "1", *TINY, "--log-dir", str(tmp_path)]
+    options = ["--algorithm", algorithm, "--iterations", "1", *PLAIN, "--log-dir", str(tmp_path)]
     if algorithm == "cavia":  # a perceptron, which has no channels
         place = options.index("--network.channels")
         options[place : place + 2] = ["--network.hidden", "8"]
@@ -151,7 +152,7 @@ def test_every_algorithm_trains_on_images_or_says_why_not(few_glyphs, algorithm,
 
 
 def test_data_is_short_for_the_folder_of_the_data(omniglot_folder, tmp_path):
-    options = [*TINY, "--iterations", "1", "--data.ways", "2", "--log-dir", str(tmp_path)]
+    options = [*PLAIN, "--iterations", "1", "--data.ways", "2", "--log-dir", str(tmp_path)]
     train.main(["omniglot-5way-1shot", "--data", str(omniglot_folder), *options])
     learner = meta_rl.load(tmp_path / "omniglot-5way-1shot_1")
     assert learner.config.data.folder == str(omniglot_folder)
@@ -173,7 +174,7 @@ def pictures(folder, splits, each=4):
 def test_an_adapted_model_needs_no_data_to_predict(own, tmp_path):
     data = pictures(tmp_path / "data", {"train": "abc", "test": "def"})
     runs = ["--data.ways", "3", "--iterations", "1", "--log-dir", str(tmp_path)]
-    train.main(["folder", "--data", str(data), *TINY, *runs])
+    train.main(["folder", "--data", str(data), *PLAIN, *runs])
     run = tmp_path / "folder_1"
     adapt.main([str(run), "--data", str(own), "--no-pictures"])
     data.rename(tmp_path / "gone")
@@ -207,19 +208,19 @@ def test_names_that_are_too_long_end_in_one_line(trained, few_glyphs, tmp_path, 
 def test_a_class_in_two_splits_is_refused(tmp_path):
     data = pictures(tmp_path / "data", {"train": "abcde", "test": "cdefg"})
     with pytest.raises(InputError, match="every class in one of train, validation, test, got 'c'"):
-        train.main(["folder", "--data", str(data), *TINY, "--log-dir", str(tmp_path)])
+        train.main(["folder", "--data", str(data), *PLAIN, "--log-dir", str(tmp_path)])
 
 
 def test_too_few_examples_are_refused_before_training(tmp_path):
     data = pictures(tmp_path / "data", {"train": "abcde", "test": "fghij"}, each=2)
     with pytest.raises(InputError, match="shots and queries of at most 2 together, got 1 and 2"):
-        train.main(["folder", "--data", str(data), *TINY, "--log-dir", str(tmp_path)])
+        train.main(["folder", "--data", str(data), *PLAIN, "--log-dir", str(tmp_path)])
     assert not (tmp_path / "folder_1").exists()
 
 
 def test_a_model_is_tested_with_the_steps_it_was_trained_with(few_glyphs, tmp_path):
     few = ["--inner.steps", "3", "--iterations", "1", "--log-dir", str(tmp_path)]
-    train.main(["glyphs-5way-1shot", *TINY, *few])
+    train.main(["glyphs-5way-1shot", *PLAIN, *few])
     events = EventAccumulator(str(tmp_path / "glyphs-5way-1shot_1"))
     events.Reload()
     assert "test/accuracy_step_3" in events.Tags()["scalars"]

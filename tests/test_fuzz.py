@@ -25,6 +25,8 @@ from meta_rl.runs.recorder import RunRecorder
 from meta_rl.storage import checkpoint
 from tests.test_resume import tiny
 
+pytestmark = pytest.mark.usefixtures("short_episodes")
+
 SEEDED = settings(
     derandomize=True,
     database=None,

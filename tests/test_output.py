@@ -26,6 +26,7 @@ from tests.test_resume import ROOT
 
 SMALL = ["--iterations", "2", "--data.tasks", "2", "--eval.tasks", "2", "--device", "cpu"]
 SMALL += ["--speed.program", "plain", "--network.hidden", "8", "--eval.no-pictures"]
+SMALL += ["--eval.test-tasks", "2"]
 
 
 @pytest.fixture(scope="module")
@@ -66,9 +67,9 @@ def test_work_whose_output_nobody_can_write_is_done_to_its_end(tmp_path):
         "full, closed": start([*options, str(tmp_path / "full, closed")], ">/dev/full 2>&-"),
         "head": start([*options, str(tmp_path / "head")], "", stdout=nobody, stderr=nobody),
     }
-    listing = ["-m", "meta_rl", "envs", "bandit-5"]
+    listing, usage = ["-m", "meta_rl", "envs", "bandit-5"], ["-m", "meta_rl", "--help"]
     full = start(listing, ">/dev/full", stderr=subprocess.PIPE, text=True)
-    head = start(listing, "", stdout=nobody, stderr=subprocess.PIPE, text=True)
+    head = start(usage, "", stdout=nobody, stderr=subprocess.PIPE, text=True)
     os.close(nobody)
     told = [process.communicate()[1] for process in (full, head)]
     ended = {name: process.wait() for name, process in trainings.items()}

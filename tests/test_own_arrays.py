@@ -15,7 +15,7 @@ from tests.test_resume import ROOT
 
 SMALL = ["--iterations", "2", "--data.tasks", "2", "--eval.tasks", "2", "--eval.test-tasks", "2"]
 SMALL += ["--network.hidden", "4", "--speed.program", "plain", "--device", "cpu"]
-SMALL += ["--data.shots", "2", "--data.queries", "2"]
+SMALL += ["--data.shots", "2", "--data.queries", "2", "--eval.no-pictures"]
 
 
 @pytest.fixture(scope="module")

@@ -16,23 +16,25 @@ from meta_rl.evaluation.algorithms import load_algorithms
 from meta_rl.pruning import smaller
 from meta_rl.pruning.measure import Measured, change, table
 from tests.extras import needs
+from tests.short import short_episodes
 
 pytestmark = pytest.mark.usefixtures("once")
 CPU = ["--device", "cpu"]
 SMALL = ["--data.tasks", "2", "--data.episodes", "2", "--eval.tasks", "2", *CPU]
+SMALL += ["--eval.no-pictures"]
 
 
 @pytest.fixture(scope="module")
 def once():
-    """Latencies of one round: how fast is not asked here."""
-    with pytest.MonkeyPatch.context() as patch:
+    """Latencies of one round, and short episodes: neither speed nor scores are asked for here."""
+    with pytest.MonkeyPatch.context() as patch, short_episodes():
         patch.setattr("meta_rl.pruning.measure.ROUNDS", 1)
         patch.setattr("meta_rl.pruning.measure.CALLS", {"predict": 2, "adapt": 1})
         yield
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory):
+def trained(once, tmp_path_factory):
     """A run of two iterations with two layers of 8 units."""
     logs = tmp_path_factory.mktemp("runs")
     options = ["--iterations", "2", "--network.hidden", "8", "8", "--log-dir", str(logs)]

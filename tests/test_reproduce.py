@@ -76,19 +76,19 @@ def test_a_finished_queue_touches_no_file(killed, capsys):
 def test_the_status_counts_and_estimates(killed, tmp_path):
     said = reproduce.status(command(killed / "killed"), queue_kills.RUNS).splitlines()
     assert said[-1] == "4 done, 1 failed, 1 cannot run here; about 0.0 processor-hours left"
-    runs = [replace(queue_kills.RUNS[0], seconds=360.0)]
+    runs = [replace(queue_kills.RUNS[0], seconds=1200.0)]
     said = reproduce.status(command(tmp_path), runs).splitlines()
-    assert said[0].endswith("at iteration 0 of 20, 2.00 h left")
+    assert said[0].endswith("at iteration 0 of 6, 2.00 h left")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_longer_run_goes_on_where_the_shorter_one_ended(killed):
     """And its curve is of both."""
     log = (killed / "whole.log").read_text()
-    assert "bandit-5_promp_tiny_30_seed-0: from iteration 20 of 30" in log
-    assert "bandit-5_promp_tiny_30_seed-1: from iteration 0 of 30" in log
-    line = without_times(killed / "whole")["bandit-5_promp_tiny_30_seed-0"]
-    assert line["curve"]["iteration"] == list(range(1, 31))
+    assert "bandit-5_promp_tiny_9_seed-0: from iteration 6 of 9" in log
+    assert "bandit-5_promp_tiny_9_seed-1: from iteration 0 of 9" in log
+    line = without_times(killed / "whole")["bandit-5_promp_tiny_9_seed-0"]
+    assert line["curve"]["iteration"] == list(range(1, 10))
 
 
 def test_a_run_whose_settings_or_scoring_changed_is_not_done(killed):

@@ -47,6 +47,7 @@ def cases():
             yield pytest.param(name, algorithm, marks=[pytest.mark.slow] * alike)
 
 
+@pytest.mark.usefixtures("short_episodes")
 @pytest.mark.parametrize(("name", "algorithm"), list(cases()))
 def test_every_algorithm_resumes_bit_for_bit(name, algorithm, few_glyphs, tmp_path):
     supervised, images = name != "cartpole", name.startswith("glyphs")
@@ -59,6 +60,7 @@ def test_every_algorithm_resumes_bit_for_bit(name, algorithm, few_glyphs, tmp_pa
     assert_resumes_bit_for_bit(tiny(name, algorithm, **few), tmp_path)
 
 
+@pytest.mark.usefixtures("short_episodes")
 @pytest.mark.parametrize("name", ["bandit-5", "tabular-mdp", "pendulum", "half-cheetah-velocity"])
 def test_every_backend_resumes_bit_for_bit(name, tmp_path):
     """Tensors, those with random steps too, and MuJoCo's thread pool."""
@@ -119,7 +121,8 @@ def test_a_run_of_before_new_settings_existed_is_continued(tmp_path):
     """Its config.json lacks them: they have their defaults."""
     from meta_rl.cli import train
 
-    options = ["--data.tasks", "2", "--eval.tasks", "2", "--device", "cpu"]
+    options = ["--data.tasks", "2", "--eval.test-tasks", "2", "--device", "cpu"]
+    options += ["--speed.program", "plain", "--eval.no-pictures"]
     train.main(["sinusoid", "--iterations", "1", *options, "--log-dir", str(tmp_path)])
     settings = tmp_path / "sinusoid_1/config.json"
     older = json.loads(settings.read_text())

@@ -12,7 +12,10 @@ from meta_rl.cli import adapt, train
 from meta_rl.errors import InputError
 from meta_rl.families.registry import make_family
 
+pytestmark = pytest.mark.usefixtures("short_episodes")
+
 SMALL = ["--data.tasks", "2", "--data.episodes", "2", "--eval.tasks", "2", "--device", "cpu"]
+SMALL += ["--eval.no-pictures"]
 TASK = {"goal": (0.3, -0.2)}
 
 

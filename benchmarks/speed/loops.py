@@ -160,6 +160,7 @@ class Sampler:
         for _ in range(self.problem.family.horizon):
             policy = functional_call(self.problem.policy, self.phi, (obs,))
             action = self.problem.policy.env_action(policy.sample(self.generator))
-            obs, _, terminated, truncated = self.env.step(action)
-            if bool((terminated | truncated).all()):
+            result = self.env.step(action)
+            obs = result.obs
+            if bool((result.terminated | result.truncated).all()):
                 break

@@ -11,6 +11,7 @@ import torch
 
 from benchmarks.speed.loops import PolicyLoop, Sampler
 from benchmarks.speed.machine import Rates, probes, race, seconds_at_least, summary
+from benchmarks.speed.programs import OURS, of_program
 from benchmarks.stepping import bare_mj_step
 from meta_rl.algorithms import algorithm
 from meta_rl.assemble import build
@@ -37,9 +38,7 @@ PASSES = {
 
 def trpo(preset: str) -> Config:
     """Return the preset with every iteration logged, because its metrics are read here."""
-    config = PRESETS[preset]
-    speed = dataclasses.replace(config.speed, recorded=True)
-    return dataclasses.replace(config, speed=speed, log_every=1)
+    return dataclasses.replace(of_program(PRESETS[preset], OURS), log_every=1)
 
 
 def promp(preset: str) -> Config:
@@ -60,10 +59,11 @@ WORKS: dict[str, dict[str, tuple[Callable[[str], Config], str]]] = {
 def measure(name: str, rounds: int, device: str) -> dict[str, Any]:
     """Measure all works of W3, W4 or W5."""
     return {
+        "program": OURS,
         "works": {
             title: work(make(preset), rounds, device)
             for title, (make, preset) in WORKS[name].items()
-        }
+        },
     }
 
 
@@ -159,7 +159,7 @@ def ours(learner: MetaLearner) -> dict[str, Callable[[], Any]]:
     (problem, outer, inner), config, meta = parts, learner.config, learner.meta
     tasks = problem.sample_tasks(config.data.tasks, 0)
     *supports, query = adapt_to_tasks(problem, inner, meta, tasks, config.inner.steps, 0).batches
-    adapt = torch.no_grad()(lambda: inner.adapt(meta, supports, len(tasks)))
+    adapt = torch.no_grad()(lambda: inner.adapted(meta, supports, len(tasks)))
     phi, episodes = adapt(), query.mask.shape[1]
     calls: dict[str, Callable[[], Any]] = {
         "rollout": lambda: problem.sampler.rollout(tasks, phi, episodes, 0),

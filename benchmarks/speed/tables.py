@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+WITH_JAX = "speed-W1", "speed-W3"
+"""Results with a JAX arm."""
+
 
 def table(head: list[str], rows: list[list[str]]) -> str:
     """Return a Markdown table."""
@@ -12,9 +15,17 @@ def table(head: list[str], rows: list[list[str]]) -> str:
 
 
 def speed(name: str, result: dict[str, Any]) -> str:
-    """Return each work's phases (time, ratio to the loop, fraction of the limit), or growth."""
+    """Return each work's phases (time, ratio to the loop, fraction of the limit), or growth.
+
+    W1 and W3 have a table beside JAX too. A profile has a table for each program.
+    """
     parts = [phases(title, found) for title, found in result.get("works", {}).items()]
     parts += [growth(axis, points) for axis, points in result.get("axes", {}).items()]
+    parts += [profiled(title, found) for title, found in result.get("profile", {}).items()]
+    if "works" in result and name.startswith(WITH_JAX):
+        parts.append(beside_jax(result.get("programs")))
+    if "program" in result:
+        parts.append(f"Ours is `--speed.program {result['program']}`.")
     before, after = result["load"]
     return "\n\n".join([*parts, f"Load when it began and ended: {before} and {after} processes."])
 
@@ -50,6 +61,65 @@ def phases(title: str, found: dict[str, Any]) -> str:
         *([f"`mj_step` {rates['mj_step']:,}/s"] if "mj_step" in rates else []),
     ]
     return f"{table(head, rows)}\n\n{'; '.join(said)}."
+
+
+def beside_jax(programs: dict[str, Any] | None) -> str:
+    """Return a table with a row for each work and phase: JAX, our programs, and the ratio.
+
+    Args:
+        programs: the seconds of all arms, as :mod:`benchmarks.speed.programs` measures them; None
+            in results from before there was a JAX arm.
+    """
+    if programs is None:
+        return "Beside JAX: not measured."
+    ours, rows = programs["ours"], programs["rows"]
+    names = list(dict.fromkeys(name for row in rows.values() for name in row["seconds"]))
+    names = [name for name in names if name != "JAX"]
+    head = ["beside JAX", "JAX", *names, f"{ours} / JAX", "first call: JAX", f"first call: {ours}"]
+    cells = [[title, *_beside(row, names, ours)] for title, row in rows.items()]
+    return f"{table(head, cells)}\n\n{_about_jax(programs)}"
+
+
+def _beside(row: dict[str, Any], names: list[str], ours: str) -> list[str]:
+    median = {name: found["median"] for name, found in row["seconds"].items()}
+    first = row.get("first call", {})
+    jax = median.get("JAX")
+    return [
+        seconds(jax) if jax else "not measured",
+        *(seconds(median[name]) if name in median else "" for name in names),
+        f"{median[ours] / jax:.2f}" if jax else "",
+        *(seconds(first[name]) if name in first else "" for name in ("JAX", ours)),
+    ]
+
+
+def _about_jax(programs: dict[str, Any]) -> str:
+    jax = programs["jax"]
+    if "left out" in jax:
+        return f"JAX was left out: {jax['left out']}."
+    cores = {
+        name: [row["cores"][name] for row in programs["rows"].values()]
+        for name in ("JAX", programs["ours"])
+    }
+    busy = (f"{name} {min(each):.2g} to {max(each):.2g}" for name, each in cores.items())
+    return f"JAX {jax['version']} with its default threads. Cores kept busy: {', '.join(busy)}."
+
+
+def profiled(title: str, phases: dict[str, Any]) -> str:
+    """Return a table with each phase's share of an iteration, and its operations by kind."""
+    whole = phases["iteration"]
+    kinds = sorted(whole["shares"], key=whole["shares"].__getitem__, reverse=True)
+    kinds = [
+        kind for kind in kinds if any(f["shares"].get(kind, 0) >= 0.01 for f in phases.values())
+    ]
+    cells = []
+    for name, found in phases.items():
+        part = found["times"] * found["seconds"] / whole["seconds"]
+        shares = (found["shares"].get(kind, 0.0) for kind in kinds)
+        times = f"{found['times']:.3g}"
+        cells.append(
+            [name, times, seconds(found["seconds"]), f"{part:.0%}", *(f"{s:.0%}" for s in shares)]
+        )
+    return table([title, "times", "seconds", "of the iteration", *kinds], cells)
 
 
 def growth(axis: str, points: dict[str, Any]) -> str:

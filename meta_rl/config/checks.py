@@ -5,11 +5,18 @@ from __future__ import annotations
 import math
 import types
 import typing
+from functools import cache
 from typing import Any, Literal
 
 from meta_rl.errors import require
 
 UNIONS = (types.UnionType, typing.Union)  # X | Y, and the form that Literal[...] | None has
+
+
+@cache
+def types_of(owner: type) -> dict[str, Any]:
+    """Return the types of a class's settings by name; kept, since all settings are checked."""
+    return typing.get_type_hints(owner)
 
 
 def require_types(config: Any, prefix: str) -> None:
@@ -18,7 +25,7 @@ def require_types(config: Any, prefix: str) -> None:
     Raises:
         InputError: naming the setting, what is expected and what it is.
     """
-    for name, hint in typing.get_type_hints(type(config)).items():
+    for name, hint in types_of(type(config)).items():
         value = getattr(config, name)
         if not _fits(value, hint):
             words = [w for option in options_of(hint) for w in typing.get_args(option)]

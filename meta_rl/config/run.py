@@ -9,7 +9,7 @@ import typing
 from dataclasses import dataclass, field
 from typing import Any, cast
 
-from meta_rl.config.checks import require_if_given, require_types
+from meta_rl.config.checks import require_if_given, require_types, types_of
 from meta_rl.config.data import EpisodesConfig, EvalConfig, ShotsConfig
 from meta_rl.config.descent import BASES, TRPOConfig
 from meta_rl.config.effects import Conditions, Facts
@@ -97,7 +97,7 @@ def from_dict(values: dict[str, Any], expected: Any = Config) -> Any:
         )
     cls = choices[name]
     values = renamed(values) if issubclass(cls, Config) else values
-    hints = typing.get_type_hints(cls)
+    hints = types_of(cls)
     keys = {f.name for f in dataclasses.fields(cls)}
     given = {key: value for key, value in values.items() if key != "type"}
     for key in sorted(given.keys() - keys):

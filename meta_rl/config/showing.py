@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any, Literal
 
-from meta_rl.config.checks import options_of
+from meta_rl.config.checks import options_of, types_of
 from meta_rl.config.effects import PARTS, Facts
 from meta_rl.config.run import Config
 from meta_rl.errors import InputError
@@ -35,7 +35,7 @@ def without_effect(run: Config, facts: Facts) -> set[str]:
     found = set()
     for part in PARTS:
         owner = getattr(run, part) if part else run
-        hints = typing.get_type_hints(type(owner))
+        hints = types_of(type(owner))
         for field in dataclasses.fields(owner):
             if field.name not in PARTS:
                 tried = [*others(getattr(owner, field.name), hints[field.name])]

@@ -12,6 +12,7 @@ import numpy as np
 
 from meta_rl.errors import InputError, hint, require, require_whole, shown
 from meta_rl.families.distributions import ValueDistribution, check_distribution, lookup
+from meta_rl.families.table import TaskTable, values
 from meta_rl.types import Task, Value
 
 SPLITS = ("in-distribution", "extrapolation")
@@ -131,6 +132,17 @@ class ParameterSpace:
             drawn = [self._named(iter(row), wide) for row in rows]
             tasks += [task for task in drawn if not (wide and self.in_distribution(task))]
         return tasks[:n]
+
+    def table(self, n: int, seed: int) -> Sequence[Task]:
+        """Draw the n tasks of :meth:`sample`, as a table if every parameter is a single number."""
+        single = all(parameter.size is None for parameter in self.parameters)
+        quantiles = np.random.default_rng(seed).random((n, self.entries))
+        columns = {
+            parameter.name: values(parameter.distribution, quantiles[:, number])
+            for number, parameter in enumerate(self.parameters if single else ())
+        }
+        numeric = bool(columns) and all(column.dtype.kind == "f" for column in columns.values())
+        return TaskTable(columns) if numeric else self.sample(n, seed)
 
     def in_distribution(self, task: Task) -> bool:
         """Return whether training can draw this task."""

@@ -89,6 +89,16 @@ class Recorded:
         with torch.enable_grad():
             return tree_map(_detached, self.function(*arguments))
 
+    def program(self, *arguments: Any) -> Callable[..., Sequence[Tensor]] | None:
+        """Return the program for arguments of these shapes; None if the function itself runs.
+
+        It takes the tensors among such arguments, one after another, and returns the tensors of the
+        result. No later call checks their shapes.
+        """
+        with torch.no_grad():
+            program, _ = self._program((), arguments)
+        return program and program.rest
+
     def given(self, *fixed: Any) -> Callable:
         """Return ``function(*fixed)``, for a function that returns a function.
 
@@ -171,6 +181,11 @@ class _Program:
     def __call__(self, kept: list[Any], tensors: list[Tensor]) -> Any:
         """Return the function's result; ``kept`` holds what was computed once, or nothing yet."""
         return tree_unflatten(self._found(kept, tensors), self._result)
+
+    @property
+    def rest(self) -> Callable[..., Sequence[Tensor]]:
+        """The operations, or what is left of them after those that run once."""
+        return self._parts[1]
 
     def _found(self, kept: list[Any], tensors: list[Tensor]) -> Sequence[Any]:
         first, rest = self._parts

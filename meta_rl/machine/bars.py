@@ -20,4 +20,4 @@ def slow(items: Iterable[T], title: str, delay: float = 2.0) -> Iterable[T]:
         title: what the loop does.
         delay: seconds after which the bar appears; it vanishes at the end.
     """
-    return tqdm(items, desc=title, delay=delay, leave=False, disable=not on_terminal())
+    return tqdm(items, desc=title, delay=delay, leave=False) if on_terminal() else items

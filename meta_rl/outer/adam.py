@@ -12,18 +12,24 @@ from torch.utils._pytree import tree_leaves
 
 from meta_rl.config import AdamConfig
 from meta_rl.inner.core import InnerLoop, Objective
+from meta_rl.machine import parallel
+from meta_rl.outer.fused import FusedAdam
 from meta_rl.outer.step import (
     StepOnData,
     load_optimizer_tensors,
     optimizer_of,
     optimizer_tensors,
+    start_moments,
     take,
 )
+from meta_rl.tasks import num_tasks
 from meta_rl.types import MetaParameters, Params
 
 
 class Adam(StepOnData):
     """``(theta, rule) <- Adam((theta, rule), outer gradient)``.
+
+    Its tensors are the same objects from the start on, and change in place.
 
     Args:
         config: settings of the outer step.
@@ -31,6 +37,8 @@ class Adam(StepOnData):
         meta: the meta-parameters, leaf tensors; :meth:`step` changes them in place.
         iterations: iterations of the run, for learning rates that decay over it.
     """
+
+    steady = True
 
     def __init__(
         self, config: AdamConfig, inner: InnerLoop, meta: MetaParameters, iterations: int = 1
@@ -40,6 +48,9 @@ class Adam(StepOnData):
         rates = config.learning_rate, config.step_size_learning_rate
         self._optimizer = optimizer_of(torch.optim.Adam, meta, *rates)
         self._rates = [group["lr"] for group in self._optimizer.param_groups]
+        start_moments(self._optimizer)
+        given = inner, meta, self._optimizer, config.max_grad_norm
+        self._fused = FusedAdam(*given) if inner.program == "compiled" else None
 
     def step(self, supports: Sequence[Any], query: Any) -> dict[str, Tensor | float]:
         """Update ``meta`` in place; a non-finite gradient is skipped and counted.
@@ -47,12 +58,26 @@ class Adam(StepOnData):
         Returns:
             ``train/outer_loss``, gradient norms, and ``train/skipped`` if the step was skipped.
         """
-        objective = self._multi_step(self._done())
-        loss, gradient = self.inner.meta_gradient(self.meta, supports, query, objective)
-        norm = self.descend(gradient, self._annealed(self._done()))
+        objective, scale = self._multi_step(self._done()), self._annealed(self._done())
+        taken = None if objective else self._in_one(supports, query, scale)
+        if taken is None:
+            loss, gradient = self.inner.meta_gradient(self.meta, supports, query, objective)
+            taken = loss, self.descend(gradient, scale)
+        loss, norm = taken
         self._steps += 1
         metrics: dict[str, Tensor | float] = {"train/outer_loss": loss, "train/grad_norm": norm}
         return metrics if torch.isfinite(norm) else metrics | {"train/skipped": 1.0}
+
+    def _in_one(
+        self, supports: Sequence[Any], query: Any, scale: float
+    ) -> tuple[Tensor, Tensor] | None:
+        """Take the step by one program, if there is one for the batches."""
+        if self._fused is None or isinstance(query, parallel.BlockedBatch):
+            return None
+        at_once = self.inner.tasks_at_once
+        if at_once is not None and at_once < num_tasks(query):
+            return None
+        return self._fused.step(supports, query, [rate * scale for rate in self._rates])
 
     def descend(self, gradient: MetaParameters, scale: float = 1.0) -> Tensor:
         """Take one step of Adam on a gradient, or none if the gradient is not finite.
@@ -83,6 +108,9 @@ class Adam(StepOnData):
         moments = dict(state)
         self._steps = int(take(moments, {"steps": torch.tensor(0)})["steps"])
         load_optimizer_tensors(self._optimizer, moments)
+        start_moments(self._optimizer)
+        if self._fused is not None:
+            self._fused.attend(self._optimizer)
 
     def _done(self) -> float:
         """Return the fraction of the run that is done."""

@@ -50,6 +50,8 @@ class StepOnData(ABC):
     """
 
     meta: MetaParameters
+    steady = False
+    """Whether the tensors of :meth:`state_dict` stay the same objects, and change in place."""
 
     def iterate(self, batch: MetaBatch) -> Outcome:
         """Adapt to the tasks from the current MetaParameters, and step on the data collected."""
@@ -96,6 +98,15 @@ def optimizer_of(
         {"params": list(meta.rule.values()), "lr": rule_rate or rate},
     ]
     return kind([group for group in groups if group["params"]], lr=rate)
+
+
+def start_moments(optimizer: torch.optim.Adam) -> None:
+    """Give every parameter without moments its first ones, as the first step would."""
+    for group in optimizer.param_groups:
+        for leaf in group["params"]:
+            if not optimizer.state[leaf]:
+                zeros = {name: torch.zeros_like(leaf) for name in ("exp_avg", "exp_avg_sq")}
+                optimizer.state[leaf] = {"step": torch.tensor(0.0), **zeros}
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:

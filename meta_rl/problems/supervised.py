@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -24,6 +25,27 @@ from meta_rl.problems.examples import ExampleFamily, Examples, OwnExamples
 from meta_rl.problems.modules import trainable
 from meta_rl.tasks import check_sampled, check_tasks, over_tasks, select, space_of
 from meta_rl.types import Params, Task, TaskSpace
+
+AHEAD, LARGE = 100, 2**24
+"""The most iterations whose examples are drawn together, and the most numbers in these."""
+
+
+class Drawn(Sequence[Task]):
+    """Tasks with their support sets and query sets, leaves ``(M, ...)``."""
+
+    def __init__(self, tasks: Sequence[Task], support: Examples, query: Examples):
+        self.tasks, self.support, self.query = tasks, support, query
+
+    def __len__(self) -> int:
+        return len(self.tasks)
+
+    def __getitem__(self, index: Any) -> Any:
+        if not isinstance(index, slice):
+            return self.tasks[index]
+        if index == slice(0, len(self)):
+            return self
+        examples = (Examples(x[index], y[index]) for x, y in (self.support, self.query))
+        return Drawn(self.tasks[index], *examples)
 
 
 class Supervised:
@@ -142,12 +164,29 @@ class Supervised:
         """
         if batches and not query:
             return batches[0]
+        if isinstance(tasks, Drawn):
+            return tasks.query if query else tasks.support
         shots, queries = self.config.shots, self.config.queries
         first, count = (shots, queries) if query else (0, shots)
         stream = seeds.derive(seed, seeds.DATA)
         x, y = self.family.draw(tasks, first, count, stream, self.device)
         numbers = y.is_floating_point()
         return Examples(x.to(self._dtype), y.to(self._dtype) if numbers else y)
+
+    def ahead(self, tasks: int) -> int:
+        """Return the iterations whose examples are drawn together; fewer if they are large."""
+        examples = tasks * (self.config.shots + self.config.queries)
+        size = math.prod(self.family.input_shape) + self.family.output_size
+        return max(1, min(AHEAD, LARGE // (examples * size)))
+
+    def draw_ahead(self, iterations: int, tasks: int, seed: int) -> list[Sequence[Task]]:
+        """Draw the tasks and examples of several iterations together; see ``TaskSource``."""
+        # Without a space, the family draws tasks in its own way.
+        count, table = iterations * tasks, getattr(self.task_space, "table", None)
+        every = table(count, seed) if table else self.sample_tasks(count, seed)
+        support, query = (self.collect(every, [], dict, seed, query) for query in (False, True))
+        whole = Drawn(every, support, query)
+        return [whole[start : start + tasks] for start in range(0, count, tasks)]
 
     @torch.no_grad()
     def probe(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from meta_rl.config import Config, to_dict
@@ -59,12 +60,18 @@ class TrainingState:
         self.skipped = 0  # outer steps in a row
         # The state before the current iteration, or before one that was cut off; else None.
         self._last_whole: tuple[dict[str, int], dict[str, Tensor]] | None = None
+        # The tensors of the state, and copies of them by name.
+        self._kept: tuple[list[Tensor], dict[str, Tensor]] | None = None
 
     def begin(self) -> None:
         """Begin an iteration: copy the state for :meth:`undo`."""
         self.undo()
-        copies = {name: value.clone() for name, value in self._with_fixed().items()}
-        self._last_whole = self._counters(), copies
+        if self._kept is None or not self._steady():
+            live = self._with_fixed()
+            self._kept = [*live.values()], {name: value.clone() for name, value in live.items()}
+        else:
+            torch._foreach_copy_([*self._kept[1].values()], self._kept[0])
+        self._last_whole = self._counters(), self._kept[1]
 
     def end(self, samples: int, skipped: bool) -> None:
         """Count a whole iteration.
@@ -94,6 +101,8 @@ class TrainingState:
     def saved(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
         """Return the manifest and the tensors of a checkpoint."""
         counters, tensors = self._last_whole or (self._counters(), self._with_fixed())
+        if self._last_whole:  # the copies are written again
+            tensors = {name: value.clone() for name, value in tensors.items()}
         manifest = {
             "kind": "meta",
             "config": to_dict(self.config),
@@ -126,7 +135,12 @@ class TrainingState:
         for name, value in own.items():
             value.copy_(tensors[name])
         self.iteration, self.samples, self.skipped = iteration, samples, skipped
-        self._last_whole = None
+        self._last_whole = self._kept = None
+
+    def _steady(self) -> bool:
+        """Return whether the state's tensors are the objects that they were before."""
+        steady = getattr(self.outer, "steady", False) and not self.sampling.learns
+        return steady and not self.problem.learned()
 
     def _counters(self) -> dict[str, int]:
         values = self.iteration, self.samples, self.skipped

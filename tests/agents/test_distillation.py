@@ -25,6 +25,8 @@ from meta_rl.inner.adaptation import adapt_to_tasks
 from meta_rl.outer.adam import Adam
 from tests.test_resume import tiny
 
+pytestmark = pytest.mark.usefixtures("short_episodes")
+
 GOAL = {"goal": (0.3, -0.2)}
 CPU = ["--device", "cpu"]
 
@@ -36,6 +38,12 @@ def zipped(tmp_path_factory):
     own = {"log_std_init": -4.0, "net_arch": [5]}
     PPO("MlpPolicy", Navigation2D().make_env(GOAL), policy_kwargs=own, device="cpu").save(file)
     return file
+
+
+@pytest.fixture
+def roughly(monkeypatch):
+    """Distillations of few steps, where it is not asked what they end at."""
+    monkeypatch.setattr(distillation, "STEPS", 20)
 
 
 def problem(name):
@@ -112,6 +120,7 @@ def test_one_expert_is_imitated_and_the_run_resumes_without_it(zipped, tmp_path,
     assert meta_rl.load(run).iteration == 2
 
 
+@pytest.mark.usefixtures("roughly")
 def test_the_same_seed_distills_the_same_bits(zipped):
     config = tiny("navigation-2d")
     experts = [(GOAL, zipped), ({"goal": (-0.3, 0.1)}, zipped)]
@@ -123,6 +132,7 @@ def inner(config, **settings):
     return dataclasses.replace(config, inner=dataclasses.replace(config.inner, **settings))
 
 
+@pytest.mark.usefixtures("roughly")
 def test_a_learned_step_size_starts_where_adapting_the_distilled_policy_ends_best(zipped, capsys):
     """What adapting with each ends at is measured here once more, from a learner of its own."""
     config = inner(tiny("navigation-2d"), step_size=20.0)
@@ -146,6 +156,7 @@ def test_a_learned_step_size_starts_where_adapting_the_distilled_policy_ends_bes
     assert f"first step size: {best:g}, with which adapting does best" in start.told
 
 
+@pytest.mark.usefixtures("roughly")
 def test_a_population_and_imitation_start_at_that_step_size_too(zipped, monkeypatch):
     monkeypatch.setattr(distillation, "fitted_step_size", lambda *given: (0.0123, 100))
     seen = []
@@ -164,6 +175,7 @@ def test_a_population_and_imitation_start_at_that_step_size_too(zipped, monkeypa
     assert start.samples == 117
 
 
+@pytest.mark.usefixtures("roughly")
 def test_a_step_size_that_is_not_learned_stays_as_it_was_given(zipped):
     start = FromExperts([(GOAL, zipped)])
     meta_rl.build(inner(tiny("navigation-2d"), learn_step_size=False), start=start)
@@ -171,6 +183,7 @@ def test_a_step_size_that_is_not_learned_stays_as_it_was_given(zipped):
     assert start.samples == 0
 
 
+@pytest.mark.usefixtures("roughly")
 @pytest.mark.parametrize("error", [DivergedError, NotFiniteError])
 def test_step_sizes_that_lead_to_nothing_finite_are_not_taken(zipped, monkeypatch, error):
     def broken(problem, loop, meta, *rest):

@@ -9,6 +9,8 @@ from meta_rl import CheckpointCallback, EvalCallback, StopTrainingOnRewardThresh
 from meta_rl.config import AdamConfig, Config, EpisodesConfig, InnerConfig, ShotsConfig
 from meta_rl.errors import InputError
 
+pytestmark = pytest.mark.usefixtures("short_episodes")
+
 
 @pytest.fixture
 def learner():

@@ -18,6 +18,8 @@ from meta_rl.outer.evolution import EvolutionStrategy
 from meta_rl.outer.genetic import GeneticAlgorithm
 from meta_rl.types import MetaParameters
 
+pytestmark = pytest.mark.usefixtures("short_episodes")
+
 D, TASKS = 4, 3
 
 

@@ -18,6 +18,8 @@ from meta_rl.outer.rl2 import ppo_sums
 from tests.meta_rl.test_checkpoint import assert_resumes_bit_for_bit
 from tests.meta_rl.test_trials import config_of, made_up, recall
 
+pytestmark = pytest.mark.usefixtures("short_episodes")
+
 SEEING = ("observation", "hypernetwork")
 SPACE = gym.spaces.Box(-1, 1, (3,))
 

@@ -15,6 +15,8 @@ from meta_rl.inner.rules import GradientDescent
 from meta_rl.outer.curvature import KLCurvature
 from meta_rl.tasks import num_tasks, over_tasks, unflatten_like
 
+pytestmark = pytest.mark.usefixtures("short_episodes")
+
 FORMS = list(itertools.product(["scalar", "tensor", "parameter"], [False, True]))
 
 

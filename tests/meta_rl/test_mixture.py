@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import meta_rl
-from meta_rl.config import AdamConfig, InnerConfig
+from meta_rl.config import AdamConfig, InnerConfig, SpeedConfig
 from meta_rl.from_settings import make_rule
 from meta_rl.inner.core import InnerLoop
 from meta_rl.inner.optimizers import OPTIMIZERS
@@ -122,7 +122,8 @@ def test_the_outer_loop_finds_the_rule_that_wins(kind, size, gradient_scale, win
 def test_adapting_and_evaluating_use_the_hardened_rule_and_say_which(tmp_path):
     config = meta_rl.PRESETS["sinusoid"]
     inner = dataclasses.replace(config.inner, optimizer="mixture", steps=2, gradient_scale=0.2)
-    learner = meta_rl.build(dataclasses.replace(config, inner=inner)).learn(1)
+    config = dataclasses.replace(config, inner=inner, speed=SpeedConfig(program="plain"))
+    learner = meta_rl.build(config).learn(1)
     learner.meta.rule["choice"].copy_(torch.tensor([0.0, 0.0, 0.0, 2.0]))
     weights = learner.step_sizes()
     assert weights["choice.adam"] == pytest.approx(0.711, abs=1e-3)

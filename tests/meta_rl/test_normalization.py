@@ -28,6 +28,8 @@ from meta_rl.problems.remembering import RememberingPolicy
 from tests.extras import needs
 from tests.test_resume import tiny
 
+pytestmark = pytest.mark.usefixtures("short_episodes")
+
 BOX = gym.spaces.Box(-np.inf, np.inf, (3,))
 MIXED = gym.spaces.Dict(
     {

@@ -14,6 +14,8 @@ from meta_rl.pruning.criteria import BATCHES, Layer, Place, choose, magnitudes, 
 from meta_rl.pruning.smaller import hidden_layers
 from tests.test_resume import tiny
 
+pytestmark = pytest.mark.usefixtures("short_episodes")
+
 DEAD = (1, 4, 5)
 
 

@@ -13,6 +13,8 @@ from meta_rl.inner.adaptation import adapt_to_tasks
 from meta_rl.problems import rollouts
 from meta_rl.tasks import expand
 
+pytestmark = pytest.mark.usefixtures("short_episodes")
+
 
 def cartpole(episodes=5):
     config = meta_rl.PRESETS["cartpole"]

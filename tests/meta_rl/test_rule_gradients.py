@@ -10,6 +10,8 @@ from test_meta_gradient import (
     recorded,
 )
 
+pytestmark = pytest.mark.usefixtures("short_episodes")
+
 # Every optimizer, schedule and choice of what adapts, each pair of them at least once.
 COVERING = [
     ("sgd", "inverse-sqrt", "head"),

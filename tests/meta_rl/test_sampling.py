@@ -19,6 +19,8 @@ from meta_rl.statistics import tail_mean, worst_mean
 from meta_rl.tasks import space_of
 from tests.meta_rl.test_checkpoint import assert_resumes_bit_for_bit
 
+pytestmark = pytest.mark.usefixtures("short_episodes")
+
 KINDS = ("prioritized", "worst")
 
 

@@ -14,6 +14,8 @@ from meta_rl.inner.rules import GradientDescent
 from meta_rl.problem import Problem
 from meta_rl.types import MetaParameters
 
+pytestmark = pytest.mark.usefixtures("short_episodes")
+
 M, D, METHODS = 5, 4, ["es", "hill-climbing"]
 
 

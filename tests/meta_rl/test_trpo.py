@@ -13,6 +13,8 @@ from meta_rl.outer.trpo import conjugate_gradient
 from meta_rl.problems.reinforcement import Reinforcement
 from meta_rl.tasks import over_tasks, unflatten_like
 
+pytestmark = pytest.mark.usefixtures("short_episodes")
+
 
 def step_of(outer=None, episodes=4, **data):
     """A small navigation learner, its recorded batches, and its parameters before any step."""

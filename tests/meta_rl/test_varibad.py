@@ -20,6 +20,8 @@ from meta_rl.problems.memory import Trials, joined
 from meta_rl.problems.trials import TrialReinforcement
 from tests.meta_rl.test_trials import batches_of
 
+pytestmark = pytest.mark.usefixtures("short_episodes")
+
 GRU = NetworkConfig(kind="gru", hidden=(6,))
 LENGTHS = (5, 3, 7)
 
