@@ -75,13 +75,13 @@ def steps(report: Path) -> list[Step]:
     works = "--works", "1 step, second order", "5 steps, second order"
     images = "-m", "benchmarks.few_shot", "--device", "cuda", "--rounds", "5", *works, *arms
     return [
-        Step("tests", 110, tests),
-        speed("W1", 50),
+        Step("tests", 90, tests),
+        speed("W1", 65),
         Step("W2", 35, images, "few-shot-speed-cuda"),
-        speed("W3", 40),
+        speed("W3", 50),
         speed("W4", 55),
         speed("W5", 65),
-        speed("W6", 50),
+        speed("W6", 45),
     ]
 
 
