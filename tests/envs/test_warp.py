@@ -136,6 +136,19 @@ def test_a_robot_that_falls_stands_still_while_others_go_on(warp):
 
 
 @pytest.mark.slow
+def test_a_world_that_stands_still_starts_every_step_from_where_it_stands(warp):
+    """Else it would fly apart unseen, and take contacts from others."""
+    *_, env = on("warp", "walker2d-random-params")
+    batch, reached = env._batch, []
+    batch.qvel[3, 0] = 50.0
+    for _ in range(2):
+        batch.step(np.array([0, 1, 2]), nstep=4)
+        reached.append(float(batch._data.qpos.numpy()[3, 0] - batch.qpos[3, 0]))
+    assert reached[0] > 0.1
+    assert reached[1] == pytest.approx(reached[0], rel=0.01)
+
+
+@pytest.mark.slow
 def test_an_iteration_runs_on_it(warp, monkeypatch):
     family, *_ = on("warp", "half-cheetah-direction")
     monkeypatch.setitem(FAMILIES, family.id, family)
