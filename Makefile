@@ -1,5 +1,5 @@
 # The verbs CI runs are the verbs a person types.
-.PHONY: lint types test slow docs processors check
+.PHONY: lint types test slow docs processors gpu check
 
 lint:
 	ruff check .
@@ -16,6 +16,9 @@ slow:
 
 processors:
 	.ci/processors
+
+gpu:
+	@python -m benchmarks.gpu
 
 docs:
 	mkdocs build --strict --site-dir site

@@ -9,6 +9,9 @@ convolutions, as the limit. Arms take turns in one process, so that other load f
 Memory is the peak of a fresh process for each arm. Processor time is measured beside wall time,
 because waiting on a busy machine does not lengthen it. Writes
 ``benchmarks/results/few-shot-speed.json``.
+
+With ``--device cuda`` all arms run on a GPU: memory is then the peak of its tensors, and wall time
+alone is measured. Writes ``few-shot-speed-cuda.json``.
 """
 
 from __future__ import annotations
@@ -28,7 +31,9 @@ from torch.func import functional_call
 from torch.nn import functional as F
 
 from benchmarks.provenance import write
+from benchmarks.speed.machine import race
 from meta_rl import agents
+from meta_rl.assemble import resolve_device
 from meta_rl.config import InnerConfig
 from meta_rl.inner.core import InnerLoop
 from meta_rl.inner.rules import GradientDescent
@@ -62,23 +67,27 @@ def layers() -> nn.Sequential:
     return nn.Sequential(*blocks, nn.Flatten(), nn.Linear(64, WAYS))
 
 
-def batches() -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+def batches(device: str) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
     """Return support and query set: images ``(M, S, 1, 28, 28)``, labels ``(M, S)``."""
     generator = Generator().manual_seed(0)
     images = torch.rand(TASKS, WAYS * (1 + QUERIES), 1, 28, 28, generator=generator)
     labels = torch.arange(WAYS).repeat(1 + QUERIES).expand(TASKS, -1)
+    images, labels = images.to(device), labels.to(device)
     return (images[:, :WAYS], labels[:, :WAYS]), (images[:, WAYS:], labels[:, WAYS:])
 
 
-def meta_iteration(arm: str, steps: int, first_order: bool) -> Callable[[], Tensor | None]:
+def meta_iteration(
+    arm: str, steps: int, first_order: bool, device: str = "cpu"
+) -> Callable[[], Tensor | None]:
     """Return a function that computes the arm's meta-gradient, flat."""
-    network = agents.convolutional((1, 28, 28), WAYS, Generator().manual_seed(0))
+    network = agents.convolutional((1, 28, 28), WAYS, Generator().manual_seed(0)).to(device)
     theta = {name: value.detach() for name, value in network.named_parameters()}
-    support, query = batches()
+    support, query = batches(device)
     if arm == ALONE:
-        return lambda: convolutions(support[0].shape[1], query[0].shape[1], steps, first_order)
+        sizes = support[0].shape[1], query[0].shape[1]
+        return lambda: convolutions(*sizes, steps, first_order, device)
     if arm not in OURS:
-        network = layers()
+        network = layers().to(device)
         names = [name for name, _ in network.named_parameters()]
         theta = dict(zip(names, theta.values(), strict=True))
 
@@ -110,7 +119,7 @@ def looped(
     return flat(value.grad for value in theta.values())
 
 
-def convolutions(shots: int, queries: int, steps: int, first_order: bool) -> None:
+def convolutions(shots: int, queries: int, steps: int, first_order: bool, device: str) -> None:
     """Run only the convolutions of torch's own layers, task by task.
 
     A pass is each layer's convolution and its derivatives in the weights and, except in the first
@@ -120,9 +129,10 @@ def convolutions(shots: int, queries: int, steps: int, first_order: bool) -> Non
     for size_in, side in ((1, 28), (64, 14), (64, 7), (64, 3)):
         again = 1 if first_order else 3 if size_in > 1 else 2
         for images, count in ((queries, 1), (shots, steps * again)):
-            inputs = torch.ones(images, size_in, side, side).to(memory_format=torch.channels_last)
-            weights = torch.ones(64, size_in, 3, 3)
-            outputs = torch.ones(images, 64, side, side).to(memory_format=torch.channels_last)
+            place: Any = {"device": device, "memory_format": torch.channels_last}
+            inputs = torch.ones(images, size_in, side, side).to(**place)
+            weights = torch.ones(64, size_in, 3, 3, device=device)
+            outputs = torch.ones(images, 64, side, side).to(**place)
             wanted = size_in > 1, True, False
             given = outputs, inputs, weights, None, (1, 1), (1, 1), (1, 1), False, (0, 0), 1, wanted
             for _ in range(TASKS * count):
@@ -132,6 +142,22 @@ def convolutions(shots: int, queries: int, steps: int, first_order: bool) -> Non
 
 def flat(tensors: Any) -> Tensor:
     return torch.cat([tensor.flatten() for tensor in tensors])
+
+
+def timed_on_a_gpu(work: str, arms: list[str], rounds: int, device: str) -> dict[str, Any]:
+    """Time each arm in each round, in turns, after a round that measures its peak of memory."""
+    calls = {arm: meta_iteration(arm, *WORKS[work], device) for arm in arms}
+    peaks = {arm: peak_of_tensors(call) for arm, call in calls.items()}
+    seconds = race(calls, rounds, device)
+    return {arm: {"seconds": seconds[arm], "peak_mb": peaks[arm]} for arm in arms}
+
+
+def peak_of_tensors(call: Callable[[], Any]) -> int:
+    """Return the growth of the memory of tensors on the GPU during a call, in MB."""
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    call()
+    return round((torch.cuda.max_memory_allocated() - before) / 2**20)
 
 
 def timed(work: str, arms: list[str], rounds: int) -> dict[str, Any]:
@@ -170,10 +196,14 @@ def main() -> None:
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--works", nargs="+", default=list(WORKS), choices=WORKS)
     parser.add_argument("--arms", nargs="+", default=list(ARMS), choices=ARMS)
+    parser.add_argument("--device", default="cpu")
     parser.add_argument("--memory-of", choices=ARMS, help="print one arm's peak MB and stop")
     args = parser.parse_args()
     if args.memory_of:
         return print_memory(args.memory_of, args.works[0])
+    if (device := resolve_device(args.device)) != "cpu":
+        works = {w: timed_on_a_gpu(w, args.arms, args.rounds, device) for w in args.works}
+        return print(write("few-shot-speed-cuda", {"rounds": args.rounds, "work": works}))
     results: dict[str, Any] = {}
     # Measure memory first: a new process inherits its parent's current memory as its peak.
     memory = {work: {arm: megabytes(arm, work) for arm in args.arms} for work in args.works}

@@ -22,13 +22,13 @@ RESULTS = ROOT / "benchmarks" / "results"
 
 
 def provenance() -> dict[str, Any]:
-    """Return commit (with ``+`` if files but results differ), date, versions and hardware."""
-    commit = _git("describe", "--always", "--exclude=*")
-    others = ".", f":(exclude){RESULTS.relative_to(ROOT)}"
-    commit += "+" * bool(_git("status", "--porcelain", "--", *others))
+    """Return commit (with ``+`` if files but results differ), date, versions and hardware.
+
+    The variable ``COMMIT`` gives the commit of a copy that is no git checkout.
+    """
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     return {
-        "commit": commit,
+        "commit": _commit(),
         "date": date.today().isoformat(),
         "python": platform.python_version(),
         "torch": torch.__version__,
@@ -39,6 +39,7 @@ def provenance() -> dict[str, Any]:
         "cores": len(os.sched_getaffinity(0)),
         "threads": torch.get_num_threads(),
         "gpu": gpu,
+        **({"cuda": torch.version.cuda} if gpu else {}),
     }
 
 
@@ -79,6 +80,20 @@ def _holds_objects(value: Any) -> bool:
     """Return whether a value is an object, or a list of objects."""
     first = value[0] if isinstance(value, list) and value else value
     return isinstance(first, dict)
+
+
+def _commit() -> str:
+    try:
+        commit = _git("describe", "--always", "--exclude=*")
+        others = ".", f":(exclude){RESULTS.relative_to(ROOT)}"
+        return commit + "+" * bool(_git("status", "--porcelain", "--", *others))
+    except (OSError, subprocess.CalledProcessError):
+        if given := os.environ.get("COMMIT"):
+            return given
+    raise SystemExit(
+        f"commit: expected a git checkout, got {ROOT} without one. Set COMMIT to the commit that "
+        "these files are of."
+    )
 
 
 def _git(*arguments: str) -> str:

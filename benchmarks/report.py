@@ -19,6 +19,7 @@ from matplotlib.figure import Figure
 
 from benchmarks import equal_tables
 from benchmarks.experiments import FAMILIES
+from benchmarks.gpu_table import ran
 from benchmarks.memory_tables import rl2_table
 from benchmarks.provenance import RESULTS, read
 from benchmarks.speed.tables import speed
@@ -87,7 +88,9 @@ def alone(results: dict[str, Any]) -> dict[str, Any]:
 
 def maker(name: str) -> Callable[[str, dict[str, Any]], str]:
     """Return the function that makes the tables of a result."""
+    name = name.removesuffix("-cuda")
     makers = {
+        "gpu": ran,
         "stepping": rates,
         "frames": frames,
         "few-shot-speed": few_shot,

@@ -229,21 +229,29 @@ def spread(values: list[float]) -> str:
 
 
 def few_shot(name: str, result: dict[str, Any]) -> str:
-    """Return arms' median seconds, speed as a multiple of the loop's, and peak memory."""
+    """Return arms' median seconds, speed as a multiple of the loop's, and peak memory.
+
+    Ratios are of processor seconds where they were measured, which is not on a GPU.
+    """
     parts = []
     for work, arms in result["work"].items():
-        processor = {arm: np.median(values["processor_seconds"]) for arm, values in arms.items()}
+        processor = {
+            arm: np.median(values.get("processor_seconds", values["seconds"]))
+            for arm, values in arms.items()
+        }
+        counted = "processor_seconds" in arms["loop, autograd"]
         rows = [
             [
                 arm,
-                f"{np.median(values['seconds']):.2f}",
-                f"{processor[arm]:.2f}",
+                f"{np.median(values['seconds']):.{2 if counted else 4}f}",
+                *([f"{processor[arm]:.2f}"] if counted else []),
                 f"{processor['loop, autograd'] / processor[arm]:.2f}",
                 f"{processor['the convolutions alone'] / processor[arm]:.0%}",
                 f"{values['peak_mb']:,}",
             ]
             for arm, values in arms.items()
         ]
-        head = [work, "seconds", "processor seconds", "x loop", "of the limit", "peak MB"]
+        head = [work, "seconds", *(["processor seconds"] if counted else [])]
+        head += ["x loop", "of the limit", "peak MB"]
         parts.append(table(head, rows))
     return "\n\n".join(parts)

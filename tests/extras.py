@@ -14,10 +14,12 @@ OF = {
     "metaworld": "metaworld",
     "minigrid": "examples",
     "mujoco": "mujoco",
+    "mujoco_warp": "warp",
     "onnxruntime": "onnx",
     "onnxscript": "onnx",
     "optax": "jax",
     "pyright": "dev",
+    "warp": "warp",
 }
 """The extra that installs a module."""
 

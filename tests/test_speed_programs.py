@@ -46,11 +46,12 @@ def test_jax_is_left_out_where_it_is_missing_and_on_a_gpu(monkeypatch):
     assert "pip install -e '.[jax]'" in programs.peer("cpu")["left out"]
 
 
-def test_programs_have_different_settings_and_ours_is_one_of_them():
+def test_programs_have_different_settings_and_none_is_compiled_for_a_gpu():
     config = meta_rl.preset("navigation-2d")
     speeds = [programs.of_program(config, name).speed for name in programs.PROGRAMS]
     assert len(set(speeds)) == len(programs.PROGRAMS)
-    assert programs.OURS in programs.PROGRAMS
+    assert programs.programs_on("cpu")[-1] == "compiled"
+    assert programs.programs_on("cuda") == ("plain", "recorded")
 
 
 def test_arms_are_timed_in_blocks_and_wait_for_their_last_result():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map
 
 from meta_rl.assemble import build
+from meta_rl.config import SpeedConfig
 from meta_rl.inner.adaptation import adapt_to_tasks
 from meta_rl.presets import PRESETS
 
@@ -29,7 +31,9 @@ def disagreement(device: str) -> dict[str, float]:
 
 
 def _error(preset: str, device: str) -> float:
-    learner = build(PRESETS[preset])
+    # Plain: nothing is compiled for the CPU only to check a GPU.
+    plain = dataclasses.replace(PRESETS[preset], speed=SpeedConfig(program="plain"))
+    learner = build(plain)
     tasks = learner.problem.sample_tasks(learner.config.data.tasks, 0)
     batches = adapt_to_tasks(learner.problem, learner.inner, learner.meta, tasks, 1, 0).batches
     exact = _gradient(learner.inner, *moved((learner.meta, batches), "cpu", torch.float64))

@@ -11,13 +11,12 @@ from typing import Any
 from benchmarks.speed import policies
 from benchmarks.speed.programs import (
     JAX,
-    OURS,
-    PROGRAMS,
     Arm,
     chained,
     contest,
     of_program,
     peer,
+    programs_on,
     repeated,
 )
 from meta_rl.assemble import build
@@ -37,7 +36,8 @@ def measure(rounds: int, device: str) -> dict[str, Any]:
         beside = iterations(fixed(fraction, products), rounds, device)
         rows |= {f"{title}: {phase}": row for phase, row in beside.items()}
     found = policies.measure("W3", rounds, device)
-    return {**found, "programs": {"ours": OURS, "jax": peer(device), "rows": rows}}
+    programs = {"ours": programs_on(device)[-1], "jax": peer(device), "rows": rows}
+    return {**found, "programs": programs}
 
 
 def fixed(fraction: float, products: int) -> Config:
@@ -51,7 +51,7 @@ def fixed(fraction: float, products: int) -> Config:
 
 def iterations(config: Config, rounds: int, device: str) -> dict[str, Any]:
     """Time all programs' iterations in turns."""
-    learners = {name: build(of_program(config, name), device) for name in PROGRAMS}
+    learners = {name: build(of_program(config, name), device) for name in programs_on(device)}
     arms: dict[str, Arm] = {
         name: {"iteration": repeated(learner.iterate)} for name, learner in learners.items()
     }

@@ -11,7 +11,7 @@ import torch
 
 from benchmarks.speed.loops import PolicyLoop, Sampler
 from benchmarks.speed.machine import Rates, probes, race, seconds_at_least, summary
-from benchmarks.speed.programs import OURS, of_program
+from benchmarks.speed.programs import of_program, programs_on
 from benchmarks.stepping import bare_mj_step
 from meta_rl.algorithms import algorithm
 from meta_rl.assemble import build
@@ -38,7 +38,7 @@ PASSES = {
 
 def trpo(preset: str) -> Config:
     """Return the preset with every iteration logged, because its metrics are read here."""
-    return dataclasses.replace(of_program(PRESETS[preset], OURS), log_every=1)
+    return dataclasses.replace(PRESETS[preset], log_every=1)
 
 
 def promp(preset: str) -> Config:
@@ -58,10 +58,11 @@ WORKS: dict[str, dict[str, tuple[Callable[[str], Config], str]]] = {
 
 def measure(name: str, rounds: int, device: str) -> dict[str, Any]:
     """Measure all works of W3, W4 or W5."""
+    program = programs_on(device)[-1]
     return {
-        "program": OURS,
+        "program": program,
         "works": {
-            title: work(make(preset), rounds, device)
+            title: work(of_program(make(preset), program), rounds, device)
             for title, (make, preset) in WORKS[name].items()
         },
     }

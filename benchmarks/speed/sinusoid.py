@@ -17,13 +17,12 @@ from benchmarks.speed import loops
 from benchmarks.speed.machine import Rates, probes, seconds_at_least, summary
 from benchmarks.speed.programs import (
     JAX,
-    OURS,
-    PROGRAMS,
     Arm,
     chained,
     contest,
     of_program,
     peer,
+    programs_on,
     repeated,
 )
 from meta_rl.assemble import build
@@ -52,8 +51,8 @@ def measure(rounds: int, device: str) -> dict[str, Any]:
                 title = f"{steps} step{'s' * (steps > 1)}, {order} order"
                 works[title], phases = work(steps, first_order, 10 * rounds, device)
                 beside |= {f"{title}: {phase}": row for phase, row in phases.items()}
-    programs = {"ours": OURS, "jax": peer(device), "rows": beside}
-    return {"program": OURS, "works": works, "programs": programs}
+    programs = {"ours": programs_on(device)[-1], "jax": peer(device), "rows": beside}
+    return {"program": programs["ours"], "works": works, "programs": programs}
 
 
 def work(
@@ -74,7 +73,8 @@ def work(
     loop: Any = learner.inner
     tasks = problem.sample_tasks(config.data.tasks, 0)
     *supports, query = adapt_to_tasks(problem, learner.inner, meta, tasks, steps, 0).batches
-    arms = {name: ours(of_program(config, name), supports, query, device) for name in PROGRAMS}
+    names = programs_on(device)
+    arms = {name: ours(of_program(config, name), supports, query, device) for name in names}
     if "version" in peer(device):
         arms[JAX] = compiled_by_jax(steps, first_order, meta.theta, supports, query)
     others: dict[str, Callable[[], Any]] = {
@@ -94,7 +94,7 @@ def work(
     arithmetic = seconds_at_least(rates, SIZES, samples, passes, 0)
     phases = {
         name: {
-            "ours": beside[name]["seconds"][OURS],
+            "ours": beside[name]["seconds"][names[-1]],
             "reference": summary(seconds[name]),
             "limit": arithmetic + operations / rates.operation,
         }

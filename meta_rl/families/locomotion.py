@@ -7,13 +7,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from operator import attrgetter
-from typing import Any
+from typing import Any, get_args
 
 import gymnasium as gym
 import torch
 
+from meta_rl.errors import unknown
 from meta_rl.families.family import Family
-from meta_rl.families.mujoco import MuJoCoVec, Reward
+from meta_rl.families.mujoco import Backend, MuJoCoVec, Reward
 from meta_rl.families.parameters import ParameterSpace
 from meta_rl.families.physics import change_model, changes_of, load_mujoco
 from meta_rl.families.rendering import prepare_mujoco
@@ -37,6 +38,8 @@ class Locomotion(Family):
         horizon: steps after which an episode is truncated.
         kwargs: arguments of the robot's constructor: cost weights, healthy ranges, observations.
         source: the defining paper and code, and the differences from them.
+        backend: what simulates batches: ``mujoco``, or ``warp`` for MuJoCo Warp, in float32. Nobody
+            has run Warp on a GPU yet; it was tried on its CPU device.
     """
 
     id: str
@@ -46,6 +49,11 @@ class Locomotion(Family):
     horizon: int = 200
     kwargs: Mapping[str, Any] = field(default_factory=dict)
     source: str = ""
+    backend: Backend = "mujoco"
+
+    def __post_init__(self):
+        if self.backend not in get_args(Backend):
+            raise unknown("backend", get_args(Backend), self.backend)
 
     @property
     def summary(self) -> str:
@@ -94,9 +102,13 @@ class Locomotion(Family):
         dtype: torch.dtype,
         workers: int = 0,
     ) -> BatchedEnv:
-        """Return the MuJoCo backend, which ignores ``workers``; before MuJoCo 4 the general one."""
+        """Return the MuJoCo backend, which ignores ``workers``; before MuJoCo 4 the general one.
+
+        Raises:
+            InputError: if MuJoCo is missing, or the backend asked for is.
+        """
         load_mujoco()
-        if importlib.util.find_spec("mujoco.batch") is None:
+        if self.backend == "mujoco" and importlib.util.find_spec("mujoco.batch") is None:
             return super().make_vec(
                 num_tasks, episodes, device=device, dtype=dtype, workers=workers
             )
@@ -109,6 +121,7 @@ class Locomotion(Family):
             parameters=self.space.parameters,
             device=device,
             dtype=dtype,
+            backend=self.backend,
         )
 
     def _robot(self, render_mode: str | None = None) -> gym.Env:

@@ -6,7 +6,7 @@ import copy
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from operator import attrgetter
-from typing import Any
+from typing import Any, Literal
 
 import gymnasium as gym
 import numpy as np
@@ -18,7 +18,11 @@ from meta_rl.errors import require
 from meta_rl.families.parameters import Parameter
 from meta_rl.families.physics import Change, change_model, changes_of, field_of, load_mujoco
 from meta_rl.families.robots import ROBOTS, ContactForces
+from meta_rl.families.warp_batch import WarpBatch
 from meta_rl.types import Step, Task
+
+Backend = Literal["mujoco", "warp"]
+"""What simulates a robot: MuJoCo's thread pool, or MuJoCo Warp."""
 
 Reward = Callable[[Mapping[str, Any], Mapping[str, Any]], Any]
 """A function from Gymnasium's ``info`` of a step and the task to the reward.
@@ -44,9 +48,11 @@ class MuJoCoVec:
             :func:`meta_rl.families.physics.change_model`.
         device: the device of observations and rewards.
         dtype: the type of observations and rewards.
+        backend: the simulation: ``mujoco`` (on all cores) or ``warp`` (MuJoCo Warp, on the device).
 
     Raises:
-        InputError: if MuJoCo is missing or has no batches, or the robot is not one of ROBOTS.
+        InputError: if MuJoCo or MuJoCo Warp is missing, MuJoCo has no batches, the robot is not one
+            of ROBOTS, or Warp was not tried with it.
     """
 
     occupies_cores = True
@@ -62,6 +68,7 @@ class MuJoCoVec:
         parameters: Sequence[Parameter],
         device: torch.device | str,
         dtype: torch.dtype,
+        backend: Backend = "mujoco",
     ):
         spec, inside = env.spec, env.unwrapped
         name = spec.id if spec else type(inside).__name__
@@ -77,7 +84,10 @@ class MuJoCoVec:
         self._terminates = self._settings.get("terminate_when_unhealthy", False)
         self._none = torch.zeros(self.rows, dtype=torch.bool, device=device)
         self._all = torch.ones(self.rows, dtype=torch.bool, device=device)
-        self._robot_type = ROBOTS[name]
+        self._robot_type, self._backend = ROBOTS[name], backend
+        # Ant and Humanoid need contact forces, and positions of the integrator's last stage.
+        tried = backend == "mujoco" or self._robot_type.ground_axes == 1
+        require(tried, "backend", f"mujoco for {name}", backend)
         self._open()
 
     def _open(self) -> None:
@@ -85,8 +95,12 @@ class MuJoCoVec:
         count = self.rows[0] * self.rows[1]
         contact = settings.get("include_cfrc_ext_in_observation", False)
         contact = bool(contact or settings.get("contact_cost_weight", 0.0))
-        # Contact forces need each row's own MjData; without them one per thread is enough.
-        self._batch: Any = load_mujoco("mujoco.batch").Batch(model, count, persistent=contact)
+        self._batch: Any
+        if self._backend == "warp":
+            self._batch = WarpBatch(model, count, self._device)
+        else:
+            # Contact forces need each row's own MjData; without them one per thread is enough.
+            self._batch = load_mujoco("mujoco.batch").Batch(model, count, persistent=contact)
         self._contact = ContactForces(self._batch) if contact else None
         forces = self._contact.values if self._contact else np.zeros((count, model.nbody, 6))
         self._robot: Any = self._robot_type(self._batch, settings, forces)
