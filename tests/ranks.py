@@ -13,7 +13,7 @@ from pathlib import Path
 import safetensors.torch
 
 import meta_rl
-from meta_rl.config import EpisodesConfig
+from meta_rl.config import EpisodesConfig, SpeedConfig
 from meta_rl.machine import parallel
 from tests.short import short_episodes
 
@@ -28,7 +28,8 @@ def config_of(family, algorithm, tasks=4, **settings):
     data = dataclasses.replace(config.data, tasks=tasks, **(size | settings))
     few = {name: few for name, few in FEW.items() if hasattr(config.outer, name)}
     outer = dataclasses.replace(config.outer, **few)
-    return dataclasses.replace(config, data=data, outer=outer, blocks=BLOCKS, log_every=1)
+    config = dataclasses.replace(config, data=data, outer=outer, blocks=BLOCKS, log_every=1)
+    return dataclasses.replace(config, speed=SpeedConfig(program="plain"))
 
 
 def with_value_network(config):

@@ -49,8 +49,9 @@ class Adam(StepOnData):
         self._optimizer = optimizer_of(torch.optim.Adam, meta, *rates)
         self._rates = [group["lr"] for group in self._optimizer.param_groups]
         start_moments(self._optimizer)
+        compiled = isinstance(inner, InnerLoop) and inner.program == "compiled"
         given = inner, meta, self._optimizer, config.max_grad_norm
-        self._fused = FusedAdam(*given) if inner.program == "compiled" else None
+        self._fused = FusedAdam(*given) if compiled else None
 
     def step(self, supports: Sequence[Any], query: Any) -> dict[str, Tensor | float]:
         """Update ``meta`` in place; a non-finite gradient is skipped and counted.
