@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from meta_rl.errors import InputError
+from meta_rl.inner.graphs import turned
 
 OPTIONS = {
     "cpp_wrapper": True,  # calls the loops from C++
@@ -50,7 +51,7 @@ def compiled(module: Any, tensors: Sequence[Tensor]) -> Callable[..., list[Tenso
     """
     from torch._inductor import standalone_compile
 
-    held = _lifted(module)
+    held = _lifted(turned(module, tensors))
     inputs: list[Any] = [each.detach() for each in (*tensors, *held)]  # no object twice
     for node in module.graph.nodes:
         node.meta.clear()  # inputs may have none; then all get theirs from the examples
