@@ -74,7 +74,7 @@ OUTER_STEPS: dict[type[OuterConfig], Maker] = {
 
 LONG, LONGER = 1_000, 20_000
 """Iterations on examples that pay for recording, and for compiling."""
-EPISODES_LONG = 300
+EPISODES_LONG = 200
 """Iterations on episodes that pay for compiling."""
 
 
@@ -90,9 +90,12 @@ def program_of(run: Config, device: torch.device) -> str:
     if run.speed.program != "auto":
         return run.speed.program
     examples = isinstance(run.data, ShotsConfig)
-    if run.network.kind == "convolutional" or (examples and not run.outer.differentiates):
+    gradients = run.outer.differentiates and run.inner.method == "gradient"
+    if run.network.kind == "convolutional" or not gradients:
         return "plain"
-    if run.iterations >= (LONGER if examples else EPISODES_LONG) and compiles(device):
+    long = run.iterations >= (LONGER if examples else EPISODES_LONG)
+    # A recurrent network is recorded step by step, and takes minutes to compile.
+    if long and run.network.kind not in ("gru", "lstm") and compiles(device):
         return "compiled"
     return "recorded" if examples and run.iterations >= LONG else "plain"
 

@@ -146,7 +146,7 @@ def load_optimizer_tensors(optimizer: torch.optim.Optimizer, state: dict[str, Te
     remembered: dict[int, dict[str, Tensor]] = {}
     for name, value in state.items():
         index, key = name.split(".", 1)
-        remembered.setdefault(int(index), {})[key] = value
+        remembered.setdefault(int(index), {})[key] = value.clone()  # it changes in place
     optimizer.load_state_dict({**optimizer.state_dict(), "state": remembered})
 
 
