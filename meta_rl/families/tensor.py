@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -63,10 +64,41 @@ class TensorEnv(ABC):
         """Advance every row by one step."""
         if not hasattr(self, "state"):
             raise InputError("environment: step() before reset(); call reset(tasks, seed) first.")
-        self._time += 1
+        return self.counted(*self.moved(action))
+
+    def moved(self, action: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+        """Advance every row; return observations, rewards, terminations and success."""
         reward, terminated = self.advance(action)
+        return self.observe(), reward, terminated, self.succeeded()
+
+    def counted(
+        self, obs: Tensor, reward: Tensor, terminated: Tensor, success: Tensor | None
+    ) -> Step:
+        """Return a step that was taken, and count it towards the horizon."""
+        self._time += 1
         truncated = self._over if self._time >= self.horizon else self._running
-        return Step(self.observe(), reward, terminated, truncated, self.succeeded())
+        return Step(obs, reward, terminated, truncated, success)
+
+    def held(self) -> dict[str, Tensor]:
+        """Return the tensors that a step may read or replace, by their attributes' names.
+
+        Those of a dataclass in an attribute have names with a dot.
+        """
+        found: dict[str, Tensor] = {}
+        for name, value in vars(self).items():
+            if isinstance(value, Tensor):
+                found[name] = value
+            elif dataclasses.is_dataclass(value):
+                fields = {f"{name}.{key}": each for key, each in vars(value).items()}
+                found |= {key: each for key, each in fields.items() if isinstance(each, Tensor)}
+        return found
+
+    def hold(self, tensors: Mapping[str, Tensor]) -> None:
+        """Replace some of the tensors of :meth:`held`."""
+        for name, value in tensors.items():
+            home, _, key = name.partition(".")
+            whole = dataclasses.replace(getattr(self, home), **{key: value}) if key else value
+            setattr(self, home, whole)
 
     def uniform(self, low: float, high: float, size: int, generator: torch.Generator) -> Tensor:
         """Draw random numbers in [low, high): ``(M, B, size)``."""

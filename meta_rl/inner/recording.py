@@ -74,7 +74,7 @@ class Recorded:
 
     def __init__(self, function: Callable, compile: bool = False, usual: Usual | None = None):
         self.function, self.compile, self.usual = function, compile, usual
-        self._programs: dict[Any, _Program] = {}
+        self._programs: dict[Any, Program] = {}
 
     @torch.no_grad()
     def __call__(self, *arguments: Any) -> Any:
@@ -89,15 +89,15 @@ class Recorded:
         with torch.enable_grad():
             return tree_map(_detached, self.function(*arguments))
 
-    def program(self, *arguments: Any) -> Callable[..., Sequence[Tensor]] | None:
+    def program(self, *arguments: Any) -> Program | None:
         """Return the program for arguments of these shapes; None if the function itself runs.
 
-        It takes the tensors among such arguments, one after another, and returns the tensors of the
-        result. No later call checks their shapes.
+        Its ``rest`` takes the tensors among such arguments, one after another, and returns the
+        tensors of the result. No call checks their shapes.
         """
         with torch.no_grad():
             program, _ = self._program((), arguments)
-        return program and program.rest
+        return program
 
     def given(self, *fixed: Any) -> Callable:
         """Return ``function(*fixed)``, for a function that returns a function.
@@ -119,18 +119,23 @@ class Recorded:
 
         return further
 
-    def _program(self, fixed: tuple, changing: tuple) -> tuple[_Program | None, list[Tensor]]:
+    def _program(self, fixed: tuple, changing: tuple) -> tuple[Program | None, list[Tensor]]:
         """Return the program for the arguments, if there is one, and the tensors in them."""
         leaves, structure = tree_flatten((fixed, changing))
         tensors = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
-        key = (structure, *map(_kind, leaves))
+        # A tensor given twice is one input to what records.
+        places = {id(tensor): place for place, tensor in enumerate(tensors)}
+        same = (
+            tuple([places[id(tensor)] for tensor in tensors]) if len(places) < len(tensors) else ()
+        )
+        key = (structure, same, *map(_kind, leaves))
         if key not in self._programs:
             skipped = self.compile and self.usual and not self.usual((*fixed, *changing))
             if skipped or len(self._programs) == PROGRAMS:
                 return None, tensors
             flat = _Flat(self.function, bool(fixed), leaves, structure)
             once = sum(isinstance(leaf, Tensor) for leaf in tree_flatten(fixed)[0])
-            self._programs[key] = _Program(flat, tensors, once, self.compile)
+            self._programs[key] = Program(flat, tensors, once, self.compile)
         return self._programs[key], tensors
 
 
@@ -152,7 +157,7 @@ class _Flat:
         return found
 
 
-class _Program:
+class Program:
     """The operations of a function on tensors of certain shapes.
 
     Args:
@@ -180,7 +185,11 @@ class _Program:
 
     def __call__(self, kept: list[Any], tensors: list[Tensor]) -> Any:
         """Return the function's result; ``kept`` holds what was computed once, or nothing yet."""
-        return tree_unflatten(self._found(kept, tensors), self._result)
+        return self.shaped(self._found(kept, tensors))
+
+    def shaped(self, found: Sequence[Tensor]) -> Any:
+        """Return the function's result from the tensors that the operations returned."""
+        return tree_unflatten(found, self._result)
 
     @property
     def rest(self) -> Callable[..., Sequence[Tensor]]:

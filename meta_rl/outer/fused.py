@@ -6,7 +6,7 @@ of ``torch.optim.Adam``, which takes over wherever the program does not fit.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
 from meta_rl.inner.core import InnerLoop
-from meta_rl.inner.recording import Recorded
+from meta_rl.inner.recording import Program, Recorded
 from meta_rl.tasks import copy_each
 from meta_rl.types import MetaParameters
 
@@ -38,7 +38,7 @@ class FusedAdam:
     ):
         self.inner, self.meta, self.max_norm = inner, meta, max_norm
         self._recorded = Recorded(self._stepped, True, inner.usual)
-        self._programs: dict[Any, Callable | None] = {}
+        self._programs: dict[Any, Program | None] = {}
         self.attend(optimizer)
 
     def attend(self, optimizer: torch.optim.Optimizer) -> None:
@@ -71,7 +71,8 @@ class FusedAdam:
         """
         batches = [*supports, query]
         given = tree_leaves(batches)
-        key = tuple([(leaf.shape, leaf.stride()) for leaf in given])
+        places = {id(leaf): place for place, leaf in enumerate(given)}
+        key = tuple([(leaf.shape, leaf.stride(), places[id(leaf)]) for leaf in given])
         if key not in self._programs:
             arguments = self.meta, self._moments, self._counts[0], self._rates, batches
             self._programs[key] = self._recorded.program(*arguments)
@@ -82,7 +83,7 @@ class FusedAdam:
             self._rates.copy_(torch.tensor(rates, dtype=torch.float64))
             self._last = rates
         with torch.no_grad():
-            loss, norm, count, *values = program(*self._tensors, self._rates, *given)
+            loss, norm, count, *values = program.rest(*self._tensors, self._rates, *given)
             copy_each(self._tensors[:-1], values)
             copy_each(self._counts, [count] * len(self._counts))
         return loss, norm

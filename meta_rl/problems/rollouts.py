@@ -15,8 +15,9 @@ from meta_rl import seeds
 from meta_rl.errors import DivergedError, NotFiniteError
 from meta_rl.inner.recording import programmed
 from meta_rl.machine.threads import one_thread
+from meta_rl.problems.stepping import CompiledSteps, Move
 from meta_rl.problems.success import any_step
-from meta_rl.types import BatchedEnv, Params, Policy, Task, TaskFamily
+from meta_rl.types import BatchedEnv, Params, Policy, Step, Task, TaskFamily
 
 ONE_THREAD = 2**26
 """Limit on weights times rows (about a millisecond of work): below it, a policy acts on one thread
@@ -62,7 +63,7 @@ class Reactive(Player):
 
     def __init__(self, act: Callable[..., Any], phi: Params):
         self.weights = sum(value[0].numel() for value in phi.values())
-        self.act = partial(act, phi)
+        self.phi, self.act = phi, partial(act, phi)
 
     def see(self, action: torch.Tensor, reward: torch.Tensor, running: torch.Tensor) -> None:
         """Remember nothing."""
@@ -79,14 +80,29 @@ class Sampler:
         policy: the policy's module; each call passes the parameters.
         workers: processes that step single environments.
         program: how the policy's operations run; see :func:`meta_rl.inner.recording.programmed`.
+        rows: the most tasks and the episodes of each to compile for; all when None.
     """
 
-    def __init__(self, family: TaskFamily, policy: Policy, workers: int, program: str = "plain"):
+    def __init__(
+        self,
+        family: TaskFamily,
+        policy: Policy,
+        workers: int,
+        program: str = "plain",
+        rows: tuple[int, int] | None = None,
+    ):
         self.family, self.policy, self.workers = family, policy, workers
         act = torch.vmap(lambda phi, obs: functional_call(self.policy, phi, (obs,)))
-        self._act = programmed(act, program)
-        self._one_length = program == "compiled"
+        self._act = programmed(act, program, lambda given: self.usual(given[1]))
+        self._rows = rows
+        self._compiled = program == "compiled"
+        self._steps = CompiledSteps(act, policy.env_action) if self._compiled else None
         self._envs: dict[tuple[int, int], BatchedEnv] = {}
+
+    def usual(self, obs: torch.Tensor) -> bool:
+        """Return whether observations ``(M, B, O)`` have as many rows as in training."""
+        tasks, episodes = self._rows or obs.shape[:2]
+        return obs.shape[0] <= tasks and obs.shape[1] == episodes
 
     def rollout(self, tasks: Sequence[Task], phi: Params, episodes: int, seed: int) -> Rollout:
         """Sample B whole episodes of every task, as many in lockstep as the family allows.
@@ -174,6 +190,22 @@ class Sampler:
             env.close()
         self._envs.clear()
 
+    def _move(
+        self, env: BatchedEnv, player: Player, obs: torch.Tensor, noise: torch.Generator
+    ) -> Move:
+        """Return a function that takes one step."""
+        if self._steps is not None and isinstance(player, Reactive) and self.usual(obs):
+            compiled = self._steps.of(env, player.phi, obs, noise)
+            if compiled is not None:
+                return compiled
+
+        def move(obs: torch.Tensor) -> tuple[Any, torch.Tensor, Step]:
+            policy = player.act(obs)
+            action = policy.sample(noise)
+            return policy, action, env.step(self.policy.env_action(action))
+
+        return move
+
     @torch.no_grad()
     def _lockstep(self, tasks: Sequence[Task], player: Player, episodes: int, seed: int) -> Rollout:
         """Run one episode in each of M x ``episodes`` rows, until all have ended."""
@@ -187,10 +219,9 @@ class Sampler:
         steps: list[tuple] = []
         small = player.weights * running.numel() < ONE_THREAD
         with one_thread() if env.occupies_cores and small else nullcontext():
+            move = self._move(env, player, obs, noise)
             for t in range(self.family.horizon):
-                policy = player.act(obs)
-                action = policy.sample(noise)
-                result = env.step(self.policy.env_action(action))
+                policy, action, result = move(obs)
                 player.see(action, result.reward, running)
                 steps.append((obs, action, result.reward, running, policy))
                 success = any_step(success, result.success, running)
@@ -205,7 +236,7 @@ class Sampler:
         rollout = rollout._replace(mask=rollout.mask.to(dtype))
         _check_finite(tasks, rollout)
         rollout = rollout._replace(reward=rollout.reward * rollout.mask)
-        long = self._one_length and 2 * rollout.mask.shape[2] > self.family.horizon
+        long = self._compiled and 2 * rollout.mask.shape[2] > self.family.horizon
         return _padded(rollout, self.family.horizon) if long else rollout
 
 

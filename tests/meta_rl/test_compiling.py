@@ -8,6 +8,8 @@ import dataclasses
 
 import pytest
 import torch
+from meta_rl.envs.navigation import Navigation2DEnv
+from meta_rl.envs.points import PointTensorEnv
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils._pytree import tree_leaves
 
@@ -230,6 +232,73 @@ def test_episodes_of_more_than_half_the_horizon_have_its_length(nothing_compiles
     two = {name: value[:2] for name, value in phi.items()}
     batch = problem.made_up_batch(two)  # episodes of two steps
     assert not problem.usual((batch,))
+
+
+ANALYTIC = "navigation-2d navigation-pearl cartpole pendulum acrobot mountain-car-continuous "
+ANALYTIC += "bandit-5 tabular-mdp"
+
+
+@pytest.mark.parametrize("preset", ANALYTIC.split())
+def test_a_step_of_a_rollout_is_one_program_with_the_same_random_numbers(preset, nothing_compiles):
+    rollouts = []
+    for program in ("plain", "compiled"):
+        problem = meta_rl.build(small(preset, program, data={"episodes": 2})).problem
+        problem.family.horizon = min(20, problem.family.horizon)
+        phi = {n: v.detach().expand(3, *v.shape) for n, v in problem.initial_parameters().items()}
+        for seed in (0, 1):  # the program is made in the first, and used in both
+            rollouts.append(problem.sampler.rollout(problem.sample_tasks(3, seed), phi, 2, seed))
+        if program == "compiled":
+            told_time = preset == "mountain-car-continuous"
+            assert ([*problem.sampler._steps._known.values()] == [None]) == told_time
+        problem.close()
+    for one, other in zip(rollouts[:2], rollouts[2:], strict=True):
+        length = one.mask.shape[2]
+        assert other.mask[:, :, length:].sum() == 0
+        for a, b in zip(tree_leaves(one[:-1]), tree_leaves(other[:-1]), strict=True):
+            torch.testing.assert_close(b[:, :, :length], a, rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(other.success, one.success, equal_nan=True)
+
+
+class Counting(PointTensorEnv):
+    """A Python value goes over from step to step."""
+
+    single, steps = Navigation2DEnv, 0
+
+    def outcome(self, before):
+        self.steps += 1
+        return self.state.sum(-1) * self.steps, self.state.sum(-1) > 9
+
+
+class Timed(Counting):
+    def outcome(self, before):
+        return self.state.sum(-1) * self._time, self.state.sum(-1) > 9
+
+
+class Asking(Counting):
+    def outcome(self, before):
+        return self.state.sum(-1) * float(self.state.mean() > 0), self.state.sum(-1) > 9
+
+
+class Drawing(Counting):
+    def outcome(self, before):
+        chosen = torch.bernoulli(self.state[..., 0].abs().clamp(max=1), generator=self.generator)
+        return chosen, chosen > 9
+
+
+@pytest.mark.parametrize("kind", [Counting, Timed, Asking, Drawing])
+def test_environments_that_are_no_pure_function_step_plainly(kind, nothing_compiles, monkeypatch):
+    returns = []
+    for program in ("plain", "compiled"):
+        learner = meta_rl.build(small("navigation-2d", program, data={"episodes": 2}))
+        problem = learner.problem
+        monkeypatch.setattr(type(problem.family), "tensor_env", kind)
+        problem.family.horizon = 5
+        phi = {n: v.detach().expand(3, *v.shape) for n, v in learner.meta.theta.items()}
+        rollout = problem.sampler.rollout(problem.sample_tasks(3, 0), phi, 2, 0)
+        returns.append(rollout.reward.sum(-1))
+        if program == "compiled":
+            assert [*problem.sampler._steps._known.values()] == [None]
+    assert torch.equal(*returns)
 
 
 def test_unusual_shapes_are_not_compiled(monkeypatch):

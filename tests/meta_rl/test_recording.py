@@ -167,6 +167,12 @@ def test_derivatives_within_a_recorded_function_follow_its_arguments():
         torch.testing.assert_close(cubes(x), 3 * x**2)
 
 
+def test_a_tensor_given_twice_is_not_taken_for_two():
+    recorded, x, y = Recorded(lambda x, y: x - 2 * y), torch.rand(3), torch.rand(3)
+    for one, other in ((x, x), (x, y), (y, y), (y, x)):
+        assert torch.equal(recorded(one, other), one - 2 * other)
+
+
 def test_constants_of_another_type_are_others():
     recorded, x = Recorded(lambda x, factor: x * factor), torch.ones(2, dtype=torch.int64)
     assert [recorded(x, factor).dtype for factor in (1, 1.0)] == [torch.int64, torch.float32]

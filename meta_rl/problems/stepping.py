@@ -1,0 +1,205 @@
+"""One step of a policy and its analytic environments as one compiled program."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple, Protocol
+
+import torch
+from torch import Generator, Tensor
+from torch.overrides import TorchFunctionMode
+
+from meta_rl.errors import InputError
+from meta_rl.inner.recording import Program, Recorded
+from meta_rl.types import Params, Step
+
+
+class Analytic(Protocol):
+    """Environments of tensors: :class:`meta_rl.families.tensor.TensorEnv`."""
+
+    generator: Generator
+
+    def held(self) -> dict[str, Tensor]:
+        """Return the tensors that a step may read or replace."""
+        ...
+
+    def hold(self, tensors: Mapping[str, Tensor]) -> None:
+        """Replace some of them."""
+        ...
+
+    def moved(self, action: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+        """Advance; return observations, rewards, terminations and success."""
+        ...
+
+    def counted(self, *moved: Any) -> Step:
+        """Return the step that :meth:`moved` took, and count it towards the horizon."""
+        ...
+
+
+CLOCK = "_time"
+"""The attribute of environments that counts their steps."""
+
+
+class RandomCall(NamedTuple):
+    """A call that draws random numbers."""
+
+    function: Callable
+    arguments: tuple
+    options: dict[str, Any]  # without the generator
+    for_action: bool  # else the environment's
+
+
+Move = Callable[[Tensor], tuple[Any, Tensor, Step]]
+"""Takes observations, and returns the distribution of actions, the actions and the step."""
+
+
+class CompiledSteps:
+    """Acts, draws actions and steps analytic environments, in one program for each size.
+
+    Random numbers are drawn before each step, by the calls of a plain step and in their order, so
+    that both draw the same. Environments whose random numbers depend on the step's tensors, or that
+    keep Python values from step to step, have no program.
+
+    Args:
+        act: the policy, ``(phi, obs) -> distribution``.
+        env_action: turns sampled actions into the environments'.
+    """
+
+    def __init__(self, act: Callable[..., Any], env_action: Callable[[Tensor], Tensor]):
+        self.act, self.env_action = act, env_action
+        self._known: dict[int, tuple[Any, list[RandomCall], Program] | None] = {}
+
+    def of(self, env: Any, phi: Params, obs: Tensor, noise: Generator) -> Move | None:
+        """Return the compiled step; None if there is no program.
+
+        Args:
+            env: the batched environments, after a reset.
+            phi: each task's parameters, tensors ``(M, ...)``.
+            obs: the first observations.
+            noise: generator of the actions.
+        """
+        if not hasattr(env, "held"):
+            return None
+        if id(env) not in self._known:
+            self._known[id(env)] = self._made(env, phi, obs, noise)
+        known = self._known[id(env)]
+        return known and self._move(env, *known[1:], [*phi.values()], noise)
+
+    def _move(
+        self,
+        env: Analytic,
+        draws: list[RandomCall],
+        program: Program,
+        phi: list[Tensor],
+        noise: Generator,
+    ) -> Move:
+        def move(obs: Tensor) -> tuple[Any, Tensor, Step]:
+            numbers = [_drawn(draw, noise if draw.for_action else env.generator) for draw in draws]
+            given = [obs, *env.held().values(), *numbers]
+            found = program.rest(*phi, *[each.contiguous() for each in given])
+            policy, action, changed, moved = program.shaped(found)
+            env.hold(changed)
+            return policy, action, env.counted(*moved)
+
+        return move
+
+    def _made(
+        self, env: Analytic, phi: Params, obs: Tensor, noise: Generator
+    ) -> tuple[Any, list[RandomCall], Program] | None:
+        """Return the environments (kept, as their ``id`` is the key), the draws and the program."""
+        watch, states = _Watched(noise), (noise.get_state(), env.generator.get_state())
+        with _restored(env):
+            before = _python_values(env)
+            pure = self._reads_no_clock(env, phi, obs, noise, watch)
+            pure = pure and not watch.depends and before == _python_values(env)
+        noise.set_state(states[0])
+        env.generator.set_state(states[1])
+        if not pure:
+            return None
+
+        def step(phi: Params, obs: Tensor, held: dict[str, Tensor], numbers: list[Tensor]) -> Any:
+            with _restored(env), _Given(numbers):
+                env.hold(held)
+                return self._step(env, phi, obs, noise)
+
+        numbers = [_drawn(draw, torch.Generator(obs.device)) for draw in watch.draws]
+        # No tensor twice: observations may be the state itself, but only at first.
+        held = {name: value.contiguous().detach() for name, value in env.held().items()}
+        try:
+            recorded = Recorded(step, compile=True)
+            program = recorded.program(dict(phi), obs.contiguous().detach(), held, numbers)
+        except InputError:  # Python that reads a tensor's value, for instance
+            return None
+        return program and (env, watch.draws, program)
+
+    def _reads_no_clock(self, *given: Any) -> bool:
+        """Take a step under watch; return False if it asks for the time, which is hidden."""
+        *arguments, watch = given
+        try:
+            with watch:
+                self._step(*arguments)
+        except AttributeError as error:
+            if error.name != CLOCK:
+                raise
+            return False
+        return True
+
+    def _step(self, env: Analytic, phi: Params, obs: Tensor, noise: Generator) -> Any:
+        policy = self.act(phi, obs)
+        action = policy.sample(noise)
+        before = env.held()
+        moved = env.moved(self.env_action(action))
+        changed = {n: v for n, v in env.held().items() if v is not before.get(n)}
+        return policy, action, changed, moved
+
+
+class _Watched(TorchFunctionMode):
+    """Notes the calls that draw from a generator, and whether one takes a tensor."""
+
+    def __init__(self, noise: Generator):
+        super().__init__()
+        self.noise, self.draws, self.depends = noise, [], False
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        options = dict(kwargs or {})
+        generator = options.pop("generator", None)
+        if generator is not None:
+            self.depends |= any(isinstance(each, Tensor) for each in (*args, *options.values()))
+            self.draws.append(RandomCall(func, args, options, generator is self.noise))
+        return func(*args, **(kwargs or {}))
+
+
+class _Given(TorchFunctionMode):
+    """Returns given numbers from the calls that draw from a generator."""
+
+    def __init__(self, numbers: Sequence[Tensor]):
+        super().__init__()
+        self.numbers = iter(numbers)
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if (kwargs or {}).get("generator") is not None:
+            return next(self.numbers)
+        return func(*args, **(kwargs or {}))
+
+
+def _drawn(draw: RandomCall, generator: Generator) -> Tensor:
+    return draw.function(*draw.arguments, **draw.options, generator=generator)
+
+
+def _python_values(env: Any) -> dict[str, Any]:
+    """Return the attributes that are plain values."""
+    plain = int, float, str, bool, tuple, list, dict
+    return {name: repr(value) for name, value in vars(env).items() if isinstance(value, plain)}
+
+
+@contextmanager
+def _restored(env: Any) -> Iterator[None]:
+    """Put the attributes back afterwards, and hide the clock inside: a program has no time."""
+    before = dict(vars(env))
+    vars(env).pop(CLOCK, None)
+    try:
+        yield
+    finally:
+        vars(env).clear()
+        vars(env).update(before)
