@@ -79,6 +79,11 @@ class TensorEnv(ABC):
         truncated = self._over if self._time >= self.horizon else self._running
         return Step(obs, reward, terminated, truncated, success)
 
+    @property
+    def divided(self) -> bool:
+        """Whether a step is :meth:`moved` and then :meth:`counted`, in a subclass too."""
+        return type(self).step is TensorEnv.step
+
     def held(self) -> dict[str, Tensor]:
         """Return the tensors that a step may read or replace, by their attributes' names.
 

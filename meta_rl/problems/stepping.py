@@ -20,6 +20,11 @@ class Analytic(Protocol):
 
     generator: Generator
 
+    @property
+    def divided(self) -> bool:
+        """Whether a step is :meth:`moved` and then :meth:`counted`."""
+        ...
+
     def held(self) -> dict[str, Tensor]:
         """Return the tensors that a step may read or replace."""
         ...
@@ -79,7 +84,7 @@ class CompiledSteps:
             obs: the first observations.
             noise: generator of the actions.
         """
-        if not hasattr(env, "held"):
+        if not getattr(env, "divided", False):
             return None
         if id(env) not in self._known:
             self._known[id(env)] = self._made(env, phi, obs, noise)
