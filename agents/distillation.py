@@ -199,7 +199,7 @@ def fitted_step_size(
         learner = MetaLearner(problem, replace(config, inner=inner), origin=config)
         meta = learner.meta._replace(theta=theta)
         try:
-            adaptation = adapt_to_tasks(problem, learner.inner, meta, tasks, steps, seed)
+            adaptation = adapt_to_tasks(problem, learner.evaluated, meta, tasks, steps, seed)
         except NOT_FINITE:
             continue
         found[inner.step_size] = float(adaptation.query.reward.sum(-1).mean())

@@ -26,6 +26,7 @@ class Sinusoid(ParameterTasks):
     input_size = 1
     output_size = 1
     bound = 5.0
+    draws_ahead = True  # examples cost less for many iterations at once
     space = ParameterSpace(
         Parameter("amplitude", Uniform(0.1, 5.0)),
         Parameter("phase", Uniform(0.0, math.pi), "rad"),

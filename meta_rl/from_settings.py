@@ -42,6 +42,7 @@ from meta_rl.outer.trpo import TRPO
 from meta_rl.outer.varibad import VariationalPPO
 from meta_rl.problem import Problem
 from meta_rl.problems.belief import check_infers
+from meta_rl.problems.modules import module_of
 from meta_rl.problems.trials import TrialReinforcement
 from meta_rl.types import MetaParameters
 
@@ -91,13 +92,32 @@ def program_of(run: Config, device: torch.device) -> str:
         return run.speed.program
     examples = isinstance(run.data, ShotsConfig)
     gradients = run.outer.differentiates and run.inner.method == "gradient"
-    if run.network.kind == "convolutional" or not gradients:
+    if run.network.kind == "convolutional" or not gradients or not _ours(run.inner, run.outer):
         return "plain"
     long = run.iterations >= (LONGER if examples else EPISODES_LONG)
     # A recurrent network is recorded step by step, and takes minutes to compile.
     if long and run.network.kind not in ("gru", "lstm") and compiles(device):
         return "compiled"
     return "recorded" if examples and run.iterations >= LONG else "plain"
+
+
+def settled(run: Config, problem: Problem) -> Config:
+    """Return the settings with the choice of ``speed.program`` that a run keeps when it resumes.
+
+    With a problem, network or rule of a user's own, ``auto`` is ``plain``: recorded, values that
+    their Python takes from attributes would stay as they were.
+    """
+    program = program_of(run, problem.device)
+    module = module_of(problem)
+    ours = _ours(problem, *(module.modules() if module else ()))
+    if run.speed.program == "auto" and not ours:
+        program = "plain"
+    return replace(run, speed=replace(run.speed, program=program))
+
+
+def _ours(*parts: Any) -> bool:
+    """Return whether the classes are this project's or torch's."""
+    return all(type(part).__module__.startswith(("meta_rl.", "torch.nn.")) for part in parts)
 
 
 def make_rule(config: InnerConfig, seed: int = 0) -> Rule:

@@ -36,6 +36,9 @@ def renamed(values: dict[str, Any]) -> dict[str, Any]:
         if isinstance(before, dict) and isinstance(now, dict) and name in before and own not in now:
             moved[part] = {key: value for key, value in before.items() if key != name}
             moved[home] = moved.get(home, now) | {own: _today(name, before[name])}
+    speed = moved.get("speed")
+    if isinstance(speed, dict) and "program" not in speed:
+        moved["speed"] = speed | {"program": "plain"}  # from before there was a choice
     network = moved.get("network")
     if isinstance(network, dict) and _is_old(network):
         moved["network"] = network | _left_out(network)

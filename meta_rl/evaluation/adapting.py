@@ -102,7 +102,7 @@ def _adapt(
     apart = problem.config.episodes if remembers else 1
     for start in range(0, len(tasks), size):
         group, stream = tasks[start : start + size], seeds.derive(seed, start)
-        given = problem, run.learner.inner, meta, group, steps, stream
+        given = problem, run.learner.evaluated, meta, group, steps, stream
         adaptation = adapt_to_tasks(*given, scored=True, tolerant=True)
         scored: Any = adaptation.scores  # not None, because of scored=True
         found = scored.cpu().double().numpy()

@@ -64,7 +64,8 @@ class TensorEnv(ABC):
         """Advance every row by one step."""
         if not hasattr(self, "state"):
             raise InputError("environment: step() before reset(); call reset(tasks, seed) first.")
-        return self.counted(*self.moved(action))
+        self._time += 1
+        return self._timed(*self.moved(action))
 
     def moved(self, action: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
         """Advance every row; return observations, rewards, terminations and success."""
@@ -74,14 +75,19 @@ class TensorEnv(ABC):
     def counted(
         self, obs: Tensor, reward: Tensor, terminated: Tensor, success: Tensor | None
     ) -> Step:
-        """Return a step that was taken, and count it towards the horizon."""
+        """Return a step that :meth:`moved` took, and count it towards the horizon."""
         self._time += 1
+        return self._timed(obs, reward, terminated, success)
+
+    def _timed(
+        self, obs: Tensor, reward: Tensor, terminated: Tensor, success: Tensor | None
+    ) -> Step:
         truncated = self._over if self._time >= self.horizon else self._running
         return Step(obs, reward, terminated, truncated, success)
 
     @property
     def divided(self) -> bool:
-        """Whether a step is :meth:`moved` and then :meth:`counted`, in a subclass too."""
+        """Whether :meth:`step` is :meth:`moved` and the clock alone, in a subclass too."""
         return type(self).step is TensorEnv.step
 
     def held(self) -> dict[str, Tensor]:

@@ -7,12 +7,15 @@ graphs are compiled, whose derivatives are operations like others: ``torch.compi
 
 from __future__ import annotations
 
+import copy
 import os
 import shutil
+import signal
 import sys
 import sysconfig
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -51,12 +54,13 @@ def compiled(module: Any, tensors: Sequence[Tensor]) -> Callable[..., list[Tenso
     """
     from torch._inductor import standalone_compile
 
+    module = torch.fx.GraphModule(module, copy.deepcopy(module.graph))
     held = _lifted(turned(module, tensors))
     inputs: list[Any] = [each.detach() for each in (*tensors, *held)]  # no object twice
     for node in module.graph.nodes:
         node.meta.clear()  # inputs may have none; then all get theirs from the examples
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), _uninterrupted():
             warnings.simplefilter("ignore")
             artifact = standalone_compile(
                 module,
@@ -64,6 +68,8 @@ def compiled(module: Any, tensors: Sequence[Tensor]) -> Callable[..., list[Tenso
                 dynamic_shapes="from_example_inputs",
                 options={"config_patches": OPTIONS},
             )
+    except (MemoryError, OSError):
+        raise
     except Exception as error:
         raise _refusal(error) from error
     return artifact if not held else lambda *given: artifact(*given, *held)
@@ -72,8 +78,9 @@ def compiled(module: Any, tensors: Sequence[Tensor]) -> Callable[..., list[Tenso
 def agree(found: Sequence[Any], wanted: Sequence[Any]) -> bool:
     """Return whether results differ by rounding at most."""
     pairs = [(a, b) for a, b in zip(found, wanted, strict=True) if isinstance(b, Tensor)]
-    numbers = [b.nan_to_num(0, 0, 0).norm() for _, b in pairs if b.is_floating_point()]
-    largest = max(map(float, numbers), default=0.0)
+    numbers = [b for _, b in pairs if b.is_floating_point()]
+    several = [b for b in numbers if b.ndim] or numbers  # a single one may be a count of steps
+    largest = max((float(b.nan_to_num(0, 0, 0).norm()) for b in several), default=0.0)
     return all(_near(a, b, largest) for a, b in pairs)
 
 
@@ -104,10 +111,24 @@ def _lifted(module: Any) -> list[Tensor]:
     return held
 
 
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Let Ctrl-C wait: it would end the compilers that torch starts, too."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _refusal(error: Exception) -> InputError:
-    first = next(iter(str(error).strip().splitlines()), "")
+    lines = [line for line in str(error).splitlines() if line.strip()] or [""]
+    told = " ... ".join(dict.fromkeys(line.strip().rstrip(".") for line in (lines[0], lines[-1])))
     return InputError(
         f"speed.program: expected operations that torch can compile on this machine, got "
-        f"{type(error).__name__}: {first} What to do: install a C++ compiler (g++ or clang), or "
+        f"{type(error).__name__}: {told}. What to do: install a C++ compiler (g++ or clang), or "
         "set --speed.program recorded."
     )

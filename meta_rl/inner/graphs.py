@@ -144,6 +144,7 @@ def turned(module: Any, tensors: Sequence[Tensor]) -> Any:
             right, left = (graph.call_function(torch.transpose, (x, -2, -1)) for x in node.args[:2])
             product = graph.call_function(node.target, (left, right))
             back = graph.call_function(torch.transpose, (product, -2, -1))
+            back = graph.call_method("contiguous", (back,))  # a later view may need it
         node.replace_all_uses_with(back)
         graph.erase_node(node)
     module.recompile()

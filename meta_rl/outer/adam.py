@@ -38,13 +38,11 @@ class Adam(StepOnData):
         iterations: iterations of the run, for learning rates that decay over it.
     """
 
-    steady = True
-
     def __init__(
         self, config: AdamConfig, inner: InnerLoop, meta: MetaParameters, iterations: int = 1
     ):
         self.config, self.inner, self.meta = config, inner, meta
-        self._iterations, self._steps = iterations, 0
+        self._iterations, self._steps = iterations, torch.tensor(0)
         rates = config.learning_rate, config.step_size_learning_rate
         self._optimizer = optimizer_of(torch.optim.Adam, meta, *rates)
         self._rates = [group["lr"] for group in self._optimizer.param_groups]
@@ -100,14 +98,19 @@ class Adam(StepOnData):
             self._optimizer.step()
         return norm
 
+    @property
+    def steady(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """Whether the tensors of :meth:`state_dict` stay the same objects; not in a subclass."""
+        return type(self) is Adam
+
     def state_dict(self) -> dict[str, Tensor]:
         """Return Adam's moments and the number of steps, as named tensors."""
-        return {"steps": torch.tensor(self._steps), **optimizer_tensors(self._optimizer)}
+        return {"steps": self._steps, **optimizer_tensors(self._optimizer)}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Restore the result of :meth:`state_dict`."""
         moments = dict(state)
-        self._steps = int(take(moments, {"steps": torch.tensor(0)})["steps"])
+        self._steps.copy_(take(moments, {"steps": self._steps})["steps"])
         load_optimizer_tensors(self._optimizer, moments)
         start_moments(self._optimizer)
         if self._fused is not None:
@@ -115,7 +118,7 @@ class Adam(StepOnData):
 
     def _done(self) -> float:
         """Return the fraction of the run that is done."""
-        return min(1.0, self._steps / self._iterations)
+        return min(1.0, int(self._steps) / self._iterations)
 
     def _annealed(self, done: float) -> float:
         """Return the learning rates' factor when the fraction ``done`` of the run is done."""

@@ -43,6 +43,7 @@ class FusedAdam:
 
     def attend(self, optimizer: torch.optim.Optimizer) -> None:
         """Take the optimizer's tensors, which loading replaces."""
+        self._programs.clear()
         leaves = tree_leaves(self.meta)
         groups = optimizer.param_groups
         self._beta1, self._beta2 = groups[0]["betas"]
@@ -71,6 +72,8 @@ class FusedAdam:
         """
         batches = [*supports, query]
         given = tree_leaves(batches)
+        if not all(isinstance(leaf, Tensor) for leaf in given):
+            return None
         places = {id(leaf): place for place, leaf in enumerate(given)}
         key = tuple([(leaf.shape, leaf.stride(), places[id(leaf)]) for leaf in given])
         if key not in self._programs:

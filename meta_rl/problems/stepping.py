@@ -22,7 +22,7 @@ class Analytic(Protocol):
 
     @property
     def divided(self) -> bool:
-        """Whether a step is :meth:`moved` and then :meth:`counted`."""
+        """Whether a step is :meth:`moved` and the clock alone."""
         ...
 
     def held(self) -> dict[str, Tensor]:

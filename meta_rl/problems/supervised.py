@@ -156,7 +156,12 @@ class Supervised:
         return Examples(x.to(self._dtype), y.to(self._dtype) if numbers else y)
 
     def ahead(self, tasks: int) -> int:
-        """Return the number of iterations to draw examples for at once; fewer if they are large."""
+        """Return the number of iterations to draw examples for at once; fewer if they are large.
+
+        0 if the family does not declare ``draws_ahead`` itself, or the class is a user's own.
+        """
+        if type(self) is not Supervised or "draws_ahead" not in vars(type(self.family)):
+            return 0
         examples = tasks * (self.config.shots + self.config.queries)
         size = math.prod(self.family.input_shape) + self.family.output_size
         return max(1, min(AHEAD, LARGE // (examples * size)))

@@ -64,7 +64,7 @@ def saliencies(learner: Any, layers: Sequence[Layer]) -> list[Tensor]:
     Raises:
         InputError: if gradients do not pass through the inner loop.
     """
-    problem, inner, config = learner.problem, learner.inner, learner.config
+    problem, inner, config = learner.problem, learner.evaluated, learner.config
     if not isinstance(inner, InnerLoop):
         raise InputError(
             f"by: a saliency needs gradients through the inner loop, got inner.method "

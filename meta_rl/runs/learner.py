@@ -17,7 +17,7 @@ from meta_rl.animation import Animation
 from meta_rl.config import Config, require_effect, to_dict
 from meta_rl.config.descent import GradientConfig, TRPOConfig
 from meta_rl.errors import check_callbacks, require_whole
-from meta_rl.from_settings import make_inner, make_outer, make_rule, unprogrammed
+from meta_rl.from_settings import make_inner, make_outer, make_rule, settled, unprogrammed
 from meta_rl.inner.adaptable import check_runs
 from meta_rl.inner.adaptation import adapt_to_tasks
 from meta_rl.inner.meta_batch import MetaBatch
@@ -58,10 +58,11 @@ class MetaLearner:
     def __init__(self, problem: Problem, config: Config, origin: Config | None = None):
         require_problem(problem, config)
         require_effect(config, origin, parts=("", "inner", "outer", "speed"))
+        config = settled(config, problem)
         self._problem, self.config = problem, config
         rule = make_rule(config.inner, seeds.derive(config.seed, seeds.INITIAL, 1))
         differentiable, self.inner = make_inner(problem, rule, config)
-        self._evaluated = unprogrammed(self.inner)
+        self.evaluated = unprogrammed(self.inner)
         theta = problem.initial_parameters()
         self.meta = MetaParameters(theta, rule.init(theta))
         self.outer = make_outer(differentiable, self.meta, problem, config)
@@ -180,7 +181,7 @@ class MetaLearner:
             checked = problem.check_tasks(tasks)
             work = evaluating("the number of tasks", problem, len(checked), steps)
             require_memory(problem, self.config, work)
-            return results_of(problem, self._evaluated, self.deployed, checked, steps, seed, tick)
+            return results_of(problem, self.evaluated, self.deployed, checked, steps, seed, tick)
         finally:
             if problem is not self.problem:
                 problem.close()
@@ -194,7 +195,7 @@ class MetaLearner:
         """
         require_numbers(steps, seed)
         (task,) = self.problem.check_tasks([task])
-        given = self.problem, self._evaluated, self.deployed, [task], steps, seed
+        given = self.problem, self.evaluated, self.deployed, [task], steps, seed
         adaptation = adapt_to_tasks(*given, path=True)
         return self.problem.pictures(task, adaptation.batches, adaptation.path)
 
@@ -239,7 +240,7 @@ class MetaLearner:
             problem, task = resized.variant(variant)
             with closing(problem):
                 require_memory(problem, self.config, Work("steps", 1, steps), task)
-                given = problem, self._evaluated, self.deployed, task, steps, seed
+                given = problem, self.evaluated, self.deployed, task, steps, seed
                 return adapted_model(*given, manifest, pictures)
 
     def held_out_tasks(self, n: int, final: bool = False) -> list[Task]:
