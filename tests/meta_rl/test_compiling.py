@@ -158,12 +158,12 @@ def test_one_program_takes_adams_step_and_clips(nothing_compiles, monkeypatch):
     torch.testing.assert_close(other, plain, rtol=1e-4, atol=1e-5)
 
 
-def test_a_gradient_that_is_not_finite_changes_nothing(nothing_compiles):
+def test_a_gradient_that_is_not_finite_changes_nothing(nothing_compiles, monkeypatch):
     learner = meta_rl.build(small("sinusoid", "compiled"))
     learner.iterate()
     before = {name: value.clone() for name, value in learner.state()[1].items()}
     steps = before.pop("outer.steps")
-    learner.problem.family.bound = float("inf")
+    monkeypatch.setattr(learner.problem.family, "bound", float("inf"))
     learner._state.sampling._number = -1  # draw again
     assert learner.iterate()["train/skipped"] == 1
     after = learner.state()[1]
@@ -174,7 +174,8 @@ def test_a_gradient_that_is_not_finite_changes_nothing(nothing_compiles):
 def test_an_interrupted_step_is_undone_and_a_resumed_run_has_the_same_bits(
     nothing_compiles, monkeypatch
 ):
-    config = small("sinusoid", "compiled")
+    outer = dataclasses.replace(meta_rl.preset("sinusoid").outer, final_learning_rate=1e-5)
+    config = small("sinusoid", "compiled", outer=outer, iterations=4)
     whole, cut = meta_rl.build(config).learn(4), meta_rl.build(config).learn(2)
     original = meta_rl.outer.fused.FusedAdam.step
 
@@ -219,12 +220,12 @@ def test_large_examples_are_drawn_ahead_for_fewer_iterations(monkeypatch):
     assert problem.ahead(10**9) == 1
 
 
-def test_episodes_of_more_than_half_the_horizon_have_its_length(nothing_compiles):
+def test_episodes_of_more_than_half_the_horizon_have_its_length(nothing_compiles, monkeypatch):
     learner = meta_rl.build(small("cartpole", "compiled", data={"episodes": 2}))
     problem, theta = learner.problem, learner.meta.theta
     phi = {name: value.detach().expand(3, *value.shape) for name, value in theta.items()}
     for horizon in (30, 1000):
-        problem.family.horizon = horizon
+        monkeypatch.setattr(problem.family, "horizon", horizon)
         problem.sampler.close()
         rollout = problem.sampler.rollout(problem.sample_tasks(3, 0), phi, 2, 0)
         length = rollout.mask.shape[2]
@@ -240,11 +241,13 @@ ANALYTIC += "bandit-5 tabular-mdp"
 
 
 @pytest.mark.parametrize("preset", ANALYTIC.split())
-def test_a_step_of_a_rollout_is_one_program_with_the_same_random_numbers(preset, nothing_compiles):
+def test_a_step_of_a_rollout_is_one_program_with_the_same_random_numbers(
+    preset, nothing_compiles, monkeypatch
+):
     rollouts = []
     for program in ("plain", "compiled"):
         problem = meta_rl.build(small(preset, program, data={"episodes": 2})).problem
-        problem.family.horizon = min(20, problem.family.horizon)
+        monkeypatch.setattr(problem.family, "horizon", min(20, problem.family.horizon))
         phi = {n: v.detach().expand(3, *v.shape) for n, v in problem.initial_parameters().items()}
         for seed in (0, 1):  # the program is made in the first, and used in both
             rollouts.append(problem.sampler.rollout(problem.sample_tasks(3, seed), phi, 2, seed))
@@ -301,7 +304,7 @@ def test_environments_that_are_no_pure_function_step_plainly(kind, nothing_compi
         learner = meta_rl.build(small("navigation-2d", program, data={"episodes": 2}))
         problem = learner.problem
         monkeypatch.setattr(type(problem.family), "tensor_env", kind)
-        problem.family.horizon = 5
+        monkeypatch.setattr(problem.family, "horizon", 5)
         phi = {n: v.detach().expand(3, *v.shape) for n, v in learner.meta.theta.items()}
         rollout = problem.sampler.rollout(problem.sample_tasks(3, 0), phi, 2, 0)
         returns.append(rollout.reward.sum(-1))
@@ -328,12 +331,52 @@ def test_a_program_that_differs_stays_recorded_with_a_warning(monkeypatch):
         assert torch.equal(recorded(x), x.exp())
 
 
+def test_a_program_that_holds_tensors_stays_as_it_was_recorded(monkeypatch):
+    def wrong(module, inputs, **options):
+        return lambda *given: [each + 0.1 for each in module(*given)]
+
+    monkeypatch.setattr("torch._inductor.standalone_compile", wrong)
+    held, x = torch.rand(3), torch.rand(3)
+    recorded = Recorded(lambda x: x * held, True)
+    with pytest.warns(UserWarning, match="stay recorded"):
+        assert torch.equal(recorded(x), x * held)
+    assert torch.equal(recorded(x), x * held)
+
+
+def test_a_run_keeps_what_auto_chose_and_code_of_ones_own_is_plain(monkeypatch):
+    monkeypatch.setattr(from_settings, "LONG", 1_000)
+    config = dataclasses.replace(small("sinusoid", "auto"), iterations=1_000)
+    learner = meta_rl.build(config)
+    manifest, _ = learner.state()
+    assert learner.config.speed.program == manifest["config"]["speed"]["program"] == "recorded"
+
+    class Own(meta_rl.Supervised):
+        pass
+
+    given = learner.problem.family, learner.problem.network, learner.problem.config
+    assert meta_rl.MetaLearner(Own(*given), config).config.speed.program == "plain"
+    assert Own(*given).ahead(3) == 0
+    network = torch.nn.Sequential(type("Layer", (torch.nn.Linear,), {})(1, 1))
+    problem = meta_rl.Supervised(given[0], network, given[2])
+    assert meta_rl.MetaLearner(problem, config).config.speed.program == "plain"
+
+
+def test_a_family_that_draws_in_its_own_way_is_not_drawn_ahead():
+    problem = meta_rl.build(small("sinusoid", "plain")).problem
+    assert problem.ahead(3) > 0
+    own = type("Own", (type(problem.family),), {})()
+    assert meta_rl.Supervised(own, problem.network, problem.config).ahead(3) == 0
+
+
 def test_what_does_not_compile_is_refused_in_one_line(monkeypatch):
     def fail(*given, **options):
         raise RuntimeError("no compiler found\nand much more")
 
     monkeypatch.setattr("torch._inductor.standalone_compile", fail)
-    with pytest.raises(InputError, match=r"^speed\.program: .* no compiler found .*recorded\.$"):
+    with pytest.raises(
+        InputError,
+        match=r"^speed\.program: .*no compiler found \.\.\. and much more\. What.*recorded\.$",
+    ):
         Recorded(torch.exp, True)(torch.rand(3))
 
 
