@@ -91,6 +91,10 @@ class Run:
             part, _, key = name.partition(".")
             changed = dataclasses.replace(getattr(config, part), **{key: value})
             config = dataclasses.replace(config, **{part: changed})
+        if self.samples:  # the number of iterations says nothing: what pays is unknown
+            config = dataclasses.replace(
+                config, speed=dataclasses.replace(config.speed, program="plain")
+            )
         often = 10 if isinstance(config.data, EpisodesConfig) else config.checkpoint_every
         return dataclasses.replace(
             config,

@@ -190,7 +190,7 @@ class Sampler:
             env.close()
         self._envs.clear()
 
-    def _move(
+    def _taking(
         self, env: BatchedEnv, player: Player, obs: torch.Tensor, noise: torch.Generator
     ) -> Move:
         """Return a function that takes one step."""
@@ -199,12 +199,12 @@ class Sampler:
             if compiled is not None:
                 return compiled
 
-        def move(obs: torch.Tensor) -> tuple[Any, torch.Tensor, Step]:
+        def plainly(obs: torch.Tensor) -> tuple[Any, torch.Tensor, Step]:
             policy = player.act(obs)
             action = policy.sample(noise)
             return policy, action, env.step(self.policy.env_action(action))
 
-        return move
+        return plainly
 
     @torch.no_grad()
     def _lockstep(self, tasks: Sequence[Task], player: Player, episodes: int, seed: int) -> Rollout:
@@ -219,9 +219,9 @@ class Sampler:
         steps: list[tuple] = []
         small = player.weights * running.numel() < ONE_THREAD
         with one_thread() if env.occupies_cores and small else nullcontext():
-            move = self._move(env, player, obs, noise)
+            take = self._taking(env, player, obs, noise)
             for t in range(self.family.horizon):
-                policy, action, result = move(obs)
+                policy, action, result = take(obs)
                 player.see(action, result.reward, running)
                 steps.append((obs, action, result.reward, running, policy))
                 success = any_step(success, result.success, running)
