@@ -23,7 +23,7 @@ from meta_rl.inner.graphs import slimmed, split
 PROGRAMS = 16
 """Number of shapes recorded for one function; each program takes memory of its own."""
 
-Usual = Callable[[tuple], bool]
+Usual = Callable[[tuple[Any, ...]], bool]
 """Returns whether arguments have the shapes that most calls have. Only these are compiled."""
 
 

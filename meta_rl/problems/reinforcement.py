@@ -84,7 +84,7 @@ class Reinforcement:
         self.sampler = Sampler(family, policy, workers, program, (config.tasks, config.episodes))
         self._pictures = PolicyPictures(family, policy)
 
-    def usual(self, arguments: tuple) -> bool:
+    def usual(self, arguments: tuple[Any, ...]) -> bool:
         """Return whether all episodes among a function's arguments have the horizon's length."""
         found = tree_leaves(arguments, is_leaf=lambda each: isinstance(each, Episodes))
         episodes = [each for each in found if isinstance(each, Episodes)]
