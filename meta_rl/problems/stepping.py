@@ -86,6 +86,8 @@ class CompiledSteps:
         """
         if not getattr(env, "divided", False):
             return None
+        # Programs check no strides: theta is expanded at first, and adapted parameters are not.
+        phi = {name: value.contiguous() for name, value in phi.items()}
         if id(env) not in self._known:
             self._known[id(env)] = self._made(env, phi, obs, noise)
         known = self._known[id(env)]
