@@ -138,7 +138,7 @@ def make_inner(problem: Problem, rule: Rule, run: Config) -> tuple[InnerLoop, Lo
     Args:
         problem: the problem, which has the losses.
         rule: the update rule.
-        run: all settings of the run.
+        run: all settings of the run, from :func:`settled`.
     """
     config, at_once = run.inner, run.speed.tasks_at_once
     differentiable = InnerLoop(
@@ -148,7 +148,7 @@ def make_inner(problem: Problem, rule: Rule, run: Config) -> tuple[InnerLoop, Lo
         rule=rule,
         first_order=config.first_order,
         tasks_at_once=at_once,
-        program=program_of(run, problem.device),
+        program=run.speed.program,
         usual=getattr(problem, "usual", None),
     )
     remembers = isinstance(problem, TrialReinforcement)

@@ -125,8 +125,9 @@ def adapt_to_tasks(
         stand_in = partial(failures.stand_in, k) if failures else _unchanged
         if isinstance(inner, GradientFreeLoop) and k < steps:
             return inner.probe(problem, meta, tasks, batches, seed, stand_in, own_meta=own_meta)
-        phi = inner.adapted if isinstance(inner, InnerLoop) else inner.adapt
-        adapt = partial(phi, meta, list(batches), len(tasks), own_meta=own_meta)
+        adapt = partial(inner.adapt, meta, list(batches), len(tasks), own_meta=own_meta)
+        if isinstance(inner, InnerLoop) and batches and not own_meta:
+            adapt = partial(inner.adapted, *adapt.args)
         return problem.collect(tasks, _met(batches), lambda: stand_in(adapt()), seed, k == steps)
 
     for k in slow(range(steps + 1), "inner steps", delay=5):

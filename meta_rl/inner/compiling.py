@@ -75,6 +75,22 @@ def compiled(module: Any, tensors: Sequence[Tensor]) -> Callable[..., list[Tenso
     return artifact if not held else lambda *given: artifact(*given, *held)
 
 
+def layout(leaf: Any) -> Any:
+    """Return what a program depends on in an argument: a tensor's layout, or a constant itself."""
+    if not isinstance(leaf, Tensor):
+        return type(leaf), leaf  # with the type, as True == 1 == 1.0
+    return leaf.shape, leaf.stride(), leaf.dtype, leaf.device
+
+
+def same(left: Any, right: Any) -> bool:
+    """Return whether two results have the same bits, but for NaNs and the signs of zeros."""
+    return bool(_same_numbers(left, right).all()) if isinstance(left, Tensor) else left == right
+
+
+def _same_numbers(left: Tensor, right: Tensor) -> Tensor:
+    return (left == right) | ((left != left) & (right != right))
+
+
 def agree(found: Sequence[Any], wanted: Sequence[Any]) -> bool:
     """Return whether results differ by rounding at most."""
     pairs = [(a, b) for a, b in zip(found, wanted, strict=True) if isinstance(b, Tensor)]
@@ -89,10 +105,12 @@ def _near(found: Tensor, wanted: Tensor, largest: float) -> bool:
         return bool((found != wanted).sum() <= 0.001 * wanted.numel())
     relative, absolute = TOLERANCES.get(wanted.dtype, (1e-2, 1e-3))
     both = torch.isfinite(found) & torch.isfinite(wanted)
-    same = (found == wanted) | (found.isnan() & wanted.isnan())
     error = float(torch.where(both, found - wanted, 0).norm())
     size = float(torch.where(both, wanted, 0).norm())
-    return bool((both | same).all()) and error <= relative * size + absolute * largest
+    return (
+        bool((both | _same_numbers(found, wanted)).all())
+        and error <= relative * size + absolute * largest
+    )
 
 
 def _lifted(module: Any) -> list[Tensor]:

@@ -99,25 +99,10 @@ class InnerLoop:
         last = self.over_tasks(lambda *one: [*self.walk(*one)][-1], 0 if own_meta else None, 0)
         return last(meta, list(supports))
 
-    def adapted(
-        self,
-        meta: MetaParameters,
-        supports: Sequence[Any],
-        num_tasks: int,
-        *,
-        own_meta: bool = False,
-    ) -> Params:
-        """Return the result of :meth:`adapt` to collect data with: it may have no derivative."""
-        if not supports:
-            return self.adapt(meta, supports, num_tasks, own_meta=own_meta)
-        return self._adapted(meta, list(supports), num_tasks, own_meta)
-
     @cached_property
-    def _adapted(self) -> Callable[..., Params]:
-        def adapt(meta: MetaParameters, supports: list[Any], count: int, own_meta: bool) -> Params:
-            return self.adapt(meta, supports, count, own_meta=own_meta)
-
-        return programmed(adapt, self.program, self.usual)
+    def adapted(self) -> Callable[[MetaParameters, list[Any], int], Params]:
+        """:meth:`adapt` as ``program`` says, to collect data with: it may have no derivative."""
+        return programmed(self.adapt, self.program, self.usual)
 
     def path(
         self,

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import TreeSpec, tree_flatten, tree_leaves, tree_unflatten
 
-from meta_rl.inner.compiling import agree
+from meta_rl.inner.compiling import agree, layout, same
 
 GRAPHS = 16
 """Number of graphs of one program; each has input buffers and outputs of its own."""
@@ -139,7 +139,7 @@ class _Graph:
     def wrote_to(self, tensors: Sequence[Tensor]) -> bool:
         """Return whether the replay changed its arguments."""
         pairs = zip(self.buffers, tensors, strict=True)
-        return not all(_equal(buffer.tensor, tensor) for buffer, tensor in pairs)
+        return not all(same(buffer.tensor, tensor) for buffer, tensor in pairs)
 
 
 class Captured:
@@ -169,7 +169,7 @@ class Captured:
         """Return the program's results for these arguments."""
         leaves, structure = tree_flatten(arguments)
         tensors = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
-        key = (structure, *map(_layout, leaves))
+        key = (structure, *map(layout, leaves))
         if key not in self._captured:
             if len(self._captured) == GRAPHS or not self._graphs.takes(tensors):
                 return self.program(*arguments)
@@ -203,7 +203,7 @@ class Captured:
         wrote = graph.wrote_to(tensors)
         exact = self.program(*arguments)
         ours, wanted = tree_leaves(found), tree_leaves(exact)
-        alike = [*map(_layout, ours)] == [*map(_layout, wanted)]
+        alike = [*map(layout, ours)] == [*map(layout, wanted)]
         if wrote:
             self._captured[key] = self._warn("it changes its arguments")
         elif not (alike and agree(ours, wanted)):
@@ -215,10 +215,6 @@ class Captured:
         if not self._warned:
             warnings.warn(f"CUDA graph: {why}. The program runs without.", stacklevel=2)
         self._warned = True
-
-
-def _equal(left: Tensor, right: Tensor) -> bool:
-    return bool(((left == right) | ((left != left) & (right != right))).all())
 
 
 def _copy(result: Any) -> Any:
@@ -237,9 +233,3 @@ def _alias(result: Any, buffers: Sequence[Buffer]) -> Alias | None:
 
 def _address(tensor: Tensor) -> int:
     return tensor.untyped_storage().data_ptr()
-
-
-def _layout(leaf: Any) -> Hashable:
-    if not isinstance(leaf, Tensor):
-        return type(leaf), leaf  # with the type, as True == 1 == 1.0
-    return leaf.shape, leaf.stride(), leaf.dtype, leaf.device

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
 from meta_rl.errors import InputError
-from meta_rl.inner.compiling import agree, compiled
+from meta_rl.inner.compiling import agree, compiled, layout, same
 from meta_rl.inner.graphs import slimmed, split
 
 PROGRAMS = 16
@@ -48,9 +48,8 @@ def prepared(
         program: ``plain``, ``recorded`` or ``compiled``.
         usual: the shapes to compile; all when None.
     """
-    if program == "plain":
-        return function
-    return Recorded(function, program == "compiled", usual).given
+    made = programmed(function, program, usual)
+    return made.given if isinstance(made, Recorded) else made
 
 
 class Recorded:
@@ -125,10 +124,8 @@ class Recorded:
         tensors = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
         # A tensor given twice is one input to what records.
         places = {id(tensor): place for place, tensor in enumerate(tensors)}
-        same = (
-            tuple([places[id(tensor)] for tensor in tensors]) if len(places) < len(tensors) else ()
-        )
-        key = (structure, same, *map(_kind, leaves))
+        order = tuple([places[id(tensor)] for tensor in tensors])
+        key = (structure, order, *map(layout, leaves))
         if key not in self._programs:
             skipped = self.compile and self.usual and not self.usual((*fixed, *changing))
             if skipped or len(self._programs) == PROGRAMS:
@@ -178,7 +175,7 @@ class Program:
             self._result = flat.result
             self._parts = split(module, once) if once else (None, module)
             on_cpu = all(tensor.device.type == "cpu" for tensor in tensors)
-            if on_cpu and not all(map(_same, self._found([], others), flat(*others))):
+            if on_cpu and not all(map(same, self._found([], others), flat(*others))):
                 raise _depends()
         if compile:
             self._compile(others)
@@ -243,12 +240,6 @@ def _depends() -> InputError:
     )
 
 
-def _kind(leaf: Any) -> Any:
-    if not isinstance(leaf, Tensor):
-        return type(leaf), leaf  # with the type, as True == 1 == 1.0
-    return leaf.shape, leaf.stride(), leaf.dtype, leaf.device
-
-
 def _detached(leaf: Any) -> Any:
     return leaf.detach() if isinstance(leaf, Tensor) else leaf
 
@@ -260,9 +251,3 @@ def _perturbed(tensor: Tensor) -> Tensor:
     shape, stride = tensor.shape, tensor.stride()
     extent = 1 + sum((size - 1) * step for size, step in zip(shape, stride, strict=True))
     return (1.001 * tensor.as_strided((extent,), (1,)) + 0.001).as_strided(shape, stride)
-
-
-def _same(left: Any, right: Any) -> bool:
-    if not isinstance(left, Tensor):
-        return left == right
-    return bool(((left == right) | ((left != left) & (right != right))).all())

@@ -42,6 +42,7 @@ class Adam(StepOnData):
         self, config: AdamConfig, inner: InnerLoop, meta: MetaParameters, iterations: int = 1
     ):
         self.config, self.inner, self.meta = config, inner, meta
+        self.steady = type(self) is Adam  # a subclass may replace tensors of its own
         self._iterations, self._steps = iterations, torch.tensor(0)
         rates = config.learning_rate, config.step_size_learning_rate
         self._optimizer = optimizer_of(torch.optim.Adam, meta, *rates)
@@ -97,11 +98,6 @@ class Adam(StepOnData):
                 group["lr"] = rate * scale
             self._optimizer.step()
         return norm
-
-    @property
-    def steady(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """Whether the tensors of :meth:`state_dict` stay the same objects; not in a subclass."""
-        return type(self) is Adam
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return Adam's moments and the number of steps, as named tensors."""

@@ -189,6 +189,8 @@ class Sampler:
         for env in self._envs.values():
             env.close()
         self._envs.clear()
+        if self._steps is not None:
+            self._steps.clear()
 
     def _taking(
         self, env: BatchedEnv, player: Player, obs: torch.Tensor, noise: torch.Generator

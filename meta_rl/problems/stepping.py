@@ -93,6 +93,10 @@ class CompiledSteps:
         known = self._known[id(env)]
         return known and self._move(env, *known[1:], [*phi.values()], noise)
 
+    def clear(self) -> None:
+        """Let go of all environments, and of their programs."""
+        self._known.clear()
+
     def _move(
         self,
         env: Analytic,
@@ -118,7 +122,7 @@ class CompiledSteps:
         watch, states = _Watched(noise), (noise.get_state(), env.generator.get_state())
         with _restored(env):
             before = _python_values(env)
-            pure = self._reads_no_clock(env, phi, obs, noise, watch)
+            pure = self._reads_no_clock(watch, env, phi, obs, noise)
             pure = pure and not watch.depends and before == _python_values(env)
         noise.set_state(states[0])
         env.generator.set_state(states[1])
@@ -140,12 +144,11 @@ class CompiledSteps:
             return None
         return program and (env, watch.draws, program)
 
-    def _reads_no_clock(self, *given: Any) -> bool:
+    def _reads_no_clock(self, watch: _Watched, *given: Any) -> bool:
         """Take a step under watch; return False if it asks for the time, which is hidden."""
-        *arguments, watch = given
         try:
             with watch:
-                self._step(*arguments)
+                self._step(*given)
         except AttributeError as error:
             if error.name != CLOCK:
                 raise

@@ -10,7 +10,6 @@ from torch import Tensor
 
 from meta_rl import seeds
 from meta_rl.config import Config
-from meta_rl.from_settings import program_of
 from meta_rl.inner.adaptation import Adaptation
 from meta_rl.inner.meta_batch import MetaBatch
 from meta_rl.problem import Problem
@@ -84,7 +83,7 @@ class UniformTasks(TaskSampling):
 
     def __init__(self, problem: Problem, config: Config):
         super().__init__(problem, config)
-        compiled = program_of(config, problem.device) == "compiled"
+        compiled = config.speed.program == "compiled"
         self._ahead: Any = problem if compiled and hasattr(problem, "draw_ahead") else None
         self._together = self._ahead.ahead(self.count) if self._ahead else 0
         self._number, self._drawn = -1, []
