@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import reduce
 from typing import Any, Protocol
 
 import torch
@@ -135,6 +136,11 @@ def in_parts(batches: Sequence[Any], tasks_at_once: int | None) -> Iterator[list
     size = tasks_at_once or total
     for start in range(0, total, size):
         yield [select(batch, slice(start, start + size)) for batch in batches]
+
+
+def summed(parts: Iterable[list[Tensor]]) -> list[Tensor]:
+    """Return the sum of lists of tensors, position by position, in their order."""
+    return reduce(lambda *both: [a + b for a, b in zip(*both, strict=True)], parts)
 
 
 def copy_each(into: list[Tensor], values: list[Tensor]) -> None:

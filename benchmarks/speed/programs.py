@@ -20,6 +20,8 @@ from meta_rl.config import Config
 PROGRAMS = "plain", "recorded", "compiled"
 """Our programs, values of ``--speed.program``, from the slowest to the fastest."""
 JAX = "JAX"
+TOGETHER = {"navigation-2d": 4}
+"""Tasks at once where compiled, for families whose numbers then fit into a processor's cache."""
 
 Arm = Mapping[str, Callable[[int], Any]]
 """The phases of one arm, each a function of the number of repetitions."""
@@ -35,7 +37,10 @@ def programs_on(device: str) -> tuple[str, ...]:
 
 def of_program(config: Config, program: Any) -> Config:
     """Return the settings with one of :data:`PROGRAMS`."""
-    return dataclasses.replace(config, speed=dataclasses.replace(config.speed, program=program))
+    speed = dataclasses.replace(config.speed, program=program)
+    if program == "compiled" and config.family in TOGETHER:
+        speed = dataclasses.replace(speed, tasks_at_once=TOGETHER[config.family])
+    return dataclasses.replace(config, speed=speed)
 
 
 def peer(device: str) -> dict[str, Any]:

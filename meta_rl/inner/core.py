@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial, reduce
+from functools import cached_property, partial
 from typing import Any
 
 import torch
@@ -25,7 +25,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 from meta_rl.inner.recording import Usual, programmed
 from meta_rl.inner.rules import Rule
 from meta_rl.machine import parallel
-from meta_rl.tasks import expand, in_parts, num_tasks, over_tasks, unflatten_like
+from meta_rl.tasks import expand, in_parts, num_tasks, over_tasks, summed, unflatten_like
 from meta_rl.types import MetaParameters, Params
 
 Loss = Callable[[Params, Any], Tensor]
@@ -167,8 +167,7 @@ class InnerLoop:
 
         def of_block(batches: Sequence[Any]) -> list[Tensor]:
             parts = in_parts(batches, self.tasks_at_once)
-            sums = (part_of_mean(meta, part, tasks) for part in parts)
-            return reduce(lambda *both: [a + b for a, b in zip(*both, strict=True)], sums)
+            return summed(part_of_mean(meta, part, tasks) for part in parts)
 
         blocks = parallel.blocks_of(supports, query)
         loss, *gradient = parallel.add([of_block((*held, own)) for held, own in blocks])

@@ -18,7 +18,7 @@ from meta_rl.inner.recording import prepared, programmed
 from meta_rl.machine import parallel
 from meta_rl.outer.curvature import KLCurvature
 from meta_rl.outer.step import StepOnData, gradient_norms
-from meta_rl.tasks import num_tasks, unflatten_like
+from meta_rl.tasks import in_parts, num_tasks, summed, unflatten_like
 from meta_rl.types import Distribution, Episodes, MetaParameters, Params
 
 
@@ -87,17 +87,18 @@ class TRPO(StepOnData):
     def _curvature(self, supports: Sequence[Episodes], query: Episodes) -> Callable:
         damping, tasks = self.config.damping, parallel.tasks_of(query)
 
-        def of_block(supports: Sequence[Episodes], query: Episodes) -> Callable:
+        def of_block(supports: Sequence[Episodes], query: Episodes) -> list[Callable]:
             kept = max(1, round(self.config.curvature_fraction * query.mask.shape[1]))
-            *supports, query = (
+            batches = [
                 tree_map(lambda leaf: leaf[:, :kept], batch) for batch in (*supports, query)
-            )
-            return self._curved(self.meta, supports, query, tasks)
+            ]
+            parts = in_parts(batches, self.inner.tasks_at_once)
+            return [self._curved(self.meta, part[:-1], part[-1], tasks) for part in parts]
 
         curvatures = [of_block(*block) for block in parallel.blocks_of(supports, query)]
 
         def product(v: list[Tensor]) -> list[Tensor]:
-            curved = parallel.add([curvature(v) for curvature in curvatures])
+            curved = parallel.add([summed(part(v) for part in parts) for parts in curvatures])
             return [h + damping * x for h, x in zip(curved, v, strict=True)]
 
         return product

@@ -116,6 +116,16 @@ def test_the_natural_step_has_the_requested_length_in_kl():
     assert loss < inner.outer_losses(meta, supports, query).mean()
 
 
+def test_the_curvature_of_a_few_tasks_at_a_time_adds_up_to_that_of_all():
+    learner, supports, query, _ = step_of()
+    outer = learner.outer
+    vector = [torch.randn_like(leaf) for leaf in tree_leaves(learner.meta)]
+    whole = outer._curvature(supports, query)(vector)
+    outer.inner = dataclasses.replace(outer.inner, tasks_at_once=2)  # of 3 tasks
+    for part, expected in zip(outer._curvature(supports, query)(vector), whole, strict=True):
+        torch.testing.assert_close(part, expected)
+
+
 def test_the_line_search_starts_from_the_outer_loss_and_no_divergence():
     learner, supports, query, _ = step_of()
     with torch.no_grad():
