@@ -205,7 +205,7 @@ CHEAP: Sequence[Run] = (
     *seeds(3, "navigation-pearl", iterations=500, seconds=0.24),
     *seeds(3, "navigation-semicircle", iterations=500, seconds=0.35),
     *seeds(3, "navigation-corner", iterations=500, seconds=0.83),
-    *seeds(5, "mountain-car-energy", iterations=100, seconds=0.5),
+    *seeds(5, "mountain-car-energy", iterations=50, seconds=1.2),
     *seeds(5, "pendulum", iterations=100, seconds=0.75),
     *seeds(5, "mountain-car-continuous", iterations=100, seconds=1.5),
     *seeds(5, "acrobot", iterations=100, seconds=2.0),

@@ -30,16 +30,22 @@ def maml_on_episodes(
     step_size: float = 0.1,
     steps: int = 1,
     hidden: tuple[int, ...] = (64, 64),
+    neutral: bool = False,
     **data: Any,
 ) -> Config:
-    """Return settings of MAML with TRPO on a family of environments, with some values changed."""
+    """Return settings of MAML with TRPO on a family of environments, with some values changed.
+
+    With ``neutral``, first actions hardly depend on the state. Where tasks need opposite actions,
+    other initial weights favour some of them, and meta-training may never leave these.
+    """
+    initialization = "orthogonal" if neutral else "xavier"
     return Config(
         family=family,
         iterations=iterations,
         inner=InnerConfig(steps=steps, step_size=step_size, extra_step_scale=0.25),
         outer=TRPOConfig(curvature_fraction=0.25),
         data=EpisodesConfig(**data),
-        network=NetworkConfig(hidden=hidden),
+        network=NetworkConfig(hidden=hidden, initialization=initialization),
     )
 
 
@@ -105,8 +111,15 @@ PRESETS: dict[str, Config] = {
         "pendulum", step_size=0.5, episodes=10, action_scale=2.0, gamma=0.97, gae_lambda=0.97
     ),
     "acrobot": maml_on_episodes("acrobot", step_size=8.0, episodes=5),
+    # A car's speed is at most 0.07: normalized, or the network hardly sees it.
     "mountain-car-energy": maml_on_episodes(
-        "mountain-car-energy", step_size=0.5, tasks=10, episodes=10
+        "mountain-car-energy",
+        iterations=50,
+        step_size=2.0,
+        neutral=True,
+        episodes=10,
+        gae_lambda=0.97,
+        normalize_observations=True,
     ),
     "mountain-car-continuous": maml_on_episodes(
         "mountain-car-continuous", step_size=1.0, tasks=10, episodes=5, action_scale=1.0
