@@ -58,9 +58,9 @@ def _pendulum() -> Config:
     """
     config = maml_on_episodes(
         "pendulum",
-        step_size=14.0,
+        iterations=120,
+        step_size=17.0,
         tasks=10,
-        episodes=10,
         action_scale=2.0,
         gamma=0.95,
         gae_lambda=0.95,
