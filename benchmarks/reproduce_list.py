@@ -208,7 +208,7 @@ CHEAP: Sequence[Run] = (
     *seeds(5, "mountain-car-energy", iterations=50, seconds=1.2),
     *seeds(5, "pendulum", iterations=120, seconds=1.3),
     *seeds(5, "mountain-car-continuous", iterations=20, seconds=4.0),
-    *seeds(5, "acrobot", iterations=40, seconds=1.5),
+    *seeds(5, "acrobot", iterations=40, seconds=3.0),
     *seeds(3, "bandit-10", iterations=100, seconds=0.95),
     *seeds(2, "navigation-2d", first=3, iterations=500, seconds=0.84, protocols=PAPER_NAVIGATION),
 )

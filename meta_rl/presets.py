@@ -134,15 +134,15 @@ PRESETS: dict[str, Config] = {
     ),
     "cartpole": maml_on_episodes("cartpole", episodes=10),
     "pendulum": _pendulum(),
-    # Noise that lasts some steps swings up 7 of 10 episodes, noise of single steps 1 of 40: where
-    # all returns are equal, nothing adapts. A short step learns the tasks of one direction alone.
+    # Noise that lasts three steps swings up 4 of 10 episodes, noise of single steps 1 of 40. Where
+    # none arrives, all returns are equal and nothing adapts. From a short first step, theta learns
+    # the tasks of one direction alone.
     "acrobot": maml_on_episodes(
         "acrobot",
         iterations=40,
         step_size=12.0,
         neutral=True,
         tasks=10,
-        episodes=10,
         gae_lambda=0.97,
         normalize_observations=True,
         noise_persistence=0.7,
