@@ -44,7 +44,8 @@ from meta_rl.storage import files
 
 DOCS = Path(__file__).parent.parent / "docs"
 IMAGES = DOCS / "images"
-ELSEWHERE = ("kills", "rank-kills", "processes")  # docs/reliability.md, docs/distributed.md
+ELSEWHERE = ("kills", "rank-kills", "processes", "controllers")
+"""Results of other pages, and of a column of another result's table."""
 
 
 def main() -> None:
