@@ -29,6 +29,7 @@ from meta_rl.config import Config
 from meta_rl.families import make_family, register
 from meta_rl.families.choice import Choice
 from meta_rl.families.parameters import Parameter, ParameterSpace
+from meta_rl.presets import maml_on_episodes
 
 LAST, SMOOTHED = 5, 3
 EXPERTS = 4
@@ -57,8 +58,14 @@ class PendulumForward(envs.Pendulum):
 register(PendulumForward())
 WORKS = {
     "cartpole": small("cartpole", tasks=10, episodes=5),
-    "pendulum-forward": dataclasses.replace(
-        small("pendulum", tasks=10, episodes=10), family=PendulumForward.id
+    "pendulum-forward": maml_on_episodes(  # torques agree, so all weights can adapt
+        PendulumForward.id,
+        step_size=0.5,
+        tasks=10,
+        episodes=10,
+        action_scale=2.0,
+        gamma=0.97,
+        gae_lambda=0.97,
     ),
     "navigation-pearl": small("navigation-pearl", tasks=10, episodes=20),
 }
