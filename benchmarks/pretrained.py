@@ -23,6 +23,7 @@ from benchmarks.reproduce_list import RUNS, Protocol, Run
 from benchmarks.reproduce_results import evaluate, is_done, read, results_file, rounded
 from meta_rl import seeds
 from meta_rl.cli.command import run_command
+from meta_rl.config import SpeedConfig, to_dict
 from meta_rl.errors import InputError
 from meta_rl.loading import load
 from meta_rl.machine.threads import one_thread
@@ -176,6 +177,8 @@ def write(home: Path, learner: MetaLearner, content: dict[str, Any]) -> None:
         InputError: if the model is too large.
     """
     manifest, tensors = without_training_state(*learner.state())
+    # What suited the machine that trained it, such as a compiler, may be missing on another.
+    manifest["config"] |= {"speed": to_dict(SpeedConfig(program="plain"))}
     size = sum(value.nbytes for value in tensors.values())
     if size >= LARGEST:
         raise InputError(f"{home.name}: expected a model of under 200 kB, got {size // 1000} kB.")

@@ -137,7 +137,7 @@ def test_the_summary_and_tables_without_intervals_are_those_that_the_results_giv
     results = {name: read(name) for name in report.measured()}
     exact = {n: r for n, r in results.items() if n.startswith(kinds)}
     texts = {n: f"{report.maker(n)(n, r)}\n\n{report.source(r)}" for n, r in exact.items()}
-    texts["summary"] = report.summary(results)
+    texts |= {"summary": report.summary(results), "pretrained": report.pretrained_table()}
     for page, text in report.filled(texts).items():
         assert text == page.read_text(encoding="utf-8"), page
 
