@@ -104,6 +104,7 @@ def ship(command: Ship, name: str, found: Sequence[Finished]) -> str:
         files.write(home / CARD, card(old))
         return f"{old['run']} as before"
     learners = [load(one.folder) for one in found]
+    _require_small(name, learners[0])
     means = [validate(learner) for learner in learners]
     sign = 1 if learners[0].problem.maximizes else -1
     best = max(range(len(found)), key=lambda number: sign * means[number][-1])
@@ -165,23 +166,23 @@ def describe(
     }
 
 
+def _require_small(name: str, learner: MetaLearner) -> None:
+    _, tensors = without_training_state(*learner.state())
+    size = sum(value.nbytes for value in tensors.values())
+    if size >= LARGEST:
+        raise InputError(f"{name}: expected a model of under 200 kB, got {size // 1000} kB.")
+
+
 def _episodes(learner: MetaLearner) -> int:
     data: Any = learner.config.data
     return data.episodes if learner.problem.environments else data.shots
 
 
 def write(home: Path, learner: MetaLearner, content: dict[str, Any]) -> None:
-    """Write a model's folder in place of an older one.
-
-    Raises:
-        InputError: if the model is too large.
-    """
+    """Write a model's folder in place of an older one."""
     manifest, tensors = without_training_state(*learner.state())
     # What suited the machine that trained it, such as a compiler, may be missing on another.
     manifest["config"] |= {"speed": to_dict(SpeedConfig(program="plain"))}
-    size = sum(value.nbytes for value in tensors.values())
-    if size >= LARGEST:
-        raise InputError(f"{home.name}: expected a model of under 200 kB, got {size // 1000} kB.")
     for old in (home / CARD, home / SCORES):
         old.unlink(missing_ok=True)
     checkpoint.discard(home)

@@ -80,7 +80,7 @@ def _protocol(model: Mapping[str, Any]) -> str:
     tasks, each = len(model["scores"][0]), model["episodes"]
     what = "episodes" if model["unit"] == "environment steps" else "examples"
     tasks = f"{tasks} held-out tasks" if model["held_out"] else f"{tasks} adaptations"
-    why = "" if model["held_out"] else " The family has these tasks alone, so none is held out."
+    why = "" if model["held_out"] else " The family has few tasks, and none is held out."
     return (
         f"Mean {model['score']} on {tasks} and its 95 % interval. Each inner step takes {each} "
         f"{what}.{why}"

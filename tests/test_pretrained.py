@@ -102,17 +102,23 @@ def test_a_name_without_its_prefix_is_told_the_prefix():
         meta_rl.load("cartpole")
 
 
-def test_a_shipped_model_is_evaluated_pruned_and_started_from(tmp_path, monkeypatch, capsys):
+@pytest.mark.slow
+def test_a_shipped_model_is_evaluated_and_pruned(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     model, small = "pretrained:navigation-2d", ["--device", "cpu"]
     quick = ["--tasks", "2", "--steps", "1", "--episodes", "2", "--baselines", "random"]
     evaluate.main([model, *quick, *small])
     prune.main([model, "--iterations", "0", "--tasks", "2", *small])
-    options = ["--data.tasks", "2", "--data.episodes", "2", "--eval.no-test", "--iterations", "1"]
-    train.main(["navigation-pearl", "--init-run", model, *options, *small])
-    assert f"theta starts from {model}" in capsys.readouterr().out
     assert (tmp_path / "runs/pretrained-navigation-2d/evaluation_1/report.html").exists()
     assert (tmp_path / "runs/pretrained-navigation-2d-pruned_1/keep-0.5/checkpoints").exists()
+
+
+def test_a_run_starts_from_a_shipped_model_and_does_not_resume_it(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    model = "pretrained:navigation-2d"
+    options = ["--data.tasks", "2", "--data.episodes", "2", "--eval.no-test", "--iterations", "1"]
+    train.main(["navigation-pearl", "--init-run", model, *options, "--device", "cpu"])
+    assert f"theta starts from {model}" in capsys.readouterr().out
     with pytest.raises(InputError, match=r"no training state .* --init-run pretrained:navigation"):
         train.main(["--resume", model])
 
@@ -138,8 +144,11 @@ def arguments(folder, out):
     return ["navigation-2d", *(str(word) for pair in places.items() for word in pair)]
 
 
-def test_the_best_seed_on_validation_tasks_is_shipped_and_twice_the_same(queue, tmp_path, capsys):
+def test_the_best_seed_on_validation_tasks_is_shipped_and_twice_the_same(
+    queue, tmp_path, monkeypatch, capsys
+):
     folder, runs = queue
+    monkeypatch.setattr(shipping, "TASKS", 4)
     given = arguments(folder, tmp_path)
     shipping.main(given, runs)
     first = contents(tmp_path)
