@@ -140,25 +140,27 @@ def describe(
         candidates: each run to choose from, with its validation scores.
     """
     run, result = chosen.run, chosen.result
+    problem: Any = learner.problem
+    data: Any = learner.config.data
     as_trained = [e for e in result["evaluations"] if e["episodes"] is None]
     test = (as_trained or result["evaluations"])[0]
     fixed = isinstance(test["tasks"], list)
-    family = learner.problem.environments
+    family, plays = problem.family, problem.environments is not None
     return {
         "name": run.preset,
-        "family": learner.config.family,
-        "summary": family.summary if family else "",
+        "family": family.id,
+        "summary": family.summary,
         "algorithm": run.algorithm,
         "run": run.id,
         "seed": run.seed,
         "iterations": result["iterations"],
         "samples": result["samples"],
-        "unit": "environment steps" if family else "labelled examples",
+        "unit": "environment steps" if plays else "labelled examples",
         "seconds": result["seconds"],
         "provenance": result["provenance"],
-        "score": learner.problem.score_name,
+        "score": problem.score_name,
         "held_out": not fixed,
-        "episodes": test["episodes"] or _episodes(learner),
+        "episodes": test["episodes"] or (data.episodes if plays else data.shots),
         "scores": test["scores"],
         "validation_tasks": TASKS,
         "inner_steps": learner.config.inner.steps,
@@ -171,11 +173,6 @@ def _require_small(name: str, learner: MetaLearner) -> None:
     size = sum(value.nbytes for value in tensors.values())
     if size >= LARGEST:
         raise InputError(f"{name}: expected a model of under 200 kB, got {size // 1000} kB.")
-
-
-def _episodes(learner: MetaLearner) -> int:
-    data: Any = learner.config.data
-    return data.episodes if learner.problem.environments else data.shots
 
 
 def write(home: Path, learner: MetaLearner, content: dict[str, Any]) -> None:

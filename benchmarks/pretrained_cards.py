@@ -38,7 +38,7 @@ def card(model: Mapping[str, Any]) -> str:
     made, versions = model["provenance"], ("python", "torch", "numpy", "gymnasium", "mujoco")
     told = ", ".join(f"{name} {made[name]}" for name in versions if made[name])
     rows = [
-        ["family", f"`{model['family']}`: {model['summary']}".removesuffix(": ")],
+        ["family", f"`{model['family']}`: {model['summary']}"],
         ["algorithm", f"{model['algorithm']}, with the settings of the preset `{model['name']}`"],
         ["meta-training", f"{model['iterations']:,} iterations, {_amount(model)}"],
         ["processor time", f"{model['seconds']:.0f} s on one thread of {made['cpu']}"],
