@@ -219,7 +219,9 @@ def commands_of(page):
     return [given for given in found if given is not None]
 
 
-@pytest.mark.parametrize("page", ["index.md", "adapt.md", "few-shot.md", "pruning.md"])
+@pytest.mark.parametrize(
+    "page", ["index.md", "adapt.md", "few-shot.md", "pruning.md", "pretrained.md"]
+)
 def test_commands_have_the_options_that_pages_give(page):
     named = commands_of(f"docs/{page}")
     assert named

@@ -23,7 +23,7 @@ from meta_rl.types import BatchedEnv, Task
 # Pixels a side of pictures and of the shadow map. Without a GPU this renders six times as fast as
 # 480 pixels with MuJoCo's default shadow map (4096) and smoothed edges.
 SIZE, SHADOWS = 240, 1024
-# The camera that follows the robot. Gymnasium's own stays behind, and robots soon leave its picture.
+# The camera that follows the robot. From Gymnasium's usual one, robots soon run out of the picture.
 VIEW = {"width": SIZE, "height": SIZE, "camera_name": "track"}
 
 
