@@ -103,18 +103,17 @@ def measured_point(
 
 
 def repeated(call: Any, device: str) -> float:
-    """Return the median seconds of as many calls as fit, after one to warm up."""
+    """Return the median seconds of as many calls as fit, after one that records."""
     seconds: list[float] = []
     enough = ENOUGH if device == "cpu" else ENOUGH_ON_A_GPU
-    while len(seconds) < 3 or (sum(seconds) < enough and len(seconds) < 50):
+    call()
+    while len(seconds) < 2 or (sum(seconds) < enough and len(seconds) < 50):
         start = time.perf_counter()
         call()
         if device != "cpu":
             torch.cuda.synchronize()
         seconds.append(time.perf_counter() - start)
-        if seconds[0] > 2 * ENOUGH:
-            return min(seconds)
-    return statistics.median(seconds[1:])
+    return statistics.median(seconds)
 
 
 def memory(device: str) -> float:
