@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,7 +49,8 @@ class Arm:
     def title(self) -> str:
         """The arm's name for people, without the length."""
         run = self.runs[0]
-        return ", ".join(filter(None, [run.method, *run.label.replace("-", " ").split("_")]))
+        label = re.sub(r"\b1 episodes", "1 episode", run.label.replace("-", " "))
+        return ", ".join(filter(None, [run.method, *label.split("_")]))
 
     @property
     def planned(self) -> str:

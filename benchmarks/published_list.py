@@ -73,9 +73,8 @@ def of_pearl_figure(preset: str, tasks: str = "", **levels: float) -> Iterator[P
 def of_duan() -> Iterator[Published]:
     """Yield the numbers of RL2; plots show those of trials of one episode."""
     for arm, (title, *_, score) in RL2_TABLES.items():
-        preset, name = arm.split("_", 1)[0], f"RL2, {title}"
-        episodes = "_1-episodes" in arm
-        yield one(DUAN, preset, name, score, training=False, drawn=episodes)
+        preset, whole = arm.split("_", 1)[0], "_1-episodes" in arm
+        yield one(DUAN, preset, "RL2", score, training=False, note=title, drawn=whole)
 
 
 CHEETAH, CHEETAH_200 = "half-cheetah-direction", "half-cheetah-direction-pearl"

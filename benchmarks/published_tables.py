@@ -7,14 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from meta_rl.envs import FAMILIES
-from meta_rl.envs.metaworld import MetaWorld
 
 from benchmarks.arms import FOLDER, Arm, arms, by_preset
 from benchmarks.published import Published
 from benchmarks.published_list import PUBLISHED
 from benchmarks.reproduce_list import RUNS, Protocol, Run
 from benchmarks.speed.tables import table
+from meta_rl import envs
 from meta_rl.config import EpisodesConfig
 from meta_rl.evaluation.tables import interval
 from meta_rl.statistics import interquartile_mean, mean, stratified_bootstrap
@@ -61,8 +60,8 @@ def protocol(arm: Arm) -> str:
     tasks = f"{first.tasks} held-out tasks" if told else "both tasks, which are trained on"
     if not isinstance(data, EpisodesConfig):
         return f"{arm.score_name.capitalize()} on {tasks}."
-    family = FAMILIES.get(run.config.family)
-    horizon = MetaWorld.horizon if family is None else family.horizon
+    family = envs.FAMILIES.get(run.config.family)
+    horizon = envs.metaworld.MetaWorld.horizon if family is None else family.horizon
     score = "Return" if family else "Success rate"
     return f"{score} on {tasks}; horizon {horizon}, {_episodes(first, arm)} an inner step."
 

@@ -17,11 +17,13 @@ import numpy as np
 from matplotlib import colormaps
 from matplotlib.figure import Figure
 
-from benchmarks import equal_tables, published_tables
+from benchmarks import curve_figures, equal_tables, published_tables
+from benchmarks.arms import arms
 from benchmarks.experiments import FAMILIES
 from benchmarks.gpu_table import ran
 from benchmarks.memory_tables import rl2_table
 from benchmarks.provenance import RESULTS, read
+from benchmarks.reproduce_list import RUNS
 from benchmarks.speed.tables import speed
 from benchmarks.summary import summary
 from benchmarks.tables import (
@@ -55,6 +57,8 @@ def main() -> None:
     for name, curves in equal_tables.results().items():
         drawn = equal_tables.figure(curves)
         files.write(IMAGES / f"{name}.png", encoded(drawn, dpi=100))
+    drawn = curve_figures.overview(curve_figures.panels(arms(RUNS)))
+    files.write(IMAGES / "curves.png", encoded(drawn, dpi=70))
     for page, text in filled(texts(results)).items():
         files.write(page, text)
 
