@@ -73,6 +73,12 @@ class Arm:
             return "return"
         return "accuracy" if config.network.kind == "convolutional" else "mean squared error"
 
+    def episodes(self, protocol: int = 0) -> int:
+        """Return the episodes of an inner step in one evaluation; 0 if there are none."""
+        run = self.runs[0]
+        data = run.config.data
+        return run.protocols[protocol].episodes or getattr(data, "episodes", 0)
+
     def values(self, protocol: int = 0, of: str = "scores") -> np.ndarray:
         """Return the values of one evaluation, ``(K + 1, S, M)`` for S finished seeds.
 
@@ -83,6 +89,11 @@ class Arm:
         return np.stack(
             [np.array(line["evaluations"][protocol][of], float) for line in self.lines], 1
         )
+
+    def measured(self, protocol: int = 0) -> np.ndarray:
+        """Return success rates where the environments tell them, else scores: ``(K + 1, S, M)``."""
+        told = "successes" in self.lines[0]["evaluations"][protocol]
+        return self.values(protocol, "successes" if told else "scores")
 
 
 def arms(runs: Sequence[Run], folder: Path = FOLDER) -> list[Arm]:

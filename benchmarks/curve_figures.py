@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 import re
 from collections import Counter
@@ -13,6 +14,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator
+from PIL import Image
 
 from benchmarks.arms import Arm, by_preset
 from benchmarks.equal_budgets import LABEL
@@ -217,8 +219,8 @@ def inline_svg(shown: Panel) -> str:
     return element.replace(INK, "currentColor")
 
 
-def overview(shown: Sequence[Panel]) -> Figure:
-    """Draw all panels with finished runs in one figure."""
+def overview(shown: Sequence[Panel]) -> bytes:
+    """Return one PNG of all panels with finished runs, in few colors, which keeps it small."""
     finished = [one for one in shown if one.bands]
     rows = math.ceil(len(finished) / 2)
     figure = Figure(figsize=(11, 3.2 * rows), layout="constrained")
@@ -229,4 +231,6 @@ def overview(shown: Sequence[Panel]) -> Figure:
         draw(axes, one)
         axes.set_title(one.name)
         axes.legend(fontsize="small", frameon=False)
-    return figure
+    with Image.open(io.BytesIO(encoded(figure, dpi=70))) as picture:
+        picture.convert("RGB").quantize(64).save(file := io.BytesIO(), "png", optimize=True)
+    return file.getvalue()

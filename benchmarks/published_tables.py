@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from benchmarks.arms import FOLDER, Arm, arms, by_preset
 from benchmarks.published import Published
 from benchmarks.published_list import PUBLISHED
-from benchmarks.reproduce_list import RUNS, Protocol, Run
+from benchmarks.reproduce_list import RUNS, Run
 from benchmarks.speed.tables import table
 from meta_rl import envs
 from meta_rl.config import EpisodesConfig
@@ -63,7 +62,7 @@ def protocol(arm: Arm) -> str:
     family = envs.FAMILIES.get(run.config.family)
     horizon = envs.metaworld.MetaWorld.horizon if family is None else family.horizon
     score = "Return" if family else "Success rate"
-    return f"{score} on {tasks}; horizon {horizon}, {_episodes(first, arm)} an inner step."
+    return f"{score} on {tasks}; horizon {horizon}, {_episodes(arm, 0)} an inner step."
 
 
 def ours(found: Sequence[Arm]) -> str:
@@ -83,24 +82,19 @@ def _rows(arm: Arm, steps: Sequence[int]) -> Iterator[list[str]]:
     if not arm.lines:
         empty = ["" for _ in steps[1:]]
         seeds = f"0 of {wanted}"
-        yield [arm.title, arm.planned, seeds, "not yet run", *empty, "", note]
+        state = "failed" if arm.failed else "not yet run"
+        yield [arm.title, arm.planned, seeds, state, *empty, "", note]
         return
     spent, seconds = (np.median([line[n] for line in arm.lines]) for n in ("samples", "seconds"))
-    values, seeds = _measured(arm, 0), len(arm.lines)
+    values, seeds = arm.measured(), len(arm.lines)
     counted = f"{seeds}{f' of {wanted}' if seeds < wanted else ''} x {values.shape[2]}"
     costs = [f"{spent:,.0f}", counted]
     yield [arm.title, *costs, *_cells(values, steps), f"{seconds:,.0f}", note]
     for title, apart in _apart(arm):
         yield [title, "", "", *_cells(apart, steps), "", ""]
-    for number, protocol in enumerate(arm.runs[0].protocols[1:], 1):
-        title, others = f"the same, {_episodes(protocol, arm)} a step", _measured(arm, number)
+    for number in range(1, len(arm.runs[0].protocols)):
+        title, others = f"the same, {_episodes(arm, number)} a step", arm.measured(number)
         yield [title, "", f"x {others.shape[2]}", *_cells(others, steps), "", ""]
-
-
-def _measured(arm: Arm, protocol: int) -> np.ndarray:
-    """Return success rates where the environments tell them, else scores: ``(K + 1, S, M)``."""
-    told = "successes" in arm.lines[0]["evaluations"][protocol]
-    return arm.values(protocol, "successes" if told else "scores")
 
 
 def _apart(arm: Arm) -> Iterator[tuple[str, np.ndarray]]:
@@ -129,17 +123,16 @@ def _notes(arm: Arm) -> Iterator[str]:
     if note := arm.runs[0].note:
         yield note
     if arm.failed:
-        yield f"{len(arm.failed)} failed: {arm.failed[0]}"
+        yield f"{len(arm.failed)} failed: {arm.failed[0]}".replace("|", r"\|")
     if arm.older:
-        yield f"{arm.older} run with older settings, to be run again"
+        yield f"seeds run with older settings, to be run again: {arm.older}"
     if arm.lines and arm.remembers:
         yield "after k: episode k + 1 of a trial"
 
 
-def _episodes(protocol: Protocol, arm: Arm) -> str:
-    data: Any = arm.runs[0].config.data
-    episodes = protocol.episodes or data.episodes
-    return f"{episodes} episode{'s' if episodes > 1 else ''}"
+def _episodes(arm: Arm, protocol: int) -> str:
+    count = arm.episodes(protocol)
+    return f"{count} episode{'s' if count > 1 else ''}"
 
 
 def published(found: Sequence[Published]) -> str:

@@ -57,8 +57,7 @@ def main() -> None:
     for name, curves in equal_tables.results().items():
         drawn = equal_tables.figure(curves)
         files.write(IMAGES / f"{name}.png", encoded(drawn, dpi=100))
-    drawn = curve_figures.overview(curve_figures.panels(arms(RUNS)))
-    files.write(IMAGES / "curves.png", encoded(drawn, dpi=70))
+    files.write(IMAGES / "curves.png", curve_figures.overview(curve_figures.panels(arms(RUNS))))
     for page, text in filled(texts(results)).items():
         files.write(page, text)
 
