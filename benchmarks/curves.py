@@ -20,6 +20,7 @@ from benchmarks.provenance import provenance
 from benchmarks.published import Published
 from benchmarks.reproduce_list import RUNS, Run
 from meta_rl.cli.command import run_command
+from meta_rl.errors import require
 from meta_rl.evaluation.page import document
 from meta_rl.storage import files
 
@@ -57,6 +58,7 @@ class Curves:
 def main(arguments: list[str], runs: Sequence[Run] = (*RUNS, *EQUAL)) -> None:
     """Write the page."""
     command = tyro.cli(Curves, args=arguments, prog="curves", description=__doc__)
+    require(command.results.is_dir(), "results", "a folder of results", str(command.results))
     shown = panels(arms(runs, command.results))
     files.make_folder(command.output.parent)
     files.write(command.output, page(shown))

@@ -18,6 +18,7 @@ from benchmarks.published_list import PUBLISHED
 from benchmarks.published_tables import MINUS
 from benchmarks.reproduce_list import RUNS
 from benchmarks.reproduce_results import describe, lines, rounded, settings
+from meta_rl.errors import InputError
 from meta_rl.statistics import interquartile_mean
 from tests.extras import needs
 
@@ -214,6 +215,19 @@ def test_learning_curves_are_found_as_openrlbenchmark_looks_for_them(folder, tmp
     assert [float(p["charts/episodic_return"]) for p in points] == [s[-1] for s in curve["scores"]]
     assert [float(p["charts/return_after_0"]) for p in points] == [s[0] for s in curve["scores"]]
     assert float(points[-1]["_runtime"]) == pytest.approx(60.0)
+
+
+@pytest.mark.parametrize("command", [curves, export])
+def test_both_commands_say_what_they_wrote_and_refuse_a_folder_that_is_not_there(
+    command, folder, tmp_path, capsys
+):
+    target = "--output" if command is curves else "--folder"
+    given = [target, str(tmp_path / "here" / "it"), "--results"]
+    command.main([*given, str(folder)], TRIED)
+    assert capsys.readouterr().out.startswith(f"wrote {tmp_path / 'here' / 'it'}: ")
+    assert (tmp_path / "here" / "it").exists()
+    with pytest.raises(InputError, match="results: expected a folder of results, got"):
+        command.main([*given, str(tmp_path / "no")], TRIED)
 
 
 def test_arms_are_named_for_people():
