@@ -34,7 +34,7 @@ READ = {
     "plot": "its plot",
     "second-hand": "notes of others",
 }
-MINUS = "\N{MINUS SIGN}"
+MINUS, NO_BREAK = "\N{MINUS SIGN}", "\N{NO-BREAK SPACE}"
 STATISTICS = mean, interquartile_mean
 TRAINED = {True: "yes", False: "no", None: "not said"}
 
@@ -59,10 +59,14 @@ def protocol(arm: Arm) -> str:
     tasks = f"{first.tasks} held-out tasks" if told else "both tasks, which are trained on"
     if not isinstance(data, EpisodesConfig):
         return f"{arm.score_name.capitalize()} on {tasks}."
-    family = envs.FAMILIES.get(run.config.family)
-    horizon = envs.metaworld.MetaWorld.horizon if family is None else family.horizon
-    score = "Return" if family else "Success rate"
-    return f"{score} on {tasks}; horizon {horizon}, {_episodes(arm, 0)} an inner step."
+    score = "Return" if run.config.family in envs.FAMILIES else "Success rate"
+    return f"{score} on {tasks}; horizon {horizon(arm)}, {_episodes(arm, 0)} an inner step."
+
+
+def horizon(arm: Arm) -> int:
+    """Return the steps of an episode that does not end early."""
+    family = envs.FAMILIES.get(arm.runs[0].config.family)
+    return envs.metaworld.MetaWorld.horizon if family is None else family.horizon
 
 
 def ours(found: Sequence[Arm]) -> str:
@@ -83,7 +87,7 @@ def _rows(arm: Arm, steps: Sequence[int]) -> Iterator[list[str]]:
         empty = ["" for _ in steps[1:]]
         seeds = f"0 of {wanted}"
         state = "failed" if arm.failed else "not yet run"
-        yield [arm.title, arm.planned, seeds, state, *empty, "", note]
+        yield [arm.title, _planned(arm), seeds, state, *empty, "", note]
         return
     spent, seconds = (np.median([line[n] for line in arm.lines]) for n in ("samples", "seconds"))
     values, seeds = arm.measured(), len(arm.lines)
@@ -95,6 +99,15 @@ def _rows(arm: Arm, steps: Sequence[int]) -> Iterator[list[str]]:
     for number in range(1, len(arm.runs[0].protocols)):
         title, others = f"the same, {_episodes(arm, number)} a step", arm.measured(number)
         yield [title, "", f"x {others.shape[2]}", *_cells(others, steps), "", ""]
+
+
+def _planned(arm: Arm) -> str:
+    """Return the planned length, in environment steps too, as if no episode ended early."""
+    config = arm.runs[0].config
+    if not isinstance(config.data, EpisodesConfig):
+        return arm.planned
+    steps = config.data.tasks * config.data.episodes * horizon(arm) * (config.inner.steps + 1)
+    return f"{arm.planned}, up to {config.iterations * steps / 1e6:.3g}M steps"
 
 
 def _apart(arm: Arm) -> Iterator[tuple[str, np.ndarray]]:
@@ -113,7 +126,7 @@ def _cells(values: np.ndarray, steps: Sequence[int]) -> list[str]:
     for k in steps:
         if k < len(values):
             both = (stratified_bootstrap(values[k], statistic) for statistic in STATISTICS)
-            cells.append("<br>".join(map(interval, both)))
+            cells.append("<br>".join(map(interval, both)).replace(" ", NO_BREAK))
         else:
             cells.append("")
     return cells
