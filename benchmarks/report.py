@@ -18,12 +18,14 @@ import numpy as np
 from matplotlib import colormaps
 from matplotlib.figure import Figure
 
-from benchmarks import equal_tables
+from benchmarks import curve_figures, equal_tables, published_tables
+from benchmarks.arms import arms
 from benchmarks.experiments import FAMILIES
 from benchmarks.gpu_table import ran
 from benchmarks.memory_tables import rl2_table
 from benchmarks.pretrained_cards import pretrained_table
 from benchmarks.provenance import RESULTS, read
+from benchmarks.reproduce_list import RUNS
 from benchmarks.speed.tables import speed
 from benchmarks.summary import summary
 from benchmarks.tables import (
@@ -57,6 +59,7 @@ def main() -> None:
     for name, curves in equal_tables.results().items():
         drawn = equal_tables.figure(curves)
         files.write(IMAGES / f"{name}.png", encoded(drawn, dpi=100))
+    files.write(IMAGES / "curves.png", curve_figures.overview(curve_figures.panels(arms(RUNS))))
     for page, text in filled(texts(results)).items():
         files.write(page, text)
 
@@ -71,7 +74,8 @@ def texts(results: dict[str, Any]) -> dict[str, str]:
     families = {n: results[f"learning-{n}"] for n in FAMILIES if f"learning-{n}" in results}
     studies = {name: results[name] for name in results if name.startswith("tuning-")}
     each = {name: f"{maker(name)(name, r)}\n\n{source(r)}" for name, r in alone(results).items()}
-    whole = {"summary": summary(results), "rl2": rl2_table(), "pretrained": pretrained_table()}
+    whole = {"summary": summary(results), "rl2": rl2_table(), "published": published_tables.text()}
+    whole["pretrained"] = pretrained_table()
     whole |= {"families": all_families(families)} if families else {}
     whole |= {"tuning": tunings(studies)} if studies else {}
     whole |= {name: equal_tables.text(name, c) for name, c in equal_tables.results().items()}

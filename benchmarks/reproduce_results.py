@@ -189,11 +189,15 @@ def read(path: Path) -> list[dict[str, Any]]:
 
 def is_done(results: Path, run: Run) -> bool:
     """Return whether the results hold this run with its current settings and protocols."""
-    return any(
+    return any(fits(line, run) for line in read(results_file(results, run)))
+
+
+def fits(line: Mapping[str, Any], run: Run) -> bool:
+    """Return whether a line is of this run with its current settings and protocols."""
+    return (
         line["id"] == run.id
         and line["settings"] == settings(run)
         and ("failed" in line or [_protocol(e) for e in line["evaluations"]] == _protocols(run))
-        for line in read(results_file(results, run))
     )
 
 

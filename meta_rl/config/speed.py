@@ -26,9 +26,9 @@ class SpeedConfig:
     recorded once for each shape and replayed, with the same bits and less Python. compiled:
     recorded, then fused by torch's compiler, which takes half a minute and a C++ compiler; results
     differ by rounding. auto: by the length of the run, the network and the device. MAML++'s
-    weighted steps, ProMP's epochs and policies with memory are always plain. Compiled sinusoids are
-    drawn for many iterations at once, so the same seed gives other tasks. A run keeps its choice
-    when it resumes; with a problem, network or rule of your own auto is plain."""
+    weighted steps and policies with memory are always plain. Compiled sinusoids are drawn for many
+    iterations at once, so the same seed gives other tasks. A run keeps its choice when it resumes;
+    with a problem, network or rule of your own auto is plain."""
     members_at_once: int | None = None
     """Population members (with es-maml: of one sign) computed together: all if not given.
     Fewer members save memory.

@@ -421,6 +421,7 @@ def test_operations_are_compiled_with_the_tensors_that_they_hold():
         ("preferences", "meta-sgd"),
         ("bandit-5", "maml"),
         ("navigation-2d", "maml"),
+        ("navigation-2d", "promp"),
         ("pendulum", "anil"),
     ],
 )
