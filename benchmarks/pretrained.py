@@ -85,7 +85,10 @@ def finished(command: Ship, runs: Sequence[Run], name: str) -> list[Finished]:
             lines = {line["id"]: line for line in read(results_file(command.results, run))}
             found.append(Finished(run, place(where, run) / "run", lines[run.id]))
     there = [
-        one for one in found if "failed" not in one.result and run_folder.checkpoints(one.folder)
+        one
+        for one in found
+        if "failed" not in one.result
+        and run_folder.newest_iteration(one.folder) == one.result["iterations"]
     ]
     longest = max((one.run.iterations for one in there), default=0)
     return [one for one in there if one.run.iterations == longest]
@@ -100,7 +103,8 @@ def ship(command: Ship, name: str, found: Sequence[Finished]) -> str:
     home = command.out / name
     sources = [run_folder.load_newest(one.folder)[1]["sha256"] for one in found]
     old = json.loads((home / SCORES).read_text()) if (home / SCORES).exists() else {}
-    if [each["sha256"] for each in old.get("candidates", ())] == sources:
+    same = [each["sha256"] for each in old.get("candidates", ())] == sources
+    if same and old["scores"] in [_tested(one)["scores"] for one in found]:
         files.write(home / CARD, card(old))
         return f"{old['run']} as before"
     learners = [load(one.folder) for one in found]
@@ -142,9 +146,7 @@ def describe(
     run, result = chosen.run, chosen.result
     problem: Any = learner.problem
     data: Any = learner.config.data
-    as_trained = [e for e in result["evaluations"] if e["episodes"] is None]
-    test = (as_trained or result["evaluations"])[0]
-    fixed = isinstance(test["tasks"], list)
+    test = _tested(chosen)
     family, plays = problem.family, problem.environments is not None
     return {
         "name": run.preset,
@@ -159,13 +161,19 @@ def describe(
         "seconds": result["seconds"],
         "provenance": result["provenance"],
         "score": problem.score_name,
-        "held_out": not fixed,
+        "held_out": isinstance(test["tasks"], int),
         "episodes": test["episodes"] or (data.episodes if plays else data.shots),
         "scores": test["scores"],
         "validation_tasks": TASKS,
         "inner_steps": learner.config.inner.steps,
         "candidates": [*candidates],
     }
+
+
+def _tested(one: Finished) -> dict[str, Any]:
+    """Return the run's scores with as many episodes as in meta-training, if it has them."""
+    evaluations = one.result["evaluations"]
+    return next((each for each in evaluations if each["episodes"] is None), evaluations[0])
 
 
 def _require_small(name: str, learner: MetaLearner) -> None:

@@ -27,9 +27,9 @@ def pretrained_table() -> str:
     rows = []
     for model in models():
         scores = np.array(model["scores"])
-        cells = [interval(scores[k]) for k in (0, 1, 3)]
-        samples = f"{model['samples']:,} {model['unit']}"
-        rows.append([f"`{pretrained.PREFIX}{model['name']}`", samples, model["score"], *cells])
+        cells = [interval(scores[k]) if k < len(scores) else "-" for k in (0, 1, 3)]
+        name = f"`{pretrained.PREFIX}{model['name']}`"
+        rows.append([name, _amount(model), model["score"], *cells])
     return table(head, rows)
 
 

@@ -216,6 +216,6 @@ def load_newest(path: Path) -> tuple[Path, dict[str, Any], dict[str, Tensor], li
     if passed_over:
         raise InputError(" ".join(passed_over))
     raise InputError(
-        f"checkpoint: expected a run folder with checkpoints, got {path}. "
-        f"List yours with: ls -d runs/*/{pretrained.advice(path)}"
+        f"checkpoint: expected a run folder with checkpoints, got {path}."
+        f"{pretrained.advice(path)} List yours with: ls -d runs/*/"
     )
