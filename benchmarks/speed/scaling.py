@@ -78,7 +78,8 @@ def measured_point(
     data: Any = dataclasses.replace(config.data, tasks=tasks)
     network = config.network
     # Not compiled: that takes seconds for every size, and grows like the same operations.
-    speed = dataclasses.replace(config.speed, tasks_at_once=at_once, program="recorded")
+    program = "recorded" if family == "sinusoid" else "plain"
+    speed = dataclasses.replace(config.speed, tasks_at_once=at_once, program=program)
     if family != "sinusoid":
         data = dataclasses.replace(data, episodes=episodes)
         network = dataclasses.replace(network, hidden=(width, width))
