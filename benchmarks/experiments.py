@@ -23,10 +23,6 @@ FAMILIES = (
     "navigation-corner",
     "navigation-semicircle",
     "navigation-pearl",
-    "pendulum",
-    "acrobot",
-    "mountain-car-energy",
-    "mountain-car-continuous",
     "half-cheetah-direction",
     "half-cheetah-velocity",
 )

@@ -20,6 +20,7 @@ from matplotlib.figure import Figure
 
 from benchmarks import curve_figures, equal_tables, published_tables
 from benchmarks.arms import arms
+from benchmarks.classic_table import classic_table
 from benchmarks.experiments import FAMILIES
 from benchmarks.gpu_table import ran
 from benchmarks.memory_tables import rl2_table
@@ -47,7 +48,8 @@ from meta_rl.storage import files
 
 DOCS = Path(__file__).parent.parent / "docs"
 IMAGES = DOCS / "images"
-ELSEWHERE = ("kills", "rank-kills", "processes")  # docs/reliability.md, docs/distributed.md
+ELSEWHERE = ("kills", "rank-kills", "processes", "controllers")
+"""Results of other pages, and of a column of another result's table."""
 
 
 def main() -> None:
@@ -74,8 +76,8 @@ def texts(results: dict[str, Any]) -> dict[str, str]:
     families = {n: results[f"learning-{n}"] for n in FAMILIES if f"learning-{n}" in results}
     studies = {name: results[name] for name in results if name.startswith("tuning-")}
     each = {name: f"{maker(name)(name, r)}\n\n{source(r)}" for name, r in alone(results).items()}
-    whole = {"summary": summary(results), "rl2": rl2_table(), "published": published_tables.text()}
-    whole["pretrained"] = pretrained_table()
+    whole = {"summary": summary(results), "rl2": rl2_table(), "classic": classic_table()}
+    whole |= {"published": published_tables.text(), "pretrained": pretrained_table()}
     whole |= {"families": all_families(families)} if families else {}
     whole |= {"tuning": tunings(studies)} if studies else {}
     whole |= {name: equal_tables.text(name, c) for name, c in equal_tables.results().items()}

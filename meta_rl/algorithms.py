@@ -30,8 +30,21 @@ def _inner(config: Config, **changes: Any) -> Config:
     return replace(config, inner=replace(config.inner, **changes))
 
 
+def _on_parameters(config: Config) -> Config:
+    """Let inner steps change all parameters, where a preset's change a context vector alone.
+
+    The step size starts at the default: a context's says nothing of a weight's.
+    """
+    if config.inner.adapts != "context":
+        return config
+    network = replace(config.network, context=0)
+    inner = replace(config.inner, adapts="all", step_size=InnerConfig.step_size)
+    return replace(config, inner=inner, network=network)
+
+
 def _reptile(config: Config) -> Config:
     """Set Reptile, with several inner steps (one would be joint training); Adam with rewards."""
+    config = _on_parameters(config)
     if isinstance(config.data, ShotsConfig) and config.network.kind == "convolutional":
         config = _inner(config, steps=5, step_size=0.1, learn_step_size=False)
         return replace(config, outer=ReptileConfig(optimizer="adam", learning_rate=1e-3))
@@ -47,6 +60,7 @@ def _reptile(config: Config) -> Config:
 
 def _anil(config: Config) -> Config:
     """Adapt the last layer alone, with longer steps; in environments learning lengthens them."""
+    config = _on_parameters(config)
     few = isinstance(config.data, ShotsConfig) and config.network.kind != "convolutional"
     longer = 10 if few else 1
     return _inner(config, adapts="head", step_size=longer * config.inner.step_size)
@@ -166,6 +180,7 @@ def _pretrain(config: Config) -> Config:
             "algorithm: pretrain trains one network for all tasks; the classes of this family are "
             "numbered anew in each task, so one network can only guess."
         )
+    config = _on_parameters(config)
     data, steps = config.data, config.inner.steps
     if isinstance(data, EpisodesConfig):
         data = replace(data, tasks=(steps + 1) * data.tasks)

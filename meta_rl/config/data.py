@@ -39,6 +39,10 @@ class EpisodesConfig(SamplingConfig):
     init_std: float = 1.0
     """Initial standard deviation of a Gaussian policy. Its unit: --data.action-scale of them are
     half of the environment's action range."""
+    noise_persistence: float = 0.0
+    """Probability that a step keeps the random numbers of the step before, by which actions are
+    drawn. Noise that lasts explores further where single steps cancel out. Adapted policies that
+    are saved draw anew at each step."""
     action_scale: float = 10.0
     """Map a Gaussian policy's [-scale, scale] linearly onto the environment's action box."""
     normalize_observations: bool = False
@@ -67,6 +71,8 @@ class EpisodesConfig(SamplingConfig):
                 "--data.baseline is none. Use linear or value."
             )
         require(self.init_std > 0, "data.init_std", "above 0", self.init_std)
+        kept = self.noise_persistence
+        require(0 <= kept < 1, "data.noise_persistence", "0 to below 1", kept)
         require(self.action_scale > 0, "data.action_scale", "above 0", self.action_scale)
 
     def conditions(self, run: Config, facts: Facts) -> Conditions:
@@ -98,6 +104,11 @@ class EpisodesConfig(SamplingConfig):
                 "data.exploration",
                 run.inner.steps > 0 and not remembers,
                 "with --inner.steps 1 or more, and not in rl2",
+            ),
+            (
+                "data.noise_persistence",
+                longer or longer_trial,
+                "on episodes of more than one step",
             ),
             ("data.init_std", facts.continuous is not False, "on continuous actions"),
             (

@@ -81,7 +81,8 @@ class Reinforcement:
         self.evaluated_at_once = config.tasks if large else None
         self.device = next(policy.parameters()).device
         self.exploration_loss = self._explored if config.exploration else None
-        self.sampler = Sampler(family, policy, workers, program, (config.tasks, config.episodes))
+        rows = config.tasks, config.episodes
+        self.sampler = Sampler(family, policy, workers, program, rows, config.noise_persistence)
         self._pictures = PolicyPictures(family, policy)
 
     def usual(self, arguments: tuple[Any, ...]) -> bool:

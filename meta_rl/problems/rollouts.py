@@ -15,6 +15,7 @@ from meta_rl import seeds
 from meta_rl.errors import DivergedError, NotFiniteError
 from meta_rl.inner.recording import programmed
 from meta_rl.machine.threads import one_thread
+from meta_rl.problems.exploration import LastingNoise
 from meta_rl.problems.stepping import CompiledSteps, Move
 from meta_rl.problems.success import any_step
 from meta_rl.types import BatchedEnv, Params, Policy, Step, Task, TaskFamily
@@ -81,6 +82,7 @@ class Sampler:
         workers: processes that step single environments.
         program: how the policy's operations run; see :func:`meta_rl.inner.recording.programmed`.
         rows: the most tasks and the episodes of each to compile for; all when None.
+        persistence: that of :class:`LastingNoise`; above 0, no step is compiled.
     """
 
     def __init__(
@@ -90,13 +92,15 @@ class Sampler:
         workers: int,
         program: str = "plain",
         rows: tuple[int, int] | None = None,
+        persistence: float = 0.0,
     ):
         self.family, self.policy, self.workers = family, policy, workers
         act = torch.vmap(lambda phi, obs: functional_call(self.policy, phi, (obs,)))
         self._act = programmed(act, program, lambda given: self.usual(given[1]))
-        self._rows = rows
+        self._rows, self.persistence = rows, persistence
         self._one_length = program in ("compiled", "captured")
-        self._steps = CompiledSteps(act, policy.env_action, program) if self._one_length else None
+        fuses = self._one_length and not persistence
+        self._steps = CompiledSteps(act, policy.env_action, program) if fuses else None
         self._envs: dict[tuple[int, int], BatchedEnv] = {}
 
     def usual(self, obs: torch.Tensor) -> bool:
@@ -196,6 +200,7 @@ class Sampler:
         self, env: BatchedEnv, player: Player, obs: torch.Tensor, noise: torch.Generator
     ) -> Move:
         """Return a function that takes one step."""
+        lasting = LastingNoise(noise, self.persistence) if self.persistence else nullcontext()
         if self._steps is not None and isinstance(player, Reactive) and self.usual(obs):
             compiled = self._steps.of(env, player.phi, obs, noise)
             if compiled is not None:
@@ -203,7 +208,8 @@ class Sampler:
 
         def plainly(obs: torch.Tensor) -> tuple[Any, torch.Tensor, Step]:
             policy = player.act(obs)
-            action = policy.sample(noise)
+            with lasting:
+                action = policy.sample(noise)
             return policy, action, env.step(self.policy.env_action(action))
 
         return plainly

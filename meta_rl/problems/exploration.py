@@ -1,0 +1,57 @@
+"""Exploration noise that lasts for several steps.
+
+Independent noise cancels out over a swing's time, so a policy that knows nothing hardly moves a
+pendulum or a car. Noise that lasts moves it (action repeat in Atari agents, gSDE of Raffin et al.
+2021, coloured noise of Eberhard et al. 2023).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Generator, Tensor
+from torch.overrides import TorchFunctionMode
+
+
+class LastingNoise(TorchFunctionMode):
+    """Keeps the random numbers of the step before, in each row with a given probability.
+
+    Inside the context, draws from the generator are replaced. A number that is kept has the same
+    distribution as a new one, so at every step the action given the observation is distributed as
+    the policy says, for every kind of action; only the actions of neighbouring steps depend on each
+    other, which likelihood ratios of single steps do not see.
+
+    Args:
+        generator: the generator of the actions.
+        persistence: probability of keeping the numbers.
+    """
+
+    def __init__(self, generator: Generator, persistence: float):
+        super().__init__()
+        self.generator, self.persistence = generator, persistence
+        self._last: list[Tensor] = []
+        self._draw = 0
+
+    def __enter__(self) -> LastingNoise:
+        """Begin the draws of a step."""
+        self._draw = 0
+        return super().__enter__()
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Call a function, and keep some of the numbers that it draws."""
+        numbers = func(*args, **(kwargs or {}))
+        if (kwargs or {}).get("generator") is not self.generator:
+            return numbers
+        if self._draw == len(self._last):
+            self._last.append(numbers)
+        else:
+            numbers = self._last[self._draw] = self._mixed(self._last[self._draw], numbers)
+        self._draw += 1
+        return numbers
+
+    def _mixed(self, last: Tensor, new: Tensor) -> Tensor:
+        """Return the last numbers ``(M, B, ...)`` in the rows that keep them, else the new ones."""
+        rows = new.shape[:2] + (1,) * (new.ndim - 2)
+        chance = torch.rand(rows, generator=self.generator, device=new.device)
+        return torch.where(chance < self.persistence, last, new)
