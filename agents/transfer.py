@@ -34,7 +34,8 @@ class FromRun:
     of observations with the first layer. The new run's inner rule and outer optimizer start fresh.
 
     Args:
-        run: a run folder, one checkpoint in it, or an adapted model's folder.
+        run: a run folder, one checkpoint in it, an adapted model's folder, or
+            ``"pretrained:NAME"``, a model that is shipped.
     """
 
     step_size = None

@@ -68,7 +68,7 @@ def compact(value: Any, indent: str = "") -> str:
         and "curve" not in value
         and any(map(_holds_objects, value.values()))
     ):
-        rows = [f"{deeper}{json.dumps(key)}: {compact(v, deeper)}" for key, v in value.items()]
+        rows = [f"{deeper}{json.dumps(str(key))}: {compact(v, deeper)}" for key, v in value.items()]
         return "{\n" + ",\n".join(rows) + f"\n{indent}}}"
     if isinstance(value, list) and _holds_objects(value):
         rows = [deeper + compact(entry, deeper) for entry in value]

@@ -2,8 +2,9 @@
 
     python -m benchmarks.report
 
-The pages are docs/benchmarks.md and docs/benchmarks/*.md. Text between ``<!-- NAME -->`` and
-``<!-- /NAME -->`` is replaced, on the page that has these marks; everything else stays.
+The pages are docs/benchmarks.md, docs/benchmarks/*.md and docs/pretrained.md. Text between
+``<!-- NAME -->`` and ``<!-- /NAME -->`` is replaced, on the page that has these marks; everything
+else stays.
 """
 
 from __future__ import annotations
@@ -17,12 +18,15 @@ import numpy as np
 from matplotlib import colormaps
 from matplotlib.figure import Figure
 
-from benchmarks import equal_tables
+from benchmarks import curve_figures, equal_tables, published_tables
+from benchmarks.arms import arms
 from benchmarks.classic_table import classic_table
 from benchmarks.experiments import FAMILIES
 from benchmarks.gpu_table import ran
 from benchmarks.memory_tables import rl2_table
+from benchmarks.pretrained_cards import pretrained_table
 from benchmarks.provenance import RESULTS, read
+from benchmarks.reproduce_list import RUNS
 from benchmarks.speed.tables import speed
 from benchmarks.summary import summary
 from benchmarks.tables import (
@@ -57,6 +61,7 @@ def main() -> None:
     for name, curves in equal_tables.results().items():
         drawn = equal_tables.figure(curves)
         files.write(IMAGES / f"{name}.png", encoded(drawn, dpi=100))
+    files.write(IMAGES / "curves.png", curve_figures.overview(curve_figures.panels(arms(RUNS))))
     for page, text in filled(texts(results)).items():
         files.write(page, text)
 
@@ -72,6 +77,7 @@ def texts(results: dict[str, Any]) -> dict[str, str]:
     studies = {name: results[name] for name in results if name.startswith("tuning-")}
     each = {name: f"{maker(name)(name, r)}\n\n{source(r)}" for name, r in alone(results).items()}
     whole = {"summary": summary(results), "rl2": rl2_table(), "classic": classic_table()}
+    whole |= {"published": published_tables.text(), "pretrained": pretrained_table()}
     whole |= {"families": all_families(families)} if families else {}
     whole |= {"tuning": tunings(studies)} if studies else {}
     whole |= {name: equal_tables.text(name, c) for name, c in equal_tables.results().items()}
@@ -109,7 +115,8 @@ def maker(name: str) -> Callable[[str, dict[str, Any]], str]:
 
 def filled(texts: dict[str, str]) -> dict[Path, str]:
     """Return each benchmark page with these texts between their marks."""
-    paths = [DOCS / "benchmarks.md", *sorted((DOCS / "benchmarks").glob("*.md"))]
+    paths = [DOCS / "benchmarks.md", DOCS / "pretrained.md"]
+    paths += sorted((DOCS / "benchmarks").glob("*.md"))
     pages = {path: path.read_text(encoding="utf-8") for path in paths}
     for name, text in texts.items():
         pattern = re.compile(rf"<!-- {name} -->.*<!-- /{name} -->", re.DOTALL)

@@ -16,7 +16,7 @@ from filelock import FileLock
 from benchmarks.provenance import provenance
 from benchmarks.reproduce_list import Protocol, Run
 from meta_rl import seeds
-from meta_rl.config import Config, ShotsConfig
+from meta_rl.config import Config, ShotsConfig, SpeedConfig
 from meta_rl.errors import InputError
 from meta_rl.inner.adaptation import adapt_to_tasks
 from meta_rl.problems.success import counted
@@ -148,7 +148,9 @@ def settings(run: Run) -> dict[str, Any]:
     """Return the settings that affect learning and differ from the classes' defaults."""
     usual = Config(family=run.config.family)
     dropped = {name: getattr(usual, name) for name in NOT_LEARNED_FROM}
-    return _given(dataclasses.replace(run.config, **dropped))
+    # The others of speed change rounding alone.
+    speed = SpeedConfig(members_at_once=run.config.speed.members_at_once)
+    return _given(dataclasses.replace(run.config, **dropped, speed=speed))
 
 
 def _given(config: Any) -> Any:
@@ -189,11 +191,15 @@ def read(path: Path) -> list[dict[str, Any]]:
 
 def is_done(results: Path, run: Run) -> bool:
     """Return whether the results hold this run with its current settings and protocols."""
-    return any(
+    return any(fits(line, run) for line in read(results_file(results, run)))
+
+
+def fits(line: Mapping[str, Any], run: Run) -> bool:
+    """Return whether a line is of this run with its current settings and protocols."""
+    return (
         line["id"] == run.id
         and line["settings"] == settings(run)
         and ("failed" in line or [_protocol(e) for e in line["evaluations"]] == _protocols(run))
-        for line in read(results_file(results, run))
     )
 
 

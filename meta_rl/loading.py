@@ -37,7 +37,8 @@ def load(
     """Load the learner of a run folder or checkpoint, as it was when saved.
 
     Args:
-        run: a run folder, whose newest whole checkpoint is loaded, or a checkpoint.
+        run: a run folder, whose newest whole checkpoint is loaded; a checkpoint; or
+            ``"pretrained:NAME"``, a model that is shipped.
         device: as in :func:`build`.
         with_images: whether to open the images or arrays of training. Without them the learner can
             only adapt to a user's own labelled examples.

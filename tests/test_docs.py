@@ -137,7 +137,7 @@ def test_the_summary_and_tables_without_intervals_are_those_that_the_results_giv
     results = {name: read(name) for name in report.measured()}
     exact = {n: r for n, r in results.items() if n.startswith(kinds)}
     texts = {n: f"{report.maker(n)(n, r)}\n\n{report.source(r)}" for n, r in exact.items()}
-    texts["summary"] = report.summary(results)
+    texts |= {"summary": report.summary(results), "pretrained": report.pretrained_table()}
     for page, text in report.filled(texts).items():
         assert text == page.read_text(encoding="utf-8"), page
 
@@ -219,7 +219,9 @@ def commands_of(page):
     return [given for given in found if given is not None]
 
 
-@pytest.mark.parametrize("page", ["index.md", "adapt.md", "few-shot.md", "pruning.md"])
+@pytest.mark.parametrize(
+    "page", ["index.md", "adapt.md", "few-shot.md", "pruning.md", "pretrained.md"]
+)
 def test_commands_have_the_options_that_pages_give(page):
     named = commands_of(f"docs/{page}")
     assert named

@@ -51,7 +51,7 @@ def test_programs_have_different_settings_and_none_is_compiled_for_a_gpu():
     speeds = [programs.of_program(config, name).speed for name in programs.PROGRAMS]
     assert len(set(speeds)) == len(programs.PROGRAMS)
     assert programs.programs_on("cpu")[-1] == "compiled"
-    assert programs.programs_on("cuda") == ("plain", "recorded")
+    assert programs.programs_on("cuda") == ("plain", "recorded", "captured")
 
 
 def test_arms_are_timed_in_blocks_and_wait_for_their_last_result():

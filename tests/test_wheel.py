@@ -72,6 +72,9 @@ def test_the_wheel_has_one_name_and_all_of_the_catalogue(wheel):
         }
         assert sources
         assert sources <= packed
+    models = {path.relative_to(ROOT).as_posix() for path in (ROOT / "pretrained").rglob("*.*")}
+    assert models
+    assert models <= packed
     assert "py.typed" in packed
     assert not {name for name in packed if name.startswith(("tests", "benchmarks"))}
 
@@ -89,6 +92,8 @@ def use(folder, *meta_rl, python):
     adapted = run(*meta_rl, "adapt", "--task", "goal=0.3,-0.2", "--steps", "1", "--device", "cpu")
     assert "return on navigation-2d goal=0.3,-0.2" in adapted
     found = run(python, "-c", DEPLOYED)
+    shipped = run(*meta_rl, "adapt", "pretrained:navigation-2d", "--steps", "1", "--episodes", "2")
+    assert "adapted model: runs/pretrained-navigation-2d/adapted/" in shipped
     run(*meta_rl, "train", "swing", "--families", "own.py", *TINY)
     run(*meta_rl, "adapt", "runs/swing_1", "--families", "own.py", "--task", "g=12", "--steps", "1")
     return found.split()

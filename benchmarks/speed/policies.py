@@ -167,7 +167,7 @@ def ours(learner: MetaLearner) -> dict[str, Callable[[], Any]]:
         "inner step": adapt,
     }
     if isinstance(config.outer, ProMPConfig):
-        given = meta, supports, query, outer.objective
+        given = meta, supports, query, outer._part
         return calls | {"epoch": lambda: inner.meta_gradient(*given)}
     product = outer._curvature(supports, query)
     vector = [torch.randn_like(leaf) for part in meta for leaf in part.values()]

@@ -18,7 +18,7 @@ from benchmarks.speed.machine import race, summary
 from meta_rl.config import Config
 
 PROGRAMS = "plain", "recorded", "compiled"
-"""Our programs, values of ``--speed.program``, from the slowest to the fastest."""
+"""Our programs on the CPU, values of ``--speed.program``, from the slowest to the fastest."""
 JAX = "JAX"
 TOGETHER = {"navigation-2d": 4}
 """Tasks at once where compiled, for families whose numbers then fit into a processor's cache."""
@@ -30,9 +30,9 @@ Arm = Mapping[str, Callable[[int], Any]]
 def programs_on(device: str) -> tuple[str, ...]:
     """Return our programs on a device; the last one is that of rows named ours.
 
-    Compiling was tried on the CPU alone.
+    Compiling was tried on the CPU alone; CUDA graphs take its place on a GPU.
     """
-    return PROGRAMS if device == "cpu" else PROGRAMS[:2]
+    return PROGRAMS if device == "cpu" else (*PROGRAMS[:2], "captured")
 
 
 def of_program(config: Config, program: Any) -> Config:

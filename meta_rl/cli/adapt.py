@@ -19,7 +19,8 @@ class Adapt:
     """Options of ``meta-rl adapt``."""
 
     run: Annotated[Path | None, tyro.conf.Positional] = None
-    """Run folder, or a checkpoint in it; if not given, the newest run in runs/."""
+    """Run folder, a checkpoint in it, or pretrained:NAME for a model that is shipped (meta-rl envs
+    lists them); if not given, the newest run in runs/."""
     task: str | None = None
     """Task to adapt to, such as goal=0.3,-0.2 or gravity=12,length=0.8,force=9.
     If neither --task, --env-id nor --data is given, a held-out task."""

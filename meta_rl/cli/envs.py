@@ -16,7 +16,8 @@ class List:
     """List task families with their parameters, spaces, horizon and source."""
 
     names: tyro.conf.Positional[tuple[str, ...]] = ()
-    """Task families to describe; if none is given, all of them and the few-shot data."""
+    """Task families to describe; if none is given, all of them, the few-shot data and the trained
+    models that are shipped."""
     families: Path | None = None
     """Python file of yours to run, which registers task families (meta_rl.register)."""
 

@@ -18,7 +18,8 @@ class Prune:
     """Options of ``meta-rl prune``."""
 
     run: Annotated[Path, tyro.conf.Positional]
-    """Run folder, or a checkpoint in it. The run is not changed."""
+    """Run folder, a checkpoint in it, or pretrained:NAME for a model that is shipped. It is not
+    changed."""
     keep: tuple[float, ...] = (0.5,)
     """Fraction of each hidden layer's units (or channels) to keep. Several fractions make a curve.
     Fraction 1 shows the effect of the further training alone."""

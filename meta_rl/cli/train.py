@@ -54,7 +54,8 @@ class Train(Origin):
     init_sb3: Path | None = None
     """Zip of a stable-baselines3 PPO or A2C to start from, instead of random weights."""
     init_run: Path | None = None
-    """Run folder of another run, of any family; copies its layers that match."""
+    """Run folder of another run, of any family, or pretrained:NAME for a model that is shipped;
+    copies its layers that match."""
     init_experts: tuple[str, ...] = ()
     """Zips of stable-baselines3 experts to distill into one policy to start from.
     Write each as TASK@ZIP with the task that it solves, such as goal=0.3,-0.2@first.zip."""

@@ -78,12 +78,18 @@ def page(
     return document(title, parts)
 
 
-def document(title: str, parts: Sequence[str]) -> str:
-    """Return an HTML page made of HTML parts."""
+def document(title: str, parts: Sequence[str], style: str = "") -> str:
+    """Return an HTML page made of HTML parts.
+
+    Args:
+        title: the page's title.
+        parts: what the body holds, as HTML.
+        style: CSS that goes beyond the report's, or against it.
+    """
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{escape(title)}</title><style>{STYLE}</style></head><body>\n"
+        f"<title>{escape(title)}</title><style>{STYLE}{style}</style></head><body>\n"
         + "\n".join(parts)
         + "\n</body></html>\n"
     )

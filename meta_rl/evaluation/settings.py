@@ -39,7 +39,8 @@ class EvaluationSettings:
     """Runs, tasks and baselines."""
 
     runs: Annotated[tuple[Path, ...], tyro.conf.Positional] = ()
-    """Run folders or checkpoints. Runs that differ only in their seed are pooled."""
+    """Run folders, checkpoints, or pretrained:NAME for models that are shipped. Runs that differ
+    only in their seed are pooled."""
     tasks: int = 40
     """Held-out tasks of each split, the same for all runs and baselines."""
     steps: int | None = None

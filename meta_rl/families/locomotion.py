@@ -23,6 +23,8 @@ from meta_rl.types import BatchedEnv, Task
 # Pixels a side of pictures and of the shadow map. Without a GPU this renders six times as fast as
 # 480 pixels with MuJoCo's default shadow map (4096) and smoothed edges.
 SIZE, SHADOWS = 240, 1024
+# The camera that follows the robot. From Gymnasium's usual one, robots soon run out of the picture.
+VIEW = {"width": SIZE, "height": SIZE, "camera_name": "track"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,7 +136,7 @@ class Locomotion(Family):
             max_episode_steps=self.horizon,
             disable_env_checker=True,
             render_mode=render_mode,
-            **({"width": SIZE, "height": SIZE} if pictures else {}),
+            **(VIEW if pictures else {}),
             **self.kwargs,
         )
         if pictures:

@@ -152,22 +152,25 @@ class InnerLoop:
         meta: MetaParameters,
         supports: Sequence[Any],
         query: Any,
-        objective: Objective | None = None,
+        part: Callable[..., list[Tensor]] | None = None,
     ) -> tuple[Tensor, MetaParameters]:
         """Return the outer loss (mean over tasks) and its gradient in theta and the rule.
 
         Runs ``tasks_at_once`` tasks forward *and* backward before the next, which bounds memory.
         Batches may be a :class:`meta_rl.machine.parallel.BlockedBatch`; the mean is then over the
         tasks of all processes.
+
+        Args:
+            meta: the meta-parameters.
+            supports: K batches, leaves ``(M, ...)``.
+            query: the batch of the outer loss, leaves ``(M, ...)``.
+            part: :meth:`gradient_part` of an objective; that of the outer loss if None.
         """
-        tasks = parallel.tasks_of(query)
-        part_of_mean = (
-            partial(self.gradient_part, objective=objective) if objective else self._gradient_part
-        )
+        tasks, of_part = parallel.tasks_of(query), part or self._gradient_part
 
         def of_block(batches: Sequence[Any]) -> list[Tensor]:
             parts = in_parts(batches, self.tasks_at_once)
-            return summed(part_of_mean(meta, part, tasks) for part in parts)
+            return summed(of_part(meta, each, tasks) for each in parts)
 
         blocks = parallel.blocks_of(supports, query)
         loss, *gradient = parallel.add([of_block((*held, own)) for held, own in blocks])
@@ -192,7 +195,16 @@ class InnerLoop:
 
     @cached_property
     def _gradient_part(self) -> Callable[..., list[Tensor]]:
-        return programmed(self.gradient_part, self.program, self.usual)
+        return self.program_of_part(None)
+
+    def program_of_part(self, objective: Objective | None) -> Callable[..., list[Tensor]]:
+        """Return :meth:`gradient_part` of an objective as ``program`` says.
+
+        Args:
+            objective: depends on its arguments, and on tensors that are changed in place alone.
+        """
+        part = partial(self.gradient_part, objective=objective)
+        return programmed(part, self.program, self.usual)
 
     def over_tasks(self, function: Callable[..., Any], *in_dims: int | None) -> Callable[..., Any]:
         """Map a function of one task over all tasks, ``tasks_at_once`` at a time."""

@@ -1,8 +1,7 @@
 """Replay a program of tensor operations as a CUDA graph: one launch instead of hundreds.
 
-Nothing uses this module yet, and nobody has run it on a GPU. Its tests replay on the CPU, with a
-stand-in for the graphs. It is to be used where :class:`meta_rl.inner.recording.Recorded` keeps a
-program: ``Captured(program)`` takes the same arguments.
+``--speed.program captured`` replays recorded programs in this way. Nobody has run it on a GPU yet:
+its tests replay on the CPU, with a stand-in for the graphs.
 """
 
 from __future__ import annotations
@@ -17,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import TreeSpec, tree_flatten, tree_leaves, tree_unflatten
 
+from meta_rl.errors import require
 from meta_rl.inner.compiling import agree, layout, same
 
 GRAPHS = 16
@@ -45,6 +45,21 @@ class Graphs(Protocol):
             RuntimeError: if the operations cannot be captured.
         """
         ...
+
+
+def check_captures(tensors: Sequence[Tensor]) -> None:
+    """Refuse tensors on devices that have no CUDA graphs.
+
+    Raises:
+        InputError: names the devices.
+    """
+    devices = sorted({tensor.device.type for tensor in tensors})
+    require(
+        "cuda" in devices,
+        "speed.program",
+        "a CUDA GPU for captured; without one give plain, recorded or compiled",
+        ", ".join(devices),
+    )
 
 
 class CudaGraphs:

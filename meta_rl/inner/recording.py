@@ -18,13 +18,15 @@ from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
 from meta_rl.errors import InputError
 from meta_rl.inner.compiling import agree, compiled, layout, same
+from meta_rl.inner.cuda_graphs import Captured, check_captures
 from meta_rl.inner.graphs import slimmed, split
 
 PROGRAMS = 16
 """Number of shapes recorded for one function; each program takes memory of its own."""
 
 Usual = Callable[[tuple[Any, ...]], bool]
-"""Returns whether arguments have the shapes that most calls have. Only these are compiled."""
+"""Returns whether arguments have the shapes that most calls have. Only these are compiled or
+captured."""
 
 
 def programmed(function: Callable, program: str, usual: Usual | None = None) -> Callable:
@@ -32,10 +34,10 @@ def programmed(function: Callable, program: str, usual: Usual | None = None) -> 
 
     Args:
         function: see :class:`Recorded`.
-        program: ``plain``, ``recorded`` or ``compiled``.
-        usual: the shapes to compile; all when None.
+        program: ``plain``, ``recorded``, ``compiled`` or ``captured``.
+        usual: the shapes to compile or capture; all when None.
     """
-    return function if program == "plain" else Recorded(function, program == "compiled", usual)
+    return function if program == "plain" else Recorded(function, program, usual)
 
 
 def prepared(
@@ -45,8 +47,8 @@ def prepared(
 
     Args:
         function: see :meth:`Recorded.given`.
-        program: ``plain``, ``recorded`` or ``compiled``.
-        usual: the shapes to compile; all when None.
+        program: ``plain``, ``recorded``, ``compiled`` or ``captured``.
+        usual: the shapes to compile or capture; all when None.
     """
     made = programmed(function, program, usual)
     return made.given if isinstance(made, Recorded) else made
@@ -67,12 +69,13 @@ class Recorded:
 
     Args:
         function: takes tensors in any nesting, and constants that can be hashed.
-        compile: whether to compile what is recorded; see :mod:`meta_rl.inner.compiling`.
-        usual: the shapes to compile; all when None.
+        program: ``recorded``; ``compiled``, see :mod:`meta_rl.inner.compiling`; or ``captured`` as
+            CUDA graphs, see :mod:`meta_rl.inner.cuda_graphs`.
+        usual: the shapes to compile or capture; all when None.
     """
 
-    def __init__(self, function: Callable, compile: bool = False, usual: Usual | None = None):
-        self.function, self.compile, self.usual = function, compile, usual
+    def __init__(self, function: Callable, program: str = "recorded", usual: Usual | None = None):
+        self.function, self.kind, self.usual = function, program, usual
         self._programs: dict[Any, Program] = {}
 
     @torch.no_grad()
@@ -127,12 +130,13 @@ class Recorded:
         order = tuple([places[id(tensor)] for tensor in tensors])
         key = (structure, order, *map(layout, leaves))
         if key not in self._programs:
-            skipped = self.compile and self.usual and not self.usual((*fixed, *changing))
+            further = self.kind != "recorded"
+            skipped = further and self.usual and not self.usual((*fixed, *changing))
             if skipped or len(self._programs) == PROGRAMS:
                 return None, tensors
             flat = _Flat(self.function, bool(fixed), leaves, structure)
             once = sum(isinstance(leaf, Tensor) for leaf in tree_flatten(fixed)[0])
-            self._programs[key] = Program(flat, tensors, once, self.compile)
+            self._programs[key] = Program(flat, tensors, once, self.kind)
         return self._programs[key], tensors
 
 
@@ -161,13 +165,15 @@ class Program:
         flat: the function.
         tensors: its arguments.
         once: the number of first tensors whose own operations run once.
-        compile: whether to compile the operations.
+        kind: ``recorded``, ``compiled`` or ``captured``.
     """
 
-    def __init__(self, flat: _Flat, tensors: list[Tensor], once: int, compile: bool):
+    def __init__(self, flat: _Flat, tensors: list[Tensor], once: int, kind: str):
         # Takes half a second or more to import, and most runs do not need it.
         from torch.fx.experimental.proxy_tensor import make_fx
 
+        if kind == "captured":
+            check_captures(tensors)
         self._once = once
         others = [_perturbed(tensor) for tensor in tensors]
         with _refusing():
@@ -177,8 +183,11 @@ class Program:
             on_cpu = all(tensor.device.type == "cpu" for tensor in tensors)
             if on_cpu and not all(map(same, self._found([], others), flat(*others))):
                 raise _depends()
-        if compile:
+        if kind == "compiled":
             self._compile(others)
+        elif kind == "captured":
+            first, rest = self._parts
+            self._parts = first and Captured(first), Captured(rest)
 
     def __call__(self, kept: list[Any], tensors: list[Tensor]) -> Any:
         """Return the function's result; ``kept`` holds what was computed once, or nothing yet."""

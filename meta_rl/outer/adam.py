@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -61,7 +62,8 @@ class Adam(StepOnData):
         objective, scale = self._multi_step(self._done()), self._annealed(self._done())
         taken = None if objective else self._in_one(supports, query, scale)
         if taken is None:
-            loss, gradient = self.inner.meta_gradient(self.meta, supports, query, objective)
+            part = partial(self.inner.gradient_part, objective=objective) if objective else None
+            loss, gradient = self.inner.meta_gradient(self.meta, supports, query, part)
             taken = loss, self.descend(gradient, scale)
         loss, norm = taken
         self._steps += 1

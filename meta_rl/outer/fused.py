@@ -37,7 +37,7 @@ class FusedAdam:
         max_norm: float | None,
     ):
         self.inner, self.meta, self.max_norm = inner, meta, max_norm
-        self._recorded = Recorded(self._stepped, True, inner.usual)
+        self._recorded = Recorded(self._stepped, "compiled", inner.usual)
         self._programs: dict[Any, Program | None] = {}
         self.attend(optimizer)
 

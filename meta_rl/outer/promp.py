@@ -13,6 +13,7 @@ from torch import Tensor
 
 from meta_rl.config import AdamConfig, ProMPConfig
 from meta_rl.inner.core import InnerLoop
+from meta_rl.inner.recording import programmed
 from meta_rl.machine import parallel
 from meta_rl.naming import part_of, under
 from meta_rl.outer.adam import Adam
@@ -68,13 +69,16 @@ class ProMP(StepOnData):
         self.config, self.inner, self.meta = config, inner, meta
         self.distribution = distribution
         theta = next(iter(meta.theta.values()))
-        self.kl_coefficient = theta.new_full((steps,), config.kl_coefficient)  # eta, (K,)
+        # eta, (K,): changed in place, because programs hold it.
+        self.kl_coefficient = theta.new_full((steps,), config.kl_coefficient)
         adam = AdamConfig(
             learning_rate=config.learning_rate,
             step_size_learning_rate=config.step_size_learning_rate,
             max_grad_norm=config.max_grad_norm,
         )
         self._adam = Adam(adam, inner, meta)
+        self._part = inner.program_of_part(self.objective)
+        self._measured = programmed(self._of_tasks, inner.program, inner.usual)
 
     def step(self, supports: Sequence[Episodes], query: Episodes) -> dict[str, Tensor | float]:
         """Update ``meta`` in place; skip all epochs from the first non-finite gradient on.
@@ -87,7 +91,7 @@ class ProMP(StepOnData):
         """
         metrics: dict[str, Tensor | float] = {}
         for epoch in range(self.config.epochs):
-            loss, gradient = self.inner.meta_gradient(self.meta, supports, query, self.objective)
+            loss, gradient = self.inner.meta_gradient(self.meta, supports, query, self._part)
             norm = self._adam.descend(gradient)
             if epoch == 0:
                 norms = {"train/grad_norm": norm, **gradient_norms(gradient)}
@@ -106,7 +110,7 @@ class ProMP(StepOnData):
         if self.config.kl_target is not None and "train/skipped" not in metrics:
             moved = adapt_coefficient(self.kl_coefficient, after.inner_kls, self.config.kl_target)
             start = self.config.kl_coefficient
-            self.kl_coefficient = moved.clamp(start / RANGE, start * RANGE)
+            self.kl_coefficient.copy_(moved.clamp(start / RANGE, start * RANGE))
         return metrics
 
     def objective(
@@ -118,9 +122,14 @@ class ProMP(StepOnData):
     @torch.no_grad()
     def measure(self, supports: Sequence[Episodes], query: Episodes) -> Measures:
         """Return every task's measures at the current meta-parameters, with a leading M."""
-        path = self.inner.path(self.meta, supports, num_tasks(query))
+        return self._measured(self.meta, list(supports), query)
+
+    def _of_tasks(
+        self, meta: MetaParameters, supports: Sequence[Episodes], query: Episodes
+    ) -> Measures:
+        path = self.inner.path(meta, supports, num_tasks(query))
         every = self.inner.over_tasks(self._measure, 0, 0, 0)
-        return every(path, list(supports), query)
+        return every(path, supports, query)
 
     def _mean(self, supports: Sequence[Episodes], query: Episodes) -> Measures:
         """Return the measures' mean over the tasks of all processes."""
@@ -135,7 +144,7 @@ class ProMP(StepOnData):
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Restore the result of :meth:`state_dict`."""
         like = {"kl_coefficient": self.kl_coefficient}
-        self.kl_coefficient = take(dict(state), like)["kl_coefficient"].to(self.kl_coefficient)
+        self.kl_coefficient.copy_(take(dict(state), like)["kl_coefficient"])
         self._adam.load_state_dict(part_of("adam", state))
 
     def _measure(

@@ -89,9 +89,7 @@ class TRPO(StepOnData):
 
         def of_block(supports: Sequence[Episodes], query: Episodes) -> list[Callable]:
             kept = max(1, round(self.config.curvature_fraction * query.mask.shape[1]))
-            batches = [
-                tree_map(lambda leaf: leaf[:, :kept], batch) for batch in (*supports, query)
-            ]
+            batches = [tree_map(lambda leaf: leaf[:, :kept], batch) for batch in (*supports, query)]
             parts = in_parts(batches, self.inner.tasks_at_once)
             return [self._curved(self.meta, part[:-1], part[-1], tasks) for part in parts]
 

@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 from meta_rl.animation import Animation
 from meta_rl.types import Task, TaskFamily
 
-FRAMES = 30  # frames of an animation, about
+FRAMES = 50  # frames of an animation, about
 WIDTH = 240  # largest width of each side, pixels
 CAPTION = 20  # caption height, pixels
 SECONDS = 5.0  # longest duration of an animation

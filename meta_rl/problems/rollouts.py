@@ -98,9 +98,9 @@ class Sampler:
         act = torch.vmap(lambda phi, obs: functional_call(self.policy, phi, (obs,)))
         self._act = programmed(act, program, lambda given: self.usual(given[1]))
         self._rows, self.persistence = rows, persistence
-        self._compiled = program == "compiled"
-        fuses = self._compiled and not persistence
-        self._steps = CompiledSteps(act, policy.env_action) if fuses else None
+        self._one_length = program in ("compiled", "captured")
+        fuses = self._one_length and not persistence
+        self._steps = CompiledSteps(act, policy.env_action, program) if fuses else None
         self._envs: dict[tuple[int, int], BatchedEnv] = {}
 
     def usual(self, obs: torch.Tensor) -> bool:
@@ -244,7 +244,7 @@ class Sampler:
         rollout = rollout._replace(mask=rollout.mask.to(dtype))
         _check_finite(tasks, rollout)
         rollout = rollout._replace(reward=rollout.reward * rollout.mask)
-        long = self._compiled and 2 * rollout.mask.shape[2] > self.family.horizon
+        long = self._one_length and 2 * rollout.mask.shape[2] > self.family.horizon
         return _padded(rollout, self.family.horizon) if long else rollout
 
 

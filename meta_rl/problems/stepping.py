@@ -1,4 +1,4 @@
-"""One step of a policy and its analytic environments as one compiled program."""
+"""One step of a policy and its analytic environments as one compiled or captured program."""
 
 from __future__ import annotations
 
@@ -69,10 +69,13 @@ class CompiledSteps:
     Args:
         act: the policy, ``(phi, obs) -> distribution``.
         env_action: turns sampled actions into the environments'.
+        program: ``compiled`` or ``captured``.
     """
 
-    def __init__(self, act: Callable[..., Any], env_action: Callable[[Tensor], Tensor]):
-        self.act, self.env_action = act, env_action
+    def __init__(
+        self, act: Callable[..., Any], env_action: Callable[[Tensor], Tensor], program: str
+    ):
+        self.act, self.env_action, self.program = act, env_action, program
         self._known: dict[int, tuple[Any, list[RandomCall], Program] | None] = {}
 
     def of(self, env: Any, phi: Params, obs: Tensor, noise: Generator) -> Move | None:
@@ -138,7 +141,7 @@ class CompiledSteps:
         # No tensor twice: observations may be the state itself, but only at first.
         held = {name: value.contiguous().detach() for name, value in env.held().items()}
         try:
-            recorded = Recorded(step, compile=True)
+            recorded = Recorded(step, self.program)
             program = recorded.program(dict(phi), obs.contiguous().detach(), held, numbers)
         except InputError:  # Python that reads a tensor's value, for instance
             return None

@@ -32,6 +32,7 @@ SAMPLINGS: dict[str, type[TaskSampling]] = {
     "worst": WorstTasks,
 }
 OWNED = ("outer.", "sampling.")  # tensors that the outer step and the sampling check themselves
+TRAINING = "training_state"  # a manifest's field: whether these tensors are there
 SKIPS_ALLOWED = 10
 COUNTERS = ("iteration", "samples", "skipped")
 
@@ -115,6 +116,9 @@ class TrainingState:
     def restore(self, manifest: dict[str, Any], tensors: dict[str, Tensor]) -> None:
         """Continue from a checkpoint's manifest and tensors.
 
+        Without training state the outer step and the sampling of tasks start afresh. Then other
+        versions of packages need no warning either: no run goes on to equal bits.
+
         Raises:
             InputError: if the checkpoint is of another kind, family, spaces or network, or holds
                 numbers that no training leaves.
@@ -128,10 +132,11 @@ class TrainingState:
         kept = {n: value for n, value in tensors.items() if not n.startswith((*OWNED, "fixed."))}
         checkpoint.match_tensors(own, kept)
         checkpoint.require_finite(kept)
-        checkpoint.warn_of_versions(manifest)
         load_fixed(module_of(self.problem), part_of("fixed", tensors))
-        self.outer.load_state_dict(part_of("outer", tensors))
-        self.sampling.load_state_dict(part_of("sampling", tensors), iteration)
+        if manifest.get(TRAINING, True) is not False:
+            checkpoint.warn_of_versions(manifest)
+            self.outer.load_state_dict(part_of("outer", tensors))
+            self.sampling.load_state_dict(part_of("sampling", tensors), iteration)
         for name, value in own.items():
             value.copy_(tensors[name])
         self.iteration, self.samples, self.skipped = iteration, samples, skipped
@@ -155,3 +160,14 @@ class TrainingState:
         parts |= {"problem": self.problem.learned(), "sampling": self.sampling.state_dict()}
         named = [under(part, tensors) for part, tensors in parts.items()]
         return {name: value.detach() for part in named for name, value in part.items()}
+
+
+def without_training_state(
+    manifest: dict[str, Any], tensors: dict[str, Tensor]
+) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Return a checkpoint's manifest and tensors with only what adapting needs.
+
+    What the outer step and the sampling of tasks remember is left out.
+    """
+    kept = {name: value for name, value in tensors.items() if not name.startswith(OWNED)}
+    return {**manifest, TRAINING: False}, kept

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from meta_rl.config.renamed import renamed
 from meta_rl.errors import InputError
-from meta_rl.storage import files
+from meta_rl.storage import files, pretrained
 from meta_rl.storage.checkpoint import MANIFEST, TEMPORARY, TENSORS, discard, load, read_manifest
 from meta_rl.storage.reading import read_file, reading
 
@@ -180,20 +180,26 @@ def _is_damaged_save(folder: Path) -> bool:
 
 
 def run_of(path: Path) -> Path:
-    """Return the run folder of a path, which may be the run folder or one of its checkpoints."""
-    return path.parent.parent if path.parent.name == "checkpoints" else path
+    """Return the run folder of a path, which may be the run folder or one of its checkpoints.
+
+    Of a shipped model, ``pretrained:NAME``, return the folder for its results.
+    """
+    return path.parent.parent if path.parent.name == "checkpoints" else pretrained.writable(path)
 
 
 def load_newest(path: Path) -> tuple[Path, dict[str, Any], dict[str, Tensor], list[str]]:
     """Load the newest whole checkpoint of a run, or the checkpoint at the path.
+
+    The path may be ``pretrained:NAME``: see :mod:`meta_rl.storage.pretrained`.
 
     Returns:
         The checkpoint's folder, manifest and tensors, and a line for each checkpoint that was
         passed over.
 
     Raises:
-        InputError: if there is no whole checkpoint.
+        InputError: if there is no whole checkpoint, or no shipped model of that name.
     """
+    path = pretrained.readable(path)
     if os.path.exists(path / MANIFEST):  # Path.exists raises at impossible names
         return path, *load(path), []
     passed_over: list[str] = []
@@ -210,6 +216,6 @@ def load_newest(path: Path) -> tuple[Path, dict[str, Any], dict[str, Tensor], li
     if passed_over:
         raise InputError(" ".join(passed_over))
     raise InputError(
-        f"checkpoint: expected a run folder with checkpoints, got {path}. "
-        "List yours with: ls -d runs/*/"
+        f"checkpoint: expected a run folder with checkpoints, got {path}."
+        f"{pretrained.advice(path)} List yours with: ls -d runs/*/"
     )

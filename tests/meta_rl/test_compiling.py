@@ -23,6 +23,7 @@ from meta_rl.inner.adaptation import adapt_to_tasks
 from meta_rl.inner.compiling import agree, compiled, compiles
 from meta_rl.inner.graphs import slimmed, split, turned
 from meta_rl.inner.recording import Recorded
+from tests.graphs import StandIn
 
 CPU = torch.device("cpu")
 needs_compiler = pytest.mark.skipif(not compiles(CPU), reason="no C++ compiler, or no Python.h")
@@ -116,6 +117,25 @@ def test_results_agree_up_to_rounding_and_not_beyond():
     assert not agree([torch.tensor([1.0, torch.nan])], [torch.tensor([1.0, 2.0])])
     doubles = torch.tensor([1.0], dtype=torch.float64)
     assert not agree([doubles + 1e-6], [doubles])
+
+
+@pytest.mark.parametrize(
+    ("preset", "algorithm"),
+    [("sinusoid", "maml"), ("navigation-pearl", "maml"), ("navigation-pearl", "promp")],
+)
+def test_training_by_replayed_graphs_is_the_same(preset, algorithm, monkeypatch):
+    graphs = StandIn()
+    monkeypatch.setattr("meta_rl.inner.cuda_graphs.CudaGraphs", lambda: graphs)
+    monkeypatch.setattr(recording, "check_captures", lambda tensors: None)
+    plain, other = (learned(small(preset, program, algorithm)) for program in ("plain", "captured"))
+    torch.testing.assert_close(other, plain, rtol=1e-4, atol=1e-5)
+    assert graphs.replays > 2 * graphs.captures
+
+
+def test_cuda_graphs_are_refused_without_cuda():
+    learner = meta_rl.build(small("sinusoid", "captured"))
+    with pytest.raises(InputError, match=r"^speed\.program: expected a CUDA GPU .* got 'cpu'\.$"):
+        learner.learn(1)
 
 
 @pytest.mark.parametrize(
@@ -316,7 +336,7 @@ def test_environments_that_are_no_pure_function_step_plainly(kind, nothing_compi
 def test_unusual_shapes_are_not_compiled(monkeypatch):
     made = []
     monkeypatch.setattr(recording, "compiled", lambda module, _: made.append(1) or module)
-    recorded = Recorded(lambda x: x.exp(), True, lambda given: len(given[0]) == 3)
+    recorded = Recorded(lambda x: x.exp(), "compiled", lambda given: len(given[0]) == 3)
     for size in (2, 3, 4, 3):
         x = torch.rand(size)
         assert torch.equal(recorded(x), x.exp())
@@ -326,7 +346,7 @@ def test_unusual_shapes_are_not_compiled(monkeypatch):
 
 def test_a_program_that_differs_stays_recorded_with_a_warning(monkeypatch):
     monkeypatch.setattr(recording, "compiled", lambda module, _: lambda x: [x.exp() + 0.1])
-    x, recorded = torch.rand(3), Recorded(torch.exp, True)
+    x, recorded = torch.rand(3), Recorded(torch.exp, "compiled")
     with pytest.warns(UserWarning, match="differ from plain ones by more than rounding"):
         assert torch.equal(recorded(x), x.exp())
 
@@ -337,7 +357,7 @@ def test_a_program_that_holds_tensors_stays_as_it_was_recorded(monkeypatch):
 
     monkeypatch.setattr("torch._inductor.standalone_compile", wrong)
     held, x = torch.rand(3), torch.rand(3)
-    recorded = Recorded(lambda x: x * held, True)
+    recorded = Recorded(lambda x: x * held, "compiled")
     with pytest.warns(UserWarning, match="stay recorded"):
         assert torch.equal(recorded(x), x * held)
     assert torch.equal(recorded(x), x * held)
@@ -377,7 +397,7 @@ def test_what_does_not_compile_is_refused_in_one_line(monkeypatch):
         InputError,
         match=r"^speed\.program: .*no compiler found \.\.\. and much more\. What.*recorded\.$",
     ):
-        Recorded(torch.exp, True)(torch.rand(3))
+        Recorded(torch.exp, "compiled")(torch.rand(3))
 
 
 def test_auto_decides_by_length_network_and_machine(monkeypatch):
@@ -405,7 +425,7 @@ def test_auto_decides_by_length_network_and_machine(monkeypatch):
 @needs_compiler
 def test_operations_are_compiled_with_the_tensors_that_they_hold():
     held, x = torch.tensor([1.0, 2.0]), torch.tensor([0.5, 1.5])
-    recorded = Recorded(lambda x: ((x * held).tanh() + x.sum(), x), True)
+    recorded = Recorded(lambda x: ((x * held).tanh() + x.sum(), x), "compiled")
     for _ in range(2):
         torch.testing.assert_close(recorded(x)[0], (x * held).tanh() + x.sum())
         held += 1
@@ -421,6 +441,7 @@ def test_operations_are_compiled_with_the_tensors_that_they_hold():
         ("preferences", "meta-sgd"),
         ("bandit-5", "maml"),
         ("navigation-2d", "maml"),
+        ("navigation-2d", "promp"),
         ("pendulum", "anil"),
     ],
 )

@@ -24,6 +24,7 @@ KNOWN = {
     "envs/cache.py: np.savez_compressed": "into memory",
     "agents/sb3.py: ppo.save": "into memory",
     "agents/sb3_recurrent.py: ppo.save": "into memory",
+    "benchmarks/export.py: np.savez_compressed": "into memory",
     "benchmarks/kills.py: os.open": "a killed process's output",
     "benchmarks/reproduce.py: AUTOGROUP.write_text": "a setting of the kernel's",
     "benchmarks/reproduce.py: shutil.copytree": "a run folder, renamed when it is whole",

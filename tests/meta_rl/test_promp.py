@@ -85,7 +85,7 @@ def by_double_backward(promp, supports, query, alpha):
 def test_the_gradient_of_an_epoch_equals_double_backward_over_a_loop_of_tasks(name, steps, moved):
     promp, supports, query = recorded(steps, name)
     move(promp, moved)
-    loss, gradient = promp.inner.meta_gradient(promp.meta, supports, query, promp.objective)
+    loss, gradient = promp.inner.meta_gradient(promp.meta, supports, query, promp._part)
     expected_loss, expected, clipped = by_double_backward(
         promp, supports, query, lambda rule, k, name: rule["step_size"].exp()
     )
@@ -99,7 +99,7 @@ def test_the_gradient_of_an_epoch_equals_double_backward_over_a_loop_of_tasks(na
 def test_step_sizes_per_step_and_tensor_get_that_gradient_too():
     promp, supports, query = recorded(2, form="tensor", per_step=True)
     move(promp, 0.1)
-    _, gradient = promp.inner.meta_gradient(promp.meta, supports, query, promp.objective)
+    _, gradient = promp.inner.meta_gradient(promp.meta, supports, query, promp._part)
     _, expected, _ = by_double_backward(
         promp, supports, query, lambda rule, k, name: rule[f"step_size.{name}"][k].exp()
     )
@@ -110,19 +110,33 @@ def test_step_sizes_per_step_and_tensor_get_that_gradient_too():
 def test_at_the_sampling_parameters_without_penalty_it_is_the_gradient_of_maml():
     """Ratios are one there, so that nothing is clipped and the KL has no gradient."""
     promp, supports, query = recorded(2)
-    _, gradient = promp.inner.meta_gradient(promp.meta, supports, query, promp.objective)
+    _, gradient = promp.inner.meta_gradient(promp.meta, supports, query, promp._part)
     _, plain = promp.inner.meta_gradient(promp.meta, supports, query)
     torch.testing.assert_close(gradient, plain, rtol=1e-8, atol=1e-10)
+
+
+def test_recorded_epochs_see_a_coefficient_that_moved():
+    plain, supports, query = recorded(2)
+    move(plain, 0.1)
+    inner = dataclasses.replace(plain.inner, program="recorded")
+    promp = ProMP(plain.config, inner, plain.meta, plain.distribution, 2)
+    for eta in (0.5, 2.0):
+        for one in (plain, promp):
+            one.kl_coefficient.fill_(eta)
+        given = plain.meta, supports, query
+        expected = plain.inner.meta_gradient(*given, plain._part)
+        assert torch.equal(promp.inner.meta_gradient(*given, promp._part)[0], expected[0])
+        assert torch.equal(promp.measure(supports, query).loss, plain.measure(supports, query).loss)
 
 
 @pytest.mark.parametrize("tasks_at_once", [1, 2])
 def test_chunks_of_tasks_equal_all_at_once(tasks_at_once):
     promp, supports, query = recorded(2)
     move(promp, 0.1)
-    loss, gradient = promp.inner.meta_gradient(promp.meta, supports, query, promp.objective)
+    loss, gradient = promp.inner.meta_gradient(promp.meta, supports, query, promp._part)
     measures = promp.measure(supports, query)
     promp.inner = dataclasses.replace(promp.inner, tasks_at_once=tasks_at_once)
-    walked, other = promp.inner.meta_gradient(promp.meta, supports, query, promp.objective)
+    walked, other = promp.inner.meta_gradient(promp.meta, supports, query, promp._part)
     torch.testing.assert_close(loss, walked)
     torch.testing.assert_close(gradient, other)
     torch.testing.assert_close(measures, promp.measure(supports, query))
@@ -176,7 +190,7 @@ def test_the_gradient_of_the_penalty_equals_finite_differences():
     move(promp, 0.1)
     # Without advantages on the query, the penalty is all that is left of the objective.
     query = query._replace(advantage=torch.zeros_like(query.advantage))
-    _, gradient = promp.inner.meta_gradient(promp.meta, supports, query, promp.objective)
+    _, gradient = promp.inner.meta_gradient(promp.meta, supports, query, promp._part)
     leaves, epsilon = tree_leaves(promp.meta), 1e-6
     for i, exact in enumerate(tree_leaves(gradient)):
         direction, losses = torch.ones_like(exact), []

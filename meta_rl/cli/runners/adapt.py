@@ -25,6 +25,7 @@ from meta_rl.problems.memory import MemoryPolicy
 from meta_rl.problems.reinforcement import require_reinforcement
 from meta_rl.runs.tensorboard import events
 from meta_rl.storage import files
+from meta_rl.storage.pretrained import is_shipped
 from meta_rl.storage.run_folder import run_of
 
 
@@ -150,10 +151,11 @@ def _recurrent_export(
     return write, line
 
 
-def _save(run: Path, model: Any, label: str, described: str) -> Path:
+def _save(given: Path, model: Any, label: str, described: str) -> Path:
     """Write the adapted model into a new folder in the run folder."""
-    run = run_of(run)
-    home = run / "adapted" if os.path.isdir(run / "checkpoints") else Path(f"{run}_adapted")
+    run = run_of(given)
+    whole = is_shipped(given) or os.path.isdir(run / "checkpoints")
+    home = run / "adapted" if whole else Path(f"{run}_adapted")
     number = 1
     while os.path.exists(folder := home / (label if number == 1 else f"{label}_{number}")):
         number += 1

@@ -7,6 +7,7 @@ from meta_rl.cli.command import import_families
 from meta_rl.cli.envs import List
 from meta_rl.errors import InputError
 from meta_rl.families import Family, make_family
+from meta_rl.storage import pretrained
 
 
 def describe(family: Family) -> str:
@@ -35,3 +36,5 @@ def run(command: List) -> None:
         print(f"\nMeta-World (pip install -e '.[metaworld]'): {', '.join(envs.IDS)}")
         print("\nFew-shot data (docs/few-shot.md):")
         print("\n".join(f"  {name}: {what}" for name, what in envs.EXAMPLES.items()))
+        print("\nTrained models (docs/pretrained.md):")
+        print("\n".join(f"  {pretrained.PREFIX}{name}" for name in pretrained.names()))

@@ -13,14 +13,20 @@ from meta_rl.errors import InputError
 from meta_rl.families import parse_task
 from meta_rl.machine import parallel
 from meta_rl.storage import checkpoint, run_folder
+from meta_rl.storage.pretrained import is_shipped
 
 
 def settings_of(run: Path) -> Config:
     """Return the settings of a run, which it keeps when it is resumed.
 
     Raises:
-        InputError: if the folder has no whole checkpoint, or is a checkpoint itself.
+        InputError: if the folder has no whole checkpoint, or is a checkpoint or a shipped model.
     """
+    if is_shipped(run):
+        raise InputError(
+            f"resume: expected a run folder, got {run}. A shipped model has no training state to "
+            f"continue from; start a new run from it with --init-run {run}."
+        )
     if os.path.exists(run / checkpoint.MANIFEST):
         raise InputError(f"resume: expected a run folder, got the checkpoint {run}.")
     manifest = parallel.first(lambda: run_folder.load_newest(run)[1])
