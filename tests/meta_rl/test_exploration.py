@@ -4,17 +4,20 @@ import dataclasses
 
 import pytest
 import torch
-from meta_rl.agents.distributions import Categorical, DiagonalGaussian
 
 import meta_rl
-from meta_rl import seeds
+from meta_rl import agents, seeds
 from meta_rl.errors import InputError
 from meta_rl.problems.exploration import LastingNoise
 
 ROWS = 2, 500
 POLICIES = {
-    "gaussian": DiagonalGaussian(torch.full((*ROWS, 1), 2.0), torch.full((*ROWS, 1), 0.5)),
-    "categorical": Categorical(torch.tensor([0.0, 1.0, -1.0]).expand(*ROWS, 3)),
+    "gaussian": agents.distributions.DiagonalGaussian(
+        torch.full((*ROWS, 1), 2.0), torch.full((*ROWS, 1), 0.5)
+    ),
+    "categorical": agents.distributions.Categorical(
+        torch.tensor([0.0, 1.0, -1.0]).expand(*ROWS, 3)
+    ),
 }
 
 
