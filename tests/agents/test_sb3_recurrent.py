@@ -14,7 +14,7 @@ from meta_rl.problems.normalization import with_normalization
 
 def learner_of(name, kind="lstm", hidden=(5, 5), head="linear"):
     config = meta_rl.algorithm("rl2", meta_rl.preset(name))
-    data = replace(config.data, tasks=2, episodes=2)
+    data = replace(config.data, tasks=2, episodes=2, normalize_observations=False)
     network = replace(config.network, kind=kind, hidden=hidden, head=head)
     outer = replace(config.outer, epochs=1, minibatches=1)
     config = replace(config, data=data, network=network, outer=outer)

@@ -264,9 +264,9 @@ ANALYTIC += "bandit-5 tabular-mdp"
 def test_a_step_of_a_rollout_is_one_program_with_the_same_random_numbers(
     preset, nothing_compiles, monkeypatch
 ):
-    rollouts = []
+    rollouts, data = [], {"episodes": 2, "noise_persistence": 0.0}
     for program in ("plain", "compiled"):
-        problem = meta_rl.build(small(preset, program, data={"episodes": 2})).problem
+        problem = meta_rl.build(small(preset, program, data=data)).problem
         monkeypatch.setattr(problem.family, "horizon", min(20, problem.family.horizon))
         phi = {n: v.detach().expand(3, *v.shape) for n, v in problem.initial_parameters().items()}
         for seed in (0, 1):  # the program is made in the first, and used in both
