@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from meta_rl.algorithms import algorithm
 from meta_rl.config import (
     AdamConfig,
     Config,
@@ -126,3 +127,12 @@ def test_reptile_fits_both_kinds_of_data(data):
 def test_an_unknown_preset_names_the_nearest():
     with pytest.raises(InputError, match="Did you mean 'navigation-2d'"):
         preset("navigation2d")
+
+
+@pytest.mark.parametrize("name", ["reptile", "anil", "pretrain", "oracle"])
+def test_algorithms_on_weights_leave_a_presets_context_vector_out(name):
+    assert preset("pendulum").inner.adapts == "context"
+    config = algorithm(name, preset("pendulum"))
+    assert config.inner.adapts != "context"
+    assert config.network.context == 0
+    assert config.inner.step_size < 1.0  # a context's is 17
