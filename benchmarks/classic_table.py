@@ -8,8 +8,9 @@ import numpy as np
 
 from benchmarks.provenance import RESULTS
 from benchmarks.provenance import read as read_json
+from benchmarks.published_tables import source
 from benchmarks.reproduce_list import CHEAP, Run
-from benchmarks.reproduce_results import read, results_file
+from benchmarks.reproduce_results import fits, read, results_file
 from benchmarks.speed.tables import table
 from benchmarks.tables import interval
 
@@ -24,19 +25,20 @@ def classic_table() -> str:
     head = ["", *("before", "after 1", "after 2", "after 3"), "worst task after 3"]
     head += ["told the task", "seeds x iterations", "environment steps", "seconds"]
     told: dict[str, list[float]] = read_json("controllers").get("returns", {})
-    rows = []
+    rows, every = [], []
     for preset in PRESETS:
         if lines := _lines([run for run in CHEAP if run.preset == preset]):
+            every += lines
             best = f"{np.mean(told[preset]):.3g}" if preset in told else "-"
             rows.append([f"`{preset}`", *_cells(lines, best)])
-    return table(head, rows)
+    return f"{table(head, rows)}\n\n{source(every)}"
 
 
 def _lines(runs: list[Run]) -> list[Any]:
     """Return the results of the finished seeds."""
-    ids = {run.id for run in runs}
     held = read(results_file(RESULTS / "reproduce", runs[0]))
-    return [line for line in held if line["id"] in ids and "failed" not in line]
+    fitting = [line for line in held if any(fits(line, run) for run in runs)]
+    return [line for line in fitting if "failed" not in line]
 
 
 def _cells(lines: list[Any], best: str) -> list[str]:

@@ -116,7 +116,7 @@ def count(seeds: int) -> str:
 
 
 def anchor(shown: Panel) -> str:
-    """Return the name that link to a panel."""
+    """Return the name by which links find a panel."""
     return shown.name.replace(", ", "-").replace(" ", "-")
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.speed.tables import table
+from meta_rl.presets import preset
 from meta_rl.statistics import margin
 from meta_rl.storage import pretrained
 
@@ -37,9 +38,14 @@ def card(model: Mapping[str, Any]) -> str:
     """Return a model's card, in Markdown."""
     made, versions = model["provenance"], ("python", "torch", "numpy", "gymnasium", "mujoco")
     told = ", ".join(f"{name} {made[name]}" for name in versions if made[name])
+    usual = preset(model["name"]).iterations
+    but = "" if usual == model["iterations"] else f" (which has {usual:,} iterations)"
     rows = [
         ["family", f"`{model['family']}`: {model['summary']}"],
-        ["algorithm", f"{model['algorithm']}, with the settings of the preset `{model['name']}`"],
+        [
+            "algorithm",
+            f"{model['algorithm']}, with the settings of the preset `{model['name']}`{but}",
+        ],
         ["meta-training", f"{model['iterations']:,} iterations, {_amount(model)}"],
         ["processor time", f"{model['seconds']:.0f} s on one thread of {made['cpu']}"],
         ["seed", str(model["seed"])],

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -47,7 +48,7 @@ def text(runs: Sequence[Run] = RUNS, folder: Path = FOLDER) -> str:
         if beside := [one for one in PUBLISHED if one.preset == preset]:
             parts.append(published(beside))
         if any(arm.lines for arm in found):
-            parts.append(source(found))
+            parts.append(source([line for arm in found for line in arm.lines]))
     return "\n\n".join([*parts, "## Sources of the published numbers", studies(PUBLISHED)])
 
 
@@ -182,9 +183,9 @@ def _known(number: int | None) -> str:
     return "" if number is None else str(number)
 
 
-def source(found: Sequence[Arm]) -> str:
+def source(lines: Sequence[Mapping[str, Any]]) -> str:
     """Return a line with the commits, days, versions and hardware of finished runs."""
-    made = [line["provenance"] for arm in found for line in arm.lines]
+    made = [line["provenance"] for line in lines]
     commits = dict.fromkeys(commit for one in made for commit in one["commit"])
     days = sorted({one["date"] for one in made})
     versions = dict.fromkeys(

@@ -148,7 +148,7 @@ def settings(run: Run) -> dict[str, Any]:
     """Return the settings that affect learning and differ from the classes' defaults."""
     usual = Config(family=run.config.family)
     dropped = {name: getattr(usual, name) for name in NOT_LEARNED_FROM}
-    # The others of speed change rounding alone.
+    # The others of speed change rounding, and at most the tasks of a seed: not what is learned.
     speed = SpeedConfig(members_at_once=run.config.speed.members_at_once)
     return _given(dataclasses.replace(run.config, **dropped, speed=speed))
 

@@ -33,7 +33,7 @@ def _inner(config: Config, **changes: Any) -> Config:
 def _on_parameters(config: Config) -> Config:
     """Let inner steps change all parameters, where a preset's change a context vector alone.
 
-    The step size starts at the default: a context's says nothing of a weight's.
+    The step size starts at the default, as one for a context is too long for weights.
     """
     if config.inner.adapts != "context":
         return config
@@ -74,6 +74,8 @@ def _alfa(config: Config) -> Config:
 
 def _cavia(config: Config) -> Config:
     """Adapt four context numbers with a step size of 1 (Zintgraf et al. 2019); no convolutions."""
+    if config.inner.adapts == "context":
+        return config
     inner = replace(config.inner, adapts="context", step_size=1.0)
     own = config.network
     if own.kind == "convolutional":
@@ -154,6 +156,7 @@ def _rl2(config: Config) -> Config:
         baseline=None,
         estimator="likelihood-ratio",
         exploration=0.0,
+        noise_persistence=0.0,  # a policy that remembers would see it
         action_scale=1.0,
     )
     network = NetworkConfig(kind="gru", hidden=(128,), initialization="orthogonal")

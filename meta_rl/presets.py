@@ -6,73 +6,19 @@ Imports nothing heavy at the top, so that ``--help`` is fast.
 from __future__ import annotations
 
 import difflib
-from dataclasses import replace
-from typing import Any
 
+from meta_rl.classic_presets import CLASSIC, maml_on_episodes
 from meta_rl.config import (
     AdamConfig,
     Config,
-    EpisodesConfig,
     EvalConfig,
     Facts,
     InnerConfig,
     NetworkConfig,
     ShotsConfig,
     SpeedConfig,
-    TRPOConfig,
 )
 from meta_rl.errors import InputError, unknown
-
-
-def maml_on_episodes(
-    family: str,
-    *,
-    iterations: int = 100,
-    step_size: float = 0.1,
-    steps: int = 1,
-    hidden: tuple[int, ...] = (64, 64),
-    neutral: bool = False,
-    **data: Any,
-) -> Config:
-    """Return settings of MAML with TRPO on a family of environments, with some values changed.
-
-    With ``neutral``, first actions hardly depend on the state. Where tasks need opposite actions,
-    other initial weights favour some of them, and meta-training may never leave these.
-    """
-    initialization = "orthogonal" if neutral else "xavier"
-    return Config(
-        family=family,
-        iterations=iterations,
-        inner=InnerConfig(steps=steps, step_size=step_size, extra_step_scale=0.25),
-        outer=TRPOConfig(curvature_fraction=0.25),
-        data=EpisodesConfig(**data),
-        network=NetworkConfig(hidden=hidden, initialization=initialization),
-    )
-
-
-def _pendulum() -> Config:
-    """Return settings with a context vector, as in CAVIA (Zintgraf et al. 2019).
-
-    The policy needs the opposite action in every state if the torque's direction is opposite. A
-    step on a few numbers beside the observation turns it round; a step on all weights does not.
-    """
-    config = maml_on_episodes(
-        "pendulum",
-        iterations=120,
-        step_size=17.0,
-        tasks=10,
-        action_scale=2.0,
-        gamma=0.95,
-        gae_lambda=0.95,
-        baseline="value",
-        normalize_observations=True,
-    )
-    return replace(
-        config,
-        inner=replace(config.inner, adapts="context"),
-        outer=TRPOConfig(curvature_fraction=0.25, max_kl=0.05),
-        network=NetworkConfig(context=4),
-    )
 
 
 def _images(
@@ -132,44 +78,7 @@ PRESETS: dict[str, Config] = {
     "pixel-goals": maml_on_episodes(
         "pixel-goals", iterations=60, step_size=0.5, tasks=8, episodes=40
     ),
-    "cartpole": maml_on_episodes("cartpole", episodes=10),
-    "pendulum": _pendulum(),
-    # Noise that lasts three steps swings up 4 of 10 episodes, noise of single steps 1 of 40. Where
-    # none arrives, all returns are equal and nothing adapts. From a short first step, theta learns
-    # the tasks of one direction alone.
-    "acrobot": maml_on_episodes(
-        "acrobot",
-        iterations=40,
-        step_size=12.0,
-        neutral=True,
-        tasks=10,
-        gae_lambda=0.97,
-        normalize_observations=True,
-        noise_persistence=0.7,
-    ),
-    # A car's speed is at most 0.07: normalized, or the network hardly sees it.
-    "mountain-car-energy": maml_on_episodes(
-        "mountain-car-energy",
-        iterations=50,
-        step_size=2.0,
-        neutral=True,
-        episodes=10,
-        gae_lambda=0.97,
-        normalize_observations=True,
-    ),
-    # The flag is a swing away: noise that lasts 20 steps finds it, noise of single steps does not.
-    "mountain-car-continuous": maml_on_episodes(
-        "mountain-car-continuous",
-        iterations=20,
-        step_size=2.0,
-        neutral=True,
-        tasks=10,
-        episodes=10,
-        action_scale=1.0,
-        gae_lambda=0.97,
-        normalize_observations=True,
-        noise_persistence=0.95,
-    ),
+    **CLASSIC,
     # Rothfuss et al. 2019, appendix; the paper has 40 tasks. 128 units for the humanoid, a step
     # size of 0.05 for the random-parameter robots, two inner steps for the ant with goals.
     "half-cheetah-direction": maml_on_episodes("half-cheetah-direction", iterations=300),

@@ -40,9 +40,9 @@ class EpisodesConfig(SamplingConfig):
     """Initial standard deviation of a Gaussian policy. Its unit: --data.action-scale of them are
     half of the environment's action range."""
     noise_persistence: float = 0.0
-    """Probability that a step keeps the random numbers of the step before, by which actions are
-    drawn. Noise that lasts explores further where single steps cancel out. Adapted policies that
-    are saved draw anew at each step."""
+    """Probability that an action reuses the noise of the step before. Above 0, exploration lasts
+    for several steps, and gradients are biased. Adapted policies that are saved draw anew at each
+    step."""
     action_scale: float = 10.0
     """Map a Gaussian policy's [-scale, scale] linearly onto the environment's action box."""
     normalize_observations: bool = False

@@ -84,7 +84,7 @@ def document(title: str, parts: Sequence[str], style: str = "") -> str:
     Args:
         title: the page's title.
         parts: what the body holds, as HTML.
-        style: CSS that goes beyond the report's, or against it.
+        style: further CSS; its rules win over the report's.
     """
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'

@@ -47,18 +47,17 @@ class Graphs(Protocol):
         ...
 
 
-def check_captures(tensors: Sequence[Tensor]) -> None:
-    """Refuse tensors on devices that have no CUDA graphs.
+def check_captures(device: torch.device) -> None:
+    """Refuse a device that has no CUDA graphs.
 
     Raises:
-        InputError: names the devices.
+        InputError: names the device.
     """
-    devices = sorted({tensor.device.type for tensor in tensors})
     require(
-        "cuda" in devices,
+        device.type == "cuda",
         "speed.program",
         "a CUDA GPU for captured; without one give plain, recorded or compiled",
-        ", ".join(devices),
+        device.type,
     )
 
 

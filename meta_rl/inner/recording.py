@@ -18,7 +18,7 @@ from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
 from meta_rl.errors import InputError
 from meta_rl.inner.compiling import agree, compiled, layout, same
-from meta_rl.inner.cuda_graphs import Captured, check_captures
+from meta_rl.inner.cuda_graphs import Captured
 from meta_rl.inner.graphs import slimmed, split
 
 PROGRAMS = 16
@@ -172,8 +172,6 @@ class Program:
         # Takes half a second or more to import, and most runs do not need it.
         from torch.fx.experimental.proxy_tensor import make_fx
 
-        if kind == "captured":
-            check_captures(tensors)
         self._once = once
         others = [_perturbed(tensor) for tensor in tensors]
         with _refusing():

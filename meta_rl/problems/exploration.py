@@ -13,18 +13,24 @@ import torch
 from torch import Generator, Tensor
 from torch.overrides import TorchFunctionMode
 
+from meta_rl.errors import InputError
+
 
 class LastingNoise(TorchFunctionMode):
     """Keeps the random numbers of the step before, in each row with a given probability.
 
-    Inside the context, draws from the generator are replaced. A number that is kept has the same
-    distribution as a new one, so at every step the action given the observation is distributed as
-    the policy says, for every kind of action; only the actions of neighbouring steps depend on each
-    other, which likelihood ratios of single steps do not see.
+    Inside the context, draws from the generator are replaced. A kept number has the same
+    distribution as a new one. But an observation depends on the noise before it, so given the
+    observation the noise is no longer the policy's. Log-probabilities of single steps do not see
+    that: gradients are biased, as with gSDE and coloured noise, in exchange for exploration.
 
     Args:
         generator: the generator of the actions.
         persistence: probability of keeping the numbers.
+
+    Raises:
+        InputError: on a draw that depends on tensors, such as a policy's own distribution may make:
+            to keep its result would be to keep the action.
     """
 
     def __init__(self, generator: Generator, persistence: float):
@@ -43,12 +49,18 @@ class LastingNoise(TorchFunctionMode):
         numbers = func(*args, **(kwargs or {}))
         if (kwargs or {}).get("generator") is not self.generator:
             return numbers
+        if any(isinstance(each, Tensor) for each in (*args, *(kwargs or {}).values())):
+            raise InputError(
+                "data.noise_persistence: expected a policy whose random numbers do not depend on "
+                f"its outputs, got one that draws by {func.__name__} of a tensor. Give 0, or draw "
+                "with torch.randn or torch.rand of a shape."
+            )
         if self._draw == len(self._last):
             self._last.append(numbers)
         else:
-            numbers = self._last[self._draw] = self._mixed(self._last[self._draw], numbers)
+            self._last[self._draw] = self._mixed(self._last[self._draw], numbers)
         self._draw += 1
-        return numbers
+        return self._last[self._draw - 1].clone()  # the policy may change it in place
 
     def _mixed(self, last: Tensor, new: Tensor) -> Tensor:
         """Return the last numbers ``(M, B, ...)`` in the rows that keep them, else the new ones."""

@@ -16,6 +16,7 @@ from torch.utils._pytree import tree_leaves
 from meta_rl import seeds
 from meta_rl.config import Config, EvolutionConfig, GeneticConfig, RL2Config, TRPOConfig
 from meta_rl.errors import InputError
+from meta_rl.inner.cuda_graphs import check_captures
 from meta_rl.machine import parallel
 from meta_rl.machine.memory import available
 from meta_rl.problem import Problem
@@ -47,11 +48,13 @@ class Need(NamedTuple):
 
 
 def require_training(problem: Problem, config: Config) -> None:
-    """Refuse to train a run whose iterations or evaluations do not fit into memory.
+    """Refuse to train a run that needs CUDA graphs or memory that there is not.
 
     Raises:
-        InputError: as :func:`require_memory`.
+        InputError: as :func:`require_memory` and :func:`check_captures`.
     """
+    if config.speed.program == "captured":
+        check_captures(problem.device)
     if not isinstance(problem, Reinforcement):
         return
     inner, outer = config.inner, config.outer

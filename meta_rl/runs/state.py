@@ -116,8 +116,8 @@ class TrainingState:
     def restore(self, manifest: dict[str, Any], tensors: dict[str, Tensor]) -> None:
         """Continue from a checkpoint's manifest and tensors.
 
-        Without training state the outer step and the sampling of tasks start afresh. Then other
-        versions of packages need no warning either: no run goes on to equal bits.
+        Without training state the outer step and the sampling of tasks start afresh. Other
+        versions of packages then give no warning, because no run is continued.
 
         Raises:
             InputError: if the checkpoint is of another kind, family, spaces or network, or holds

@@ -12,8 +12,9 @@ from meta_rl.errors import unknown
 
 PREFIX = "pretrained:"
 INSIDE = Path(__file__).parents[1] / "pretrained"
+CHECKOUT = Path(__file__).parents[2]
 # A wheel has the models inside the package; in a checkout they lie beside it.
-HOME = INSIDE if INSIDE.is_dir() else Path(__file__).parents[2] / "pretrained"
+HOME = CHECKOUT / "pretrained" if (CHECKOUT / "pyproject.toml").is_file() else INSIDE
 
 
 def names() -> list[str]:

@@ -1,4 +1,4 @@
-"""Noise that lasts for several steps: how long, and that each step's distribution stays."""
+"""Noise that lasts for several steps: how long, and what it does to each step's distribution."""
 
 import dataclasses
 
@@ -31,7 +31,7 @@ def actions(policy, persistence, steps=40):
 
 
 @pytest.mark.parametrize("name", POLICIES)
-def test_each_step_draws_from_the_policy_however_long_the_noise_lasts(name):
+def test_each_step_draws_from_the_policy_if_observations_do_not_depend_on_the_noise(name):
     policy = POLICIES[name]
     drawn, log_prob = actions(policy, 0.7), policy.log_prob
     expected = -log_prob(policy.sample(seeds.generator(1))).mean()
@@ -39,6 +39,38 @@ def test_each_step_draws_from_the_policy_however_long_the_noise_lasts(name):
     found = torch.stack([-log_prob(step).mean() for step in drawn])
     assert (found - policy.entropy().mean()).abs().max() < 0.15
     assert abs(expected - policy.entropy().mean()) < 0.15
+
+
+def test_gradients_are_biased_where_observations_depend_on_the_noise():
+    """The mean of the score, which is zero for noise that is new at every step."""
+    scores = []
+    for persistence in (0.0, 0.7):
+        generator, obs, score = seeds.generator(0), torch.zeros(1, 4000, 1), torch.zeros(1, 4000, 1)
+        noise = LastingNoise(generator, persistence)
+        for _ in range(20):  # the policy N(w obs, 1) at w = 0
+            with noise:
+                action = torch.randn(obs.shape, generator=generator)
+            score, obs = score + action * obs, 0.5 * obs + action
+        scores.append(score.mean().item())
+    assert abs(scores[0]) < 0.5
+    assert scores[1] > 10
+
+
+@pytest.mark.parametrize("draw", [torch.bernoulli, lambda p, **own: torch.normal(p, p, **own)])
+def test_draws_that_depend_on_the_policys_outputs_are_refused(draw):
+    generator = seeds.generator(0)
+    refused = pytest.raises(InputError, match="random numbers do not depend on its outputs")
+    with refused, LastingNoise(generator, 0.5):
+        draw(torch.full((2, 3), 0.5), generator=generator)
+
+
+def test_numbers_that_a_policy_changes_in_place_are_kept_as_drawn():
+    generator, drawn = seeds.generator(0), []
+    noise = LastingNoise(generator, 0.99)
+    for _ in range(3):
+        with noise:
+            drawn.append(torch.randn((1, 50), generator=generator).mul_(0.1).add_(10))
+    assert (torch.stack(drawn) - 10).abs().max() < 1
 
 
 @pytest.mark.parametrize("persistence", [0.0, 0.5, 0.9])
