@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import difflib
 
-from meta_rl.classic_presets import CLASSIC, maml_on_episodes
 from meta_rl.config import (
     AdamConfig,
     Config,
@@ -18,6 +17,7 @@ from meta_rl.config import (
     ShotsConfig,
     SpeedConfig,
 )
+from meta_rl.config.classic_presets import CLASSIC, maml_on_episodes
 from meta_rl.errors import InputError, unknown
 
 

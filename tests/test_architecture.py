@@ -15,7 +15,7 @@ ROOMS = (
     *("types", "problem", "naming", "tasks", "machine"),
     *("config", "storage", "inner", "plots", "problems", "outer", "from_settings", "runs"),
     *("families", "agents", "envs"),
-    *("classic_presets", "presets", "algorithms", "assemble", "loading"),
+    *("presets", "algorithms", "assemble", "loading"),
     *("pruning", "evaluation", "tuning"),
     *("meta_rl", "cli", "__main__"),
 )
