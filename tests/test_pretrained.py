@@ -3,6 +3,8 @@
 import json
 import shutil
 import warnings
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -59,6 +61,15 @@ def test_a_shipped_model_adapts_by_its_command(name, task, gain, tmp_path, monke
     scores = meta_rl.load_adapted(folder).scores
     assert (scores[1] - scores[0]) / gain > 1  # better by more than that
     assert contents(pretrained.HOME / name) == before
+
+
+def test_no_model_is_listed_where_none_may_be_read(monkeypatch):
+    def refuse(pattern):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(pretrained, "HOME", SimpleNamespace(glob=refuse))
+    assert pretrained.names() == []
+    assert not pretrained.advice(Path("cartpole"))
 
 
 @pytest.mark.parametrize("name", pretrained.names())

@@ -18,8 +18,11 @@ HOME = CHECKOUT / "pretrained" if (CHECKOUT / "pyproject.toml").is_file() else I
 
 
 def names() -> list[str]:
-    """Return the names of all shipped models, in alphabetical order."""
-    return sorted(card.parent.name for card in HOME.glob("*/card.md"))
+    """Return the names of all shipped models, in alphabetical order; none if they are unreadable."""
+    try:
+        return sorted(card.parent.name for card in HOME.glob("*/card.md"))
+    except PermissionError:
+        return []
 
 
 def is_shipped(run: Path) -> bool:
