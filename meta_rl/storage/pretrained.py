@@ -18,7 +18,7 @@ HOME = CHECKOUT / "pretrained" if (CHECKOUT / "pyproject.toml").is_file() else I
 
 
 def names() -> list[str]:
-    """Return the names of all shipped models, in alphabetical order; none if they are unreadable."""
+    """Return the names of all shipped models, in order; none where they may not be read."""
     try:
         return sorted(card.parent.name for card in HOME.glob("*/card.md"))
     except PermissionError:
