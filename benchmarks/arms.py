@@ -14,6 +14,7 @@ from benchmarks.provenance import RESULTS
 from benchmarks.reproduce_list import Run
 from benchmarks.reproduce_results import fits, read, results_file
 from meta_rl.config import EpisodesConfig
+from meta_rl.errors import require
 
 FOLDER = RESULTS / "reproduce"
 Line = Mapping[str, Any]
@@ -106,6 +107,16 @@ def arms(runs: Sequence[Run], folder: Path = FOLDER) -> list[Arm]:
         for path in dict.fromkeys(results_file(folder, run) for run in runs)
     }
     return [_arm(group, known[results_file(folder, group[0])]) for group in groups.values()]
+
+
+def arms_in(folder: Path, runs: Sequence[Run]) -> list[Arm]:
+    """Return :func:`arms` with the results in a folder that a user names.
+
+    Raises:
+        InputError: if there is no such folder.
+    """
+    require(folder.is_dir(), "results", "a folder of results", str(folder))
+    return arms(runs, folder)
 
 
 def by_preset(found: Sequence[Arm]) -> dict[str, list[Arm]]:

@@ -20,7 +20,7 @@ from meta_rl import envs, seeds
 from meta_rl.families import make_family
 
 TASKS, EPISODES = 40, 50
-MAX_SPEED, MAX_TORQUE = 8.0, 2.0  # of the pendulum
+MAX_SPEED, MAX_TORQUE = envs.pendulum.MAX_SPEED, envs.pendulum.MAX_TORQUE
 ANGLES, SPEEDS, TORQUES = 121, 97, 9
 """Points of the pendulum's grid."""
 GAIN = 20.0  # of the continuous mountain car: a thrust of 1 at a speed of 0.05

@@ -13,14 +13,13 @@ from pathlib import Path
 
 import tyro
 
-from benchmarks.arms import FOLDER, arms
+from benchmarks.arms import FOLDER, arms_in
 from benchmarks.curve_figures import Panel, colors, inline_svg, panels, steps
 from benchmarks.equal_budgets import EQUAL
 from benchmarks.provenance import provenance
 from benchmarks.published import Published
 from benchmarks.reproduce_list import RUNS, Run
 from meta_rl.cli.command import run_command
-from meta_rl.errors import require
 from meta_rl.evaluation.page import document
 from meta_rl.storage import files
 
@@ -58,8 +57,7 @@ class Curves:
 def main(arguments: list[str], runs: Sequence[Run] = (*RUNS, *EQUAL)) -> None:
     """Write the page."""
     command = tyro.cli(Curves, args=arguments, prog="curves", description=__doc__)
-    require(command.results.is_dir(), "results", "a folder of results", str(command.results))
-    shown = panels(arms(runs, command.results))
+    shown = panels(arms_in(command.results, runs))
     files.make_folder(command.output.parent)
     files.write(command.output, page(shown))
     print(f"wrote {command.output}: {sum(bool(one.bands) for one in shown)} plots")

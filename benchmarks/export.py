@@ -22,11 +22,10 @@ from typing import Any
 import numpy as np
 import tyro
 
-from benchmarks.arms import FOLDER, Arm, Line, arms
+from benchmarks.arms import FOLDER, Arm, Line, arms_in
 from benchmarks.equal_budgets import EQUAL
 from benchmarks.reproduce_list import RUNS, Run
 from meta_rl.cli.command import run_command
-from meta_rl.errors import require
 from meta_rl.storage import files
 
 ENTITY, PROJECT = "meta-rl-agents", "reproduce"
@@ -52,8 +51,7 @@ class Export:
 def main(arguments: list[str], runs: Sequence[Run] = (*RUNS, *EQUAL)) -> None:
     """Write the results of all finished runs, and say how many."""
     command = tyro.cli(Export, args=arguments, prog="export", description=__doc__)
-    require(command.results.is_dir(), "results", "a folder of results", str(command.results))
-    finished = [arm for arm in arms(runs, command.results) if arm.lines]
+    finished = [arm for arm in arms_in(command.results, runs) if arm.lines]
     for_rliable(finished, command.folder / "rliable")
     count = for_openrlbenchmark(finished, command.folder / "openrlbenchmark" / ENTITY / PROJECT)
     print(f"wrote {command.folder}: scores of {len(finished)} arms, curves of {count} runs")

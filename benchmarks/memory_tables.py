@@ -6,14 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.provenance import RESULTS
+from benchmarks.arms import FOLDER
 from benchmarks.published import RL2_TABLES
 from benchmarks.reproduce_list import MEMORY, Run
 from benchmarks.reproduce_results import read, results_file
 from benchmarks.speed.tables import table
 from benchmarks.tables import interval
-
-FOLDER = RESULTS / "reproduce"
 
 
 def rl2_table() -> str:

@@ -20,7 +20,7 @@ from benchmarks.pretrained_cards import card
 from benchmarks.provenance import compact as as_json
 from benchmarks.reproduce import Reproduce, place
 from benchmarks.reproduce_list import RUNS, Protocol, Run
-from benchmarks.reproduce_results import evaluate, is_done, read, results_file, rounded
+from benchmarks.reproduce_results import evaluate, fits, read, results_file, rounded
 from meta_rl import seeds
 from meta_rl.cli.command import run_command
 from meta_rl.config import SpeedConfig, to_dict
@@ -81,9 +81,9 @@ def finished(command: Ship, runs: Sequence[Run], name: str) -> list[Finished]:
     where, found = Reproduce(folder=command.folder, results=command.results), []
     for run in runs:
         own = (run.preset, run.algorithm, run.label, run.samples) == (name, ALGORITHM, "", None)
-        if own and is_done(command.results, run):
-            lines = {line["id"]: line for line in read(results_file(command.results, run))}
-            found.append(Finished(run, place(where, run) / "run", lines[run.id]))
+        lines = read(results_file(command.results, run)) if own else []
+        folder = place(where, run) / "run"
+        found += [Finished(run, folder, line) for line in lines if fits(line, run)]
     there = [
         one
         for one in found

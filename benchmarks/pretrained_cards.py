@@ -8,12 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.published_tables import SHOWN
 from benchmarks.speed.tables import table
 from meta_rl.presets import preset
 from meta_rl.statistics import margin
 from meta_rl.storage import pretrained
-
-SHOWN = (0, 1, 2, 3, 5, 10)  # inner steps
 
 
 def models() -> list[dict[str, Any]]:

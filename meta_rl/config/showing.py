@@ -17,14 +17,8 @@ RARE = {
     *("outer.cg_iterations", "outer.cg_progress", "outer.damping"),
     *("outer.backtrack_ratio", "outer.backtracks"),
     *("blocks", "speed.members_at_once", "inner.positive", "network.initialization"),
-    *(
-        "data.baseline",
-        "data.init_std",
-        "data.noise_persistence",
-        "data.sampling",
-        "outer.decoded",
-        "data.sees_task",
-    ),
+    *("data.baseline", "data.init_std", "data.noise_persistence"),
+    *("data.sampling", "outer.decoded", "data.sees_task"),
 }
 """Settings that act but that users hardly ever change: only ``--help-all`` shows them."""
 

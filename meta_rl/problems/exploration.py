@@ -14,6 +14,7 @@ from torch import Generator, Tensor
 from torch.overrides import TorchFunctionMode
 
 from meta_rl.errors import InputError
+from meta_rl.problems.stepping import takes_tensors
 
 
 class LastingNoise(TorchFunctionMode):
@@ -46,15 +47,16 @@ class LastingNoise(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Call a function, and keep some of the numbers that it draws."""
-        numbers = func(*args, **(kwargs or {}))
-        if (kwargs or {}).get("generator") is not self.generator:
-            return numbers
-        if any(isinstance(each, Tensor) for each in (*args, *(kwargs or {}).values())):
+        options = kwargs or {}
+        if options.get("generator") is not self.generator:
+            return func(*args, **options)
+        if takes_tensors(args, options):
             raise InputError(
                 "data.noise_persistence: expected a policy whose random numbers do not depend on "
                 f"its outputs, got one that draws by {func.__name__} of a tensor. Give 0, or draw "
                 "with torch.randn or torch.rand of a shape."
             )
+        numbers = func(*args, **options)
         if self._draw == len(self._last):
             self._last.append(numbers)
         else:

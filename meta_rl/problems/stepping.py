@@ -167,6 +167,11 @@ class CompiledSteps:
         return policy, action, changed, moved
 
 
+def takes_tensors(args: tuple, options: Mapping[str, Any]) -> bool:
+    """Return whether a call that draws random numbers depends on tensors."""
+    return any(isinstance(each, Tensor) for each in (*args, *options.values()))
+
+
 class _Watched(TorchFunctionMode):
     """Notes the calls that draw from a generator, and whether one takes a tensor."""
 
@@ -178,7 +183,7 @@ class _Watched(TorchFunctionMode):
         options = dict(kwargs or {})
         generator = options.pop("generator", None)
         if generator is not None:
-            self.depends |= any(isinstance(each, Tensor) for each in (*args, *options.values()))
+            self.depends |= takes_tensors(args, options)
             self.draws.append(RandomCall(func, args, options, generator is self.noise))
         return func(*args, **(kwargs or {}))
 
