@@ -110,7 +110,12 @@ def _version(package: str) -> str | None:
 
 
 def _cpu() -> str:
-    for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-        if line.startswith("model name"):
-            return line.split(":", 1)[1].strip()
-    return platform.machine()
+    """Return the processor's name, with the libraries that are loaded before all others.
+
+    Such a library may set which instructions matrix products use; see speed-findings.
+    """
+    preloaded = os.environ.get("LD_PRELOAD", "").replace(":", " ").split()
+    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    parts = [*(names or [platform.machine()])[:1], *(Path(path).name for path in preloaded)]
+    return " with ".join(parts)
