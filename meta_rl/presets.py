@@ -17,7 +17,7 @@ from meta_rl.config import (
     ShotsConfig,
     SpeedConfig,
 )
-from meta_rl.config.classic_presets import CLASSIC, maml_on_episodes
+from meta_rl.config.classic_presets import CLASSIC, maml_on_episodes, maml_on_robots
 from meta_rl.errors import InputError, unknown
 
 
@@ -64,8 +64,10 @@ def _ratings(family: str) -> Config:
 PRESETS: dict[str, Config] = {
     # Finn et al. 2017, 2-D navigation: 20 tasks, 20 episodes, horizon 100, one inner step. Further
     # steps at test time are shorter (in the paper half as long, after a fixed first step of 0.1).
-    "navigation-2d": maml_on_episodes("navigation-2d"),
-    "navigation-pearl": maml_on_episodes("navigation-pearl", episodes=40),
+    # With a reward of minus the distance, only episodes that pass near the goal tell how far it is;
+    # all others tell the direction alone. So exploration is wide.
+    "navigation-2d": maml_on_episodes("navigation-2d", action_scale=2.5),
+    "navigation-pearl": maml_on_episodes("navigation-pearl", episodes=40, action_scale=2.5),
     "navigation-corner": maml_on_episodes("navigation-corner", action_scale=2.0),
     "navigation-semicircle": maml_on_episodes(
         "navigation-semicircle", step_size=0.5, episodes=40, action_scale=1.0
@@ -79,30 +81,25 @@ PRESETS: dict[str, Config] = {
         "pixel-goals", iterations=60, step_size=0.5, tasks=8, episodes=40
     ),
     **CLASSIC,
-    # Rothfuss et al. 2019, appendix; the paper has 40 tasks. 128 units for the humanoid, a step
-    # size of 0.05 for the random-parameter robots, two inner steps for the ant with goals.
-    "half-cheetah-direction": maml_on_episodes("half-cheetah-direction", iterations=300),
-    "half-cheetah-velocity": maml_on_episodes("half-cheetah-velocity", iterations=300),
-    "half-cheetah-velocity-3": maml_on_episodes("half-cheetah-velocity-3", iterations=300),
-    "half-cheetah-direction-pearl": maml_on_episodes(
-        "half-cheetah-direction-pearl", iterations=300
-    ),
-    "half-cheetah-velocity-maml": maml_on_episodes("half-cheetah-velocity-maml", iterations=300),
-    "half-cheetah-velocity-pearl": maml_on_episodes("half-cheetah-velocity-pearl", iterations=300),
-    "ant-direction": maml_on_episodes("ant-direction", iterations=500),
-    "ant-direction-maml": maml_on_episodes("ant-direction-maml", iterations=500),
-    "ant-direction-2d": maml_on_episodes("ant-direction-2d", iterations=500),
-    "ant-direction-2d-pearl": maml_on_episodes("ant-direction-2d-pearl", iterations=500),
-    "ant-goal": maml_on_episodes("ant-goal", iterations=500, steps=2),
-    "ant-goal-maml": maml_on_episodes("ant-goal-maml", iterations=500),
-    "ant-velocity": maml_on_episodes("ant-velocity", iterations=500),
-    "humanoid-direction": maml_on_episodes("humanoid-direction", iterations=500, hidden=(128, 128)),
-    "walker2d-random-params": maml_on_episodes(
-        "walker2d-random-params", iterations=500, step_size=0.05
-    ),
-    "hopper-random-params": maml_on_episodes(
-        "hopper-random-params", iterations=500, step_size=0.05
-    ),
+    # Tasks, episodes and layers as in Rothfuss et al. 2019, appendix; the paper has 40 tasks. 128
+    # units for the humanoid, a step size of 0.05 for the random-parameter robots, two inner steps
+    # for the ant with goals.
+    "half-cheetah-direction": maml_on_robots("half-cheetah-direction", iterations=300),
+    "half-cheetah-velocity": maml_on_robots("half-cheetah-velocity", iterations=300),
+    "half-cheetah-velocity-3": maml_on_robots("half-cheetah-velocity-3", iterations=300),
+    "half-cheetah-direction-pearl": maml_on_robots("half-cheetah-direction-pearl", iterations=300),
+    "half-cheetah-velocity-maml": maml_on_robots("half-cheetah-velocity-maml", iterations=300),
+    "half-cheetah-velocity-pearl": maml_on_robots("half-cheetah-velocity-pearl", iterations=300),
+    "ant-direction": maml_on_robots("ant-direction"),
+    "ant-direction-maml": maml_on_robots("ant-direction-maml"),
+    "ant-direction-2d": maml_on_robots("ant-direction-2d"),
+    "ant-direction-2d-pearl": maml_on_robots("ant-direction-2d-pearl"),
+    "ant-goal": maml_on_robots("ant-goal", steps=2),
+    "ant-goal-maml": maml_on_robots("ant-goal-maml"),
+    "ant-velocity": maml_on_robots("ant-velocity"),
+    "humanoid-direction": maml_on_robots("humanoid-direction", hidden=(128, 128)),
+    "walker2d-random-params": maml_on_robots("walker2d-random-params", step_size=0.05),
+    "hopper-random-params": maml_on_robots("hopper-random-params", step_size=0.05),
     # Finn et al. 2017, section 5.1.
     "sinusoid": Config(
         family="sinusoid",
@@ -214,7 +211,9 @@ def preset(name: str) -> Config:
         return PRESETS[name]
     from meta_rl import envs
 
-    if name in envs.FAMILIES or name.startswith("metaworld-"):
+    if name.startswith("metaworld-"):
+        return maml_on_robots(name, iterations=100)
+    if name in envs.FAMILIES:
         return maml_on_episodes(name)
     if name in envs.EXAMPLES:
         near = difflib.get_close_matches(name, PRESETS, 1, 0)[0]
