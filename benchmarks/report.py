@@ -24,6 +24,7 @@ from benchmarks.classic_table import classic_table
 from benchmarks.experiments import FAMILIES
 from benchmarks.gpu_table import ran
 from benchmarks.memory_tables import rl2_table
+from benchmarks.preloaded import rows as preloaded
 from benchmarks.pretrained_cards import pretrained_table
 from benchmarks.provenance import RESULTS, read
 from benchmarks.reproduce_list import RUNS
@@ -101,6 +102,7 @@ def maker(name: str) -> Callable[[str, dict[str, Any]], str]:
         "gpu": ran,
         "stepping": rates,
         "frames": frames,
+        "preloaded": preloaded,
         "few-shot-speed": few_shot,
         "optimizer-choice": choices,
         "pruning": pruned,
