@@ -21,9 +21,10 @@ class VariBADConfig(RL2Config):
     """Numbers in the latent task vector, which the belief is about."""
     belief_learning_rate: float = 1e-3
     """Adam's learning rate of the encoder and the decoders."""
-    belief_epochs: int = 4
+    belief_epochs: int = 16
     """Passes over the trials of one iteration that train encoder and decoders, after the policy's;
-    each takes --outer.minibatches steps of Adam."""
+    each takes --outer.minibatches steps of Adam. With few, the policy acts by beliefs that say
+    nothing yet."""
     decoded: int = 16
     """Steps of a trial, drawn at random, whose beliefs reconstruct the trial, and as many steps
     that each of them reconstructs."""
