@@ -37,7 +37,7 @@ from benchmarks.reproduce_results import (
     thinned,
 )
 from meta_rl.assemble import build
-from meta_rl.cli.command import run_command
+from meta_rl.cli.command import Ended, run_command
 from meta_rl.errors import InputError, require
 from meta_rl.machine.threads import one_thread
 from meta_rl.runs.recorder import RunRecorder, lock
@@ -109,7 +109,8 @@ def work_together(command: Reproduce, runs: Sequence[Run]) -> None:
                 for worker in workers:
                     worker.terminate()
             time.sleep(0.2)
-    raise SystemExit(max(abs(worker.exitcode or 0) for worker in workers))
+    if failed := max(abs(worker.exitcode or 0) for worker in workers):
+        raise Ended(failed)
 
 
 def _worker(command: Reproduce, runs: Sequence[Run]) -> None:

@@ -143,11 +143,11 @@ def test_the_list_has_different_runs_whose_settings_fit_its_budget():
 @pytest.mark.slow
 def test_two_workers_give_the_lines_of_one(killed, tmp_path):
     code = (
-        "import sys\n"
         "from benchmarks import reproduce\n"
+        "from meta_rl.cli.command import run_command\n"
         "from tests.queue_kills import RUNS\n"
         "if __name__ == '__main__':\n"
-        "    reproduce.main(sys.argv[1:], RUNS)\n"
+        "    run_command(lambda arguments: reproduce.main(arguments, RUNS))\n"
     )
     (tmp_path / "both.py").write_text(code)
     folders = ["--folder", str(tmp_path / "work"), "--results", str(tmp_path / "results")]

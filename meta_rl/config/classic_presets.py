@@ -42,7 +42,7 @@ def maml_on_robots(family: str, *, iterations: int = 500, **changes: Any) -> Con
     (``action_scale``) and a longer outer step (``max_kl``) each learn faster than the values of
     Rothfuss et al. 2019: 1.0, 10.0 and 0.01.
     """
-    usual = {"action_scale": 3.0, "gae_lambda": 0.9, "max_kl": 0.1}
+    usual: dict[str, Any] = {"action_scale": 3.0, "gae_lambda": 0.9, "max_kl": 0.1}
     return maml_on_episodes(family, iterations=iterations, **usual | changes)
 
 
