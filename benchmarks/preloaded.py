@@ -1,17 +1,17 @@
-"""Time iterations with and without a library that gets MKL's fast instructions on AMD processors.
+"""Time iterations with a library that makes MKL use its fast instructions on AMD processors.
 
     python -m benchmarks.preloaded
 
-docs/benchmarks/speed-findings.md says what the library is; it is compiled with gcc. Each process
-has one thread, and both take turns, so that other load falls on both alike. On a busy machine, CPU
-seconds say more than the clock, so these are CPU seconds. Writes
-``benchmarks/results/preloaded.json``.
+docs/benchmarks/speed-findings.md says what the library is; gcc compiles it. Processes of one
+thread, without it and with it, take turns, so that other load falls on both alike. On a busy
+machine, CPU seconds say more than the clock. Writes ``benchmarks/results/preloaded.json``.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -35,7 +35,7 @@ CODE = "int mkl_serv_intel_cpu_true(void) { return 1; }"
 LIBRARY = "full_rate_mkl.so"
 ROUNDS = 3  # turns of both
 TIMES = 4  # iterations in each turn, after one to warm up
-WORKS = (
+CASES = (
     ("navigation-2d", "maml"),
     ("navigation-2d", "rl2"),
     ("half-cheetah-direction", "maml"),
@@ -47,7 +47,7 @@ PRODUCTS = f"product of {SIZE} x {SIZE} matrices"
 
 
 def works() -> dict[str, Callable[[], Callable[[], Any]]]:
-    """Return by name what prepares the work, and returns it."""
+    """Return functions that prepare each piece of work, by name."""
     matrix = torch.ones(SIZE, SIZE)
 
     def iterations(name: str, method: str) -> Callable[[], Any]:
@@ -57,7 +57,7 @@ def works() -> dict[str, Callable[[], Callable[[], Any]]]:
         f"`{name}`, {method}: an iteration": lambda name=name, method=method: iterations(
             name, method
         )
-        for name, method in WORKS
+        for name, method in CASES
     }
     return {PRODUCTS: lambda: lambda: [matrix @ matrix for _ in range(20)], **named}
 
@@ -81,6 +81,8 @@ def main(arguments: list[str]) -> None:
         print(json.dumps(timed(*arguments)))
         return
     require("LD_PRELOAD" not in os.environ, "LD_PRELOAD", "no such variable", "one")
+    require(shutil.which("gcc") is not None, "gcc", "a C compiler of this name", "none")
+    torch.set_num_threads(1)
     found: dict[str, dict[str, list[float]]] = {}
     with tempfile.TemporaryDirectory() as folder:
         library = Path(folder) / LIBRARY
@@ -101,7 +103,7 @@ def child(name: str, **variables: str) -> float:
     """Return the CPU seconds that a process of its own measures."""
     given = [sys.executable, "-m", "benchmarks.preloaded", name]
     environment = os.environ | {"OMP_NUM_THREADS": "1"} | variables
-    done = subprocess.run(given, env=environment, capture_output=True, text=True, check=True)
+    done = subprocess.run(given, env=environment, stdout=subprocess.PIPE, text=True, check=True)
     return json.loads(done.stdout)
 
 

@@ -81,9 +81,9 @@ PRESETS: dict[str, Config] = {
         "pixel-goals", iterations=60, step_size=0.5, tasks=8, episodes=40
     ),
     **CLASSIC,
-    # Tasks, episodes and layers as in Rothfuss et al. 2019, appendix; the paper has 40 tasks. 128
-    # units for the humanoid, a step size of 0.05 for the random-parameter robots, two inner steps
-    # for the ant with goals.
+    # Episodes and layers as in Rothfuss et al. 2019, appendix: 128 units for the humanoid, a step
+    # size of 0.05 for the random-parameter robots, two inner steps for the ant with goals. The
+    # paper has 40 tasks, these have 20.
     "half-cheetah-direction": maml_on_robots("half-cheetah-direction", iterations=300),
     "half-cheetah-velocity": maml_on_robots("half-cheetah-velocity", iterations=300),
     "half-cheetah-velocity-3": maml_on_robots("half-cheetah-velocity-3", iterations=300),

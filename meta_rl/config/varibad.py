@@ -23,8 +23,8 @@ class VariBADConfig(RL2Config):
     """Adam's learning rate of the encoder and the decoders."""
     belief_epochs: int = 16
     """Passes over the trials of one iteration that train encoder and decoders, after the policy's;
-    each takes --outer.minibatches steps of Adam. With few, the policy acts by beliefs that say
-    nothing yet."""
+    each takes --outer.minibatches steps of Adam. Too few leave the beliefs uninformative when
+    the policy begins to learn."""
     decoded: int = 16
     """Steps of a trial, drawn at random, whose beliefs reconstruct the trial, and as many steps
     that each of them reconstructs."""
