@@ -54,14 +54,16 @@ def curve(lines: Sequence[Mapping[str, Any]]) -> Curve:
     evaluations = [line["evaluations"][0] for line in lines]
     spent = [adapting(line) for line in lines]
     name = lines[0]["arm"].removeprefix(f"{lines[0]['preset']}_").removesuffix(f"_{LABEL}")
+    told = lines[0]["algorithm"] == "oracle"  # a bound, where nothing is left to adapt to
+    points = 1 if told else len(spent[0])
     return Curve(
         name=name,
-        kind="rival" if "budgets" in evaluations[0] else "algorithm",
+        kind="oracle" if told else "rival" if "budgets" in evaluations[0] else "algorithm",
         split="in-distribution",
         members=tuple(line["id"] for line in lines),
-        steps=tuple(range(len(spent[0]))),
-        budget=np.mean(spent, 0),
-        scores=np.stack([np.array(each["scores"], float) for each in evaluations], 1),
+        steps=tuple(range(points)),
+        budget=np.mean(spent, 0)[:points],
+        scores=np.stack([np.array(each["scores"][:points], float) for each in evaluations], 1),
         trained=float(np.mean([line["samples"] for line in lines])),
     )
 

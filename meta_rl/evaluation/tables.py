@@ -24,7 +24,8 @@ def scores(planned: EvaluationPlan, curves: Sequence[Curve]) -> Table:
     head += ["success (mean)"] if told else []
     rows, averages = [], (mean, interquartile_mean, worst_mean(planned.sign))
     for curve in curves:
-        shape = "exact" if curve.kind == "oracle" else "{} × {}".format(*curve.scores.shape[1:])
+        exact = curve.kind == "oracle" and curve.trained is None  # computed, not learned
+        shape = "exact" if exact else "{} × {}".format(*curve.scores.shape[1:])
         for point, (k, budget) in enumerate(zip(curve.steps, curve.budget, strict=True)):
             cells = [curve.estimate(point, s, seed) for s in averages]
             gain = curve.gain(point, interquartile_mean, seed, planned.sign) if point else None
