@@ -10,15 +10,14 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from benchmarks.arms import FOLDER, arms
 from benchmarks.equal_budgets import EQUAL, LABEL
-from benchmarks.provenance import RESULTS
-from benchmarks.reproduce_results import read
+from benchmarks.reproduce_list import Run
 from benchmarks.speed.tables import table
 from meta_rl.config import EpisodesConfig
 from meta_rl.evaluation.curves import Curve
 from meta_rl.evaluation.figures import budget
 from meta_rl.evaluation.tables import scores
-from meta_rl.presets import preset as named
 
 PLAN: Any = SimpleNamespace(
     unit="environment steps",
@@ -29,24 +28,17 @@ PLAN: Any = SimpleNamespace(
 """What the evaluation's tables and figures ask of a plan."""
 
 
-def results(folder: Path = RESULTS / "reproduce") -> dict[str, list[Curve]]:
+def results(folder: Path = FOLDER) -> dict[str, list[Curve]]:
     """Return the curves of each preset that has some, in the list's order."""
-    found = {}
-    for preset in dict.fromkeys(run.preset for run in EQUAL):
-        curves = curves_of(preset, folder)
-        if curves:
-            found[f"{LABEL}-{preset}"] = curves
-    return found
+    presets = dict.fromkeys(run.preset for run in EQUAL)
+    found = {f"{LABEL}-{preset}": curves_of(preset, folder) for preset in presets}
+    return {name: curves for name, curves in found.items() if curves}
 
 
-def curves_of(preset: str, folder: Path) -> list[Curve]:
-    """Return a curve for each algorithm with finished runs on a preset."""
-    held = read(folder / f"{named(preset).family}.jsonl")
-    lines = [line for line in held if _is_of(line, preset)]
-    groups: dict[str, list[Mapping[str, Any]]] = {}
-    for line in lines:
-        groups.setdefault(line["arm"], []).append(line)
-    return [curve(group) for group in groups.values()]
+def curves_of(preset: str, folder: Path, runs: Sequence[Run] = EQUAL) -> list[Curve]:
+    """Return a curve for each algorithm with finished runs of a preset's current settings."""
+    own = [run for run in runs if run.preset == preset]
+    return [curve(arm.lines) for arm in arms(own, folder) if arm.lines]
 
 
 def curve(lines: Sequence[Mapping[str, Any]]) -> Curve:
@@ -93,8 +85,3 @@ def text(name: str, curves: Sequence[Curve]) -> str:
 def figure(curves: Sequence[Curve]) -> Figure:
     """Draw return against the environment steps of adapting, with 95 % intervals."""
     return budget(PLAN, curves)
-
-
-def _is_of(line: Mapping[str, Any], preset: str) -> bool:
-    ours = line["preset"] == preset and line["arm"].endswith(f"_{LABEL}")
-    return ours and "failed" not in line

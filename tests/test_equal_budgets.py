@@ -62,7 +62,7 @@ def test_a_finished_run_that_was_not_scored_is_trained_no_further(queue):
 
 def test_steps_of_adapting_are_those_of_episodes_or_of_one_trial(queue):
     command, runs = queue
-    curves = equal_tables.curves_of(runs[0].preset, command.results)
+    curves = equal_tables.curves_of(runs[0].preset, command.results, runs)
     horizon = make_family("bandit-5").horizon
     budgets = {curve.name: curve.budget.tolist() for curve in curves}
     assert budgets["maml"] == budgets["pretrain"] == [0, 2 * horizon, 4 * horizon]
@@ -74,6 +74,13 @@ def test_steps_of_adapting_are_those_of_episodes_or_of_one_trial(queue):
     told = equal_tables.text("equal-bandit-5", curves)
     assert all(f"| {curve.name} | 1 " in told for curve in curves)
     assert equal_tables.figure(curves).axes[0].get_xlabel().startswith("environment steps")
+
+
+def test_runs_of_older_settings_have_no_curve(queue):
+    command, runs = queue
+    newer = [replace(run, changes=run.changes | {"data.gamma": 0.5}) for run in runs[:1]]
+    curves = equal_tables.curves_of(runs[0].preset, command.results, [*newer, *runs[1:]])
+    assert [curve.name for curve in curves] == ["pretrain", "rl2", "ppo-from-scratch"]
 
 
 def test_only_some_runs_are_worked_on(queue, capsys, tmp_path):
