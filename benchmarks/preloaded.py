@@ -18,6 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from benchmarks.provenance import write
 from benchmarks.speed.tables import seconds, table
 from meta_rl.algorithms import algorithm
 from meta_rl.assemble import build
+from meta_rl.cli.command import run_command
 from meta_rl.errors import require
 from meta_rl.machine.memory import keep_freed_memory
 from meta_rl.presets import preset
@@ -48,18 +50,21 @@ PRODUCTS = f"product of {SIZE} x {SIZE} matrices"
 
 def works() -> dict[str, Callable[[], Callable[[], Any]]]:
     """Return functions that prepare each piece of work, by name."""
-    matrix = torch.ones(SIZE, SIZE)
-
-    def iterations(name: str, method: str) -> Callable[[], Any]:
-        return build(algorithm(method, preset(name))).iterate
-
     named = {
-        f"`{name}`, {method}: an iteration": lambda name=name, method=method: iterations(
-            name, method
-        )
-        for name, method in CASES
+        f"`{name}`, {how}: an iteration": partial(iterations, name, how) for name, how in CASES
     }
-    return {PRODUCTS: lambda: lambda: [matrix @ matrix for _ in range(20)], **named}
+    return {PRODUCTS: products, **named}
+
+
+def products() -> Callable[[], Any]:
+    """Return what multiplies matrices."""
+    matrix = torch.ones(SIZE, SIZE)
+    return lambda: [matrix @ matrix for _ in range(20)]
+
+
+def iterations(name: str, method: str) -> Callable[[], Any]:
+    """Return what takes an iteration of a preset."""
+    return build(algorithm(method, preset(name))).iterate
 
 
 def timed(name: str) -> float:
@@ -80,8 +85,9 @@ def main(arguments: list[str]) -> None:
     if arguments:
         print(json.dumps(timed(*arguments)))
         return
-    require("LD_PRELOAD" not in os.environ, "LD_PRELOAD", "no such variable", "one")
-    require(shutil.which("gcc") is not None, "gcc", "a C compiler of this name", "none")
+    given, compiler = os.environ.get("LD_PRELOAD"), shutil.which("gcc")
+    require(given is None, "LD_PRELOAD", "no such variable", given)
+    require(compiler is not None, "gcc", "a C compiler of this name", compiler)
     torch.set_num_threads(1)
     found: dict[str, dict[str, list[float]]] = {}
     with tempfile.TemporaryDirectory() as folder:
@@ -117,4 +123,4 @@ def rows(name: str, result: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    run_command(main)
