@@ -28,8 +28,10 @@ Layer = Callable[..., tuple[Tensor, State]]
 class _Recurrent(nn.Module):
     """Recurrent layers, one above the other: ``(N, T, inputs)`` to ``(N, T, units)``.
 
-    Parameters start uniform in ``+-1 / sqrt(units)``, as torch's do. No global generator is
-    touched. The state starts at zero.
+    Weights of inputs start normal with variance 1 / inputs, those of the hidden state orthogonal in
+    each gate (Saxe et al. 2014), biases at zero. torch's start uniform in ``+-1 / sqrt(units)``:
+    a few inputs then hardly move the state. No global generator is touched. The state starts at
+    zero.
 
     Args:
         inputs: the number of features in one step of a sequence.
@@ -45,10 +47,14 @@ class _Recurrent(nn.Module):
         super().__init__()
         self.hidden = tuple(hidden)
         for layer, (size, units) in enumerate(pairwise((inputs, *hidden))):
-            rows, bound = self.gates * units, 1 / math.sqrt(units)
-            shapes = {"weight_ih": (rows, size), "weight_hh": (rows, units)}
-            for name, shape in {**shapes, "bias_ih": (rows,), "bias_hh": (rows,)}.items():
-                value = torch.empty(shape).uniform_(-bound, bound, generator=generator)
+            rows = self.gates * units
+            into = torch.empty(rows, size).normal_(0, 1 / math.sqrt(size), generator=generator)
+            over = torch.empty(rows, units)
+            for gate in over.split(units):
+                nn.init.orthogonal_(gate, generator=generator)
+            own = {"weight_ih": into, "weight_hh": over}
+            own |= {name: torch.zeros(rows) for name in ("bias_ih", "bias_hh")}
+            for name, value in own.items():
                 self.register_parameter(f"{name}_l{layer}", nn.Parameter(value))
 
     @property
@@ -132,9 +138,17 @@ class GRU(_Recurrent):
 
 
 class LSTM(_Recurrent):
-    """Long short-term memory (Hochreiter and Schmidhuber 1997), as ``torch.nn.LSTM``."""
+    """Long short-term memory (Hochreiter and Schmidhuber 1997), as ``torch.nn.LSTM``.
+
+    The forget gates' biases start at one (Jozefowicz et al. 2015).
+    """
 
     gates, states = 4, 2
+
+    def __init__(self, inputs: int, hidden: Sequence[int], generator: Generator):
+        super().__init__(inputs, hidden, generator)
+        for layer, units in enumerate(self.hidden):
+            nn.init.ones_(self.get_parameter(f"bias_ih_l{layer}")[units : 2 * units])
 
     def fast(self, values: Tensor, carried: State, *own: Tensor) -> tuple[Tensor, State]:
         """Return the result of :meth:`through`, by torch's own layer."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from benchmarks.arms import Arm, arms
+from benchmarks.provenance import read
 from benchmarks.published import RL2_TABLES
 from benchmarks.reproduce_list import MEMORY
 from benchmarks.speed.tables import table
@@ -14,11 +15,13 @@ from benchmarks.tables import interval
 def rl2_table() -> str:
     """Return total rewards of whole trials, beside the published ones; a row for each problem."""
     head = ["total reward of a trial", "random", "Gittins; PSRL", "UCB1; UCRL2", "RL2, published"]
-    head += ["RL2, here", "seeds", "environment steps a seed", "hours a seed"]
-    rows = []
+    head += ["Gittins, here", "RL2, here", "seeds", "environment steps a seed", "hours a seed"]
+    rows, known = [], read("gittins")["scores"]
     for arm in arms(MEMORY):
-        title, *numbers = RL2_TABLES[arm.runs[0].arm]
-        rows.append([title, *map(str, numbers), *_measured(arm)])
+        name = arm.runs[0].arm
+        title, *numbers = RL2_TABLES[name]
+        by_index = f"{known[name]['mean']:.1f}" if name in known else ""
+        rows.append([title, *map(str, numbers), by_index, *_measured(arm)])
     return table(head, rows)
 
 

@@ -49,7 +49,7 @@ from meta_rl.storage import files
 
 DOCS = Path(__file__).parent.parent / "docs"
 IMAGES = DOCS / "images"
-ELSEWHERE = ("kills", "rank-kills", "processes", "controllers")
+ELSEWHERE = ("kills", "rank-kills", "processes", "controllers", "gittins")
 """Results of other pages, and of a column of another result's table."""
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from meta_rl.envs import FAMILIES
 
-from benchmarks import curves, export, published_tables
+from benchmarks import curves, export, gittins, published_tables
 from benchmarks.arms import Arm, arms, by_preset
 from benchmarks.curve_figures import band, panels, references, spread
 from benchmarks.equal_budgets import EQUAL, scratch
@@ -237,3 +237,16 @@ def test_arms_are_named_for_people():
     arm = Arm(runs=(run,), lines=(), failed=(), older=0)
     assert (arm.title, arm.name) == ("rl2, 1 episode", "rl2_1-episodes_400")
     assert (arm.planned, arm.score_name, arm.remembers) == ("400 iterations", "return", True)
+
+
+def test_gittins_indices_are_those_of_the_book():
+    """Gittins, Glazebrook and Weber 2011, chapter 8: no pull yet; one failure; one reward."""
+    index = gittins.indices(10, 0.9)
+    found = index[0, 0], index[0, 1], index[1, 0]
+    np.testing.assert_allclose(found, (0.7029, 0.5001, 0.8001), atol=0.002)
+
+
+def test_playing_by_indices_finds_the_only_arm_that_pays():
+    chances, rng = np.array([[0.0, 1.0, 0.0]] * 50), np.random.default_rng(0)
+    rewards = gittins.play(chances, gittins.indices(20, 0.95), rng)
+    assert (rewards >= 18).all() and (rewards < 20).any()
