@@ -87,10 +87,14 @@ class Run:
     def config(self) -> Config:
         """The settings to train with; nothing is evaluated before the end."""
         config = algorithm(self.algorithm, preset(self.preset))
+        parts: dict[str, dict[str, Any]] = {}
         for name, value in self.changes.items():
             part, _, key = name.partition(".")
-            changed = dataclasses.replace(getattr(config, part), **{key: value})
-            config = dataclasses.replace(config, **{part: changed})
+            parts.setdefault(part, {})[key] = value
+        changed = {
+            part: dataclasses.replace(getattr(config, part), **parts[part]) for part in parts
+        }
+        config = dataclasses.replace(config, **changed)  # at once: they are checked together
         if self.samples:  # the number of iterations says nothing: what pays is unknown
             config = dataclasses.replace(
                 config, speed=dataclasses.replace(config.speed, program="plain")

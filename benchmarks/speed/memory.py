@@ -23,6 +23,7 @@ from meta_rl.runs.learner import MetaLearner
 
 FAMILIES = "navigation-2d", "half-cheetah-direction"
 UNITS = 128
+TRIALS = 5  # of each task, so that an iteration is one of a few large ones
 FEW = 8  # trials of RecurrentPPO's rollouts with one environment
 
 
@@ -35,7 +36,9 @@ def settings(name: str, kind: Any = "lstm") -> Config:
     """Return RL2's settings; by default with an LSTM, since RecurrentPPO has no GRU."""
     config = algorithm("rl2", preset(name))
     network = dataclasses.replace(config.network, kind=kind, hidden=(UNITS,))
-    return dataclasses.replace(config, network=network, log_every=1)
+    data = dataclasses.replace(config.data, episodes=TRIALS)
+    outer = dataclasses.replace(config.outer, target_kl=None)  # all epochs, as RecurrentPPO
+    return dataclasses.replace(config, network=network, data=data, outer=outer, log_every=1)
 
 
 def work(name: str, rounds: int, device: str) -> dict[str, Any]:

@@ -30,9 +30,13 @@ class RL2Config(OuterConfig):
     clip: float = 0.2
     """Clip range: ratios of the policy to the stored one gain nothing outside 1 - clip to
     1 + clip."""
+    target_kl: float | None = 0.02
+    """Divergence (nats) of the policy from the stored one. As in stable-baselines3, an iteration
+    takes no further step once a minibatch shows 1.5 times as much. Without it, a policy that has
+    become nearly deterministic can break down in one iteration. No limit if None."""
     value_coefficient: float = 0.5
     """Weight of the value's squared error in the loss."""
-    entropy_coefficient: float = 0.02
+    entropy_coefficient: float = 0.005
     """Weight of the policy's entropy, which is added to keep it exploring."""
     truncation: int | None = None
     """Steps of a trial that the gradient goes back through: each part of so many steps takes the
@@ -51,7 +55,8 @@ class RL2Config(OuterConfig):
             value = getattr(self, name)
             require(value >= 0, f"outer.{name}", "0 or more", value)
         require_if_given("outer.truncation", "1 or more", self.truncation)
-        require_if_given("outer.max_grad_norm", "above 0", self.max_grad_norm)
+        for name in ("target_kl", "max_grad_norm"):
+            require_if_given(f"outer.{name}", "above 0", getattr(self, name))
 
     def conditions(self, run: Config, facts: Facts) -> Conditions:
         """Return whether each setting acts in this run; nothing has moved in a first step."""
@@ -59,7 +64,7 @@ class RL2Config(OuterConfig):
         needs = "with several steps (--outer.epochs or --outer.minibatches 2 or more)"
         trial = (run.inner.steps + 1) * facts.horizon if facts.horizon else None
         return [
-            ("outer.clip", several, needs),
+            *((f"outer.{name}", several, needs) for name in ("clip", "target_kl")),
             (
                 "outer.truncation",
                 trial is None or self.truncation is None or self.truncation < trial,

@@ -21,10 +21,10 @@ class VariBADConfig(RL2Config):
     """Numbers in the latent task vector, which the belief is about."""
     belief_learning_rate: float = 1e-3
     """Adam's learning rate of the encoder and the decoders."""
-    belief_epochs: int = 16
+    belief_epochs: int = 4
     """Passes over the trials of one iteration that train encoder and decoders, after the policy's;
-    each takes --outer.minibatches steps of Adam. Too few leave the beliefs uninformative when
-    the policy begins to learn."""
+    each takes --outer.minibatches steps of Adam. Larger iterations need more: too few steps leave
+    the beliefs uninformative when the policy begins to learn."""
     decoded: int = 16
     """Steps of a trial, drawn at random, whose beliefs reconstruct the trial, and as many steps
     that each of them reconstructs."""

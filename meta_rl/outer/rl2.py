@@ -56,12 +56,14 @@ class TrialPPO(StepOnData):
         for each of the epochs, for each minibatch of trials:
             pi, V = policy(theta, trial)                             from the trial's first step on
             r = pi(a) / stored pi(a)
+            stop if mean [r - 1 - log r] > 1.5 d                    d: config.target_kl
             J = mean [- min(r A, clip(r, 1 - eps, 1 + eps) A) + c_v (V - R)^2 - c_h H(pi)]
             theta <- Adam(theta, grad J)
 
     The gradient goes back through the whole trial, or through parts of ``config.truncation`` steps:
     then a part starts with the state that the part before has left, as a constant. Advantages are
-    normalized over all trials of the meta-batch. The means are over real steps.
+    normalized over all trials of the meta-batch. The means are over real steps. The estimate of the
+    divergence that ends an iteration's steps is stable-baselines3's, and so is its factor.
 
     Args:
         config: settings of the outer step.
@@ -91,9 +93,10 @@ class TrialPPO(StepOnData):
 
         Returns:
             ``train/outer_loss`` and ``train/grad_norm`` of the first minibatch;
-            ``train/value_loss``, ``train/kl`` and ``train/clip_fraction`` of the last one;
-            ``train/explained_variance`` of the stored values; and ``train/skipped`` if minibatches
-            were skipped.
+            ``train/value_loss``, ``train/kl`` and ``train/clip_fraction`` of the last one, which is
+            the one that ended the steps if they ended early; ``train/explained_variance`` of the
+            stored values; ``train/steps``, the number of Adam's steps; and ``train/skipped`` if
+            minibatches were skipped.
         """
         return self.improve([joined([*s, q]) for s, q in parallel.blocks_of(supports, query)])
 
@@ -101,20 +104,25 @@ class TrialPPO(StepOnData):
         """Update ``meta`` as :meth:`step` does, from the whole trials of each block."""
         held = self._judged(trials)
         metrics: dict[str, Tensor | float] = {"train/explained_variance": _explained(held)}
+        taken, limit = 0, self.config.target_kl
         for chosen in self._minibatches(held):
-            sums, real, norm = self._descend(chosen)
-            if "train/outer_loss" not in metrics:
-                metrics |= {"train/outer_loss": sums.loss / real, "train/grad_norm": norm}
+            sums, real, gradient = self._derived(chosen)
             metrics |= {
                 "train/value_loss": sums.value_error / real,
                 "train/kl": sums.kl / real,
                 "train/clip_fraction": sums.clipped / real,
             }
+            if taken and limit is not None and sums.kl / real > 1.5 * limit:
+                break
+            norm = self._adam.descend(gradient)
+            if not taken:
+                metrics |= {"train/outer_loss": sums.loss / real, "train/grad_norm": norm}
             if not torch.isfinite(norm):
                 metrics["train/skipped"] = 1.0
                 break
+            taken += 1
         self._steps += 1
-        return metrics
+        return metrics | {"train/steps": float(taken)}
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return Adam's moments and the number of steps, as named tensors."""
@@ -144,15 +152,14 @@ class TrialPPO(StepOnData):
             for each in shuffled(sizes, self.config.minibatches, path):
                 yield [_rows(block, rows) for block, rows in zip(held, each, strict=True)]
 
-    def _descend(self, held: Sequence[Judged]) -> tuple[Sums, Tensor, Tensor]:
-        """Step on one minibatch; return its sums, its number of steps, and the gradient's norm."""
+    def _derived(self, held: Sequence[Judged]) -> tuple[Sums, Tensor, MetaParameters]:
+        """Return one minibatch's sums, its number of steps, and the loss's gradient."""
         (real,) = parallel.add([[block.trials.mask.sum()] for block in held])
         found = [self._gradient(block) for block in held]
         (*sums,) = parallel.add(found)
         gradient = [value / real for value in sums[len(Sums._fields) :]]
         theta = dict(zip(self.meta.theta, gradient, strict=True))
-        norm = self._adam.descend(MetaParameters(theta, {}))
-        return Sums(*sums[: len(Sums._fields)]), real, norm
+        return Sums(*sums[: len(Sums._fields)]), real, MetaParameters(theta, {})
 
     def _gradient(self, block: Judged) -> list[Tensor]:
         """Return a block's sums, and the gradient of its summed loss, one part after another."""

@@ -155,8 +155,9 @@ def test_memory_that_was_freed_and_kept_counts_as_available():
 
 
 def of_trials(algorithm="rl2", **changes):
-    """RL2 or VariBAD on navigation, with another outer step."""
+    """RL2 or VariBAD on navigation with five trials of each task, with another outer step."""
     config = meta_rl.algorithm(algorithm, meta_rl.preset("navigation-2d"))
+    config = dataclasses.replace(config, data=dataclasses.replace(config.data, episodes=5))
     network = dataclasses.replace(config.network, hidden=(8,))
     outer = dataclasses.replace(config.outer, **changes)
     return dataclasses.replace(config, network=network, outer=outer)

@@ -461,3 +461,18 @@ def test_truncation_at_or_above_a_whole_trial_is_refused():
         meta_rl.build(truncated(config, 200))
     with pytest.raises(InputError, match="expected 1 or more"):
         truncated(config, 0)
+
+
+def test_an_iteration_ends_before_the_step_at_which_the_policy_is_too_far():
+    def ended(target_kl):
+        config = config_of()
+        outer = replace(config.outer, epochs=8, target_kl=target_kl, learning_rate=0.05)
+        found = meta_rl.build(replace(config, outer=outer)).iterate()
+        return found["train/steps"], float(found["train/kl"])
+
+    assert (everything := ended(None))[0] == 16
+    assert ended(1e6) == everything
+    taken, shown = ended(everything[1] / 10)
+    assert 1 <= taken < 16
+    assert shown > 0.15 * everything[1]
+    assert ended(1e-12)[0] == 1  # the first step starts at the stored policy
