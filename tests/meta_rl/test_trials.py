@@ -470,7 +470,8 @@ def test_an_iteration_ends_before_the_step_at_which_the_policy_is_too_far():
         found = meta_rl.build(replace(config, outer=outer)).iterate()
         return found["train/steps"], float(found["train/kl"])
 
-    assert (everything := ended(None))[0] == 16
+    everything = ended(None)
+    assert everything[0] == 16
     assert ended(1e6) == everything
     taken, shown = ended(everything[1] / 10)
     assert 1 <= taken < 16
