@@ -11,6 +11,8 @@ and writes ``benchmarks/results/gittins.json``.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -81,7 +83,7 @@ def main(arguments: list[str]) -> None:
     for run in MEMORY:
         if run.seed == 0 and run.preset.startswith("bandit-"):
             learner = build(run.config)
-            family = learner.problem.environments
+            family: Any = learner.problem.environments
             tasks = tasks_of(learner, run.protocols[0])
             chances = np.array([np.concatenate([*task.values()]) for task in tasks])
             index = indices(family.horizon, 1 - 1 / family.horizon)
