@@ -29,9 +29,9 @@ class _Recurrent(nn.Module):
     """Recurrent layers, one above the other: ``(N, T, inputs)`` to ``(N, T, units)``.
 
     Weights of inputs start normal with variance 1 / inputs, those of the hidden state orthogonal in
-    each gate (Saxe et al. 2014), biases at zero. torch's start uniform in ``+-1 / sqrt(units)``:
-    a few inputs then hardly move the state. No global generator is touched. The state starts at
-    zero.
+    each gate (Saxe et al. 2014), biases at zero. torch draws all of them uniformly from ``+-1 /
+    sqrt(units)``; then a few inputs hardly move the state. No global generator is touched. The
+    state starts at zero.
 
     Args:
         inputs: the number of features in one step of a sequence.

@@ -16,7 +16,7 @@ def rl2_table() -> str:
     """Return total rewards of whole trials, beside the published ones; a row for each problem."""
     head = ["total reward of a trial", "random", "Gittins; PSRL", "UCB1; UCRL2", "RL2, published"]
     head += ["Gittins, here", "RL2, here", "seeds", "environment steps a seed", "hours a seed"]
-    rows, known = [], read("gittins")["scores"]
+    rows, known = [], read("gittins").get("scores", {})
     for arm in arms(MEMORY):
         name = arm.runs[0].arm
         title, *numbers = RL2_TABLES[name]

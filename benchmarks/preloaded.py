@@ -25,6 +25,7 @@ from typing import Any
 import torch
 
 from benchmarks.provenance import write
+from benchmarks.speed.memory import settings as trials
 from benchmarks.speed.tables import seconds, table
 from meta_rl.algorithms import algorithm
 from meta_rl.assemble import build
@@ -64,7 +65,8 @@ def products() -> Callable[[], Any]:
 
 def iterations(name: str, method: str) -> Callable[[], Any]:
     """Return what takes an iteration of a preset."""
-    return build(algorithm(method, preset(name))).iterate
+    large = method == "rl2"  # as W7: as many steps with the library and without
+    return build(trials(name, "gru") if large else algorithm(method, preset(name))).iterate
 
 
 def timed(name: str) -> float:

@@ -58,6 +58,14 @@ def test_a_run_with_old_names_is_resumed_adapted_and_evaluated(tmp_path, capsys)
     assert "after 3 inner steps" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("algorithm", ["rl2", "varibad"])
+def test_trials_of_old_settings_had_no_limit_of_divergence(algorithm):
+    stored = to_dict(meta_rl.algorithm(algorithm, meta_rl.preset("cartpole")))
+    assert from_dict(stored).outer.target_kl == 0.02
+    del stored["outer"]["target_kl"]
+    assert from_dict(stored).outer.target_kl is None
+
+
 def test_episodes_of_old_settings_had_the_linear_baseline():
     values = to_dict(meta_rl.preset("cartpole"))
     del values["data"]["baseline"]

@@ -31,7 +31,8 @@ class NetworkConfig:
     given. Convolutions use relu, recurrent layers tanh."""
     initialization: Literal["xavier", "orthogonal", "he"] = "xavier"
     """Initial weights. xavier: uniform, by inputs and outputs. orthogonal: as stable-baselines3,
-    gain sqrt 2, and 0.01 in a policy's last layer. he: uniform, by inputs; for relu."""
+    gain sqrt 2, and 0.01 in a policy's last layer. he: uniform, by inputs; for relu. Recurrent
+    layers have their own."""
     head: Literal["linear", "observation", "hypernetwork"] = "linear"
     """Layers from the recurrent state to actions and values, in rl2. linear: one linear layer.
     observation: a perceptron of the state with the observation beside it. hypernetwork: a

@@ -22,6 +22,9 @@ VALUES = {"recorded": {False: "plain", True: "recorded"}}
 TYPES = {"speed": "SpeedConfig"}
 """Class of each part of the settings that old JSON lacks."""
 
+TRIALS = ("RL2Config", "VariBADConfig")
+"""Classes of outer steps on trials."""
+
 
 def renamed(values: dict[str, Any]) -> dict[str, Any]:
     """Return a run's settings as JSON values, under the new names.
@@ -39,6 +42,9 @@ def renamed(values: dict[str, Any]) -> dict[str, Any]:
     speed = moved.get("speed")
     if isinstance(speed, dict) and "program" not in speed:
         moved["speed"] = speed | {"program": "plain"}  # from before there was a choice
+    outer = moved.get("outer")
+    if isinstance(outer, dict) and outer.get("type") in TRIALS and "target_kl" not in outer:
+        moved["outer"] = outer | {"target_kl": None}  # from before there was a limit
     network = moved.get("network")
     if isinstance(network, dict) and _is_old(network):
         moved["network"] = network | _left_out(network)

@@ -21,7 +21,7 @@ class RL2Config(OuterConfig):
 
     differentiates = False
 
-    learning_rate: float = 2e-3
+    learning_rate: float = 5e-4
     """Adam's learning rate."""
     epochs: int = 8
     """Passes over the trials of one iteration."""
@@ -31,9 +31,8 @@ class RL2Config(OuterConfig):
     """Clip range: ratios of the policy to the stored one gain nothing outside 1 - clip to
     1 + clip."""
     target_kl: float | None = 0.02
-    """Divergence (nats) of the policy from the stored one. As in stable-baselines3, an iteration
-    takes no further step once a minibatch shows 1.5 times as much. Without it, a policy that has
-    become nearly deterministic can break down in one iteration. No limit if None."""
+    """End an iteration's steps once a minibatch shows a divergence from the stored policy above 1.5
+    times this (nats), as stable-baselines3 does. No limit if None."""
     value_coefficient: float = 0.5
     """Weight of the value's squared error in the loss."""
     entropy_coefficient: float = 0.005
@@ -99,5 +98,9 @@ class RL2Config(OuterConfig):
         require(bool(run.network.hidden), "network.hidden", "one layer or more", run.network.hidden)
         if isinstance(run.data, EpisodesConfig):
             trials = run.data.tasks // (run.blocks or 1) * run.data.episodes
-            expected = f"at most {trials}, the trials of an iteration (of a block)"
-            require(self.minibatches <= trials, "outer.minibatches", expected, self.minibatches)
+            if self.minibatches > trials:
+                raise InputError(
+                    f"outer.minibatches: expected at most {trials}, the trials of an iteration (of "
+                    f"a block), got {self.minibatches}. Lower it, or raise --data.tasks or "
+                    "--data.episodes."
+                )

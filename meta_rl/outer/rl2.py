@@ -6,6 +6,7 @@ al. 2017, "Proximal Policy Optimization Algorithms".
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, Protocol
 
@@ -112,7 +113,8 @@ class TrialPPO(StepOnData):
                 "train/kl": sums.kl / real,
                 "train/clip_fraction": sums.clipped / real,
             }
-            if taken and limit is not None and sums.kl / real > 1.5 * limit:
+            kl = float(sums.kl / real)
+            if taken and limit is not None and limit * 1.5 < kl < math.inf:
                 break
             norm = self._adam.descend(gradient)
             if not taken:

@@ -47,6 +47,20 @@ def test_outputs_and_gradients_are_torchs_and_weights_move_both_ways(ours, their
         torch.testing.assert_close(mine.grad, theirs_.grad)
 
 
+@pytest.mark.parametrize(("ours", "gates"), [(GRU, 3), (LSTM, 4)])
+def test_inputs_start_as_large_whatever_their_number_and_the_state_keeps_its_length(ours, gates):
+    for inputs in (3, 50):
+        layer = ours(inputs, (64, 32), seeds.generator(0))
+        spread = layer.weight_ih_l0.std() * inputs**0.5
+        assert 0.9 < spread < 1.1
+        for gate in layer.weight_hh_l1.detach().split(32):
+            torch.testing.assert_close(gate @ gate.T, torch.eye(32), atol=1e-5, rtol=0)
+    assert len(layer.bias_hh_l0) == gates * 64
+    assert not layer.bias_hh_l0.any()
+    forgets = layer.bias_ih_l0.detach().view(gates, 64).any(1)
+    assert forgets.tolist() == [False, ours is LSTM, *[False] * (gates - 2)]
+
+
 @pytest.mark.parametrize("kind", ["gru", "lstm"])
 def test_all_tasks_adapt_at_once_as_each_alone_and_the_second_derivative_is_right(kind, float64):
     config = NetworkConfig(kind=kind, hidden=(4, 3), context=2)
