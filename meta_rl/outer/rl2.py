@@ -108,13 +108,13 @@ class TrialPPO(StepOnData):
         taken, limit = 0, self.config.target_kl
         for chosen in self._minibatches(held):
             sums, real, gradient = self._derived(chosen)
+            kl = sums.kl / real
             metrics |= {
                 "train/value_loss": sums.value_error / real,
-                "train/kl": sums.kl / real,
+                "train/kl": kl,
                 "train/clip_fraction": sums.clipped / real,
             }
-            kl = float(sums.kl / real)
-            if taken and limit is not None and limit * 1.5 < kl < math.inf:
+            if taken and limit is not None and limit * 1.5 < float(kl) < math.inf:
                 break
             norm = self._adam.descend(gradient)
             if not taken:
