@@ -6,7 +6,6 @@ al. 2017, "Proximal Policy Optimization Algorithms".
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, Protocol
 
@@ -23,6 +22,9 @@ from meta_rl.outer.step import StepOnData, take
 from meta_rl.problems.memory import Recalled, Trials, joined
 from meta_rl.problems.returns import explained, gae
 from meta_rl.types import MetaParameters, Params
+
+FOLLOW, RANGE = 1.5, 20.0
+"""The factor by which the learning rate follows the divergence, and the most that it may change."""
 
 
 class Recall(Protocol):
@@ -57,14 +59,18 @@ class TrialPPO(StepOnData):
         for each of the epochs, for each minibatch of trials:
             pi, V = policy(theta, trial)                             from the trial's first step on
             r = pi(a) / stored pi(a)
-            stop if mean [r - 1 - log r] > 1.5 d                    d: config.target_kl
+            if mean [r - 1 - log r] > 1.5 d:                         d: config.target_kl
+                undo the last step, divide the learning rate by 1.5, and end the iteration
             J = mean [- min(r A, clip(r, 1 - eps, 1 + eps) A) + c_v (V - R)^2 - c_h H(pi)]
             theta <- Adam(theta, grad J)
+        multiply the learning rate by 1.5 if the last mean was below d / 2
 
     The gradient goes back through the whole trial, or through parts of ``config.truncation`` steps:
     then a part starts with the state that the part before has left, as a constant. Advantages are
     normalized over all trials of the meta-batch. The means are over real steps. The estimate of the
-    divergence that ends an iteration's steps is stable-baselines3's, and so is its factor.
+    divergence and its limit of 1.5 d are stable-baselines3's; that the learning rate follows it is
+    from Rudin et al. 2021, "Learning to Walk in Minutes". The rate stays within a twentieth and
+    twenty times the given one.
 
     Args:
         config: settings of the outer step.
@@ -85,7 +91,7 @@ class TrialPPO(StepOnData):
         seed: int,
     ):
         self.config, self.meta, self.recall, self.data = config, meta, recall, data
-        self._seed, self._steps = seed, 0
+        self._seed, self._steps, self._scale = seed, 0, 1.0
         rates = AdamConfig(learning_rate=config.learning_rate, max_grad_norm=config.max_grad_norm)
         self._adam = Adam(rates, inner, meta)
 
@@ -96,16 +102,19 @@ class TrialPPO(StepOnData):
             ``train/outer_loss`` and ``train/grad_norm`` of the first minibatch;
             ``train/value_loss``, ``train/kl`` and ``train/clip_fraction`` of the last one, which is
             the one that ended the steps if they ended early; ``train/explained_variance`` of the
-            stored values; ``train/steps``, the number of Adam's steps; and ``train/skipped`` if
-            minibatches were skipped.
+            stored values; ``train/learning_rate`` of this iteration; ``train/steps``, the number of
+            Adam's steps that were kept; and ``train/skipped`` if minibatches were skipped.
         """
         return self.improve([joined([*s, q]) for s, q in parallel.blocks_of(supports, query)])
 
     def improve(self, trials: Sequence[Trials]) -> dict[str, Tensor | float]:
         """Update ``meta`` as :meth:`step` does, from the whole trials of each block."""
         held = self._judged(trials)
-        metrics: dict[str, Tensor | float] = {"train/explained_variance": _explained(held)}
-        taken, limit = 0, self.config.target_kl
+        metrics: dict[str, Tensor | float] = {
+            "train/explained_variance": _explained(held),
+            "train/learning_rate": self._scale * self.config.learning_rate,
+        }
+        theta, before, taken, undone = [*self.meta.theta.values()], [], 0, 0
         for chosen in self._minibatches(held):
             sums, real, gradient = self._derived(chosen)
             kl = sums.kl / real
@@ -114,26 +123,53 @@ class TrialPPO(StepOnData):
                 "train/kl": kl,
                 "train/clip_fraction": sums.clipped / real,
             }
-            if taken and limit is not None and limit * 1.5 < float(kl) < math.inf:
+            if taken and self._too_far(kl):
+                with torch.no_grad():
+                    for value, kept in zip(theta, before, strict=True):
+                        value.copy_(kept)
+                undone = 1
                 break
-            norm = self._adam.descend(gradient)
+            before = [value.detach().clone() for value in theta]
+            norm = self._adam.descend(gradient, self._scale)
             if not taken:
                 metrics |= {"train/outer_loss": sums.loss / real, "train/grad_norm": norm}
             if not torch.isfinite(norm):
                 metrics["train/skipped"] = 1.0
                 break
             taken += 1
+        if taken and self.config.epochs * self.config.minibatches > 1:
+            self._follow(float(metrics["train/kl"]))
         self._steps += 1
-        return metrics | {"train/steps": float(taken)}
+        return metrics | {"train/steps": float(taken - undone)}
+
+    def _too_far(self, kl: Tensor) -> bool:
+        """Return whether the divergence is above its limit, or no number."""
+        limit = self.config.target_kl
+        return limit is not None and not float(kl) <= 1.5 * limit
+
+    def _follow(self, kl: float) -> None:
+        """Move the learning rate towards one whose iterations end near ``config.target_kl``."""
+        limit = self.config.target_kl
+        if limit is not None and not limit / 2 <= kl <= 1.5 * limit:
+            factor = FOLLOW if kl < limit / 2 else 1 / FOLLOW
+            self._scale = min(max(self._scale * factor, 1 / RANGE), RANGE)
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Return Adam's moments and the number of steps, as named tensors."""
-        return {"trials": torch.tensor(self._steps), **under("adam", self._adam.state_dict())}
+        """Return Adam's moments, the learning rate and the number of steps, as named tensors."""
+        return {**self._own(), **under("adam", self._adam.state_dict())}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Restore the result of :meth:`state_dict`."""
-        self._steps = int(take(dict(state), {"trials": torch.tensor(0)})["trials"])
+        own = self._own()
+        given = {"scale": torch.ones_like(own["scale"]), **state}  # older runs have none
+        own = take(given, own)
+        self._steps, self._scale = int(own["trials"]), float(own["scale"])
         self._adam.load_state_dict(part_of("adam", state))
+
+    def _own(self) -> dict[str, Tensor]:
+        """Return the number of steps and the learning rate's factor."""
+        scale = torch.tensor(self._scale, dtype=torch.float64)
+        return {"trials": torch.tensor(self._steps), "scale": scale}
 
     def _judged(self, held: Sequence[Trials]) -> list[Judged]:
         """Return each block's trials with their advantages, normalized over all processes."""

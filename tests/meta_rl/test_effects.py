@@ -131,6 +131,8 @@ def tiny(shape, algorithm):
         config = changed(config, "network.activation", own)
     if algorithm == "oracle":  # its line search goes back only from longer steps
         config = changed(config, "outer.max_kl", 10.0)
+    if algorithm in ("rl2", "varibad"):  # ratios reach their limits only by longer steps
+        config = changed(config, "outer.learning_rate", 0.02)
     for name, value in {"outer.population": 5, "outer.parents": 2}.items():
         if hasattr(config.outer, name.split(".")[1]):
             config = changed(config, name, value)

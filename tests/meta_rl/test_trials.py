@@ -463,17 +463,51 @@ def test_truncation_at_or_above_a_whole_trial_is_refused():
         truncated(config, 0)
 
 
-def test_an_iteration_ends_before_the_step_at_which_the_policy_is_too_far():
-    def ended(target_kl):
-        config = config_of()
-        outer = replace(config.outer, epochs=8, target_kl=target_kl, learning_rate=0.05)
-        found = meta_rl.build(replace(config, outer=outer)).iterate()
-        return found["train/steps"], float(found["train/kl"])
+def with_limit(target_kl, **outer):
+    config = config_of()
+    given = {"epochs": 8, "target_kl": target_kl, "learning_rate": 0.05} | outer
+    return meta_rl.build(replace(config, outer=replace(config.outer, **given)))
 
-    everything = ended(None)
+
+def moved(learner):
+    start = {n: v.detach().clone() for n, v in learner.meta.theta.items()}
+    found = learner.iterate()
+    far = max(float((v - start[n]).abs().max()) for n, v in learner.meta.theta.items())
+    return found["train/steps"], float(found["train/kl"]), far
+
+
+def test_a_step_after_which_the_policy_is_too_far_is_undone_and_ends_the_iteration():
+    everything = moved(with_limit(None, learning_rate=0.01))
     assert everything[0] == 16
-    assert ended(1e6) == everything
-    taken, shown = ended(everything[1] / 10)
-    assert 1 <= taken < 16
-    assert shown > 0.15 * everything[1]
-    assert ended(1e-12)[0] == 1  # the first step starts at the stored policy
+    assert moved(with_limit(1e6, learning_rate=0.01)) == everything
+    limit = everything[1] / 10
+    taken, shown, far = moved(with_limit(limit, learning_rate=0.01))
+    assert 1 <= taken < 15
+    assert shown > 1.5 * limit
+    assert 0 < far < everything[2]
+    taken, _, far = moved(with_limit(1e-12))  # the first step starts at the stored policy
+    assert (taken, far) == (0, 0)
+
+
+def test_the_learning_rate_follows_the_divergence():
+    def rates(learner, count):
+        return [learner.iterate()["train/learning_rate"] for _ in range(count)]
+
+    steps = [0.05 / 1.5**k for k in range(8)] + [0.05 / 20] * 2
+    assert rates(with_limit(1e-12), 10) == pytest.approx(steps)
+    steps = [0.001 * 1.5**k for k in range(8)] + [0.02] * 2
+    assert rates(with_limit(1e6, learning_rate=0.001), 10) == pytest.approx(steps)
+    assert rates(with_limit(None), 3) == [0.05] * 3
+    one = with_limit(0.02, epochs=1, minibatches=1)  # nothing moves before its only step
+    assert rates(one, 3) == [0.05] * 3
+
+
+def test_a_resumed_run_goes_on_with_its_learning_rate(tmp_path):
+    first = with_limit(1e-12)
+    first.learn(2)
+    second = with_limit(1e-12)
+    second.outer.load_state_dict(first.outer.state_dict())
+    assert second.iterate()["train/learning_rate"] == pytest.approx(0.05 / 1.5**2)
+    older = {n: v for n, v in first.outer.state_dict().items() if n != "scale"}
+    second.outer.load_state_dict(older)
+    assert second.iterate()["train/learning_rate"] == 0.05
