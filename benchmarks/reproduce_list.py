@@ -136,9 +136,14 @@ THREE_STEPS: dict[str, Any] = {
     "changes": {"inner.steps": 3, "inner.per_step": True},
 }
 """Three inner steps, each with its own learned step size."""
-TRIALS: dict[str, Any] = {"data.gae_lambda": 0.75, "outer.learning_rate": 0.001}
+TRIALS: dict[str, Any] = {
+    "data.gae_lambda": 0.75,
+    "outer.learning_rate": 0.001,
+    "outer.target_kl": None,
+}
 """RL2 on bandits and tabular MDPs. Duan et al. 2016 have lambda 0.3: a pull's reward comes at once,
-and all later ones are noise to it."""
+and all later ones are noise to it. Without a limit of the divergence the tabular MDP of ten episodes
+earned 120 after 4M steps, with the default limit 107 (one seed each)."""
 DIRECTION: dict[str, Any] = {"preset": "half-cheetah-direction", "protocols": BOTH}
 LONG = "one seed: 90M steps take an hour or more of processor time"
 SLOW = "one seed, shorter than its preset: the robot takes a minute for 2 to 5 iterations"

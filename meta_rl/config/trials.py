@@ -22,7 +22,7 @@ class RL2Config(OuterConfig):
     differentiates = False
 
     learning_rate: float = 5e-4
-    """Adam's learning rate, at the start if it follows ``target_kl``."""
+    """Adam's learning rate; with ``target_kl`` the first one."""
     epochs: int = 8
     """Passes over the trials of one iteration."""
     minibatches: int = 4
@@ -31,9 +31,10 @@ class RL2Config(OuterConfig):
     """Clip range: ratios of the policy to the stored one gain nothing outside 1 - clip to
     1 + clip."""
     target_kl: float | None = 0.02
-    """Divergence from the stored policy (nats) that an iteration aims at. A step beyond 1.5 times
-    this is undone, ends the iteration and lowers the learning rate; an iteration that ends below
-    half of it raises the rate. No limit and a constant rate if None."""
+    """Divergence from the stored policy (nats) that an iteration aims at. A step found to be beyond
+    1.5 times this is undone, ends the iteration and divides the learning rate by 1.5; an iteration
+    that ends below half of it multiplies the rate by 1.5, within 1/20 and 20 times the first. No
+    limit and a constant rate if None."""
     value_coefficient: float = 0.5
     """Weight of the value's squared error in the loss."""
     entropy_coefficient: float = 0.005

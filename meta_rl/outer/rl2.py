@@ -6,6 +6,7 @@ al. 2017, "Proximal Policy Optimization Algorithms".
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, Protocol
 
@@ -23,8 +24,10 @@ from meta_rl.problems.memory import Recalled, Trials, joined
 from meta_rl.problems.returns import explained, gae
 from meta_rl.types import MetaParameters, Params
 
-FOLLOW, RANGE = 1.5, 20.0
-"""The factor by which the learning rate follows the divergence, and the most that it may change."""
+FACTOR = 1.5
+"""Factor between a limit of the divergence and its target, and of one change of the rate."""
+RANGE = 20.0
+"""Largest factor between the learning rate and the given one."""
 
 
 class Recall(Protocol):
@@ -59,18 +62,20 @@ class TrialPPO(StepOnData):
         for each of the epochs, for each minibatch of trials:
             pi, V = policy(theta, trial)                             from the trial's first step on
             r = pi(a) / stored pi(a)
-            if mean [r - 1 - log r] > 1.5 d:                         d: config.target_kl
+            if mean [r - 1 - log r] > 1.5 d:                        d: config.target_kl
                 undo the last step, divide the learning rate by 1.5, and end the iteration
             J = mean [- min(r A, clip(r, 1 - eps, 1 + eps) A) + c_v (V - R)^2 - c_h H(pi)]
             theta <- Adam(theta, grad J)
-        multiply the learning rate by 1.5 if the last mean was below d / 2
+        multiply the learning rate by 1.5 if the last of these means was below d / 2
 
     The gradient goes back through the whole trial, or through parts of ``config.truncation`` steps:
     then a part starts with the state that the part before has left, as a constant. Advantages are
-    normalized over all trials of the meta-batch. The means are over real steps. The estimate of the
-    divergence and its limit of 1.5 d are stable-baselines3's; that the learning rate follows it is
-    from Rudin et al. 2021, "Learning to Walk in Minutes". The rate stays within a twentieth and
-    twenty times the given one.
+    normalized over all trials of the meta-batch. The means are over real steps.
+
+    The estimate of the divergence, and its limit, are stable-baselines3's. A step is judged on the
+    next minibatch, so an iteration's last step never is. What is undone is theta, not Adam's
+    moments. The learning rate follows the divergence as in Rudin et al. 2021, "Learning to Walk in
+    Minutes Using Massively Parallel Deep Reinforcement Learning", but once an iteration.
 
     Args:
         config: settings of the outer step.
@@ -100,10 +105,11 @@ class TrialPPO(StepOnData):
 
         Returns:
             ``train/outer_loss`` and ``train/grad_norm`` of the first minibatch;
-            ``train/value_loss``, ``train/kl`` and ``train/clip_fraction`` of the last one, which is
-            the one that ended the steps if they ended early; ``train/explained_variance`` of the
-            stored values; ``train/learning_rate`` of this iteration; ``train/steps``, the number of
-            Adam's steps that were kept; and ``train/skipped`` if minibatches were skipped.
+            ``train/value_loss``, ``train/kl`` and ``train/clip_fraction`` of the last one, before
+            its step, or before the last step was undone; ``train/explained_variance`` of the stored
+            values; ``train/learning_rate`` of this iteration; ``train/steps``, the number of Adam's
+            steps that were kept; and ``train/skipped`` if minibatches were skipped, or the first
+            step led to no finite divergence.
         """
         return self.improve([joined([*s, q]) for s, q in parallel.blocks_of(supports, query)])
 
@@ -114,7 +120,7 @@ class TrialPPO(StepOnData):
             "train/explained_variance": _explained(held),
             "train/learning_rate": self._scale * self.config.learning_rate,
         }
-        theta, before, taken, undone = [*self.meta.theta.values()], [], 0, 0
+        limited, before, taken = self.config.target_kl is not None, [], 0
         for chosen in self._minibatches(held):
             sums, real, gradient = self._derived(chosen)
             kl = sums.kl / real
@@ -124,12 +130,11 @@ class TrialPPO(StepOnData):
                 "train/clip_fraction": sums.clipped / real,
             }
             if taken and self._too_far(kl):
-                with torch.no_grad():
-                    for value, kept in zip(theta, before, strict=True):
-                        value.copy_(kept)
-                undone = 1
+                self._undo(before)
+                taken -= 1
                 break
-            before = [value.detach().clone() for value in theta]
+            if limited:
+                before = [value.detach().clone() for value in self.meta.theta.values()]
             norm = self._adam.descend(gradient, self._scale)
             if not taken:
                 metrics |= {"train/outer_loss": sums.loss / real, "train/grad_norm": norm}
@@ -137,22 +142,30 @@ class TrialPPO(StepOnData):
                 metrics["train/skipped"] = 1.0
                 break
             taken += 1
-        if taken and self.config.epochs * self.config.minibatches > 1:
+        if limited and "train/skipped" not in metrics:
             self._follow(float(metrics["train/kl"]))
+        if not taken and not math.isfinite(metrics["train/kl"]):
+            metrics["train/skipped"] = 1.0
         self._steps += 1
-        return metrics | {"train/steps": float(taken - undone)}
+        return metrics | {"train/steps": float(taken)}
 
     def _too_far(self, kl: Tensor) -> bool:
-        """Return whether the divergence is above its limit, or no number."""
-        limit = self.config.target_kl
-        return limit is not None and not float(kl) <= 1.5 * limit
+        """Return whether the divergence is above its limit, or NaN."""
+        target = self.config.target_kl
+        return target is not None and not float(kl) <= FACTOR * target
+
+    @torch.no_grad()
+    def _undo(self, before: Sequence[Tensor]) -> None:
+        """Write theta's earlier values into its tensors."""
+        for value, old in zip(self.meta.theta.values(), before, strict=True):
+            value.copy_(old)
 
     def _follow(self, kl: float) -> None:
         """Move the learning rate towards one whose iterations end near ``config.target_kl``."""
-        limit = self.config.target_kl
-        if limit is not None and not limit / 2 <= kl <= 1.5 * limit:
-            factor = FOLLOW if kl < limit / 2 else 1 / FOLLOW
-            self._scale = min(max(self._scale * factor, 1 / RANGE), RANGE)
+        target, several = self.config.target_kl, self.config.epochs * self.config.minibatches > 1
+        if target is not None and several and not target / 2 <= kl <= FACTOR * target:
+            scale = self._scale * FACTOR if kl < target / 2 else self._scale / FACTOR
+            self._scale = min(max(scale, 1 / RANGE), RANGE)
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return Adam's moments, the learning rate and the number of steps, as named tensors."""

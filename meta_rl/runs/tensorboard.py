@@ -185,7 +185,7 @@ class RunWriter:
                 "outer loss": ["train/outer_loss"],
                 "fall of the outer loss": ["train/improvement"],
                 "KL of the step": ["train/kl"],
-                "learning rate that follows the KL": ["train/learning_rate"],
+                "learning rate": ["train/learning_rate"],
                 "line search": ["train/step_scale", "train/accepted"],
                 "gradient norms": ["train/grad_norm.*"],
                 "fitness of the population": ["train/fitness_.*"],

@@ -1,5 +1,6 @@
 """RL2: memory over the episodes of a trial, PPO on whole trials, and the adapted policy."""
 
+import math
 from dataclasses import replace
 
 import gymnasium as gym
@@ -500,14 +501,54 @@ def test_the_learning_rate_follows_the_divergence():
     assert rates(with_limit(None), 3) == [0.05] * 3
     one = with_limit(0.02, epochs=1, minibatches=1)  # nothing moves before its only step
     assert rates(one, 3) == [0.05] * 3
+    shown = moved(with_limit(1e6, epochs=1, minibatches=2))[1]
+    for target, factor in ((shown / 1.4, 1), (shown / 0.6, 1), (shown / 1.6, 1 / 1.5)):
+        found = rates(with_limit(target, epochs=1, minibatches=2), 2)
+        assert found == pytest.approx([0.05, 0.05 * factor])
 
 
-def test_a_resumed_run_goes_on_with_its_learning_rate(tmp_path):
-    first = with_limit(1e-12)
+def scaled(learner, factor):
+    scale = torch.tensor(factor, dtype=torch.float64)
+    learner.outer.load_state_dict(learner.outer.state_dict() | {"scale": scale})
+    return learner
+
+
+def test_a_step_is_as_long_as_the_learning_rate():
+    one = {"epochs": 1, "minibatches": 1}
+    whole, half = moved(with_limit(0.02, **one)), moved(scaled(with_limit(0.02, **one), 0.5))
+    assert half[2] == pytest.approx(whole[2] / 2, rel=1e-3)
+
+
+def test_the_learning_rate_is_kept_in_the_state():
+    first, second = with_limit(1e-12), with_limit(1e-12)
     first.learn(2)
-    second = with_limit(1e-12)
     second.outer.load_state_dict(first.outer.state_dict())
     assert second.iterate()["train/learning_rate"] == pytest.approx(0.05 / 1.5**2)
     older = {n: v for n, v in first.outer.state_dict().items() if n != "scale"}
     second.outer.load_state_dict(older)
     assert second.iterate()["train/learning_rate"] == 0.05
+
+
+@pytest.mark.parametrize("broken", ["gradient", "divergence"])
+def test_a_broken_second_minibatch_leaves_the_parameters_finite(broken):
+    learner = with_limit(1e6)
+    outer, calls = learner.outer, []
+    derived = outer._derived
+
+    def breaking(chosen):
+        sums, real, gradient = derived(chosen)
+        calls.append(real)
+        if len(calls) > 1 and broken == "divergence":
+            sums = sums._replace(kl=sums.kl * math.nan)
+        elif len(calls) > 1:
+            gradient.theta.update({n: v * math.nan for n, v in gradient.theta.items()})
+        return sums, real, gradient
+
+    outer._derived = breaking
+    found = learner.iterate()
+    assert found["train/skipped"] == 1
+    assert len(calls) == 2
+    assert all(v.isfinite().all() for v in learner.meta.theta.values())
+    outer._derived = derived
+    factor = {"gradient": 1, "divergence": 1 / 1.5}[broken]
+    assert learner.iterate()["train/learning_rate"] == pytest.approx(0.05 * factor)
