@@ -37,7 +37,7 @@ def settings(name: str, kind: Any = "lstm") -> Config:
     config = algorithm("rl2", preset(name))
     network = dataclasses.replace(config.network, kind=kind, hidden=(UNITS,))
     data = dataclasses.replace(config.data, episodes=TRIALS)
-    outer = dataclasses.replace(config.outer, target_kl=None)  # all epochs, as RecurrentPPO
+    outer = dataclasses.replace(config.outer, epochs=8, target_kl=None)  # as many for both
     return dataclasses.replace(config, network=network, data=data, outer=outer, log_every=1)
 
 

@@ -23,7 +23,7 @@ class RL2Config(OuterConfig):
 
     learning_rate: float = 5e-4
     """Adam's learning rate; with ``target_kl`` the first one."""
-    epochs: int = 8
+    epochs: int = 4
     """Passes over the trials of one iteration."""
     minibatches: int = 4
     """Parts that the trials are divided into, at random, each with its own Adam step."""
