@@ -138,7 +138,7 @@ THREE_STEPS: dict[str, Any] = {
 """Three inner steps, each with its own learned step size."""
 TRIALS: dict[str, Any] = {
     "data.gae_lambda": 0.75,
-    "outer.learning_rate": 0.001,
+    "outer.learning_rate": 0.002,
     "outer.target_kl": None,
 }
 """RL2 on bandits and tabular MDPs. Duan et al. 2016 have lambda 0.3: a pull's reward comes at once,
@@ -176,13 +176,13 @@ def in_trials(
 
 
 MEMORY: Sequence[Run] = (
-    *in_trials("bandit-5", 400, 0.25, 1, 400, entropy=0.01),
-    *in_trials("bandit-10", 400, 2.0, 1, 400),
-    *in_trials("tabular-mdp", 400, 2.2, 10, 400),
-    *in_trials("tabular-mdp", 400, 2.8, 25, 200),
-    *in_trials("bandit-50", 400, 2.8, 1, 100),
-    *in_trials("tabular-mdp", 400, 2.8, 50, 100),
-    *in_trials("tabular-mdp", 400, 5.5, 100, 100),
+    *in_trials("bandit-5", 200, 0.2, 1, 400, entropy=0.01),
+    *in_trials("bandit-10", 200, 1.2, 1, 400),
+    *in_trials("tabular-mdp", 200, 1.4, 10, 400),
+    *in_trials("tabular-mdp", 200, 1.8, 25, 200),
+    *in_trials("bandit-50", 200, 1.8, 1, 100),
+    *in_trials("tabular-mdp", 200, 1.8, 50, 100),
+    *in_trials("tabular-mdp", 200, 3.5, 100, 100),
 )
 """The tables of Duan et al. 2016. A bandit's episode is all of its trial: 10, 100 or 500 pulls."""
 ROBOTS_FIRST: Sequence[Run] = seeds(3, iterations=300, seconds=3.3, **DIRECTION)
