@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 class VariBADConfig(RL2Config):
     """Outer step by PPO on trials, with beliefs about the task (Zintgraf et al. 2020)."""
 
+    epochs: int = 8
+    """Passes of PPO over the trials of one iteration."""
     latents: int = 5
     """Numbers in the latent task vector, which the belief is about."""
     belief_learning_rate: float = 1e-3

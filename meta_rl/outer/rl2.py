@@ -19,15 +19,11 @@ from meta_rl.inner.core import InnerLoop
 from meta_rl.machine import parallel
 from meta_rl.naming import part_of, under
 from meta_rl.outer.adam import Adam
+from meta_rl.outer.following import RANGE, Following, copied, restore
 from meta_rl.outer.step import StepOnData, take
 from meta_rl.problems.memory import Recalled, Trials, joined
 from meta_rl.problems.returns import explained, gae
 from meta_rl.types import MetaParameters, Params
-
-FACTOR = 1.5
-"""Factor between a limit of the divergence and its target, and of one change of the rate."""
-RANGE = 20.0
-"""Largest factor between the learning rate and the given one."""
 
 
 class Recall(Protocol):
@@ -72,10 +68,9 @@ class TrialPPO(StepOnData):
     then a part starts with the state that the part before has left, as a constant. Advantages are
     normalized over all trials of the meta-batch. The means are over real steps.
 
-    The estimate of the divergence, and its limit, are stable-baselines3's. A step is judged on the
-    next minibatch, so an iteration's last step never is. What is undone is theta, not Adam's
-    moments. The learning rate follows the divergence as in Rudin et al. 2021, "Learning to Walk in
-    Minutes Using Massively Parallel Deep Reinforcement Learning", but once an iteration.
+    The estimate of the divergence is stable-baselines3's. A step is judged on the next minibatch,
+    so an iteration's last step never is. What is undone is theta, not Adam's moments. The learning
+    rate is :class:`Following`.
 
     Args:
         config: settings of the outer step.
@@ -84,6 +79,7 @@ class TrialPPO(StepOnData):
         recall: the policy.
         data: settings of the episodes: discount and lambda.
         seed: seed of the minibatches.
+        most: the largest factor between the learning rate and the given one.
     """
 
     def __init__(
@@ -94,11 +90,12 @@ class TrialPPO(StepOnData):
         recall: Recall,
         data: EpisodesConfig,
         seed: int,
+        most: float = RANGE,
     ):
         self.config, self.meta, self.recall, self.data = config, meta, recall, data
-        self._seed, self._steps, self._scale = seed, 0, 1.0
+        self._seed, self._steps = seed, 0
         rates = AdamConfig(learning_rate=config.learning_rate, max_grad_norm=config.max_grad_norm)
-        self._adam = Adam(rates, inner, meta)
+        self._adam, self._rate = Adam(rates, inner, meta), Following(config.target_kl, most)
 
     def step(self, supports: Sequence[Any], query: Any) -> dict[str, Tensor | float]:
         """Update ``meta`` in place; skip all minibatches from the first non-finite gradient on.
@@ -118,9 +115,9 @@ class TrialPPO(StepOnData):
         held = self._judged(trials)
         metrics: dict[str, Tensor | float] = {
             "train/explained_variance": _explained(held),
-            "train/learning_rate": self._scale * self.config.learning_rate,
+            "train/learning_rate": self._rate.scale * self.config.learning_rate,
         }
-        limited, before, taken = self.config.target_kl is not None, [], 0
+        before, taken, rate = {}, 0, self._rate
         for chosen in self._minibatches(held):
             sums, real, gradient = self._derived(chosen)
             kl = sums.kl / real
@@ -129,60 +126,36 @@ class TrialPPO(StepOnData):
                 "train/kl": kl,
                 "train/clip_fraction": sums.clipped / real,
             }
-            if taken and self._too_far(kl):
-                self._undo(before)
+            if taken and rate.too_far(kl):
+                restore(self.meta.theta, before)
                 taken -= 1
                 break
-            if limited:
-                before = [value.detach().clone() for value in self.meta.theta.values()]
-            norm = self._adam.descend(gradient, self._scale)
+            before = copied(self.meta.theta) if rate.target is not None else {}
+            norm = self._adam.descend(gradient, rate.scale)
             if not taken:
                 metrics |= {"train/outer_loss": sums.loss / real, "train/grad_norm": norm}
             if not torch.isfinite(norm):
                 metrics["train/skipped"] = 1.0
                 break
             taken += 1
-        if limited and "train/skipped" not in metrics:
-            self._follow(float(metrics["train/kl"]))
+        if "train/skipped" not in metrics and self.config.epochs * self.config.minibatches > 1:
+            rate.follow(metrics["train/kl"])
         if not taken and not math.isfinite(metrics["train/kl"]):
             metrics["train/skipped"] = 1.0
         self._steps += 1
         return metrics | {"train/steps": float(taken)}
 
-    def _too_far(self, kl: Tensor) -> bool:
-        """Return whether the divergence is above its limit, or NaN."""
-        target = self.config.target_kl
-        return target is not None and not float(kl) <= FACTOR * target
-
-    @torch.no_grad()
-    def _undo(self, before: Sequence[Tensor]) -> None:
-        """Write theta's earlier values into its tensors."""
-        for value, old in zip(self.meta.theta.values(), before, strict=True):
-            value.copy_(old)
-
-    def _follow(self, kl: float) -> None:
-        """Move the learning rate towards one whose iterations end near ``config.target_kl``."""
-        target, several = self.config.target_kl, self.config.epochs * self.config.minibatches > 1
-        if target is not None and several and not target / 2 <= kl <= FACTOR * target:
-            scale = self._scale * FACTOR if kl < target / 2 else self._scale / FACTOR
-            self._scale = min(max(scale, 1 / RANGE), RANGE)
-
     def state_dict(self) -> dict[str, Tensor]:
-        """Return Adam's moments, the learning rate and the number of steps, as named tensors."""
-        return {**self._own(), **under("adam", self._adam.state_dict())}
+        """Return Adam's moments, the learning rate's factor and the number of steps, by name."""
+        own = {"trials": torch.tensor(self._steps), **self._rate.state_dict()}
+        return own | under("adam", self._adam.state_dict())
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Restore the result of :meth:`state_dict`."""
-        own = self._own()
-        given = {"scale": torch.ones_like(own["scale"]), **state}  # older runs have none
-        own = take(given, own)
-        self._steps, self._scale = int(own["trials"]), float(own["scale"])
+        own = dict(state)
+        self._rate.load_state_dict(own)
+        self._steps = int(take(own, {"trials": torch.tensor(0)})["trials"])
         self._adam.load_state_dict(part_of("adam", state))
-
-    def _own(self) -> dict[str, Tensor]:
-        """Return the number of steps and the learning rate's factor."""
-        scale = torch.tensor(self._scale, dtype=torch.float64)
-        return {"trials": torch.tensor(self._steps), "scale": scale}
 
     def _judged(self, held: Sequence[Trials]) -> list[Judged]:
         """Return each block's trials with their advantages, normalized over all processes."""

@@ -43,7 +43,8 @@ class VariationalPPO(StepOnData):
 
     The encoder stays as it is while PPO steps, so beliefs are inferred once an iteration. No
     gradient of PPO reaches the encoder, as in the paper. Where the paper draws trials from a buffer
-    of old ones, these are the iteration's own.
+    of old ones, these are the iteration's own. PPO's learning rate may follow the divergence down,
+    not up: before beliefs tell anything, large steps would only teach the policy to ignore them.
 
     Args:
         config: settings of the outer step.
@@ -68,7 +69,8 @@ class VariationalPPO(StepOnData):
         acting = {n: v for n, v in meta.theta.items() if n.startswith(f"{ACTING}.")}
         inferring = {n: v for n, v in meta.theta.items() if n not in acting}
         self._inferring = MetaParameters(inferring, {})
-        self._ppo = TrialPPO(config, inner, MetaParameters(acting, {}), self._decide, data, seed)
+        decisions = MetaParameters(acting, {})
+        self._ppo = TrialPPO(config, inner, decisions, self._decide, data, seed, most=1.0)
         rates = AdamConfig(
             learning_rate=config.belief_learning_rate, max_grad_norm=config.max_grad_norm
         )

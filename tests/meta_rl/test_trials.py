@@ -19,6 +19,7 @@ from meta_rl.evaluation.adapting import adapted
 from meta_rl.evaluation.algorithms import Algorithm, Run
 from meta_rl.families import GymFamily
 from meta_rl.inner.memory import MEMORY
+from meta_rl.outer.following import Following
 from meta_rl.outer.rl2 import Judged, TrialPPO, ppo_sums
 from meta_rl.problems.memory import Recalled, Trials, joined
 from meta_rl.problems.trials import TrialReinforcement
@@ -490,21 +491,35 @@ def test_a_step_after_which_the_policy_is_too_far_is_undone_and_ends_the_iterati
     assert (taken, far) == (0, 0)
 
 
-def test_the_learning_rate_follows_the_divergence():
-    def rates(learner, count):
-        return [learner.iterate()["train/learning_rate"] for _ in range(count)]
+def test_a_rate_follows_the_divergence_within_its_bounds():
+    def factors(target, kls, **most):
+        rate, found = Following(target, **most), []
+        for kl in kls:
+            rate.follow(kl)
+            found.append(rate.scale)
+        return found
 
-    steps = [0.05 / 1.5**k for k in range(8)] + [0.05 / 20] * 2
-    assert rates(with_limit(1e-12), 10) == pytest.approx(steps)
-    steps = [0.001 * 1.5**k for k in range(8)] + [0.02] * 2
-    assert rates(with_limit(1e6, learning_rate=0.001), 10) == pytest.approx(steps)
-    assert rates(with_limit(None), 3) == [0.05] * 3
-    one = with_limit(0.02, epochs=1, minibatches=1)  # nothing moves before its only step
-    assert rates(one, 3) == [0.05] * 3
-    shown = moved(with_limit(1e6, epochs=1, minibatches=2))[1]
-    for target, factor in ((shown / 1.4, 1), (shown / 0.6, 1), (shown / 1.6, 1 / 1.5)):
-        found = rates(with_limit(target, epochs=1, minibatches=2), 2)
-        assert found == pytest.approx([0.05, 0.05 * factor])
+    assert factors(0.02, [0.0099] * 9) == pytest.approx([1.5**k for k in range(1, 8)] + [20] * 2)
+    assert factors(0.02, [0.0301] * 9) == pytest.approx([1.5**-k for k in range(1, 8)] + [0.05] * 2)
+    assert factors(0.02, [0.0101, 0.02, 0.0299]) == [1.0] * 3
+    assert factors(0.02, [0.0, 1.0, 0.0], most=1.0) == pytest.approx([1.0, 1 / 1.5, 1.0])
+    assert factors(0.02, [math.nan]) == pytest.approx([1 / 1.5])
+    assert factors(None, [0.0, 1.0]) == [1.0] * 2
+
+
+@pytest.mark.parametrize(
+    ("target_kl", "outer", "factor"),
+    [
+        (1e6, {}, 1.5),
+        (1e-12, {}, 1 / 1.5),
+        (None, {}, 1.0),
+        (0.02, {"epochs": 1, "minibatches": 1}, 1.0),  # nothing moves before its only step
+    ],
+)
+def test_the_learning_rate_of_the_next_iteration_follows(target_kl, outer, factor):
+    learner = with_limit(target_kl, **outer)
+    found = [learner.iterate()["train/learning_rate"] for _ in range(2)]
+    assert found == pytest.approx([0.05, 0.05 * factor])
 
 
 def scaled(learner, factor):
