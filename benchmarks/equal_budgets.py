@@ -76,8 +76,8 @@ def scratch(preset: str, seconds: float, count: int = 3) -> list[Run]:
 
 CHEAP = ("navigation-2d", "navigation-corner", "navigation-semicircle", "cartpole", "pendulum")
 EQUAL: Sequence[Run] = (
-    *(run for name in CHEAP for run in arms(name, ALL, CHEAP_STEPS, (50.0, 400.0))),
-    *(run for name in CHEAP for run in scratch(name, 300.0)),
+    *(run for name in CHEAP for run in arms(name, ALL, CHEAP_STEPS, (40.0, 180.0))),
+    *(run for name in CHEAP for run in scratch(name, 150.0)),
     *arms("half-cheetah-direction", ON_ROBOTS, CHEETAH_STEPS, (250.0, 500.0), BOTH),
     *arms("half-cheetah-velocity", ON_ROBOTS, CHEETAH_STEPS, (250.0, 500.0)),
     *arms("walker2d-random-params", ON_ROBOTS, WALKER_STEPS, (550.0, 900.0), SHORT),

@@ -44,7 +44,7 @@ class VariationalPPO(StepOnData):
     The encoder stays as it is while PPO steps, so beliefs are inferred once an iteration. No
     gradient of PPO reaches the encoder, as in the paper. Where the paper draws trials from a buffer
     of old ones, these are the iteration's own. PPO's learning rate may follow the divergence down,
-    not up: before beliefs tell anything, large steps would only teach the policy to ignore them.
+    not up: policies that learned by larger steps from early beliefs broke down later.
 
     Args:
         config: settings of the outer step.
