@@ -16,7 +16,7 @@ from benchmarks.equal_budgets import EQUAL, scratch
 from benchmarks.equal_budgets import arms as equal
 from benchmarks.published_list import PUBLISHED
 from benchmarks.published_tables import MINUS, NO_BREAK
-from benchmarks.reproduce_list import RUNS
+from benchmarks.reproduce_list import RUNS, in_trials
 from benchmarks.reproduce_results import describe, lines, rounded, settings
 from meta_rl.errors import InputError
 from meta_rl.statistics import interquartile_mean
@@ -233,10 +233,10 @@ def test_both_commands_say_what_they_wrote_and_refuse_a_folder_that_is_not_there
 
 
 def test_arms_are_named_for_people():
-    run = next(run for run in RUNS if run.arm == "bandit-5_rl2_1-episodes")
-    arm, count = Arm(runs=(run,), lines=(), failed=(), older=0), run.iterations
-    assert (arm.title, arm.name) == ("rl2, 1 episode", f"rl2_1-episodes_{count}")
-    assert (arm.planned, arm.score_name, arm.remembers) == (f"{count} iterations", "return", True)
+    run = in_trials("bandit-5", 400, 0.2, 1, 400)[0]
+    arm = Arm(runs=(run,), lines=(), failed=(), older=0)
+    assert (arm.title, arm.name) == ("rl2, 1 episode", "rl2_1-episodes_400")
+    assert (arm.planned, arm.score_name, arm.remembers) == ("400 iterations", "return", True)
 
 
 def test_gittins_indices_are_those_of_the_book():

@@ -33,8 +33,8 @@ class RL2Config(OuterConfig):
     target_kl: float | None = 0.02
     """Divergence from the stored policy (nats) that an iteration aims at. A step found to be beyond
     1.5 times this is undone, ends the iteration and divides the learning rate by 1.5; an iteration
-    that ends below half of it multiplies the rate by 1.5, within 1/20 and 20 times the first. No
-    limit and a constant rate if None."""
+    that ends below half of it multiplies the rate by 1.5, within 1/20 and 20 times the first (of
+    varibad: up to the first). No limit and a constant rate if None."""
     value_coefficient: float = 0.5
     """Weight of the value's squared error in the loss."""
     entropy_coefficient: float = 0.005
