@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
-import tyro
-
 from benchmarks.arms import FOLDER, arms_in
 from benchmarks.curve_figures import Panel, colors, inline_svg, panels, steps
 from benchmarks.equal_budgets import EQUAL
@@ -20,6 +18,7 @@ from benchmarks.provenance import provenance
 from benchmarks.published import Published
 from benchmarks.reproduce_list import RUNS, Run
 from meta_rl.cli.command import run_command
+from meta_rl.cli.parsing import parse
 from meta_rl.evaluation.page import document
 from meta_rl.storage import files
 
@@ -56,7 +55,7 @@ class Curves:
 
 def main(arguments: list[str], runs: Sequence[Run] = (*RUNS, *EQUAL)) -> None:
     """Write the page."""
-    command = tyro.cli(Curves, args=arguments, prog="curves", description=__doc__)
+    command = parse(Curves, arguments, prog="curves", description=__doc__)
     shown = panels(arms_in(command.results, runs))
     files.make_folder(command.output.parent)
     files.write(command.output, page(shown))

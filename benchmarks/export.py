@@ -20,12 +20,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tyro
 
 from benchmarks.arms import FOLDER, Arm, Line, arms_in
 from benchmarks.equal_budgets import EQUAL
 from benchmarks.reproduce_list import RUNS, Run
 from meta_rl.cli.command import run_command
+from meta_rl.cli.parsing import parse
 from meta_rl.storage import files
 
 ENTITY, PROJECT = "meta-rl-agents", "reproduce"
@@ -50,7 +50,7 @@ class Export:
 
 def main(arguments: list[str], runs: Sequence[Run] = (*RUNS, *EQUAL)) -> None:
     """Write the results of all finished runs, and say how many."""
-    command = tyro.cli(Export, args=arguments, prog="export", description=__doc__)
+    command = parse(Export, arguments, prog="export", description=__doc__)
     finished = [arm for arm in arms_in(command.results, runs) if arm.lines]
     for_rliable(finished, command.folder / "rliable")
     count = for_openrlbenchmark(finished, command.folder / "openrlbenchmark" / ENTITY / PROJECT)

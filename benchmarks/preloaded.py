@@ -30,7 +30,7 @@ from benchmarks.speed.tables import seconds, table
 from meta_rl.algorithms import algorithm
 from meta_rl.assemble import build
 from meta_rl.cli.command import run_command
-from meta_rl.errors import require
+from meta_rl.errors import require, unknown
 from meta_rl.machine.memory import keep_freed_memory
 from meta_rl.presets import preset
 
@@ -73,6 +73,8 @@ def timed(name: str) -> float:
     """Return the median CPU seconds of one work."""
     torch.set_num_threads(1)
     keep_freed_memory()
+    if name not in works():
+        raise unknown("work", works(), name)
     work = works()[name]()
     work()
     spent = []
@@ -85,7 +87,7 @@ def timed(name: str) -> float:
 
 def main(arguments: list[str]) -> None:
     if arguments:
-        print(json.dumps(timed(*arguments)))
+        print(json.dumps(timed(arguments[0])))
         return
     given, compiler = os.environ.get("LD_PRELOAD"), shutil.which("gcc")
     require(given is None, "LD_PRELOAD", "no such variable", given)

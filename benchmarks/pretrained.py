@@ -23,6 +23,7 @@ from benchmarks.reproduce_list import RUNS, Protocol, Run
 from benchmarks.reproduce_results import evaluate, fits, read, results_file, rounded
 from meta_rl import seeds
 from meta_rl.cli.command import run_command
+from meta_rl.cli.parsing import parse
 from meta_rl.config import SpeedConfig, to_dict
 from meta_rl.errors import InputError
 from meta_rl.loading import load
@@ -54,7 +55,7 @@ class Ship:
 
 def main(arguments: list[str], runs: Sequence[Run] = RUNS) -> None:
     """Ship a model for each preset, and print which seed was chosen."""
-    command = tyro.cli(Ship, args=arguments, prog="pretrained", description=__doc__)
+    command = parse(Ship, arguments, prog="pretrained", description=__doc__)
     for name in command.presets or dict.fromkeys(run.preset for run in runs):
         found = finished(command, runs, name)
         if found:

@@ -19,8 +19,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import tyro
-
 from benchmarks.equal_budgets import EQUAL, from_scratch
 from benchmarks.provenance import RESULTS
 from benchmarks.reproduce_list import RUNS, Run
@@ -38,6 +36,7 @@ from benchmarks.reproduce_results import (
 )
 from meta_rl.assemble import build
 from meta_rl.cli.command import Ended, run_command
+from meta_rl.cli.parsing import parse
 from meta_rl.errors import InputError, require
 from meta_rl.machine.threads import one_thread
 from meta_rl.runs.recorder import RunRecorder, lock
@@ -69,7 +68,7 @@ class Reproduce:
 
 def main(arguments: list[str], runs: Sequence[Run] = (*RUNS, *EQUAL)) -> None:
     """Work through the list, or print its status."""
-    command = tyro.cli(Reproduce, args=arguments, prog="reproduce", description=__doc__)
+    command = parse(Reproduce, arguments, prog="reproduce", description=__doc__)
     runs = [run for run in runs if command.only in run.id]
     require(bool(runs), "only", "a part of a run's name", command.only)
     if command.status:

@@ -16,7 +16,8 @@ from filelock import FileLock
 from benchmarks.provenance import provenance
 from benchmarks.reproduce_list import Protocol, Run
 from meta_rl import seeds
-from meta_rl.config import Config, ShotsConfig, SpeedConfig
+from meta_rl.config import ShotsConfig
+from meta_rl.config.run import to_dict
 from meta_rl.errors import InputError
 from meta_rl.inner.adaptation import adapt_to_tasks
 from meta_rl.problems.success import counted
@@ -25,7 +26,9 @@ from meta_rl.storage import files
 
 HELD_OUT = 2017  # seed of the evaluation tasks, as in benchmarks.learning
 POINTS = 100  # points of a learning curve
-NOT_LEARNED_FROM = "iterations", "seed", "log_every", "checkpoint_every", "eval"
+OF_A_RUN = "iterations", "seed", "log_every", "checkpoint_every", "eval"
+OF_SPEED = "tasks_at_once", "program", "workers"  # these change rounding, at most a seed's tasks
+NOT_LEARNED_FROM = *OF_A_RUN, *OF_SPEED
 
 
 def evaluate(learner: MetaLearner, protocol: Protocol, seed: int) -> dict[str, Any]:
@@ -145,25 +148,34 @@ def describe(run: Run, points: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def settings(run: Run) -> dict[str, Any]:
-    """Return the settings that affect learning and differ from the classes' defaults."""
-    usual = Config(family=run.config.family)
-    dropped = {name: getattr(usual, name) for name in NOT_LEARNED_FROM}
-    # The others of speed change rounding, and at most the tasks of a seed: not what is learned.
-    speed = SpeedConfig(members_at_once=run.config.speed.members_at_once)
-    return _given(dataclasses.replace(run.config, **dropped, speed=speed))
+    """Return all settings that affect learning."""
+    return _learned_from(to_dict(run.config))
 
 
-def _given(config: Any) -> Any:
+def _learned_from(values: Any) -> Any:
+    if not isinstance(values, dict):
+        return values
+    return {k: _learned_from(v) for k, v in values.items() if k not in NOT_LEARNED_FROM}
+
+
+def agree(stored: Any, config: Any) -> bool:
+    """Return whether stored settings and a config's are the same, but for those not learned from.
+
+    A setting that is not stored is newer than what was stored, so it must have its default.
+    """
     if not dataclasses.is_dataclass(config):
-        return list(config) if isinstance(config, tuple) else config
-    values: dict[str, Any] = {"type": type(config).__name__}
-    for one in dataclasses.fields(config):
-        value = getattr(config, one.name)
-        made = one.default_factory
-        default = one.default if made is dataclasses.MISSING else made()
-        if value != default:
-            values[one.name] = _given(value)
-    return values
+        return stored == to_dict(config)
+    if not isinstance(stored, Mapping) or stored["type"] != type(config).__name__:
+        return False
+    return all(
+        agree(stored.get(one.name, to_dict(_default(one))), getattr(config, one.name))
+        for one in dataclasses.fields(config)
+        if one.name not in NOT_LEARNED_FROM
+    )
+
+
+def _default(one: dataclasses.Field[Any]) -> Any:
+    return one.default if one.default_factory is dataclasses.MISSING else one.default_factory()
 
 
 def results_file(results: Path, run: Run) -> Path:
@@ -198,7 +210,7 @@ def fits(line: Mapping[str, Any], run: Run) -> bool:
     """Return whether a line is of this run with its current settings and protocols."""
     return (
         line["id"] == run.id
-        and line["settings"] == settings(run)
+        and agree(line["settings"], run.config)
         and ("failed" in line or [_protocol(e) for e in line["evaluations"]] == _protocols(run))
     )
 

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -12,12 +13,15 @@ from benchmarks import reproduce
 from benchmarks.reproduce_list import RUNS, Protocol
 from benchmarks.reproduce_results import (
     Curve,
+    agree,
     is_done,
     lines,
     read,
     results_file,
+    settings,
     thinned,
 )
+from meta_rl.cli.command import run_command
 from meta_rl.errors import InputError
 from tests import queue_kills
 from tests.queue_kills import command
@@ -97,6 +101,41 @@ def test_a_run_whose_settings_or_scoring_changed_is_not_done(killed):
     assert not is_done(results, replace(run, changes={**run.changes, "inner.step_size": 1.0}))
     assert not is_done(results, replace(run, protocols=(Protocol(tasks=3, steps=1),)))
     assert not is_done(results, replace(run, seed=7))
+
+
+def test_a_changed_default_is_a_changed_setting_and_a_new_setting_is_none(killed):
+    """A line holds all settings; one that it lacks came later, and must have its default."""
+    run = queue_kills.RUNS[0]
+    [line] = [
+        one for one in read(results_file(killed / "whole" / "results", run)) if one["id"] == run.id
+    ]
+    stored = line["settings"]
+    assert stored == settings(run)
+    assert stored["outer"]["clip"] == type(run.config.outer)().clip
+    assert not agree({**stored, "outer": {**stored["outer"], "clip": 0.9}}, run.config)
+    assert not agree({**stored, "outer": {**stored["outer"], "type": "TRPOConfig"}}, run.config)
+    assert not agree({**stored, "outer": None}, run.config)
+    newer = {name: value for name, value in stored["outer"].items() if name != "clip"}
+    assert agree({**stored, "outer": newer}, run.config)
+    changed = replace(run, changes={**run.changes, "outer.clip": 0.9})
+    assert not agree({**stored, "outer": newer}, changed.config)
+
+
+@pytest.mark.parametrize("module", ["curves", "export", "pretrained", "reproduce"])
+def test_help_and_wrong_options_end_a_benchmark_as_they_end_a_command(module, monkeypatch, capsys):
+    def said(option):
+        monkeypatch.setattr(sys, "argv", [module, option])
+        with pytest.raises(SystemExit) as end:
+            run_command(import_module(f"benchmarks.{module}").main)
+        return end.value.code, capsys.readouterr()
+
+    code, shown = said("--help")
+    assert (code, shown.err) == (0, "")
+    assert shown.out.startswith(f"usage: {module}")
+    code, refused = said("--no-such-option")
+    assert code == 2
+    assert "--no-such-option" in refused.err
+    assert "sys.exit" not in refused.err
 
 
 def test_a_curve_is_cut_where_its_run_resumes_and_thinned(tmp_path):
