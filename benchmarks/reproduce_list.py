@@ -145,6 +145,8 @@ TRIALS: dict[str, Any] = {
 and all later ones are noise to it. Without a limit of the divergence the tabular MDP of ten
 episodes earned 120 after 4M steps, with the default limit 107 (one seed each, 8 epochs)."""
 DIRECTION: dict[str, Any] = {"preset": "half-cheetah-direction", "protocols": BOTH}
+DIRECTION_3: dict[str, Any] = {**DIRECTION, **THREE_STEPS}
+SECOND = "one seed: a second algorithm on the same family"
 LONG = "one seed: 90M steps take an hour or more of processor time"
 SLOW = "one seed, shorter than its preset: the robot takes a minute for 2 to 5 iterations"
 
@@ -225,59 +227,61 @@ CHEAP: Sequence[Run] = (
 CHEETAHS: Sequence[Run] = (
     *seeds(3, algorithm="promp", iterations=300, seconds=3.9, **DIRECTION),
     *seeds(3, algorithm="anil", iterations=300, seconds=3.3, **DIRECTION),
-    *seeds(3, iterations=300, seconds=6.7, **DIRECTION, **THREE_STEPS),
+    *seeds(3, iterations=300, seconds=6.7, **DIRECTION_3),
     *seeds(3, "half-cheetah-velocity", iterations=300, seconds=3.3),
     *seeds(3, "half-cheetah-velocity", algorithm="anil", iterations=300, seconds=3.3),
-    *seeds(3, algorithm="promp", iterations=300, seconds=7.5, **DIRECTION, **THREE_STEPS),
-    *seeds(3, algorithm="anil", iterations=300, seconds=6.7, **DIRECTION, **THREE_STEPS),
+    *seeds(1, algorithm="promp", iterations=300, seconds=7.5, note=SECOND, **DIRECTION_3),
+    *seeds(1, algorithm="anil", iterations=300, seconds=6.7, note=SECOND, **DIRECTION_3),
 )
 IMAGE_CLASSES: Sequence[Run] = (
     *seeds(3, "glyphs-5way-1shot", iterations=3000, seconds=0.21, protocols=IMAGES),
     *seeds(3, "glyphs-5way-5shot", iterations=3000, seconds=0.37, protocols=IMAGES),
     *seeds(3, "fashion-mnist", iterations=3000, seconds=0.21, protocols=IMAGES, optional=True),
-    *seeds(3, "glyphs-20way-1shot", iterations=3000, seconds=0.55, protocols=IMAGES),
+    *seeds(
+        1,
+        "glyphs-20way-1shot",
+        iterations=3000,
+        seconds=0.55,
+        protocols=IMAGES,
+        note="one seed: it takes half an hour",
+    ),
 )
+# With episodes twice as long, 150 iterations are 24M environment steps.
+TWICE_AS_LONG: dict[str, Any] = {
+    "iterations": 150,
+    "seconds": 6.5,
+    "note": "24M steps, the number of half-cheetah-direction's first runs",
+}
+PROMP: dict[str, Any] = {
+    **TWICE_AS_LONG,
+    "algorithm": "promp",
+    "protocols": BOTH_PEARL,
+    "note": SECOND,
+}
 # 1,125 iterations are 90M environment steps with one inner step, 562 with three.
 LONG_CHEETAHS: Sequence[Run] = (
     *seeds(1, iterations=1125, seconds=3.3, note=LONG, **DIRECTION),
     *seeds(1, algorithm="promp", iterations=1125, seconds=3.9, note=LONG, **DIRECTION),
     *seeds(1, algorithm="anil", iterations=1125, seconds=3.3, note=LONG, **DIRECTION),
-    *seeds(1, iterations=562, seconds=6.7, note=LONG, **DIRECTION, **THREE_STEPS),
-    *seeds(3, "half-cheetah-direction-pearl", iterations=300, seconds=6.5, protocols=BOTH_PEARL),
-    *seeds(3, "half-cheetah-velocity-maml", iterations=300, seconds=6.5),
-    *seeds(3, "half-cheetah-velocity-pearl", iterations=300, seconds=6.5, protocols=PEARL),
-    *seeds(
-        1,
-        "half-cheetah-direction-pearl",
-        algorithm="promp",
-        iterations=300,
-        seconds=7.5,
-        protocols=BOTH_PEARL,
-        note="one seed: a second algorithm on the same family",
-    ),
+    *seeds(1, iterations=562, seconds=6.7, note=LONG, **DIRECTION_3),
+    *seeds(3, "half-cheetah-direction-pearl", protocols=BOTH_PEARL, **TWICE_AS_LONG),
+    *seeds(3, "half-cheetah-velocity-maml", **TWICE_AS_LONG),
+    *seeds(3, "half-cheetah-velocity-pearl", protocols=PEARL, **TWICE_AS_LONG),
+    *seeds(1, "half-cheetah-direction-pearl", **PROMP),
 )
+RANDOM: dict[str, Any] = {
+    "iterations": 150,
+    "protocols": RANDOM_PARAMETERS,
+    "note": "150 of its preset's 500 iterations: the robots share 20 hours",
+}
 OTHER_ROBOTS: Sequence[Run] = (
-    *seeds(
-        3,
-        "hopper-random-params",
-        iterations=300,
-        seconds=9.0,
-        protocols=RANDOM_PARAMETERS,
-        note="300 of its preset's 500 iterations: the robots share 20 hours",
-    ),
-    *seeds(
-        3,
-        "walker2d-random-params",
-        iterations=300,
-        seconds=14.0,
-        protocols=RANDOM_PARAMETERS,
-        note="300 of its preset's 500 iterations: the robots share 20 hours",
-    ),
-    *seeds(1, "ant-direction-maml", iterations=300, seconds=30.0, protocols=BOTH_ANT, note=SLOW),
-    *seeds(1, "ant-direction", iterations=150, seconds=30.0, protocols=BOTH_PEARL, note=SLOW),
-    *seeds(1, "ant-velocity", iterations=150, seconds=30.0, note=SLOW),
-    *seeds(1, "ant-goal", iterations=150, seconds=45.0, protocols=PEARL, note=SLOW),
-    *seeds(1, "humanoid-direction", iterations=200, seconds=35.0, protocols=PEARL, note=SLOW),
+    *seeds(3, "hopper-random-params", seconds=9.0, **RANDOM),
+    *seeds(3, "walker2d-random-params", seconds=14.0, **RANDOM),
+    *seeds(1, "ant-direction-maml", iterations=150, seconds=30.0, protocols=BOTH_ANT, note=SLOW),
+    *seeds(1, "ant-direction", iterations=75, seconds=30.0, protocols=BOTH_PEARL, note=SLOW),
+    *seeds(1, "ant-velocity", iterations=75, seconds=30.0, note=SLOW),
+    *seeds(1, "ant-goal", iterations=75, seconds=45.0, protocols=PEARL, note=SLOW),
+    *seeds(1, "humanoid-direction", iterations=100, seconds=35.0, protocols=PEARL, note=SLOW),
 )
 META_WORLDS: Sequence[Run] = tuple(
     Run(
