@@ -43,11 +43,10 @@ def curves_of(preset: str, folder: Path, runs: Sequence[Run] = EQUAL) -> list[Cu
 def curve(arm: Arm) -> Curve:
     """Return the curve of the seeds of one arm: scores against the steps of adapting."""
     spent = adapting(arm)
-    name = arm.runs[0].arm.removeprefix(f"{arm.preset}_").removesuffix(f"_{LABEL}")
     told = arm.runs[0].algorithm == "oracle"  # a bound, where nothing is left to adapt to
     points = 1 if told else len(spent)
     return Curve(
-        name=name,
+        name=contestant(arm.runs[0]),
         kind="oracle" if told else "rival" if arm.runs[0].scratch else "algorithm",
         split="in-distribution",
         members=tuple(line["id"] for line in arm.lines),
@@ -56,6 +55,11 @@ def curve(arm: Arm) -> Curve:
         scores=arm.values()[:points],
         trained=float(np.mean([line["samples"] for line in arm.lines])),
     )
+
+
+def contestant(run: Run) -> str:
+    """Return the name of a run's algorithm, and of what it changes."""
+    return run.arm.removeprefix(f"{run.preset}_").removesuffix(f"_{LABEL}")
 
 
 def adapting(arm: Arm) -> np.ndarray:
@@ -78,5 +82,8 @@ def text(name: str, curves: Sequence[Curve]) -> str:
 
 
 def figure(curves: Sequence[Curve]) -> Figure:
-    """Draw return against the environment steps of adapting, with 95 % intervals."""
-    return budget(PLAN, curves)
+    """Draw return against the environment steps of adapting, with 95 % intervals.
+
+    A contestant has the same color in every figure, also where others have no runs.
+    """
+    return budget(PLAN, curves, order=list(dict.fromkeys(map(contestant, EQUAL))))

@@ -76,6 +76,19 @@ def test_steps_of_adapting_are_those_of_episodes_or_of_one_trial(queue):
     assert equal_tables.figure(curves).axes[0].get_xlabel().startswith("environment steps")
 
 
+def test_a_contestant_has_one_color_in_all_figures(queue):
+    command, runs = queue
+    curves = equal_tables.curves_of(runs[0].preset, command.results, runs)
+
+    def colors(shown):
+        lines = equal_tables.figure(shown).axes[0].lines
+        return {line.get_label(): line.get_color() for line in lines}
+
+    every = colors(curves)
+    assert len({*every.values()}) == len(every) == 4
+    assert colors(curves[2:]) == {name: every[name] for name in ("rl2", "ppo-from-scratch")}
+
+
 def test_runs_of_older_settings_have_no_curve(queue):
     command, runs = queue
     newer = [replace(run, changes=run.changes | {"data.gamma": 0.5}) for run in runs[:1]]

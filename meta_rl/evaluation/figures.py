@@ -46,20 +46,26 @@ def adaptation(planned: EvaluationPlan, curves: Sequence[Curve]) -> Figure:
     for axes, (split, those) in zip(panels, by_split(planned, curves), strict=True):
         for curve in those:
             at = np.array([k or 0 for k in curve.steps], float)
-            _draw(axes, planned, curve, at, curves)
+            _draw(axes, planned, curve, at, _color(curve, curves))
         axes.set(xlabel="inner steps", ylabel=planned.problem.score_name, title=split)
         axes.set_xticks(range(planned.steps + 1))
     _legend(figure, panels)
     return figure
 
 
-def budget(planned: EvaluationPlan, curves: Sequence[Curve]) -> Figure:
-    """Draw scores against the budget spent on a task; logarithmic if budgets differ much."""
+def budget(planned: EvaluationPlan, curves: Sequence[Curve], order: Sequence[str] = ()) -> Figure:
+    """Draw scores against the budget spent on a task; logarithmic if budgets differ much.
+
+    Args:
+        planned: what was evaluated.
+        curves: the curves to draw.
+        order: names in the order of their colors, for figures of which some lack a curve.
+    """
     figure = Figure(figsize=(8, 4.2), layout="constrained")
     axes = figure.add_subplot()
     spent = [value for c in curves for value in c.budget if value > 0]
     for curve in curves:
-        _draw(axes, planned, curve, curve.budget, curves)
+        _draw(axes, planned, curve, curve.budget, _color(curve, curves, order))
     if max(spent, default=1.0) > 5 * min(spent, default=1.0):
         axes.set_xscale("symlog", linthresh=min(spent))
     axes.set(xlabel=f"{planned.unit} spent on the task", ylabel=planned.problem.score_name)
@@ -94,29 +100,27 @@ def _panels(planned: EvaluationPlan) -> tuple[Figure, list[Axes]]:
     return figure, list(figure.subplots(1, count, squeeze=False)[0])
 
 
-def _draw(
-    axes: Axes, planned: EvaluationPlan, curve: Curve, at: np.ndarray, curves: Sequence[Curve]
-) -> None:
+def _draw(axes: Axes, planned: EvaluationPlan, curve: Curve, at: np.ndarray, color: str) -> None:
     """Draw a curve as a line with its band, or an oracle as a horizontal line."""
     points = range(len(curve.steps))
     seed = planned.settings.seed
     found = np.array([curve.estimate(p, interquartile_mean, seed) for p in points])
     middle, low, high = np.where(np.isfinite(found), found, np.nan).T
-    style: dict[str, Any] = {"color": _color(curve, curves), "linestyle": LINES[curve.kind]}
+    style: dict[str, Any] = {"color": color, "linestyle": LINES[curve.kind]}
     label = figure_text(curve.name)
     if curve.kind == "oracle":
         axes.axhline(middle[0], label=label, **style)
         return
-    axes.fill_between(at, low, high, alpha=0.18, color=style["color"], linewidth=0)
+    axes.fill_between(at, low, high, alpha=0.18, color=color, linewidth=0)
     axes.plot(at, middle, label=label, marker=MARKS[curve.kind], markersize=4, **style)
 
 
-def _color(curve: Curve, curves: Sequence[Curve]) -> str:
+def _color(curve: Curve, curves: Sequence[Curve], order: Sequence[str] = ()) -> str:
     """Return a curve's color in every figure; random weights get their algorithm's color."""
     if curve.kind == "oracle":
         return "black"
     kinds = ("random",) if curve.kind == "random" else ("algorithm", "rival")
-    names = list(dict.fromkeys(c.name for c in curves if c.kind in kinds))
+    names = list(dict.fromkeys([*order, *(c.name for c in curves if c.kind in kinds)]))
     return f"C{names.index(curve.name) % 10}"
 
 
