@@ -7,6 +7,7 @@ Writes each held-out task's mean return to ``benchmarks/results/controllers.json
 
 from __future__ import annotations
 
+import argparse
 import math
 from collections.abc import Callable
 from typing import Any
@@ -147,4 +148,5 @@ def _between(values: Tensor, place: Tensor, aside: tuple[Tensor, Tensor]) -> Ten
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(description=__doc__).parse_args()  # there are no options
     main()

@@ -11,6 +11,7 @@ rewards without an end. A trial ends, so here it is a strong rule and no bound; 
 
 from __future__ import annotations
 
+import argparse
 from typing import Any
 
 import numpy as np
@@ -20,8 +21,6 @@ from benchmarks.provenance import write
 from benchmarks.reproduce_list import MEMORY
 from benchmarks.reproduce_results import tasks_of
 from meta_rl.assemble import build
-from meta_rl.cli.command import run_command
-from meta_rl.errors import require
 
 REPEATS = 20  # trials of each task
 RATES = np.linspace(0, 1, 501)  # sure rewards a step
@@ -77,8 +76,7 @@ def play(
     return wins.sum(1).astype(float)
 
 
-def main(arguments: list[str]) -> None:
-    require(not arguments, "gittins", "no arguments", arguments)
+def main() -> None:
     scores = {}
     for run in MEMORY:
         if run.seed == 0 and run.preset.startswith("bandit-"):
@@ -100,4 +98,5 @@ def main(arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    run_command(main)
+    argparse.ArgumentParser(description=__doc__).parse_args()  # there are no options
+    main()

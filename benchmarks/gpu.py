@@ -12,6 +12,7 @@ anew after every step.
 
 from __future__ import annotations
 
+import argparse
 import os
 import signal
 import subprocess
@@ -184,4 +185,5 @@ def told(report: Path) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(description=__doc__).parse_args()  # there are no options
     main()

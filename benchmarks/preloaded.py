@@ -18,6 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ from benchmarks.speed.tables import seconds, table
 from meta_rl.algorithms import algorithm
 from meta_rl.assemble import build
 from meta_rl.cli.command import run_command
+from meta_rl.cli.parsing import parse
 from meta_rl.errors import require, unknown
 from meta_rl.machine.memory import keep_freed_memory
 from meta_rl.presets import preset
@@ -47,6 +49,14 @@ CASES = (
 """Presets and algorithms."""
 SIZE = 1024  # of the matrices that are multiplied
 PRODUCTS = f"product of {SIZE} x {SIZE} matrices"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preloaded:
+    """What to measure."""
+
+    work: str = ""
+    """Measure this piece of work alone, in this process, and print its seconds."""
 
 
 def works() -> dict[str, Callable[[], Callable[[], Any]]]:
@@ -86,8 +96,9 @@ def timed(name: str) -> float:
 
 
 def main(arguments: list[str]) -> None:
-    if arguments:
-        print(json.dumps(timed(arguments[0])))
+    command = parse(Preloaded, arguments, prog="preloaded", description=__doc__)
+    if command.work:
+        print(json.dumps(timed(command.work)))
         return
     given, compiler = os.environ.get("LD_PRELOAD"), shutil.which("gcc")
     require(given is None, "LD_PRELOAD", "no such variable", given)
@@ -111,7 +122,7 @@ def main(arguments: list[str]) -> None:
 
 def child(name: str, **variables: str) -> float:
     """Return the CPU seconds that a process of its own measures."""
-    given = [sys.executable, "-m", "benchmarks.preloaded", name]
+    given = [sys.executable, "-m", "benchmarks.preloaded", "--work", name]
     environment = os.environ | {"OMP_NUM_THREADS": "1"} | variables
     done = subprocess.run(given, env=environment, stdout=subprocess.PIPE, text=True, check=True)
     return json.loads(done.stdout)

@@ -56,16 +56,18 @@ class Ship:
 def main(arguments: list[str], runs: Sequence[Run] = RUNS) -> None:
     """Ship a model for each preset, and print which seed was chosen."""
     command = parse(Ship, arguments, prog="pretrained", description=__doc__)
-    for name in command.presets or dict.fromkeys(run.preset for run in runs):
-        found = finished(command, runs, name)
-        if found:
-            with one_thread():
-                print(f"{name}: {ship(command, name, found)}", flush=True)
-        elif command.presets:
-            raise InputError(
-                f"presets: expected finished runs of {name} by {ALGORITHM} in {command.folder}, "
-                "got none. Train them with python -m benchmarks.reproduce."
-            )
+    names = command.presets or dict.fromkeys(run.preset for run in runs)
+    there = {name: found for name in names if (found := finished(command, runs, name))}
+    lacking = [name for name in command.presets if name not in there]
+    if lacking or not there:
+        raise InputError(
+            f"presets: expected finished runs of {lacking[0] if lacking else 'a preset'} by "
+            f"{ALGORITHM}, with checkpoints in {command.folder} and lines in {command.results}, "
+            "got none. Train them with python -m benchmarks.reproduce."
+        )
+    for name, found in there.items():
+        with one_thread():
+            print(f"{name}: {ship(command, name, found)}", flush=True)
 
 
 class Finished(NamedTuple):

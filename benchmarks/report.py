@@ -9,6 +9,7 @@ else stays.
 
 from __future__ import annotations
 
+import argparse
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -162,4 +163,5 @@ def figure(name: str, arms: dict[str, Any], budget: int | None) -> None:
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(description=__doc__).parse_args()  # there are no options
     main()

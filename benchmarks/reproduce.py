@@ -24,6 +24,7 @@ from benchmarks.provenance import RESULTS
 from benchmarks.reproduce_list import RUNS, Run
 from benchmarks.reproduce_results import (
     Curve,
+    agree,
     describe,
     evaluate,
     is_done,
@@ -200,7 +201,10 @@ def _is_wanted(*_: object) -> bool:
 
 
 def place(command: Reproduce, run: Run) -> Path:
-    """Return a run's work folder, which depends on its settings."""
+    """Return the work folder of a run with its current settings, or the name of a new one."""
+    for folder in sorted(command.folder.glob(f"{run.id}-*")):
+        if agree(run_folder.newest_settings(folder / "run")[1], run.config):
+            return folder
     digest = hashlib.sha256(json.dumps(settings(run), sort_keys=True).encode()).hexdigest()
     return command.folder / f"{run.id}-{digest[:8]}"
 

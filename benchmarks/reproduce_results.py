@@ -17,6 +17,7 @@ from benchmarks.provenance import provenance
 from benchmarks.reproduce_list import Protocol, Run
 from meta_rl import seeds
 from meta_rl.config import ShotsConfig
+from meta_rl.config.renamed import renamed
 from meta_rl.config.run import to_dict
 from meta_rl.errors import InputError
 from meta_rl.inner.adaptation import adapt_to_tasks
@@ -29,6 +30,8 @@ POINTS = 100  # points of a learning curve
 OF_A_RUN = "iterations", "seed", "log_every", "checkpoint_every", "eval"
 OF_SPEED = "tasks_at_once", "program", "workers"  # these change rounding, at most a seed's tasks
 NOT_LEARNED_FROM = *OF_A_RUN, *OF_SPEED
+EVERY = {"id", "arm", "settings", "iterations", "seconds"}  # of every line, and one of ENDS
+ENDS = {"evaluations", "failed"}
 
 
 def evaluate(learner: MetaLearner, protocol: Protocol, seed: int) -> dict[str, Any]:
@@ -161,16 +164,25 @@ def _learned_from(values: Any) -> Any:
 def agree(stored: Any, config: Any) -> bool:
     """Return whether stored settings and a config's are the same, but for those not learned from.
 
-    A setting that is not stored is newer than what was stored, so it must have its default.
+    Old names count as their new ones. A setting that is not stored is newer than what was stored,
+    so it must have its default, or the value that :mod:`meta_rl.config.renamed` gives old runs.
     """
+    return _agree(_learned_from(renamed(stored)), config) if isinstance(stored, dict) else False
+
+
+def _agree(stored: Any, config: Any) -> bool:
     if not dataclasses.is_dataclass(config):
         return stored == to_dict(config)
-    if not isinstance(stored, Mapping) or stored["type"] != type(config).__name__:
+    if not isinstance(stored, Mapping):
         return False
-    return all(
-        agree(stored.get(one.name, to_dict(_default(one))), getattr(config, one.name))
-        for one in dataclasses.fields(config)
-        if one.name not in NOT_LEARNED_FROM
+    known = [one for one in dataclasses.fields(config) if one.name not in NOT_LEARNED_FROM]
+    return (
+        stored.get("type") == type(config).__name__
+        and stored.keys() <= {"type", *(one.name for one in known)}
+        and all(
+            _agree(stored.get(one.name, to_dict(_default(one))), getattr(config, one.name))
+            for one in known
+        )
     )
 
 
@@ -187,17 +199,20 @@ def read(path: Path) -> list[dict[str, Any]]:
     """Read the lines of a results file.
 
     Raises:
-        InputError: if a line is not JSON, such as the marks of a merge.
+        InputError: if a line is not one of results, such as the marks of a merge.
     """
     kept = []
-    for number, text in enumerate(path.read_text().splitlines() if path.exists() else (), 1):
+    for number, text in enumerate(path.read_bytes().splitlines() if path.exists() else (), 1):
         try:
-            kept.append(json.loads(text))
-        except ValueError as error:
+            line = json.loads(text)
+        except ValueError:
+            line = None
+        if not isinstance(line, dict) or not line.keys() >= EVERY or not line.keys() & ENDS:
             raise InputError(
-                f"results: expected JSON in line {number} of {path}, got {text[:40]!r}. Repair "
-                "or delete the line."
-            ) from error
+                f"results: expected a run's results in line {number} of {path}, got "
+                f"{text[:40].decode(errors='replace')!r}. Repair or delete the line."
+            )
+        kept.append(line)
     return kept
 
 

@@ -73,7 +73,9 @@ def test_steps_of_adapting_are_those_of_episodes_or_of_one_trial(queue):
     assert all(np.isfinite(curve.scores).all() for curve in curves)
     told = equal_tables.text("equal-bandit-5", curves)
     assert all(f"| {curve.name} | 1 " in told for curve in curves)
-    assert equal_tables.figure(curves).axes[0].get_xlabel().startswith("environment steps")
+    drawn = equal_tables.figure(curves).axes[0]
+    assert drawn.get_xlabel().startswith("environment steps")
+    assert {line.get_drawstyle() for line in drawn.lines} == {"steps-post"}
 
 
 def test_a_contestant_has_one_color_in_all_figures(queue):

@@ -6,6 +6,7 @@ import sys
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
+from runpy import run_path
 
 import pytest
 
@@ -22,6 +23,7 @@ from benchmarks.reproduce_results import (
     thinned,
 )
 from meta_rl.cli.command import run_command
+from meta_rl.config import ProMPConfig
 from meta_rl.errors import InputError
 from tests import queue_kills
 from tests.queue_kills import command
@@ -111,17 +113,47 @@ def test_a_changed_default_is_a_changed_setting_and_a_new_setting_is_none(killed
     ]
     stored = line["settings"]
     assert stored == settings(run)
-    assert stored["outer"]["clip"] == type(run.config.outer)().clip
+    assert stored["outer"]["clip"] == ProMPConfig().clip
     assert not agree({**stored, "outer": {**stored["outer"], "clip": 0.9}}, run.config)
     assert not agree({**stored, "outer": {**stored["outer"], "type": "TRPOConfig"}}, run.config)
     assert not agree({**stored, "outer": None}, run.config)
+    assert not agree({**stored, "outer": {"clip": stored["outer"]["clip"]}}, run.config)
     newer = {name: value for name, value in stored["outer"].items() if name != "clip"}
     assert agree({**stored, "outer": newer}, run.config)
     changed = replace(run, changes={**run.changes, "outer.clip": 0.9})
     assert not agree({**stored, "outer": newer}, changed.config)
+    assert not agree({**stored, "outer": {**stored["outer"], "no_such": 1}}, run.config)
 
 
-@pytest.mark.parametrize("module", ["curves", "export", "pretrained", "reproduce"])
+def test_settings_of_old_runs_are_read_as_a_run_folder_reads_them():
+    """Under their old names, and with the values that old runs had without naming them."""
+    run = replace(queue_kills.RUNS[0], algorithm="rl2", changes={})
+    limited = replace(run, changes={"outer.target_kl": None})
+    stored = settings(run)
+    old = {name: value for name, value in stored["outer"].items() if name != "target_kl"}
+    assert not agree({**stored, "outer": old}, run.config)
+    assert agree({**stored, "outer": old}, limited.config)
+    assert agree({**stored, "inner": {**stored["inner"], "tasks_at_once": 5}}, run.config)
+    assert not agree({**stored, "outer": {**stored["outer"], "members_at_once": 5}}, run.config)
+
+
+def test_a_new_setting_leaves_a_runs_folder_where_it_is(killed, tmp_path):
+    """And a changed default gives it a new one."""
+    run, there = queue_kills.RUNS[0], command(killed / "whole")
+    source = reproduce.place(there, run)
+    moved = replace(there, folder=tmp_path)
+    older = tmp_path / f"{run.id}-0"
+    (older / "run").mkdir(parents=True)
+    config = json.loads((source / "run" / "config.json").read_text())
+    del config["outer"]["clip"]
+    (older / "run" / "config.json").write_text(json.dumps(config))
+    assert reproduce.place(moved, run) == older
+    config["outer"]["clip"] = 0.9
+    (older / "run" / "config.json").write_text(json.dumps(config))
+    assert reproduce.place(moved, run) == tmp_path / source.name
+
+
+@pytest.mark.parametrize("module", ["curves", "export", "preloaded", "pretrained", "reproduce"])
 def test_help_and_wrong_options_end_a_benchmark_as_they_end_a_command(module, monkeypatch, capsys):
     def said(option):
         monkeypatch.setattr(sys, "argv", [module, option])
@@ -161,9 +193,11 @@ def test_what_the_machine_lacks_is_not_a_failure_of_the_run(tmp_path):
 def test_a_results_file_that_cannot_be_read_is_told_in_one_line(tmp_path):
     path = results_file(tmp_path / "results", queue_kills.RUNS[0])
     path.parent.mkdir()
-    path.write_text("<<<<<<< HEAD\n")
-    with pytest.raises(InputError, match=r"line 1 of .*bandit-5.jsonl, got '<<<<<<< HEAD'"):
-        reproduce.work(command(tmp_path), queue_kills.RUNS)
+    for text in ("<<<<<<< HEAD", "[1]", '{"id":"bandit-5"}', "\xff"):
+        path.write_bytes(text.encode("latin-1") + b"\n")
+        with pytest.raises(InputError, match=r"line 1 of .*bandit-5.jsonl, got") as refused:
+            reproduce.work(command(tmp_path), queue_kills.RUNS)
+        assert text in str(refused.value) or text == "\xff"
 
 
 def test_the_list_has_different_runs_whose_settings_fit_its_budget():
@@ -174,7 +208,7 @@ def test_the_list_has_different_runs_whose_settings_fit_its_budget():
         begins = max([0, *(other.iterations for other in reproduce.shorter(RUNS, run))])
         hours[run.id] = (run.iterations - begins) * run.seconds / HOUR
         assert hours[run.id] <= 3, run.id
-    assert sum(hours[run.id] for run in RUNS if not run.optional) <= 55
+    assert sum(hours[run.id] for run in RUNS if not run.optional) <= 30
     few = {run.arm for run in RUNS} - {run.arm for run in RUNS if run.seed == 2}
     assert all(run.note for run in RUNS if run.arm in few)
 
@@ -198,3 +232,15 @@ def test_two_workers_give_the_lines_of_one(killed, tmp_path):
         assert [json.loads(a)["id"] for a in same.read_text().splitlines()] == [
             line["id"] for line in read(path)
         ]
+
+
+@pytest.mark.parametrize(
+    "path", sorted(Path(reproduce.__file__).parent.glob("*.py")), ids=lambda p: p.stem
+)
+def test_every_benchmark_has_a_help_and_measures_nothing_for_it(path, monkeypatch, capsys):
+    if '__name__ == "__main__"' in path.read_text():
+        monkeypatch.setattr(sys, "argv", [path.name, "--help"])
+        with pytest.raises(SystemExit) as end:
+            run_path(str(path), run_name="__main__")
+        assert end.value.code == 0
+        assert "usage: " in capsys.readouterr().out

@@ -56,6 +56,8 @@ def adaptation(planned: EvaluationPlan, curves: Sequence[Curve]) -> Figure:
 def budget(planned: EvaluationPlan, curves: Sequence[Curve], order: Sequence[str] = ()) -> Figure:
     """Draw scores against the budget spent on a task; logarithmic if budgets differ much.
 
+    A score holds until the next inner step is complete, so lines are steps.
+
     Args:
         planned: what was evaluated.
         curves: the curves to draw.
@@ -65,7 +67,7 @@ def budget(planned: EvaluationPlan, curves: Sequence[Curve], order: Sequence[str
     axes = figure.add_subplot()
     spent = [value for c in curves for value in c.budget if value > 0]
     for curve in curves:
-        _draw(axes, planned, curve, curve.budget, _color(curve, curves, order))
+        _draw(axes, planned, curve, curve.budget, _color(curve, curves, order), steps=True)
     if max(spent, default=1.0) > 5 * min(spent, default=1.0):
         axes.set_xscale("symlog", linthresh=min(spent))
     axes.set(xlabel=f"{planned.unit} spent on the task", ylabel=planned.problem.score_name)
@@ -100,8 +102,16 @@ def _panels(planned: EvaluationPlan) -> tuple[Figure, list[Axes]]:
     return figure, list(figure.subplots(1, count, squeeze=False)[0])
 
 
-def _draw(axes: Axes, planned: EvaluationPlan, curve: Curve, at: np.ndarray, color: str) -> None:
-    """Draw a curve as a line with its band, or an oracle as a horizontal line."""
+def _draw(
+    axes: Axes,
+    planned: EvaluationPlan,
+    curve: Curve,
+    at: np.ndarray,
+    color: str,
+    *,
+    steps: bool = False,
+) -> None:
+    """Draw a curve as a line or as steps, with its band, or an oracle as a horizontal line."""
     points = range(len(curve.steps))
     seed = planned.settings.seed
     found = np.array([curve.estimate(p, interquartile_mean, seed) for p in points])
@@ -111,7 +121,9 @@ def _draw(axes: Axes, planned: EvaluationPlan, curve: Curve, at: np.ndarray, col
     if curve.kind == "oracle":
         axes.axhline(middle[0], label=label, **style)
         return
-    axes.fill_between(at, low, high, alpha=0.18, color=color, linewidth=0)
+    where = "post" if steps else None
+    style["drawstyle"] = "steps-post" if steps else "default"
+    axes.fill_between(at, low, high, alpha=0.18, color=color, linewidth=0, step=where)
     axes.plot(at, middle, label=label, marker=MARKS[curve.kind], markersize=4, **style)
 
 
