@@ -9,7 +9,7 @@ from benchmarks.provenance import read
 from benchmarks.published_tables import source
 from benchmarks.reproduce_list import CHEAP
 from benchmarks.speed.tables import table
-from benchmarks.tables import interval
+from benchmarks.tables import interval, short
 
 PRESETS = (
     *("cartpole", "pendulum", "acrobot"),
@@ -26,7 +26,7 @@ def classic_table() -> str:
     finished = [arm for arm in arms(listed) if arm.lines]
     rows = []
     for arm in finished:
-        best = f"{np.mean(told[arm.preset]):.3g}" if arm.preset in told else "-"
+        best = short(np.mean(told[arm.preset])) if arm.preset in told else "-"
         rows.append([f"`{arm.preset}`", *_cells(arm, best)])
     return f"{table(head, rows)}\n\n{source([line for arm in finished for line in arm.lines])}"
 
@@ -36,4 +36,4 @@ def _cells(arm: Arm, best: str) -> list[str]:
     steps, seconds = (np.median([line[name] for line in arm.lines]) for name in spent)
     trained = f"{len(arm.lines)} x {arm.lines[0]['iterations']}"
     cells = [interval(scores[k]) for k in range(4)]
-    return [*cells, f"{scores[3].min():.3g}", best, trained, f"{steps:,.0f}", f"{seconds:.0f}"]
+    return [*cells, f"{short(scores[3].min())}", best, trained, f"{steps:,.0f}", f"{seconds:.0f}"]

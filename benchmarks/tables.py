@@ -100,7 +100,7 @@ def tunings(results: dict[str, Any]) -> str:
 def estimate(values: list[float]) -> str:
     """Format a value and its interval."""
     value, low, high = values
-    return f"{value:.3g} [{low:.3g}, {high:.3g}]"
+    return f"{short(value)} [{short(low)}, {short(high)}]"
 
 
 def short_runs(name: str, result: dict[str, Any]) -> str:
@@ -139,7 +139,12 @@ def interval(scores: np.ndarray) -> str:
         for _ in range(2000)
     ]
     low, high = np.percentile([draw.mean() for draw in draws], [2.5, 97.5])
-    return f"{scores.mean():.3g} [{low:.3g}, {high:.3g}]"
+    return f"{short(scores.mean())} [{short(low)}, {short(high)}]"
+
+
+def short(value: float) -> str:
+    """Return a number with three digits, or all of them before the point."""
+    return f"{value:.0f}" if abs(value) >= 999.5 else f"{value:.3g}"
 
 
 def rates(name: str, result: dict[str, Any]) -> str:
@@ -195,7 +200,7 @@ def pruned(name: str, result: dict[str, Any]) -> str:
                 one["name"],
                 ", ".join(map(str, one["units"])),
                 f"{one['parameters']:,}",
-                ", ".join(f"{run['scores'][-1]:.3g}" for run in each),
+                ", ".join(short(run["scores"][-1]) for run in each),
                 estimate(one["lost"]) if "lost" in one else "",
                 f"{1e6 * seconds['predict']:.0f} us",
                 f"{1e3 * seconds['adapt']:.1f} ms",
@@ -217,7 +222,7 @@ def warm_starts(name: str, result: dict[str, Any]) -> str:
             first, end = (np.mean([run["curve"][part] for run in runs]) for part in (0, -1))
             start = values["start_samples"] + runs[0].get("start_samples", 0)
             cost = f"{start:,} ({start / spent:.0f} iterations)" if start else "0"
-            returns = f"{first:.3g}, {end:.3g}"
+            returns = f"{short(first)}, {short(end)}"
             rows.append([f"`{work}`", arm, f"{found['level']:.3g}", when, returns, cost])
     head = ["", "start", "return to reach", "iterations, each seed", "first and last return"]
     return table([*head, "environment steps of the start"], rows)

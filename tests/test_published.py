@@ -4,6 +4,7 @@ import csv
 import json
 import re
 import sqlite3
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from benchmarks.arms import Arm, arms, by_preset
 from benchmarks.curve_figures import band, panels, references, spread
 from benchmarks.equal_budgets import EQUAL, scratch
 from benchmarks.equal_budgets import arms as equal
+from benchmarks.memory_tables import by_maml
 from benchmarks.published_list import PUBLISHED
 from benchmarks.published_tables import MINUS, NO_BREAK
 from benchmarks.reproduce_list import RUNS, in_trials
@@ -22,6 +24,7 @@ from meta_rl.errors import InputError
 from meta_rl.statistics import interquartile_mean
 from tests.extras import needs
 
+NONE = {"lines": (), "failed": (), "older": 0}
 SHOWN = ("ant-direction", "bandit-5", "metaworld-ml10", "navigation-2d")
 TRIED = [run for run in RUNS if run.preset in SHOWN]
 BUDGETS = [*equal("cartpole", ("maml", "rl2"), 9000, (1.0, 1.0)), *scratch("cartpole", 1.0)]
@@ -237,6 +240,25 @@ def test_arms_are_named_for_people():
     arm = Arm(runs=(run,), lines=(), failed=(), older=0)
     assert (arm.title, arm.name) == ("rl2, 1 episode", "rl2_1-episodes_400")
     assert (arm.planned, arm.score_name, arm.remembers) == ("400 iterations", "return", True)
+
+
+def test_maml_plays_a_trial_as_it_adapts():
+    """Two episodes of each inner step first, the rest adapted; with the best number of steps."""
+    run = next(run for run in RUNS if run.arm == "tabular-mdp_maml")
+    run = replace(run, changes={"data.episodes": 2})
+    line = {"evaluations": [{"scores": [[1.0, 1.0], [3.0, 3.0], [2.0, 2.0], [7.0, 7.0]]}]}
+    maml = Arm(runs=(run,), lines=(line,), failed=(), older=0)
+
+    def told(episodes):
+        trial = Arm(runs=(*in_trials("tabular-mdp", 1, 1.0, episodes, 8),), **NONE)
+        return by_maml(trial, {"tabular-mdp": maml})
+
+    assert told(2) == "2 [2, 2]"
+    assert told(3) == "5 [5, 5]"
+    assert told(6) == "14 [14, 14]"  # four of six at 3
+    assert told(7) == "19 [19, 19]"  # 2 + 6 + 4 + 7 for the seventh
+    assert told(1000).startswith(f"{2 + 6 + 4 + 994 * 7} ")
+    assert by_maml(Arm(runs=(run,), **NONE), {}) == ""
 
 
 def test_gittins_indices_are_those_of_the_book():
