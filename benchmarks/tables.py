@@ -142,7 +142,7 @@ def interval(scores: np.ndarray) -> str:
     return f"{short(scores.mean())} [{short(low)}, {short(high)}]"
 
 
-def short(value: float) -> str:
+def short(value: float | np.floating[Any]) -> str:
     """Return a number with three digits, or all of them before the point."""
     return f"{value:.0f}" if abs(value) >= 999.5 else f"{value:.3g}"
 
