@@ -28,10 +28,9 @@ PLAN: Any = SimpleNamespace(
 
 
 def results(folder: Path = FOLDER) -> dict[str, list[Curve]]:
-    """Return the curves of each preset that has some, in the list's order."""
+    """Return the curves of each preset, in the list's order."""
     presets = dict.fromkeys(run.preset for run in EQUAL)
-    found = {f"{LABEL}-{preset}": curves_of(preset, folder) for preset in presets}
-    return {name: curves for name, curves in found.items() if curves}
+    return {f"{LABEL}-{preset}": curves_of(preset, folder) for preset in presets}
 
 
 def curves_of(preset: str, folder: Path, runs: Sequence[Run] = EQUAL) -> list[Curve]:
@@ -75,7 +74,9 @@ def adapting(arm: Arm) -> np.ndarray:
 
 
 def text(name: str, curves: Sequence[Curve]) -> str:
-    """Return the table of one preset, and its figure."""
+    """Return the table of one preset, and its figure; that it has not run if there is no curve."""
+    if not curves:
+        return "Not run yet with today's settings."
     preset = name.removeprefix(f"{LABEL}-")
     drawn = f"![{preset}: return against environment steps of adapting](../images/{name}.png)"
     return f"{table(*scores(PLAN, curves))}\n\n{drawn}"

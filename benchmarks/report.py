@@ -61,8 +61,11 @@ def main() -> None:
         if maker(name) is learning:
             figure(name, result["arms"], result["settings"].get("samples"))
     for name, curves in equal_tables.results().items():
-        drawn = equal_tables.figure(curves)
-        files.write(IMAGES / f"{name}.png", encoded(drawn, dpi=100))
+        path = IMAGES / f"{name}.png"
+        if curves:
+            files.write(path, encoded(equal_tables.figure(curves), dpi=100))
+        else:
+            path.unlink(missing_ok=True)
     files.write(IMAGES / "curves.png", curve_figures.overview(curve_figures.panels(arms(RUNS))))
     for page, text in filled(texts(results)).items():
         files.write(page, text)

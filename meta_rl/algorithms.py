@@ -149,9 +149,8 @@ def _rl2(config: Config) -> Config:
     """Set RL2: a GRU, and smaller and more iterations, which learn more from as many steps.
 
     An iteration has four times the tasks and one trial of each. The run has more iterations, for as
-    many environment steps as the preset's. Robots keep the preset's exploration, and observations
-    are normalized: half-cheetah-velocity returns -43 after 1.0M steps (one seed), and -84 after
-    3.0M with exploration over the whole range of actions (three seeds).
+    many environment steps as the preset's. Exploration is over the whole range of actions; robots
+    keep the preset's.
     """
     own, robot = _episodes(config, "rl2 plays episodes of a task"), config.family in ROBOTS
     data = replace(
@@ -164,7 +163,6 @@ def _rl2(config: Config) -> Config:
         exploration=0.0,
         noise_persistence=0.0,  # a policy that remembers would see it
         action_scale=own.action_scale if robot else 1.0,
-        normalize_observations=own.normalize_observations or robot,
     )
     network = NetworkConfig(kind="gru", hidden=(128,), initialization="orthogonal")
     inner = InnerConfig(method="memory", steps=config.inner.steps, learn_step_size=False)

@@ -96,6 +96,8 @@ def test_runs_of_older_settings_have_no_curve(queue):
     newer = [replace(run, changes=run.changes | {"data.gamma": 0.5}) for run in runs[:1]]
     curves = equal_tables.curves_of(runs[0].preset, command.results, [*newer, *runs[1:]])
     assert [curve.name for curve in curves] == ["pretrain", "rl2", "ppo-from-scratch"]
+    none = equal_tables.curves_of(runs[0].preset, command.results, newer)
+    assert equal_tables.text("equal-bandit-5", none).startswith("Not run yet")
 
 
 def test_only_some_runs_are_worked_on(queue, capsys, tmp_path):

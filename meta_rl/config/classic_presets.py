@@ -39,10 +39,16 @@ def maml_on_robots(family: str, *, iterations: int = 500, **changes: Any) -> Con
     """Return settings for environments where one action decides the rewards of a few steps.
 
     On ``half-cheetah-direction`` a shorter horizon of advantages (``gae_lambda``), more exploration
-    (``action_scale``) and a longer outer step (``max_kl``) together return 299 after one inner step
-    at 24M environment steps, and the values of Rothfuss et al. 2019 (1.0, 10.0 and 0.01) 185.
+    (``action_scale``) and a longer outer step (``max_kl``) together returned 299 after one inner
+    step at 24M environment steps, and the values of Rothfuss et al. 2019 (1.0, 10.0 and 0.01) 185.
+    With normalized observations as well, one seed returned 268 at 2.9M, three without 185 to 227.
     """
-    usual: dict[str, Any] = {"action_scale": 3.0, "gae_lambda": 0.9, "max_kl": 0.1}
+    usual: dict[str, Any] = {
+        "action_scale": 3.0,
+        "gae_lambda": 0.9,
+        "max_kl": 0.1,
+        "normalize_observations": True,
+    }
     return maml_on_episodes(family, iterations=iterations, **usual | changes)
 
 
