@@ -8,8 +8,8 @@ from benchmarks.arms import Arm, arms
 from benchmarks.provenance import read
 from benchmarks.published_tables import source
 from benchmarks.reproduce_list import CHEAP
-from benchmarks.speed.tables import table
-from benchmarks.tables import interval, short
+from benchmarks.speed.tables import short, table
+from benchmarks.tables import interval
 
 PRESETS = (
     *("cartpole", "pendulum", "acrobot"),

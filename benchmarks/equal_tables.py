@@ -75,11 +75,14 @@ def adapting(arm: Arm) -> np.ndarray:
 
 def text(name: str, curves: Sequence[Curve]) -> str:
     """Return the table of one preset, and its figure; that it has not run if there is no curve."""
-    if not curves:
-        return "Not run yet with today's settings."
     preset = name.removeprefix(f"{LABEL}-")
+    if not curves:
+        return f"{preset}: not run yet with today's settings."
+    listed = dict.fromkeys(contestant(run) for run in EQUAL if run.preset == preset)
+    left = [f"`{one}`" for one in listed if one not in {curve.name for curve in curves}]
+    lacking = [f"Not run yet with today's settings: {', '.join(left)}."] if left else []
     drawn = f"![{preset}: return against environment steps of adapting](../images/{name}.png)"
-    return f"{table(*scores(PLAN, curves))}\n\n{drawn}"
+    return "\n\n".join([table(*scores(PLAN, curves)), *lacking, drawn])
 
 
 def figure(curves: Sequence[Curve]) -> Figure:

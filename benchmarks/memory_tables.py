@@ -20,7 +20,8 @@ def rl2_table() -> str:
     head += ["Gittins, here", "MAML, here"]
     head += ["RL2, here", "seeds", "environment steps a seed", "hours a seed"]
     rows, known = [], read("gittins").get("scores", {})
-    adapting = {arm.preset: arm for arm in arms(RUNS) if arm.runs[0].algorithm == "maml"}
+    by = (arm for arm in arms(RUNS) if arm.runs[0].algorithm == "maml" and not arm.runs[0].label)
+    adapting = {arm.preset: arm for arm in by}
     for arm in arms(MEMORY):
         name = arm.runs[0].arm
         title, *numbers = RL2_TABLES[name]
@@ -35,8 +36,10 @@ def by_maml(arm: Arm, adapting: Mapping[str, Arm]) -> str:
     It plays the episodes of one inner step after another, and the rest of the trial adapted.
     """
     maml = adapting.get(arm.preset)
-    if maml is None or not maml.lines:
+    if maml is None:
         return ""
+    if not maml.lines:
+        return "not run yet"
     trial, each, values = arm.runs[0].config.inner.steps + 1, maml.episodes(), maml.values()
     last = min(len(values) - 1, (trial - 1) // each)
     totals = [

@@ -43,7 +43,8 @@ def card(model: Mapping[str, Any]) -> str:
         ["family", f"`{model['family']}`: {model['summary']}"],
         [
             "algorithm",
-            f"{model['algorithm']}, with the settings of the preset `{model['name']}`{but}",
+            f"{model['algorithm']}, with the settings that the preset `{model['name']}` had "
+            f"then{but}",
         ],
         ["meta-training", f"{model['iterations']:,} iterations, {_amount(model)}"],
         ["processor time", f"{model['seconds']:.0f} s on one thread of {made['cpu']}"],

@@ -201,10 +201,14 @@ def _is_wanted(*_: object) -> bool:
 
 
 def place(command: Reproduce, run: Run) -> Path:
-    """Return the work folder of a run with its current settings, or the name of a new one."""
+    """Return the work folder of a run with its current settings, the furthest, or a new one's."""
+    found: dict[Path, int] = {}
     for folder in sorted(command.folder.glob(f"{run.id}-*")):
-        if agree(run_folder.newest_settings(folder / "run")[1], run.config):
-            return folder
+        iteration, config = run_folder.newest_settings(folder / "run")
+        if agree(config, run.config):
+            found[folder] = iteration
+    if found:
+        return max(found, key=found.__getitem__)
     digest = hashlib.sha256(json.dumps(settings(run), sort_keys=True).encode()).hexdigest()
     return command.folder / f"{run.id}-{digest[:8]}"
 

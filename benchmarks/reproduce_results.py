@@ -180,14 +180,14 @@ def _agree(stored: Any, config: Any) -> bool:
         stored.get("type") == type(config).__name__
         and stored.keys() <= {"type", *(one.name for one in known)}
         and all(
-            _agree(stored.get(one.name, to_dict(_default(one))), getattr(config, one.name))
-            for one in known
+            _agree(stored.get(one.name, _default(one)), getattr(config, one.name)) for one in known
         )
     )
 
 
 def _default(one: dataclasses.Field[Any]) -> Any:
-    return one.default if one.default_factory is dataclasses.MISSING else one.default_factory()
+    own = one.default if one.default_factory is dataclasses.MISSING else one.default_factory()
+    return _learned_from(to_dict(own))
 
 
 def results_file(results: Path, run: Run) -> Path:

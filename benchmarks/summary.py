@@ -13,7 +13,7 @@ import numpy as np
 
 from benchmarks.arms import arms
 from benchmarks.reproduce_list import CHEAP
-from benchmarks.speed.tables import seconds, table
+from benchmarks.speed.tables import seconds, short, table
 from meta_rl.evaluation.curves import Curve
 from meta_rl.evaluation.tables import needed, same_tasks
 
@@ -66,7 +66,7 @@ def long_runs() -> list[Row]:
         rows.append(
             (
                 f"`{preset}`, {given}: return after 1, 2 and 3 inner steps",
-                ", ".join(f"{scores[k]:.3g}" for k in (1, 2, 3)),
+                ", ".join(short(scores[k]) for k in (1, 2, 3)),
                 told,
                 f"[published numbers](benchmarks/published.md#{preset})",
             )
@@ -100,7 +100,7 @@ def few_shot(results: dict[str, Any]) -> list[Row]:
 def after(runs: list[dict[str, Any]], *steps: int) -> str:
     """Return the mean scores over seeds and tasks after each of some inner steps."""
     scores = np.array([run["scores"] for run in runs])  # (seeds, K + 1, M)
-    return ", ".join(f"{scores[:, k].mean():.3g}" for k in steps)
+    return ", ".join(short(scores[:, k].mean()) for k in steps)
 
 
 def steps(results: dict[str, Any]) -> list[Row]:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.speed.tables import table
+from benchmarks.speed.tables import short, table
 from benchmarks.summary import evaluation
 from meta_rl.evaluation.tables import needed, same_tasks, scores
 
@@ -140,11 +140,6 @@ def interval(scores: np.ndarray) -> str:
     ]
     low, high = np.percentile([draw.mean() for draw in draws], [2.5, 97.5])
     return f"{short(scores.mean())} [{short(low)}, {short(high)}]"
-
-
-def short(value: float | np.floating[Any]) -> str:
-    """Return a number with three digits, or all of them before the point."""
-    return f"{value:.0f}" if abs(value) >= 999.5 else f"{value:.3g}"
 
 
 def rates(name: str, result: dict[str, Any]) -> str:

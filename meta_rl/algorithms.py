@@ -22,8 +22,9 @@ from meta_rl.config import (
     VariBADConfig,
     distance,
 )
+from meta_rl.config.classic_presets import ROBOTS
 from meta_rl.errors import InputError, unknown
-from meta_rl.presets import PRESETS, ROBOTS, facts, maml_on_episodes
+from meta_rl.presets import PRESETS, facts, maml_on_episodes
 
 
 def _inner(config: Config, **changes: Any) -> Config:
@@ -149,10 +150,11 @@ def _rl2(config: Config) -> Config:
     """Set RL2: a GRU, and smaller and more iterations, which learn more from as many steps.
 
     An iteration has four times the tasks and one trial of each. The run has more iterations, for as
-    many environment steps as the preset's. Exploration is over the whole range of actions; robots
-    keep the preset's.
+    many environment steps as the preset's. Exploration is over the whole range of actions; with
+    the settings of robots it is the preset's.
     """
-    own, robot = _episodes(config, "rl2 plays episodes of a task"), config.family in ROBOTS
+    own = _episodes(config, "rl2 plays episodes of a task")
+    robot = all(getattr(own, name) == value for name, value in ROBOTS.items())
     data = replace(
         own,
         tasks=4 * own.tasks,

@@ -61,29 +61,6 @@ def _ratings(family: str) -> Config:
     )
 
 
-ROBOTS: dict[str, Config] = {
-    # Episodes and layers as in Rothfuss et al. 2019, appendix: 128 units for the humanoid, a step
-    # size of 0.05 for the random-parameter robots, two inner steps for the ant with goals. The
-    # paper has 40 tasks, these have 20.
-    "half-cheetah-direction": maml_on_robots("half-cheetah-direction", iterations=300),
-    "half-cheetah-velocity": maml_on_robots("half-cheetah-velocity", iterations=300),
-    "half-cheetah-velocity-3": maml_on_robots("half-cheetah-velocity-3", iterations=300),
-    "half-cheetah-direction-pearl": maml_on_robots("half-cheetah-direction-pearl", iterations=300),
-    "half-cheetah-velocity-maml": maml_on_robots("half-cheetah-velocity-maml", iterations=300),
-    "half-cheetah-velocity-pearl": maml_on_robots("half-cheetah-velocity-pearl", iterations=300),
-    "ant-direction": maml_on_robots("ant-direction"),
-    "ant-direction-maml": maml_on_robots("ant-direction-maml"),
-    "ant-direction-2d": maml_on_robots("ant-direction-2d"),
-    "ant-direction-2d-pearl": maml_on_robots("ant-direction-2d-pearl"),
-    "ant-goal": maml_on_robots("ant-goal", steps=2),
-    "ant-goal-maml": maml_on_robots("ant-goal-maml"),
-    "ant-velocity": maml_on_robots("ant-velocity"),
-    "humanoid-direction": maml_on_robots("humanoid-direction", hidden=(128, 128)),
-    "walker2d-random-params": maml_on_robots("walker2d-random-params", step_size=0.05),
-    "hopper-random-params": maml_on_robots("hopper-random-params", step_size=0.05),
-}
-"""Presets of MuJoCo's robots."""
-
 PRESETS: dict[str, Config] = {
     # Finn et al. 2017, 2-D navigation: 20 tasks, 20 episodes, horizon 100, one inner step. Further
     # steps at test time are shorter (in the paper half as long, after a fixed first step of 0.1).
@@ -104,7 +81,25 @@ PRESETS: dict[str, Config] = {
         "pixel-goals", iterations=60, step_size=0.5, tasks=8, episodes=40
     ),
     **CLASSIC,
-    **ROBOTS,
+    # Episodes and layers as in Rothfuss et al. 2019, appendix: 128 units for the humanoid, a step
+    # size of 0.05 for the random-parameter robots, two inner steps for the ant with goals. The
+    # paper has 40 tasks, these have 20.
+    "half-cheetah-direction": maml_on_robots("half-cheetah-direction", iterations=300),
+    "half-cheetah-velocity": maml_on_robots("half-cheetah-velocity", iterations=300),
+    "half-cheetah-velocity-3": maml_on_robots("half-cheetah-velocity-3", iterations=300),
+    "half-cheetah-direction-pearl": maml_on_robots("half-cheetah-direction-pearl", iterations=300),
+    "half-cheetah-velocity-maml": maml_on_robots("half-cheetah-velocity-maml", iterations=300),
+    "half-cheetah-velocity-pearl": maml_on_robots("half-cheetah-velocity-pearl", iterations=300),
+    "ant-direction": maml_on_robots("ant-direction"),
+    "ant-direction-maml": maml_on_robots("ant-direction-maml"),
+    "ant-direction-2d": maml_on_robots("ant-direction-2d"),
+    "ant-direction-2d-pearl": maml_on_robots("ant-direction-2d-pearl"),
+    "ant-goal": maml_on_robots("ant-goal", steps=2),
+    "ant-goal-maml": maml_on_robots("ant-goal-maml"),
+    "ant-velocity": maml_on_robots("ant-velocity"),
+    "humanoid-direction": maml_on_robots("humanoid-direction", hidden=(128, 128)),
+    "walker2d-random-params": maml_on_robots("walker2d-random-params", step_size=0.05),
+    "hopper-random-params": maml_on_robots("hopper-random-params", step_size=0.05),
     # Finn et al. 2017, section 5.1.
     "sinusoid": Config(
         family="sinusoid",

@@ -97,7 +97,10 @@ def test_runs_of_older_settings_have_no_curve(queue):
     curves = equal_tables.curves_of(runs[0].preset, command.results, [*newer, *runs[1:]])
     assert [curve.name for curve in curves] == ["pretrain", "rl2", "ppo-from-scratch"]
     none = equal_tables.curves_of(runs[0].preset, command.results, newer)
-    assert equal_tables.text("equal-bandit-5", none).startswith("Not run yet")
+    told = equal_tables.text("equal-bandit-5", none)
+    assert told == "bandit-5: not run yet with today's settings."
+    told = equal_tables.text("equal-cartpole", curves)
+    assert "Not run yet with today's settings: `maml`, `anil`" in told
 
 
 def test_only_some_runs_are_worked_on(queue, capsys, tmp_path):

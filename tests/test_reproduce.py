@@ -1,6 +1,7 @@
 """benchmarks.reproduce: its list, killed and repeated, shared among processes, and refusals."""
 
 import json
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -122,6 +123,7 @@ def test_a_changed_default_is_a_changed_setting_and_a_new_setting_is_none(killed
     assert agree({**stored, "outer": newer}, run.config)
     changed = replace(run, changes={**run.changes, "outer.clip": 0.9})
     assert not agree({**stored, "outer": newer}, changed.config)
+    assert agree({name: part for name, part in stored.items() if name != "speed"}, run.config)
     assert not agree({**stored, "outer": {**stored["outer"], "no_such": 1}}, run.config)
 
 
@@ -148,6 +150,9 @@ def test_a_new_setting_leaves_a_runs_folder_where_it_is(killed, tmp_path):
     del config["outer"]["clip"]
     (older / "run" / "config.json").write_text(json.dumps(config))
     assert reproduce.place(moved, run) == older
+    shutil.copytree(source, tmp_path / f"{run.id}-1")  # the same run, further on
+    assert reproduce.place(moved, run) == tmp_path / f"{run.id}-1"
+    shutil.rmtree(tmp_path / f"{run.id}-1")
     config["outer"]["clip"] = 0.9
     (older / "run" / "config.json").write_text(json.dumps(config))
     assert reproduce.place(moved, run) == tmp_path / source.name

@@ -36,7 +36,8 @@ def settings(name: str, kind: Any = "lstm") -> Config:
     """Return RL2's settings; by default with an LSTM, since RecurrentPPO has no GRU."""
     config = algorithm("rl2", preset(name))
     network = dataclasses.replace(config.network, kind=kind, hidden=(UNITS,))
-    data = dataclasses.replace(config.data, episodes=TRIALS)
+    # RecurrentPPO would normalize in a wrapper of its environments, another kind of work.
+    data = dataclasses.replace(config.data, episodes=TRIALS, normalize_observations=False)
     outer = dataclasses.replace(config.outer, epochs=8, target_kl=None)  # as many for both
     return dataclasses.replace(config, network=network, data=data, outer=outer, log_every=1)
 

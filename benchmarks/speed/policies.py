@@ -37,8 +37,13 @@ PASSES = {
 
 
 def trpo(preset: str) -> Config:
-    """Return the preset with every iteration logged, because its metrics are read here."""
-    return dataclasses.replace(PRESETS[preset], log_every=1)
+    """Return the preset with every iteration logged, because its metrics are read here.
+
+    Observations are not normalized, as in the libraries that times are compared with.
+    """
+    config = PRESETS[preset]
+    data = dataclasses.replace(config.data, normalize_observations=False)
+    return dataclasses.replace(config, data=data, log_every=1)
 
 
 def promp(preset: str) -> Config:

@@ -4,8 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 WITH_JAX = "speed-W1", "speed-W3"
 """Results with a JAX arm."""
+
+
+def short(value: float | np.floating[Any]) -> str:
+    """Return a number with three digits, or all of them before the point."""
+    return f"{value:.0f}" if abs(value) >= 999.5 else f"{value:.3g}"
 
 
 def table(head: list[str], rows: list[list[str]]) -> str:

@@ -567,3 +567,15 @@ def test_a_broken_second_minibatch_leaves_the_parameters_finite(broken):
     outer._derived = derived
     factor = {"gradient": 1, "divergence": 1 / 1.5}[broken]
     assert learner.iterate()["train/learning_rate"] == pytest.approx(0.05 * factor)
+
+
+@pytest.mark.parametrize("algorithm", ["rl2", "varibad"])
+def test_exploration_is_over_the_whole_range_of_actions_and_on_robots_the_presets(algorithm):
+    scales = {
+        name: meta_rl.algorithm(algorithm, meta_rl.preset(name)).data.action_scale
+        for name in ("navigation-2d", "pendulum", "walker2d-random-params", "metaworld-ml10")
+    }
+    assert [*scales.values()] == [1.0, 1.0, 3.0, 3.0]
+    robot = meta_rl.preset("half-cheetah-velocity")
+    own = replace(robot, family="a robot of mine")
+    assert meta_rl.algorithm(algorithm, own).data.action_scale == robot.data.action_scale
