@@ -36,4 +36,4 @@ def _cells(arm: Arm, best: str) -> list[str]:
     steps, seconds = (np.median([line[name] for line in arm.lines]) for name in spent)
     trained = f"{len(arm.lines)} x {arm.lines[0]['iterations']}"
     cells = [interval(scores[k]) for k in range(4)]
-    return [*cells, f"{short(scores[3].min())}", best, trained, f"{steps:,.0f}", f"{seconds:.0f}"]
+    return [*cells, short(scores[3].min()), best, trained, f"{steps:,.0f}", f"{seconds:.0f}"]
