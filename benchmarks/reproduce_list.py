@@ -263,6 +263,12 @@ PROMP: dict[str, Any] = {
     "protocols": BOTH_PEARL,
     "note": SECOND,
 }
+BY_MEMORY: dict[str, Any] = {
+    "algorithm": "rl2",
+    "iterations": 300,
+    "seconds": 3.0,
+    "note": "one seed and 9.6M steps: a second algorithm on the same family",
+}
 # 1,125 iterations are 90M environment steps with one inner step, 562 with three.
 LONG_CHEETAHS: Sequence[Run] = (
     *seeds(1, iterations=1125, seconds=3.3, note=LONG, **DIRECTION),
@@ -273,6 +279,8 @@ LONG_CHEETAHS: Sequence[Run] = (
     *seeds(3, "half-cheetah-velocity-maml", **TWICE_AS_LONG),
     *seeds(3, "half-cheetah-velocity-pearl", protocols=PEARL, **TWICE_AS_LONG),
     *seeds(1, "half-cheetah-direction-pearl", **PROMP),
+    *seeds(1, "half-cheetah-direction-pearl", protocols=BOTH_PEARL[:1], **BY_MEMORY),
+    *seeds(1, "half-cheetah-velocity-pearl", protocols=PEARL[:1], **BY_MEMORY),
 )
 RANDOM: dict[str, Any] = {
     "iterations": 150,
