@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from benchmarks.reproduce_list import BOTH, RANDOM_PARAMETERS, Protocol, Run, seeds
@@ -20,6 +21,7 @@ from benchmarks.reproduce_results import describe, rounded, tasks_of
 from meta_rl import agents
 from meta_rl.assemble import build
 from meta_rl.families.row import Row
+from meta_rl.types import Task
 
 LABEL = "equal"
 HYPERNETWORK = "rl2-hypernetwork"  # our RL2, whose state generates the head
@@ -84,8 +86,15 @@ EQUAL: Sequence[Run] = (
 )
 
 
-def from_scratch(run: Run) -> dict[str, Any]:
+def _one(family: Any, task: Task) -> Row:
+    """Return a new environment of a task."""
+    return Row(family.make_env(task), task)
+
+
+def from_scratch(run: Run, stopped: Callable[[], bool]) -> dict[str, Any] | None:
     """Train a PPO on each task of the run's first protocol; return the run's line.
+
+    Once it is told to stop, it ends after the current task and returns None.
 
     Budgets are the environment steps of 0..K inner steps as if no episode ended early.
     """
@@ -94,15 +103,13 @@ def from_scratch(run: Run) -> dict[str, Any]:
     family: Any = learner.problem.environments
     episodes: int = protocol.episodes or run.config.data.episodes  # type: ignore[union-attr]
     budgets = [k * episodes * family.horizon for k in range(protocol.steps + 1)]
-    scores = [
-        agents.ppo.from_scratch(
-            lambda task=task: Row(family.make_env(task), task),
-            budgets,
-            episodes=episodes,
-            seed=1000 * run.seed + number,
-        )
-        for number, task in enumerate(tasks_of(learner, protocol))
-    ]
+    scores = []
+    for number, task in enumerate(tasks_of(learner, protocol)):
+        if stopped():
+            return None
+        make = partial(_one, family, task)
+        seed = 1000 * run.seed + number
+        scores.append(agents.ppo.from_scratch(make, budgets, episodes=episodes, seed=seed))
     by_budget = rounded([list(each) for each in zip(*scores, strict=True)])
     evaluation: Mapping[str, Any] = {**dataclasses.asdict(protocol), "scores": by_budget}
     return {

@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -38,8 +39,9 @@ from benchmarks.reproduce_results import (
 from meta_rl.assemble import build
 from meta_rl.cli.command import Ended, run_command
 from meta_rl.cli.parsing import parse
-from meta_rl.errors import InputError, require
+from meta_rl.errors import InputError, NotFiniteError, lacks_memory, require
 from meta_rl.machine.threads import one_thread
+from meta_rl.presets import preset
 from meta_rl.runs.recorder import RunRecorder, lock
 from meta_rl.runs.signals import StopOnSignal
 from meta_rl.storage import run_folder
@@ -140,14 +142,15 @@ def work(command: Reproduce, runs: Sequence[Run]) -> None:
 def attempt(command: Reproduce, runs: Sequence[Run], run: Run, stop: StopOnSignal) -> None:
     """Train and score one run and record its line, unless told to stop first.
 
-    A run that fails gets a line that says so. An error of the machine, such as a full disk, is not
-    the run's failure: it ends the queue, and the run resumes when the queue is started again.
+    A run that fails gets a line that says so. An error of the machine, such as a full disk or too
+    little memory, is not the run's failure: it ends the queue, and the run resumes when the queue
+    is started again.
     """
     begin_with_shorter(command, runs, run)
     try:
         line = train(command, run, stop)
     except Exception as error:
-        if isinstance(error, OSError | MemoryError) or isinstance(error.__cause__, OSError):
+        if _is_the_machines(error):
             raise InputError(
                 f"reproduce: {run.id} cannot go on here: {error} Nothing is lost: fix this and "
                 "start the command again."
@@ -160,10 +163,18 @@ def attempt(command: Reproduce, runs: Sequence[Run], run: Run, stop: StopOnSigna
         print(f"{run.id}: {summary(line)}", flush=True)
 
 
+def _is_the_machines(error: Exception) -> bool:
+    """Return whether an error comes from what the machine lacks, and not from the run itself."""
+    if isinstance(error, NotFiniteError):
+        return False
+    at_fault = isinstance(error, OSError | InputError) or isinstance(error.__cause__, OSError)
+    return at_fault or lacks_memory(error)
+
+
 def train(command: Reproduce, run: Run, stop: StopOnSignal) -> dict[str, Any] | None:
     """Train from the newest checkpoint on, then score; return the line, or None if stopped."""
     if run.scratch:
-        return from_scratch(run)
+        return from_scratch(run, lambda: stop.stopped)
     folder = place(command, run) / "run"
     learner = build(run.config)
     if run_folder.checkpoints(folder):
@@ -234,11 +245,16 @@ def begin_with_shorter(command: Reproduce, runs: Sequence[Run], run: Run) -> Non
 
 def missing(run: Run) -> str | None:
     """Return why this machine cannot do a run, or None if it can."""
-    if run.optional:
-        try:
-            build(run.config)
-        except InputError as error:
-            return str(error)
+    return _refusal(run.preset)
+
+
+@cache
+def _refusal(name: str) -> str | None:
+    """Return why this machine cannot make a preset's problem: data or a package are missing."""
+    try:
+        build(preset(name)).problem.close()
+    except InputError as error:
+        return str(error)
     return None
 
 

@@ -24,6 +24,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 import meta_rl
 from meta_rl.cli import adapt, train
 from meta_rl.cli.command import run_command
+from meta_rl.cli.runners.starting import settings_of
 from meta_rl.errors import DivergedError, InputError
 from meta_rl.families import GymFamily
 from meta_rl.runs.recorder import RunRecorder
@@ -348,6 +349,26 @@ def test_adapting_to_parameters_that_are_not_finite_is_refused(trained):
     learner.meta.rule["step_size"].fill_(80.0)  # exp(80)
     with pytest.raises(DivergedError, match=r"the parameters after \d inner steps are not finite"):
         learner.adapt({"goal": (0.3, -0.2)}, steps=3, episodes=2)
+
+
+def test_a_network_that_adapting_lost_is_not_returned(tmp_path):
+    learner = meta_rl.build(meta_rl.preset("sinusoid"))
+    learner.meta.rule["step_size"].fill_(80.0)  # exp(80)
+    with pytest.raises(DivergedError, match="expected finite parameters after 3 inner steps"):
+        learner.adapt({"amplitude": 5.0, "phase": 1.0}, steps=3)
+
+
+def test_a_resumed_run_that_ends_before_its_next_checkpoint_keeps_its_new_goal(tmp_path):
+    given = ["sinusoid", "--iterations", "2", "--device", "cpu", "--log-dir", str(tmp_path)]
+    train.main([*given, "--eval.tasks", "2", "--eval.no-pictures"])
+    run = tmp_path / "sinusoid_1"
+    told = json.loads((run / "config.json").read_text())
+    told["iterations"], told["seed"] = 4, 0
+    (run / "config.json").write_text(json.dumps(told))  # as a killed --iterations 4 leaves it
+    train.main(["--resume", str(run), "--device", "cpu"])
+    assert meta_rl.load(run).iteration == 4
+    (run / "config.json").write_text(json.dumps(told | {"iterations": 9, "seed": 7}))  # another's
+    assert settings_of(run).iterations == 4
 
 
 def test_an_adapted_policy_saves_and_loads(trained, tmp_path):

@@ -229,6 +229,40 @@ def test_a_task_that_adapting_loses_counts_as_infinitely_bad(runs):
     assert curve.gain(1, mean, 0, -1).value == -np.inf
 
 
+def test_a_checkpoint_is_evaluated_beside_it(runs, tmp_path):
+    """Its callback may replace it, and takes no other files for its own."""
+    kept = tmp_path / "best_model"
+    shutil.copytree(runs / "bandit-5_1" / "checkpoints" / "000000001", kept)
+    before = sorted(kept.iterdir())
+    options = ["--tasks", "2", "--steps", "1", "--device", "cpu"]
+    for number in (1, 2):
+        evaluate.main([str(kept), *options])
+        assert (tmp_path / f"best_model_evaluation_{number}" / "report.html").is_file()
+    assert sorted(kept.iterdir()) == before
+
+
+def test_a_start_that_was_trained_before_is_told(runs, tmp_path, capsys):
+    small = ["bandit-5", *SMALL, "--data.episodes", "8", "--log-dir", str(tmp_path)]
+    train.main([*small, "--init-run", str(runs / "bandit-5_1")])
+    options = ["--tasks", "2", "--steps", "1", "--device", "cpu"]
+    evaluate.main([str(tmp_path / "bandit-5_1"), *options])
+    assert "started from weights that were trained before" in capsys.readouterr().out
+    evaluate.main([str(runs / "bandit-5_1"), *options, "--out", str(tmp_path / "cold")])
+    assert "started from weights" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["ppo", "pretrained"])
+def test_ppo_is_refused_before_it_trains_on_fewer_steps_than_it_can(
+    name, runs, tmp_path, monkeypatch
+):
+    for work in ("pretrain", "from_scratch"):
+        monkeypatch.setattr(meta_rl.agents.ppo, work, lambda *_, **__: pytest.fail("trained"))
+    options = ["--tasks", "2", "--steps", "1", "--device", "cpu", "--out", str(tmp_path / "out")]
+    told = re.escape(f"baselines: {name} learn on 64 environment steps or more, and the first run")
+    with pytest.raises(InputError, match=told):
+        evaluate.main([str(runs / "bandit-5_1"), *options, "--episodes", "2", "--baselines", name])
+
+
 def test_steps_to_reach_is_the_first_budget_that_is_as_good():
     given = {"split": "x", "members": ("a",), "kind": "rival", "steps": (None,) * 3}
     rival = Curve(
@@ -391,6 +425,12 @@ def test_pretrain_oracle_and_rl2_stand_beside_maml(runs, tmp_path):
     assert budgets["bandit-5"] == budgets["bandit-5-pretrain"] == [0, 80, 160]
     assert budgets["bandit-5-oracle"] == [0, 80, 160]
     assert budgets["bandit-5-rl2"] == [0, 10, 20]
+    notes = json.loads((tmp_path / "out" / "evaluation.json").read_text())["notes"]
+    assert [note.split(":")[0] for note in notes if "remembers" in note] == [
+        "bandit-5-rl2 takes no inner steps, but remembers"
+    ]
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert re.search(r"bandit-5-rl2: return [^.]*\..* in a trial&#x27;s first episode", page)
     assert len({repr(c["points"][0]["scores"]) for c in found.values()}) == len(found)
 
 

@@ -1,5 +1,6 @@
 """Models that are shipped: they adapt by their command, and are what their cards say."""
 
+import importlib.util
 import json
 import shutil
 import warnings
@@ -37,6 +38,19 @@ def shipped(name):
     if isinstance(FAMILIES.get(meta_rl.preset(name).family), Locomotion):
         needs("mujoco")
     return pretrained.HOME / name
+
+
+def test_models_of_an_installed_package_are_found_beside_any_file(tmp_path):
+    home = tmp_path / "meta_rl"
+    (home / "storage").mkdir(parents=True)
+    (home / "pretrained" / "cartpole").mkdir(parents=True)
+    (home / "pretrained" / "cartpole" / "card.md").touch()
+    (tmp_path / "pyproject.toml").touch()  # of the user's project
+    source = shutil.copy(pretrained.__file__, home / "storage")
+    spec = importlib.util.spec_from_file_location("installed", source)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert module.names() == ["cartpole"]
 
 
 def contents(folder):

@@ -11,7 +11,9 @@ from runpy import run_path
 
 import pytest
 
+import meta_rl
 from benchmarks import reproduce
+from benchmarks.equal_budgets import EQUAL, from_scratch
 from benchmarks.reproduce_list import RUNS, Protocol
 from benchmarks.reproduce_results import (
     Curve,
@@ -25,7 +27,7 @@ from benchmarks.reproduce_results import (
 )
 from meta_rl.cli.command import run_command
 from meta_rl.config import ProMPConfig
-from meta_rl.errors import InputError
+from meta_rl.errors import InputError, NotFiniteError
 from tests import queue_kills
 from tests.queue_kills import command
 
@@ -78,6 +80,51 @@ def test_a_finished_queue_touches_no_file(killed, capsys):
     reproduce.work(command(killed / "whole"), queue_kills.RUNS)
     assert "folder_maml_1_seed-0: cannot run here: data" in capsys.readouterr().out
     assert state() == before
+
+
+def failing(error):
+    def train(*_):
+        raise error
+
+    return train
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        InputError("memory: expected a run that fits."),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory"),
+        OSError(28, "No space left on device"),
+    ],
+)
+def test_what_a_machine_lacks_ends_the_queue_and_is_no_result(error, tmp_path, monkeypatch):
+    monkeypatch.setattr(reproduce, "train", failing(error))
+    with pytest.raises(InputError, match=r"cannot go on here: .*Nothing is lost"):
+        reproduce.work(command(tmp_path), queue_kills.RUNS[:1])
+    assert not [*tmp_path.rglob("*.jsonl")]
+
+
+def test_a_run_that_fails_by_itself_is_a_result(tmp_path, monkeypatch):
+    monkeypatch.setattr(reproduce, "train", failing(NotFiniteError("reward: not finite", [0])))
+    reproduce.work(command(tmp_path), queue_kills.RUNS[:1])
+    (line,) = read(results_file(command(tmp_path).results, queue_kills.RUNS[0]))
+    assert line["failed"] == "NotFiniteError: reward: not finite"
+
+
+def test_a_run_whose_package_is_missing_is_skipped(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(reproduce, "build", failing(InputError("mujoco: expected MuJoCo.")))
+    reproduce._refusal.cache_clear()
+    run = next(run for run in RUNS if run.preset == "half-cheetah-direction")
+    reproduce.work(command(tmp_path), [run])
+    reproduce._refusal.cache_clear()
+    assert capsys.readouterr().out == f"{run.id}: cannot run here: mujoco: expected MuJoCo.\n"
+    assert not [*tmp_path.rglob("*.jsonl")]
+
+
+def test_ppo_from_scratch_stops_before_its_next_task(monkeypatch):
+    run = next(run for run in EQUAL if run.scratch)
+    monkeypatch.setattr(meta_rl.agents.ppo, "from_scratch", lambda *_, **__: pytest.fail("trained"))
+    assert from_scratch(run, lambda: True) is None
 
 
 def test_the_status_counts_and_estimates(killed, tmp_path):

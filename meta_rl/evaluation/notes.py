@@ -10,6 +10,7 @@ from meta_rl.evaluation.curves import Curve
 from meta_rl.evaluation.protocol import EvaluationPlan
 from meta_rl.statistics import DRAWS
 
+STARTS = {"init_sb3", "init_run", "experts"}  # stems of ORIGINS that are no pruning
 TOLERANCE = 0.05  # of meta-training budgets: the last iteration ends beyond a budget
 
 
@@ -29,12 +30,14 @@ def notes(planned: EvaluationPlan, curves: Sequence[Curve]) -> list[str]:
         "tasks. Adapting: what adapting spent on one task, on average, without the episodes (or "
         "examples) that a score is measured on.",
         *unequal(planned),
+        *started(planned),
+        *_remembering(planned),
         *_step_sizes(planned),
     ]
     if "random" in planned.settings.baselines:
         told.append(
-            "Random weights are the run's weights before meta-training (drawn by its seed). They "
-            "are adapted by the update rule that the run learned."
+            "Random weights are those of the run's network, drawn by its seed. They are adapted by "
+            "the update rule that the run learned."
         )
     if "oracle" in planned.settings.baselines and not any(c.kind == "oracle" for c in curves):
         told.append(
@@ -77,6 +80,24 @@ def unequal(planned: EvaluationPlan) -> list[str]:
     return [
         f"Meta-training budgets differ by more than {TOLERANCE:.0%}, in {planned.unit}: {told}. "
         "Compare runs of equal budgets."
+    ]
+
+
+def started(planned: EvaluationPlan) -> list[str]:
+    """Return a warning for algorithms whose runs did not start from random weights."""
+    return [
+        f"{algorithm.name} started from weights that were trained before; its meta-training budget "
+        f"does not count what that took."
+        for algorithm in planned.algorithms
+        if any(STARTS & run.settings.keys() for run in algorithm.runs)
+    ]
+
+
+def _remembering(planned: EvaluationPlan) -> list[str]:
+    return [
+        f"{name} takes no inner steps, but remembers: its row of k inner steps is the return of "
+        "episode k + 1 of a trial, and it adapts in its first episode already."
+        for name in planned.remembering
     ]
 
 

@@ -12,7 +12,7 @@ from meta_rl.evaluation.adapting import AT_ONCE, adapted, oracle
 from meta_rl.evaluation.algorithms import Algorithm, load_algorithms
 from meta_rl.evaluation.curves import Curve
 from meta_rl.evaluation.progress import progress
-from meta_rl.evaluation.rivals import Arena, check_rivals, rivals
+from meta_rl.evaluation.rivals import Arena, check_rivals, require_budgets, rivals
 from meta_rl.evaluation.settings import SLOW, EvaluationSettings
 from meta_rl.loading import keeps_step_size
 from meta_rl.problem import Problem
@@ -47,6 +47,12 @@ class EvaluationPlan:
     def unit(self) -> str:
         """The unit of a budget."""
         return "environment steps" if self.environments else "labelled examples"
+
+    @property
+    def remembering(self) -> list[str]:
+        """The names of the algorithms whose policies remember instead of taking inner steps."""
+        first = {a.name: a.runs[0].learner.config.inner for a in self.algorithms}
+        return [name for name, inner in first.items() if inner.method == "memory"]
 
     @property
     def sign(self) -> int:
@@ -138,6 +144,7 @@ def _slow(planned: EvaluationPlan, split: str, first: Curve) -> list[Curve]:
         seeds=range(settings.seed, settings.seed + settings.baseline_seeds),
         normalize=problem.config.normalize_observations,
     )
+    require_budgets(arena, names)
     return rivals(arena, names)
 
 

@@ -26,13 +26,14 @@ from meta_rl.evaluation.protocol import EvaluationPlan
 from meta_rl.runs.tensorboard import EVENTS, events
 from meta_rl.statistics import interquartile_mean, mean, worst_mean
 from meta_rl.storage import files
+from meta_rl.storage.checkpoint import MANIFEST
 
 JSON, CSV, REPORT = "evaluation.json", "evaluation.csv", "report.html"
 PACKAGES = ("torch", "numpy", "gymnasium", "stable-baselines3")
 
 
 def open_folder(out: Path | None, planned: EvaluationPlan) -> Path:
-    """Make the given folder, or the next ``evaluation_N`` of the first run.
+    """Make the given folder, or the next ``evaluation_N`` of the first run, or beside a checkpoint.
 
     Files of an evaluation that was interrupted before its report was written are removed.
 
@@ -40,9 +41,11 @@ def open_folder(out: Path | None, planned: EvaluationPlan) -> Path:
         InputError: if the folder holds other files, cannot be made or cannot be written to.
     """
     home, number = planned.algorithms[0].runs[0].path, 1
-    while not out and os.path.exists(home / f"evaluation_{number}"):
+    saved = os.path.exists(home / MANIFEST)  # a checkpoint may be replaced by its callback
+    stem = f"{home}_evaluation" if saved else str(home / "evaluation")
+    while not out and os.path.exists(f"{stem}_{number}"):
         number += 1
-    folder = out or home / f"evaluation_{number}"
+    folder = out or Path(f"{stem}_{number}")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         left = [*folder.iterdir()]

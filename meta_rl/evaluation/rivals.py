@@ -10,7 +10,7 @@ import numpy as np
 from tqdm import tqdm
 
 from meta_rl import agents, seeds
-from meta_rl.errors import require
+from meta_rl.errors import InputError, require
 from meta_rl.evaluation.curves import Curve
 from meta_rl.evaluation.progress import progress
 from meta_rl.families.row import Row
@@ -50,6 +50,21 @@ def check_rivals(family: TaskFamily, names: Iterable[str], training_steps: int, 
     for name in names:
         expected = f"{least.get(name, 0)} or more for {name}"
         require(training_steps >= least.get(name, 0), "training_steps", expected, training_steps)
+
+
+def require_budgets(arena: Arena, names: Iterable[str]) -> None:
+    """Refuse baselines by PPO that could not learn on the smallest budget.
+
+    Raises:
+        InputError: if adapting took fewer environment steps than a mini-batch of PPO.
+    """
+    by_ppo = [name for name in names if name in MULTIPLES or name == "pretrained"]
+    least = min((steps for steps in arena.budget if steps > 0), default=agents.ppo.BATCH)
+    if by_ppo and least < agents.ppo.BATCH:
+        raise InputError(
+            f"baselines: {' and '.join(by_ppo)} learn on {agents.ppo.BATCH} environment steps or "
+            f"more, and the first run adapts on {least}. Leave them out, or raise --episodes."
+        )
 
 
 def rivals(arena: Arena, names: Sequence[str]) -> list[Curve]:

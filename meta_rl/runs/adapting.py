@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from meta_rl import seeds
-from meta_rl.errors import require_whole
+from meta_rl.errors import DivergedError, require_whole
 from meta_rl.inner.adaptation import adapt_to_tasks
 from meta_rl.inner.memory import Loop
 from meta_rl.machine.bars import slow
@@ -91,12 +91,20 @@ def adapted_model(
         seed: seed of the data.
         manifest: the manifest that the model's ``save`` writes.
         pictures: whether to draw pictures.
+
+    Raises:
+        DivergedError: if an adapted parameter is not finite.
     """
     given = problem, inner, meta, [task], steps, seed
     adaptation = adapt_to_tasks(*given, scored=True, path=True)
     drawn = task, adaptation.batches, adaptation.path
     shown = problem.pictures(*drawn) if pictures else {}
     params = {name: value[0].detach().clone() for name, value in adaptation.path[-1].items()}
+    if not all(value.isfinite().all() for value in params.values()):
+        raise DivergedError(
+            f"adapt: expected finite parameters after {steps} inner steps, got others: adapting "
+            "diverged. Take fewer steps."
+        )
     scores: Any = adaptation.scores  # not None: scored=True
     model = problem.deploy(params, tuple(scores[:, 0].tolist()), manifest)
     success = counted(adaptation.success)

@@ -6,7 +6,10 @@ and the metrics is a callback; returning False stops the run.
 
 from __future__ import annotations
 
+import math
 import os
+import time
+import warnings
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -86,6 +89,7 @@ class EvalCallback:
         last = self.last_mean_reward = scores[-1].mean().item()
         sign, best = 1 if learner.problem.maximizes else -1, self.best_mean_reward
         children = [self._after_eval]
+        last = last if math.isfinite(last) else -sign * math.inf  # adapting diverged on a task
         if best is None or sign * last > sign * best:
             self.best_mean_reward = last
             children = [self._on_new_best, self._after_eval]
@@ -178,10 +182,21 @@ def _replace(places: tuple[Path, Path, Path], learner: MetaLearner) -> None:
     checkpoint.discard(new)
     learner.save(new)
     try:
-        checkpoint.discard(old)
+        _clear(old)
         if folder.exists():
             folder.rename(old)
         new.rename(folder)
-        checkpoint.discard(old)
+        _clear(old)
     except OSError as error:
         raise unwritable(folder, error) from error
+
+
+def _clear(old: Path) -> None:
+    """Remove a model that was replaced; files that others have put beside it stay, elsewhere."""
+    checkpoint.discard(old)
+    if old.exists():
+        kept = old.with_name(f"{old.name}-{time.time_ns()}")
+        old.rename(kept)
+        warnings.warn(
+            f"best_model: other files in the replaced model are now in {kept}.", stacklevel=2
+        )

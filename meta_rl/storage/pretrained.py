@@ -13,8 +13,8 @@ from meta_rl.errors import unknown
 PREFIX = "pretrained:"
 INSIDE = Path(__file__).parents[1] / "pretrained"
 CHECKOUT = Path(__file__).parents[2]
-# A wheel has the models inside the package; in a checkout they lie beside it.
-HOME = CHECKOUT / "pretrained" if (CHECKOUT / "pyproject.toml").is_file() else INSIDE
+# A wheel has the models inside the package, whatever lies beside it; a checkout beside it.
+HOME = INSIDE if INSIDE.is_dir() else CHECKOUT / "pretrained"
 
 
 def names() -> list[str]:

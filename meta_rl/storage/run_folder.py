@@ -49,6 +49,28 @@ def newest_settings(run: Path) -> tuple[int, Any]:
     return manifest.get("iteration", -1), manifest.get("config")
 
 
+def with_newer(run: Path, config: dict[str, Any]) -> dict[str, Any]:
+    """Return a checkpoint's settings, but those that may change as ``config.json`` has them.
+
+    A run that was resumed with other ones may have ended before its next checkpoint. If the file
+    is missing or of another run, the checkpoint's settings are returned.
+    """
+    own = _settings(run)
+    return _newer(renamed(config), own) if same_settings(config, own) else config
+
+
+def _newer(config: dict[str, Any], own: Any) -> dict[str, Any]:
+    told = own if isinstance(own, dict) else {}
+    return {
+        name: told.get(name, value)
+        if name in MAY_CHANGE
+        else _newer(value, told.get(name))
+        if isinstance(value, dict)
+        else value
+        for name, value in config.items()
+    }
+
+
 def remove(folder: Path) -> None:
     """Remove a checkpoint; if stopped halfway, the checkpoint is no longer listed.
 

@@ -54,6 +54,36 @@ def test_the_best_learner_is_kept_and_children_see_the_evaluation(learner, tmp_p
     assert [path.name for path in tmp_path.iterdir()] == ["best_model"]
 
 
+def test_a_mean_that_is_not_finite_is_never_the_best(learner, monkeypatch):
+    scores = iter([[float("nan"), 1.0], [2.0, 3.0], [float("nan"), 9.0]])
+    monkeypatch.setattr(learner, "results", lambda *_: (torch.tensor([next(scores)]), None))
+    evaluate = EvalCallback(learner.held_out_tasks(2), eval_freq=1)
+    learner.learn(iterations=3, callbacks=[evaluate])
+    assert evaluate.best_mean_reward == 2.5
+
+
+def test_files_beside_a_best_model_end_no_training_and_are_kept(learner, tmp_path):
+    bests = []
+
+    def put(learner, _):
+        bests.append(learner.iteration)
+        (tmp_path / "best_model" / "mine").write_text("kept")
+
+    evaluate = EvalCallback(
+        learner.held_out_tasks(1),
+        eval_freq=1,
+        best_model_save_path=tmp_path,
+        callback_on_new_best=put,
+    )
+    rising = iter(range(1, 5))
+    learner.results = lambda *_: (torch.tensor([[float(next(rising))]]), None)
+    with pytest.warns(UserWarning, match="other files in the replaced model"):
+        learner.learn(iterations=4, callbacks=[evaluate])
+    assert bests == [1, 2, 3, 4]
+    assert len([*tmp_path.glob("best_model.old-*/mine")]) == 3
+    assert meta_rl.load(tmp_path / "best_model").iteration == 4
+
+
 def test_training_stops_on_the_threshold(learner):
     stop = StopTrainingOnRewardThreshold(0.0)  # every return of a bandit is at least that
     evaluate = EvalCallback(learner.held_out_tasks(2), eval_freq=3, callback_on_new_best=stop)

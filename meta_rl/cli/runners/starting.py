@@ -17,7 +17,7 @@ from meta_rl.storage.pretrained import is_shipped
 
 
 def settings_of(run: Path) -> Config:
-    """Return the settings of a run, which it keeps when it is resumed.
+    """Return the settings of a run, which it keeps when it is resumed, as last changed.
 
     Raises:
         InputError: if the folder has no whole checkpoint, or is a checkpoint or a shipped model.
@@ -31,7 +31,7 @@ def settings_of(run: Path) -> Config:
         raise InputError(f"resume: expected a run folder, got the checkpoint {run}.")
     manifest = parallel.first(lambda: run_folder.load_newest(run)[1])
     checkpoint.require_fields(manifest, "meta", config=dict)
-    return from_dict(manifest["config"])
+    return from_dict(run_folder.with_newer(run, manifest["config"]))
 
 
 def require_own_settings(command: Train, own: Config) -> None:

@@ -74,7 +74,7 @@ def run(name: str, command: Train, origin: Config | None, home: Path) -> None:
     if results is None:
         print("not tested: --eval.no-test")
     else:
-        _tell(results, learner.problem.score_name)
+        _tell(results, learner.problem.score_name, learner.config.inner.method == "memory")
     adapt = told("adapt", shown, families=code)
     print(f"adapt it: {adapt}    curves: tensorboard --logdir {shlex.quote(str(shown.parent))}")
 
@@ -145,9 +145,12 @@ def _tested(recorder: RunRecorder, stop: StopOnSignal, resume: str) -> Results:
         progress.close()
 
 
-def _tell(results: Results, score_name: str) -> None:
+def _tell(results: Results, score_name: str, remembers: bool) -> None:
     scores, success = results
     print(f"mean {score_name} on {scores.shape[1]} held-out tasks, and 95 % interval:")
     for k, (mean, half) in enumerate(zip(scores.mean(1), margin(scores.numpy()), strict=True)):
         rate = "" if success is None else f", success {success[k].mean():.0%}"
-        print(f"  after {k} inner steps: {mean:.4g} ± {half:.2g}{rate}")
+        when = f"in episode {k + 1} of a trial" if remembers else f"after {k} inner steps"
+        print(f"  {when}: {mean:.4g} ± {half:.2g}{rate}")
+    if lost := int((~scores.isfinite()).any(0).sum()):
+        print(f"adapting diverged on {lost} of {scores.shape[1]} tasks, so a mean is not finite")
