@@ -22,7 +22,7 @@ from meta_rl.outer.adam import Adam
 from meta_rl.outer.following import RANGE, Following, copied, restore
 from meta_rl.outer.step import StepOnData, take
 from meta_rl.problems.memory import Recalled, Trials, joined
-from meta_rl.problems.returns import explained, gae
+from meta_rl.problems.returns import explained, gae, share_left
 from meta_rl.types import MetaParameters, Params
 
 
@@ -37,9 +37,10 @@ class Recall(Protocol):
 class Judged(NamedTuple):
     """Whole trials, and what PPO compares the policy with."""
 
-    trials: Trials
+    trials: Trials  # their values multiplied by share
     advantage: Tensor  # (N, L), normalized over all trials
     target: Tensor  # (N, L), of the value: the trial's later return, by GAE
+    share: Tensor  # (N, L), of an episode's discounted time that is left in the trial
 
 
 class Sums(NamedTuple):
@@ -56,7 +57,8 @@ class TrialPPO(StepOnData):
 
         A, R = GAE over all episodes of a trial, as if they were one long episode
         for each of the epochs, for each minibatch of trials:
-            pi, V = policy(theta, trial)                             from the trial's first step on
+            pi, v = policy(theta, trial)                             from the trial's first step on
+            V = v * (1 - gamma^left) / (1 - gamma^limit)             steps left in trial, in episode
             r = pi(a) / stored pi(a)
             if mean [r - 1 - log r] > 1.5 d:                        d: config.target_kl
                 undo the last step, divide the learning rate by 1.5, and end the iteration
@@ -160,13 +162,18 @@ class TrialPPO(StepOnData):
     def _judged(self, held: Sequence[Trials]) -> list[Judged]:
         """Return each block's trials with their advantages, normalized over all processes."""
         data = self.data
+        shares = [share_left(t.clock, data.gamma) for t in held]
+        held = [t._replace(value=t.value * s) for t, s in zip(held, shares, strict=True)]
         raw = [gae(t.reward, t.value, t.mask, data.gamma, data.gae_lambda) for t in held]
         pairs = [*zip(held, raw, strict=True)]
         count, total = parallel.add([[t.mask.sum(), a.sum()] for t, a in pairs])
         mean = total / count
         (squares,) = parallel.add([[(((a - mean) * t.mask) ** 2).sum()] for t, a in pairs])
         std = (squares / (count - 1).clamp(min=1)).sqrt()
-        return [Judged(t, (a - mean) * t.mask / (std + 1e-8), a + t.value) for t, a in pairs]
+        return [
+            Judged(t, (a - mean) * t.mask / (std + 1e-8), a + t.value, share)
+            for (t, a), share in zip(pairs, shares, strict=True)
+        ]
 
     def _minibatches(self, held: Sequence[Judged]) -> Iterator[list[Judged]]:
         """Yield the part of each block's trials for each gradient, in a random order."""
@@ -216,7 +223,7 @@ def ppo_sums(found: Recalled, block: Judged, config: RL2Config) -> Sums:
     ratio = log_ratio.exp()
     bounded = ratio.clamp(1 - config.clip, 1 + config.clip)
     gain = torch.minimum(ratio * block.advantage, bounded * block.advantage)
-    error = ((found.value - block.target) / found.unit * mask) ** 2
+    error = ((found.value * block.share - block.target) / found.unit * mask) ** 2
     bonus = config.entropy_coefficient * found.policy.entropy()
     loss = ((config.value_coefficient * error - gain - bonus) * mask).sum()
     outside = (((ratio - 1).abs() > config.clip) * mask).sum()
@@ -251,7 +258,7 @@ def _rows(block: Judged, rows: Tensor) -> Judged:
     """Return some of the trials, as long as the longest of them."""
     trials, rows = cut(block.trials, rows), rows.to(block.advantage.device)
     longest = trials.mask.shape[1]
-    return Judged(trials, block.advantage[rows, :longest], block.target[rows, :longest])
+    return Judged(trials, *(value[rows, :longest] for value in block[1:]))
 
 
 def _parts(block: Judged, length: int | None) -> Iterator[Judged]:
@@ -264,7 +271,7 @@ def _parts(block: Judged, length: int | None) -> Iterator[Judged]:
 def _steps(block: Judged, steps: slice) -> Judged:
     """Return some of the trials' steps."""
     trials = Trials(*(value[:, steps] for value in block.trials))
-    return Judged(trials, block.advantage[:, steps], block.target[:, steps])
+    return Judged(trials, *(value[:, steps] for value in block[1:]))
 
 
 def _explained(held: Sequence[Judged]) -> float:

@@ -178,10 +178,11 @@ class TrialEpisodes(NamedTuple):
     reward: Tensor  # (M, B, T), 0 where masked
     mask: Tensor  # (M, B, T), 1.0 while the episode runs
     behaviour: Any  # Distribution, leaves (M, B, T, ...)
-    value: Tensor  # (M, B, T), the policy's own estimate of the trial's later return
+    value: Tensor  # (M, B, T), of the policy's own, to be multiplied by ``share_left``
     previous: Tensor  # (M, B, T, P)
     success: Tensor  # (M, B)
     memory: Tensor  # (M, B, S + P), after the episode
+    clock: Tensor  # (M, B, T, 2), steps left before the time limit, this one included; the limit
 
 
 class Trials(NamedTuple):
@@ -192,13 +193,19 @@ class Trials(NamedTuple):
     reward: Tensor  # (N, L)
     mask: Tensor  # (N, L)
     log_prob: Tensor  # (N, L), when they were played
-    value: Tensor  # (N, L), when they were played
+    value: Tensor  # (N, L), when they were played, to be multiplied by ``share_left``
     previous: Tensor  # (N, L, P)
+    clock: Tensor  # (N, L, 2), steps left in the trial at most, this one included; in an episode
 
 
 def joined(batches: Sequence[TrialEpisodes]) -> Trials:
     """Return the M x B trials whose episodes are these batches, in their order."""
-    each = [(*b[:4], b.behaviour.log_prob(b.action), b.value, b.previous) for b in batches]
+    each = []
+    for later, b in zip(reversed(range(len(batches))), batches, strict=True):
+        left, limit = b.clock.unbind(-1)
+        clock = torch.stack([left + later * limit, limit], -1)
+        log_prob = b.behaviour.log_prob(b.action)
+        each.append((*b[:4], log_prob, b.value, b.previous, clock))
     trials = Trials(*(torch.cat(parts, 2).flatten(0, 1) for parts in zip(*each, strict=True)))
     longest = int(trials.mask.sum(1).max())
     order = trials.mask.argsort(dim=1, descending=True, stable=True)[:, :longest]

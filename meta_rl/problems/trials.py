@@ -30,7 +30,7 @@ from meta_rl.problems.memory import (
 from meta_rl.problems.observations import observation_size, tensor_type
 from meta_rl.problems.reinforcement import Reinforcement
 from meta_rl.problems.remembering import RememberingPolicy
-from meta_rl.problems.returns import gae, mean_size
+from meta_rl.problems.returns import gae, mean_size, share_left
 from meta_rl.problems.rollouts import check_parameters
 from meta_rl.types import Params, Task, TaskFamily
 
@@ -85,6 +85,7 @@ class TrialReinforcement(Reinforcement):
             previous=did.previous,
             success=played.success,
             memory=ended(torch.cat([one.memory for one in players], 1)),
+            clock=self._clock(played.mask),
         )
 
     def recall(self, params: Params, trials: Trials, state: Tensor | None = None) -> Recalled:
@@ -107,7 +108,8 @@ class TrialReinforcement(Reinforcement):
     def potential(self, query: Any, scores: Tensor) -> Tensor:
         """Return the mean error of the policy's value in the last episodes; see ``Losses``."""
         config = self.config
-        given = query.reward, query.value, query.mask, config.gamma, config.gae_lambda
+        value = query.value * share_left(query.clock, config.gamma)
+        given = query.reward, value, query.mask, config.gamma, config.gae_lambda
         return mean_size(gae(*given), query.mask)
 
     def statistics(self, batch: Any) -> dict[str, Tensor | float]:
@@ -131,7 +133,8 @@ class TrialReinforcement(Reinforcement):
         each = [obs, action, one, one, *did]
         steps: list[Any] = [tree_map(lambda v: torch.stack([v, v], 2), value) for value in each]
         obs, action, reward, mask, policy, value, previous = steps
-        return TrialEpisodes(obs, action, reward, mask, policy, value, previous, one, player.memory)
+        told = one, player.memory, self._clock(mask)
+        return TrialEpisodes(obs, action, reward, mask, policy, value, previous, *told)
 
     def deploy(
         self, params: Params, scores: tuple[float, ...], manifest: dict[str, Any]
@@ -152,6 +155,16 @@ class TrialReinforcement(Reinforcement):
         The rollout is one more episode, without memory and with that of the first trial.
         """
         return self._pictures.draw(task, batches, path, lambda phi: self.deploy(phi, (), {}))
+
+    def _clock(self, mask: Tensor) -> Tensor:
+        """Return the steps left in each episode before its limit, and the limit, ``(M, B, T, 2)``.
+
+        Args:
+            mask: of the episodes, ``(M, B, T)``.
+        """
+        limit = max(self.family.horizon, mask.shape[-1])
+        left = limit - torch.arange(mask.shape[-1], dtype=mask.dtype, device=mask.device)
+        return torch.stack([left, torch.full_like(left, limit)], -1).expand(*mask.shape, 2)
 
     def _fresh(self, tasks: int, trials: int) -> Tensor:
         """Return the memory at the start of the trials, ``(M, B, S + P)``."""

@@ -1,6 +1,7 @@
 """RL2: memory over the episodes of a trial, PPO on whole trials, and the adapted policy."""
 
 import math
+import types
 from dataclasses import replace
 
 import gymnasium as gym
@@ -21,7 +22,7 @@ from meta_rl.families import GymFamily
 from meta_rl.inner.memory import MEMORY
 from meta_rl.outer.following import Following
 from meta_rl.outer.rl2 import Judged, TrialPPO, ppo_sums
-from meta_rl.problems.memory import Recalled, Trials, joined
+from meta_rl.problems.memory import Recalled, TrialEpisodes, Trials, joined
 from meta_rl.problems.trials import TrialReinforcement
 from meta_rl.types import MetaParameters
 
@@ -65,8 +66,9 @@ def made_up(policy, lengths, actions):
         log_prob=-1.1 + 0.05 * draw(),
         value=draw(),
         previous=draw(previous),
+        clock=draw(2),
     )
-    return Judged(trials, draw() * mask, draw())
+    return Judged(trials, draw() * mask, draw(), draw().abs())
 
 
 def recall(policy):
@@ -242,15 +244,36 @@ def test_the_loss_is_stable_baselines3s_on_the_same_numbers():
         logits = model.policy.get_distribution(obs[0]).distribution.logits
         value = model.policy.predict_values(obs[0]).T
     one = torch.ones(1, 8)
-    trials = Trials(obs, action, one, one, log_prob, value, obs)
+    trials = Trials(obs, action, one, one, log_prob, value, obs, torch.ones(1, 8, 2))
     found = Recalled(Categorical(logits.unsqueeze(0)), value, value, torch.ones(()))
-    sums = ppo_sums(found, Judged(trials, advantage, target), config)
+    sums = ppo_sums(found, Judged(trials, advantage, target, one), config)
     model.set_logger(logger := Logger(None, []))
     model.train()
     assert sums.loss.item() / 8 == pytest.approx(logger.name_to_value["train/loss"], rel=1e-5)
     clipped = logger.name_to_value["train/clip_fraction"]
     assert sums.clipped.item() / 8 == pytest.approx(clipped)
     assert 0 < clipped < 1
+
+
+@pytest.mark.parametrize("gamma", [0.9, 1.0])
+def test_a_constant_critic_expects_even_rewards_to_the_trials_end(gamma):
+    learner = meta_rl.build(config_of("bandit-5", gae_lambda=0.5, gamma=gamma))
+    batches = batches_of(learner, 2)  # two episodes of ten pulls
+    worth = sum(gamma**t for t in range(10))  # of an episode that pays 1 at every step
+    even = [b._replace(reward=b.mask, value=worth * b.mask) for b in batches]
+    (judged,) = learner.outer._judged([joined(even)])
+    torch.testing.assert_close(judged.target, judged.trials.value)
+    assert judged.trials.value[:, -1].tolist() == pytest.approx([1.0] * 4)
+    (last,) = {*learner.problem.potential(even[-1], torch.zeros(2)).tolist()}
+    assert last == pytest.approx(0.0, abs=1e-6)
+
+
+def test_episodes_that_end_early_leave_the_time_of_later_ones(policy):
+    one, clock = torch.ones(1, 1, 3), torch.tensor([[9.0, 9], [8, 9], [7, 9]]).view(1, 1, 3, 2)
+    played = types.SimpleNamespace(log_prob=lambda action: action)
+    given = one[..., None], one, one, torch.tensor([[[1.0, 1, 0]]]), played, one, one[..., None]
+    trials = joined([TrialEpisodes(*given, one, one, clock)] * 2)
+    assert trials.clock[0].tolist() == [[18, 9], [17, 9], [9, 9], [8, 9]]
 
 
 def test_advantages_go_over_episodes_and_are_normalized_over_all_trials():
@@ -260,12 +283,13 @@ def test_advantages_go_over_episodes_and_are_normalized_over_all_trials():
     trials = joined(batches_of(learner, 2))
     (judged,) = outer._judged([trials])
     raw, after = torch.zeros_like(trials.value), torch.zeros(4)
+    value = trials.value * (1 - 0.9 ** torch.arange(20, 0, -1)) / (1 - 0.9**10)
     for t in reversed(range(20)):  # two episodes of ten pulls
-        following = trials.value[:, t + 1] if t < 19 else 0.0
-        delta = trials.reward[:, t] + 0.9 * following - trials.value[:, t]
+        following = value[:, t + 1] if t < 19 else 0.0
+        delta = trials.reward[:, t] + 0.9 * following - value[:, t]
         after = raw[:, t] = delta + 0.45 * after
     torch.testing.assert_close(judged.advantage, (raw - raw.mean()) / raw.std(), atol=1e-4, rtol=0)
-    torch.testing.assert_close(judged.target, raw + trials.value)
+    torch.testing.assert_close(judged.target, raw + value)
 
 
 def test_blocks_of_tasks_together_are_one_batch():

@@ -58,6 +58,7 @@ def made_up(policy, actions=3):
         log_prob=normal(),
         value=normal(),
         previous=previous,
+        clock=torch.ones(n, longest, 2).double(),
     )
 
 
@@ -300,7 +301,7 @@ def test_spaces_of_all_kinds_are_inferred_from(space, actions):
     theta = dict(policy.named_parameters())
     found = functional_call(policy, theta, (obs, before, state))
     action, one = found.policy.sample(seeds.generator(0)), torch.ones(2, 3)
-    trials = Trials(obs, action, one, one, one, one, before)
+    trials = Trials(obs, action, one, one, one, one, before, torch.ones(2, 3, 2))
     sums = bound(policy, theta, trials, draw(one, 3, 2, seeds.generator(0)), 0.1)
     assert torch.isfinite(sums.loss)
     assert (sums.next_error == 0) == images
