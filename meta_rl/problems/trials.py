@@ -64,7 +64,7 @@ class TrialReinforcement(Reinforcement):
         """
         phi = adapted()
         check_parameters({name: v for name, v in phi.items() if name != MEMORY}, len(batches))
-        theta = {name: value[0] for name, value in phi.items() if name != MEMORY}  # as for all
+        theta = _shared({name: value for name, value in phi.items() if name != MEMORY})
         before = phi.get(MEMORY, self._fresh(len(tasks), self.config.episodes))
         players: list[Remembering] = []
 
@@ -176,3 +176,10 @@ class TrialReinforcement(Reinforcement):
     def _of(self, family: TaskFamily, config: EpisodesConfig) -> TrialReinforcement:
         given = family, self.policy, None, config, self.family_of_env
         return TrialReinforcement(*given, workers=self.sampler.workers)
+
+
+def _shared(params: Params) -> Params:
+    """Return the parameters that all tasks share, which are zeros for tasks that failed."""
+    size = torch.stack([v.flatten(1).abs().sum(1) for v in params.values()]).sum(0)
+    row = int(size.argmax())
+    return {name: value[row] for name, value in params.items()}

@@ -268,6 +268,17 @@ def test_a_constant_critic_expects_even_rewards_to_the_trials_end(gamma):
     assert last == pytest.approx(0.0, abs=1e-6)
 
 
+def test_a_task_that_failed_changes_no_other():
+    learner = meta_rl.build(config_of("bandit-5"))
+    problem, tasks = learner.problem, learner.held_out_tasks(3)
+    phi = learner.inner.adapt(learner.meta, [], 3)
+    lost = {name: value.clone() for name, value in phi.items()}
+    for value in lost.values():
+        value[0] = 0.0  # as Failures replaces them
+    one, other = (problem.collect(tasks, [], lambda p=p: p, 7, False) for p in (phi, lost))
+    assert torch.equal(one.value[1:], other.value[1:])
+
+
 def test_episodes_that_end_early_leave_the_time_of_later_ones(policy):
     one, clock = torch.ones(1, 1, 3), torch.tensor([[9.0, 9], [8, 9], [7, 9]]).view(1, 1, 3, 2)
     played = types.SimpleNamespace(log_prob=lambda action: action)
