@@ -38,6 +38,7 @@ KNOWN = {
     "meta_rl/runs/recorder.py: folder.rename": "a folder",
     "meta_rl/runs/callbacks.py: folder.rename": "a folder",
     "meta_rl/runs/callbacks.py: new.rename": "a folder",
+    "meta_rl/runs/callbacks.py: old.rename": "a folder",
 }
 WRITES = {
     *("write_text", "write_bytes", "savefig", "to_csv", "imwrite", "touch", "rename", "tofile"),
