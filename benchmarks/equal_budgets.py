@@ -13,7 +13,6 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from typing import Any
 
 from benchmarks.reproduce_list import BOTH, RANDOM_PARAMETERS, Protocol, Run, seeds
@@ -21,7 +20,6 @@ from benchmarks.reproduce_results import describe, rounded, tasks_of
 from meta_rl import agents
 from meta_rl.assemble import build
 from meta_rl.families.row import Row
-from meta_rl.types import Task
 
 LABEL = "equal"
 HYPERNETWORK = "rl2-hypernetwork"  # our RL2, whose state generates the head
@@ -86,11 +84,6 @@ EQUAL: Sequence[Run] = (
 )
 
 
-def _one(family: Any, task: Task) -> Row:
-    """Return a new environment of a task."""
-    return Row(family.make_env(task), task)
-
-
 def from_scratch(run: Run, stopped: Callable[[], bool]) -> dict[str, Any] | None:
     """Train a PPO on each task of the run's first protocol; return the run's line.
 
@@ -107,9 +100,13 @@ def from_scratch(run: Run, stopped: Callable[[], bool]) -> dict[str, Any] | None
     for number, task in enumerate(tasks_of(learner, protocol)):
         if stopped():
             return None
-        make = partial(_one, family, task)
-        seed = 1000 * run.seed + number
-        scores.append(agents.ppo.from_scratch(make, budgets, episodes=episodes, seed=seed))
+        learned = agents.ppo.from_scratch(
+            lambda task=task: Row(family.make_env(task), task),
+            budgets,
+            episodes=episodes,
+            seed=1000 * run.seed + number,
+        )
+        scores.append(learned)
     by_budget = rounded([list(each) for each in zip(*scores, strict=True)])
     evaluation: Mapping[str, Any] = {**dataclasses.asdict(protocol), "scores": by_budget}
     return {

@@ -27,6 +27,11 @@ def part_of(owner: str, tensors: Params) -> Params:
     }
 
 
+def moment(k: int, remembers: bool) -> str:
+    """Return when a score was taken, for a policy that remembers or for one that adapts."""
+    return f"in episode {k + 1} of a trial" if remembers else f"after {k} inner steps"
+
+
 def printable(text: str) -> str:
     """Return the text with every control character and undecodable byte as ``�``."""
     return "".join(char if char.isprintable() else "�" for char in text)

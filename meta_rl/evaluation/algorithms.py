@@ -28,7 +28,8 @@ APART = (
 
 # Files of a run folder that tell theta's source, which config.json does not. OF_A_SEED are the keys
 # in these files that depend on one machine or seed.
-ORIGINS = ("init_sb3.zip", "init_run.json", "init_experts/experts.json", "pruned.json")
+STARTS = ("init_sb3.zip", "init_run.json", "init_experts/experts.json")
+ORIGINS = (*STARTS, "pruned.json")
 OF_A_SEED = ("run", "file", "kl")
 
 
@@ -44,6 +45,11 @@ class Run:
     settings: dict[str, Any]
     """The settings that define the algorithm: every setting that changes results, by its dotted
     name, and hashes of the files that tell theta's source or pruning."""
+
+    @property
+    def started(self) -> bool:
+        """Whether training started from weights that were trained before."""
+        return any(Path(name).stem in self.settings for name in STARTS)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,6 @@ from meta_rl.evaluation.curves import Curve
 from meta_rl.evaluation.protocol import EvaluationPlan
 from meta_rl.statistics import DRAWS
 
-STARTS = {"init_sb3", "init_run", "experts"}  # stems of ORIGINS that are no pruning
 TOLERANCE = 0.05  # of meta-training budgets: the last iteration ends beyond a budget
 
 
@@ -87,9 +86,9 @@ def started(planned: EvaluationPlan) -> list[str]:
     """Return a warning for algorithms whose runs did not start from random weights."""
     return [
         f"{algorithm.name} started from weights that were trained before; its meta-training budget "
-        f"does not count what that took."
+        "does not count what that took."
         for algorithm in planned.algorithms
-        if any(STARTS & run.settings.keys() for run in algorithm.runs)
+        if any(run.started for run in algorithm.runs)
     ]
 
 

@@ -104,13 +104,16 @@ def headlines(planned: EvaluationPlan, curves: Sequence[Curve]) -> list[str]:
             interval(curve.estimate(point, interquartile_mean, seed))
             for point in (0, 1, len(curve.steps) - 1)
         )
-        more = f", after {len(curve.steps) - 1} steps {last}" if len(curve.steps) > 2 else ""
-        score, spent = planned.problem.score_name, f"{curve.budget[1]:,.0f} {planned.unit}"
-        told = f"{before} before adapting, {after} after one inner step ({spent}){more}"
+        spent = f"{curve.budget[1]:,.0f} {planned.unit}"
         if curve.name in planned.remembering:
-            more = f", {last} in its last" if more else ""
-            told = f"{before} in a trial's first episode, {after} in its second ({spent}){more}"
-        lines.append(f"{curve.name}: {score} {told}.")
+            told = f"{before} in a trial's first episode, {after} in its second ({spent})"
+            more = f", {last} in its last"
+        else:
+            told = f"{before} before adapting, {after} after one inner step ({spent})"
+            more = f", after {len(curve.steps) - 1} steps {last}"
+        if len(curve.steps) > 2:
+            told += more
+        lines.append(f"{curve.name}: {planned.problem.score_name} {told}.")
     return lines
 
 

@@ -26,7 +26,7 @@ from meta_rl.evaluation.protocol import EvaluationPlan
 from meta_rl.runs.tensorboard import EVENTS, events
 from meta_rl.statistics import interquartile_mean, mean, worst_mean
 from meta_rl.storage import files
-from meta_rl.storage.checkpoint import MANIFEST
+from meta_rl.storage.run_folder import results_of
 
 JSON, CSV, REPORT = "evaluation.json", "evaluation.csv", "report.html"
 PACKAGES = ("torch", "numpy", "gymnasium", "stable-baselines3")
@@ -40,12 +40,10 @@ def open_folder(out: Path | None, planned: EvaluationPlan) -> Path:
     Raises:
         InputError: if the folder holds other files, cannot be made or cannot be written to.
     """
-    home, number = planned.algorithms[0].runs[0].path, 1
-    saved = os.path.exists(home / MANIFEST)  # a checkpoint may be replaced by its callback
-    stem = f"{home}_evaluation" if saved else str(home / "evaluation")
-    while not out and os.path.exists(f"{stem}_{number}"):
+    run, number = planned.algorithms[0].runs[0].path, 1
+    while not out and os.path.exists(results_of(run, f"evaluation_{number}")):
         number += 1
-    folder = out or Path(f"{stem}_{number}")
+    folder = out or results_of(run, f"evaluation_{number}")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         left = [*folder.iterdir()]

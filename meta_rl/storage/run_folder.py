@@ -56,19 +56,16 @@ def with_newer(run: Path, config: dict[str, Any]) -> dict[str, Any]:
     is missing or of another run, the checkpoint's settings are returned.
     """
     own = _settings(run)
-    return _newer(renamed(config), own) if same_settings(config, own) else config
+    return _newer(renamed(config), renamed(own)) if same_settings(config, own) else config
 
 
-def _newer(config: dict[str, Any], own: Any) -> dict[str, Any]:
-    told = own if isinstance(own, dict) else {}
-    return {
-        name: told.get(name, value)
-        if name in MAY_CHANGE
-        else _newer(value, told.get(name))
-        if isinstance(value, dict)
-        else value
-        for name, value in config.items()
-    }
+def _newer(config: Any, own: Any) -> Any:
+    """Return settings with those that may change as ``own`` has them, at any depth."""
+    if not (isinstance(config, dict) and isinstance(own, dict)):
+        return config
+    changed = {name: own[name] for name in MAY_CHANGE & config.keys() & own.keys()}
+    kept = {name: _newer(value, own.get(name)) for name, value in config.items()}
+    return kept | changed
 
 
 def remove(folder: Path) -> None:
@@ -207,6 +204,18 @@ def run_of(path: Path) -> Path:
     Of a shipped model, ``pretrained:NAME``, return the folder for its results.
     """
     return path.parent.parent if path.parent.name == "checkpoints" else pretrained.writable(path)
+
+
+def results_of(run: Path, name: str) -> Path:
+    """Return the place of a command's results: in the run folder, or beside a checkpoint alone.
+
+    A callback may replace such a checkpoint, and takes no other files for its own.
+
+    Args:
+        run: the result of :func:`run_of`.
+        name: the place's name in a run folder.
+    """
+    return Path(f"{run}_{name}") if os.path.exists(run / MANIFEST) else run / name
 
 
 def load_newest(path: Path) -> tuple[Path, dict[str, Any], dict[str, Tensor], list[str]]:

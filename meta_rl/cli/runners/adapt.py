@@ -18,15 +18,14 @@ from meta_rl.cli.command import import_families
 from meta_rl.cli.runners import own_data
 from meta_rl.errors import InputError
 from meta_rl.families import GymFamily, parse_task
-from meta_rl.naming import safe_name
+from meta_rl.naming import moment, safe_name
 from meta_rl.plots.pictures import encoded
 from meta_rl.problems.informed import require_uninformed
 from meta_rl.problems.memory import MemoryPolicy
 from meta_rl.problems.reinforcement import require_reinforcement
 from meta_rl.runs.tensorboard import events
 from meta_rl.storage import files
-from meta_rl.storage.pretrained import is_shipped
-from meta_rl.storage.run_folder import run_of
+from meta_rl.storage.run_folder import results_of, run_of
 
 
 def run(command: Adapt) -> None:
@@ -152,11 +151,8 @@ def _recurrent_export(
 
 
 def _save(given: Path, model: Any, label: str, described: str) -> Path:
-    """Write the adapted model into a new folder in the run folder."""
-    run = run_of(given)
-    whole = is_shipped(given) or os.path.isdir(run / "checkpoints")
-    home = run / "adapted" if whole else Path(f"{run}_adapted")
-    number = 1
+    """Write the adapted model into a new folder in the run folder, or beside a checkpoint."""
+    home, number = results_of(run_of(given), "adapted"), 1
     while os.path.exists(folder := home / (label if number == 1 else f"{label}_{number}")):
         number += 1
     model.manifest["variant"] = described
@@ -183,11 +179,10 @@ def _report(learner: Any, described: str, model: Any) -> None:
     remembers = learner.config.inner.method == "memory"
     print(f"{learner.problem.score_name} on {described.strip()}:")
     for k, score in enumerate(scores):
-        when = f"in episode {k + 1} of a trial" if remembers else f"after {k} inner steps"
         first = "" if remembers else "  (not adapted)"
         note = f"  ({score - scores[0]:+.4g})" if k else first
         rate = "" if success is None else f"  success {success[k]:.0%}"
-        print(f"  {when}: {score:.4g}{note}{rate}")
+        print(f"  {moment(k, remembers)}: {score:.4g}{note}{rate}")
 
 
 def _text(value: float | str | tuple[float, ...]) -> str:

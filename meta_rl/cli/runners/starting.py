@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 from meta_rl import agents
 from meta_rl.assemble import Start
@@ -29,9 +30,13 @@ def settings_of(run: Path) -> Config:
         )
     if os.path.exists(run / checkpoint.MANIFEST):
         raise InputError(f"resume: expected a run folder, got the checkpoint {run}.")
-    manifest = parallel.first(lambda: run_folder.load_newest(run)[1])
+    return from_dict(parallel.first(lambda: _newest(run)))
+
+
+def _newest(run: Path) -> dict[str, Any]:
+    manifest = run_folder.load_newest(run)[1]
     checkpoint.require_fields(manifest, "meta", config=dict)
-    return from_dict(run_folder.with_newer(run, manifest["config"]))
+    return run_folder.with_newer(run, manifest["config"])
 
 
 def require_own_settings(command: Train, own: Config) -> None:

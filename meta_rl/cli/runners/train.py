@@ -18,6 +18,7 @@ from meta_rl.config import Config
 from meta_rl.errors import InputError
 from meta_rl.machine import parallel
 from meta_rl.machine.parallel import processes
+from meta_rl.naming import moment
 from meta_rl.problems.foreseen import require_training
 from meta_rl.runs.adapting import Results
 from meta_rl.runs.learner import MetaLearner
@@ -150,7 +151,6 @@ def _tell(results: Results, score_name: str, remembers: bool) -> None:
     print(f"mean {score_name} on {scores.shape[1]} held-out tasks, and 95 % interval:")
     for k, (mean, half) in enumerate(zip(scores.mean(1), margin(scores.numpy()), strict=True)):
         rate = "" if success is None else f", success {success[k].mean():.0%}"
-        when = f"in episode {k + 1} of a trial" if remembers else f"after {k} inner steps"
-        print(f"  {when}: {mean:.4g} ± {half:.2g}{rate}")
+        print(f"  {moment(k, remembers)}: {mean:.4g} ± {half:.2g}{rate}")
     if lost := int((~scores.isfinite()).any(0).sum()):
         print(f"adapting diverged on {lost} of {scores.shape[1]} tasks, so a mean is not finite")
