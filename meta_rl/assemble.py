@@ -220,7 +220,7 @@ def make_problem(config: Config, device: str) -> Problem:
         agents.make_baseline(family, config.data, config.seed, device),
         config.data,
         GymFamily,
-        program=program_of(config, torch.device(device)),
+        program=program_of(config, torch.device(device), policy, family),
         workers=config.speed.workers,
     )
 

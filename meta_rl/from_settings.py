@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -79,20 +79,24 @@ EPISODES_LONG = 200
 """Iterations on episodes that pay for compiling."""
 
 
-def program_of(run: Config, device: torch.device) -> str:
+def program_of(run: Config, device: torch.device, *parts: Any) -> str:
     """Return how a run's operations run, a value of ``speed.program`` other than ``auto``.
 
-    The choice depends on the settings and the machine alone.
+    The choice depends on the settings, the machine, and whose code runs. With a problem, network,
+    rule or environments of a user's own, ``auto`` is ``plain``: recorded, values that their Python
+    takes from attributes would stay as they were.
 
     Args:
         run: all settings of the run.
         device: the device of the run's tensors.
+        parts: what else the run is made of: its problem, modules and family.
     """
     if run.speed.program != "auto":
         return run.speed.program
     examples = isinstance(run.data, ShotsConfig)
     gradients = run.outer.differentiates and run.inner.method == "gradient"
-    if run.network.kind == "convolutional" or not gradients or not _ours(run.inner, run.outer):
+    ours = _ours(run.inner, run.outer, *parts)
+    if run.network.kind == "convolutional" or not gradients or not ours:
         return "plain"
     long = run.iterations >= (LONGER if examples else EPISODES_LONG)
     # A recurrent network is recorded step by step, and takes minutes to compile.
@@ -102,22 +106,27 @@ def program_of(run: Config, device: torch.device) -> str:
 
 
 def settled(run: Config, problem: Problem) -> Config:
-    """Return the settings with the choice of ``speed.program`` that a run keeps when it resumes.
-
-    With a problem, network or rule of a user's own, ``auto`` is ``plain``: recorded, values that
-    their Python takes from attributes would stay as they were.
-    """
-    program = program_of(run, problem.device)
-    module = module_of(problem)
-    ours = _ours(problem, *(module.modules() if module else ()))
-    if run.speed.program == "auto" and not ours:
-        program = "plain"
+    """Return the settings with the choice of ``speed.program`` that a run keeps when it resumes."""
+    parts = problem, module_of(problem), problem.environments
+    program = program_of(run, problem.device, *parts)
     return replace(run, speed=replace(run.speed, program=program))
 
 
 def _ours(*parts: Any) -> bool:
-    """Return whether the classes are this project's or torch's."""
-    return all(type(part).__module__.startswith(("meta_rl.", "torch.nn.")) for part in parts)
+    """Return whether all code that a program would record is this project's or torch's."""
+    code = [each for part in parts if part is not None for each in _code(part)]
+    return all(each.__module__.startswith(("meta_rl.", "torch.nn.")) for each in code)
+
+
+def _code(part: Any) -> Iterator[Any]:
+    """Yield the classes of an object or module; of a family, what makes and steps its batches."""
+    if hasattr(part, "make_vec"):
+        yield part.make_vec
+        yield from filter(None, [getattr(part, "tensor_env", None)])
+    elif isinstance(part, torch.nn.Module):
+        yield from map(type, part.modules())
+    else:
+        yield type(part)
 
 
 def make_rule(config: InnerConfig, seed: int = 0) -> Rule:

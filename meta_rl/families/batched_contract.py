@@ -156,7 +156,7 @@ def check_agreement_on_average(family: Family) -> None:
     samples = []
     for env in (_own(family, 2, 500), _general(family, 2, 500)):
         env.reset(tasks, seed=1)
-        taken = [env.step(action.expand(2, 500, *action.shape)) for action in actions]
+        taken = [_copied(env.step(action.expand(2, 500, *action.shape))) for action in actions]
         samples.append(torch.stack([torch.cat([s.obs, s.reward[..., None]], -1) for s in taken]))
         env.close()
     difference = (samples[0].mean(2) - samples[1].mean(2)).abs()
@@ -217,6 +217,11 @@ def _same(one: Tensor | None, other: Tensor | None) -> bool:
     return torch.allclose(one, other, rtol=0, atol=0, equal_nan=True)
 
 
+def _copied(step: Step) -> Step:
+    """Return a step's values as they are now: environments may write into them later."""
+    return Step(*(value if value is None else value.clone() for value in step))
+
+
 def _equal(one: Step, other: Step) -> bool:
     """Return whether two steps have equal observations and rewards."""
     return torch.equal(one.obs, other.obs) and torch.equal(one.reward, other.reward)
@@ -243,7 +248,8 @@ def _steps(
             f"{_name(env)}: expected observations of shape {(*rows, '...')} from reset, got "
             f"{tuple(obs.shape)}."
         )
-    return [env.step(_actions(family, *rows, 0 if held else t)) for t in range(steps)]
+    taken = (env.step(_actions(family, *rows, 0 if held else t)) for t in range(steps))
+    return [_copied(step) for step in taken]
 
 
 def _actions(family: Family, tasks: int, episodes: int, seed: int | None = None) -> Tensor:

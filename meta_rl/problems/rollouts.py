@@ -221,7 +221,7 @@ class Sampler:
         device, dtype = parameter.device, parameter.dtype
         env = self.env(len(tasks), episodes, device, dtype)
         noise = seeds.generator(seeds.derive(seed, seeds.ADAPTATION), device)
-        obs = env.reset(tasks, seeds.derive(seed, seeds.DATA))
+        obs = env.reset(tasks, seeds.derive(seed, seeds.DATA)).clone()
         running = torch.ones(obs.shape[:2], dtype=torch.bool, device=device)
         success = torch.full(running.shape, torch.nan, dtype=dtype, device=device)
         steps: list[tuple] = []
@@ -230,8 +230,10 @@ class Sampler:
             take = self._taking(env, player, obs, noise)
             for t in range(self.family.horizon):
                 policy, action, result = take(obs)
-                player.see(action, result.reward, running)
-                steps.append((obs, action, result.reward, running, policy))
+                # Environments may write into the tensors that they return.
+                reward = result.reward.clone()
+                player.see(action, reward, running)
+                steps.append((obs, action, reward, running, policy))
                 success = any_step(success, result.success, running)
                 running = running & ~(result.terminated | result.truncated)
                 # A finished row keeps its last observation: padding must stay finite.

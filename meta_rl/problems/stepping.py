@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
+import pickle
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple, Protocol
@@ -63,8 +66,8 @@ class CompiledSteps:
     """Acts, draws actions and steps analytic environments, in one program for each size.
 
     Random numbers are drawn before each step, by the calls of a plain step and in their order, so
-    that both draw the same. Environments whose random numbers depend on the step's tensors, or that
-    keep Python values from step to step, have no program.
+    that both draw the same. Environments whose random numbers depend on the step's tensors, that
+    write into their tensors, or that keep other values from step to step, have no program.
 
     Args:
         act: the policy, ``(phi, obs) -> distribution``.
@@ -124,9 +127,12 @@ class CompiledSteps:
         """Return the environments (kept, as their ``id`` is the key), the draws and the program."""
         watch, states = _Watched(noise), (noise.get_state(), env.generator.get_state())
         with _restored(env):
-            before = _python_values(env)
+            vars(env).update({name: _copied(value) for name, value in vars(env).items()})
+            held, before = [*env.held().values()], _other_values(env)
+            versions = [value._version for value in held]  # rises when it is written into
             pure = self._reads_no_clock(watch, env, phi, obs, noise)
-            pure = pure and not watch.depends and before == _python_values(env)
+            pure = pure and not watch.depends and before == _other_values(env)
+            pure = pure and versions == [value._version for value in held]
         noise.set_state(states[0])
         env.generator.set_state(states[1])
         if not pure:
@@ -205,10 +211,33 @@ def _drawn(draw: RandomCall, generator: Generator) -> Tensor:
     return draw.function(*draw.arguments, **draw.options, generator=generator)
 
 
-def _python_values(env: Any) -> dict[str, Any]:
-    """Return the attributes that are plain values."""
-    plain = int, float, str, bool, tuple, list, dict
-    return {name: repr(value) for name, value in vars(env).items() if isinstance(value, plain)}
+def _other_values(env: Any) -> dict[str, Any]:
+    """Return what the environments hold beside tensors and generators, to compare it later."""
+    found: dict[str, Any] = {}
+    for name, value in vars(env).items():
+        parts = vars(value) if dataclasses.is_dataclass(value) else {"": value}
+        found |= {f"{name}.{key}": _frozen(each) for key, each in parts.items()}
+    return found
+
+
+def _copied(value: Any) -> Any:
+    """Return a copy that a step may write into; the value itself if it cannot be copied."""
+    if isinstance(value, Generator):
+        return value
+    try:
+        return copy.deepcopy(value)
+    except Exception:  # a foreign class may raise anything
+        return value
+
+
+def _frozen(value: Any) -> Any:
+    """Return what changes with a value: its bytes, or its identity if they cannot be had."""
+    if isinstance(value, Tensor | Generator):
+        return None
+    try:
+        return pickle.dumps(value)
+    except Exception:  # a foreign class may raise anything
+        return id(value)
 
 
 @contextmanager

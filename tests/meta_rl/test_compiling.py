@@ -6,6 +6,7 @@ compile.
 
 import dataclasses
 
+import numpy as np
 import pytest
 import torch
 from meta_rl.envs.navigation import Navigation2DEnv
@@ -308,6 +309,35 @@ class Drawing(Counting):
         return chosen, chosen > 9
 
 
+class Arrays(Counting):
+    def set_tasks(self, tasks):
+        super().set_tasks(tasks)
+        self.array = np.zeros(1)
+
+    def outcome(self, before):
+        self.array += 1
+        return self.state.sum(-1) * float(self.array[0]), self.state.sum(-1) > 9
+
+
+class Writing(Counting):
+    """The state and the rewards are written into tensors that were there before."""
+
+    def advance(self, action):
+        if not hasattr(self, "paid"):
+            self.paid = torch.zeros(self.rows, dtype=self.dtype)
+        self.state += 0.1 * action
+        self.paid[:] = self.state.sum(-1)
+        return self.paid, self.paid > 9
+
+
+class Replacing(Counting):
+    """As Writing, but with new tensors."""
+
+    def advance(self, action):
+        self.state = self.state + 0.1 * action
+        return self.state.sum(-1), self.state.sum(-1) > 9
+
+
 class Stepping(Counting):
     def outcome(self, before):
         return self.state.sum(-1), self.state.sum(-1) > 9
@@ -316,7 +346,7 @@ class Stepping(Counting):
         return super().step(2 * action)
 
 
-@pytest.mark.parametrize("kind", [Counting, Timed, Asking, Drawing, Stepping])
+@pytest.mark.parametrize("kind", [Counting, Timed, Asking, Drawing, Arrays, Writing, Stepping])
 def test_environments_that_are_no_pure_function_step_plainly(kind, nothing_compiles, monkeypatch):
     returns = []
     for program in ("plain", "compiled"):
@@ -330,6 +360,19 @@ def test_environments_that_are_no_pure_function_step_plainly(kind, nothing_compi
         if program == "compiled":
             assert not any(problem.sampler._steps._known.values())
     assert torch.equal(*returns)
+
+
+def test_environments_may_write_into_the_tensors_that_they_return(monkeypatch):
+    played = []
+    for kind in (Replacing, Writing):
+        problem = meta_rl.build(small("navigation-2d", "plain", data={"episodes": 2})).problem
+        monkeypatch.setattr(type(problem.family), "tensor_env", kind)
+        monkeypatch.setattr(problem.family, "horizon", 5)
+        phi = {n: v.detach().expand(3, *v.shape) for n, v in problem.initial_parameters().items()}
+        played.append(problem.sampler.rollout(problem.sample_tasks(3, 0), phi, 2, 0))
+    for one, other in zip(*map(tree_leaves, played), strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=0, equal_nan=True)
+    assert len(torch.unique(played[0].obs[0, 0, :, 0])) == 5
 
 
 def test_unusual_shapes_are_not_compiled(monkeypatch):
@@ -378,6 +421,32 @@ def test_a_run_keeps_what_auto_chose_and_code_of_ones_own_is_plain(monkeypatch):
     network = torch.nn.Sequential(type("Layer", (torch.nn.Linear,), {})(1, 1))
     problem = meta_rl.Supervised(given[0], network, given[2])
     assert meta_rl.MetaLearner(problem, config).config.speed.program == "plain"
+
+
+class OwnModule(torch.nn.Linear):
+    def __init__(self, space):
+        super().__init__(space.shape[0], 4)
+
+
+def test_episodes_are_compiled_only_if_the_whole_run_is(monkeypatch):
+    monkeypatch.setattr(from_settings, "compiles", lambda device: True)
+    monkeypatch.setattr(meta_rl.agents.own_modules, "MODULES", {})
+    small_run = small("navigation-2d", "auto")
+    long = dataclasses.replace(small_run, iterations=from_settings.EPISODES_LONG)
+    module = dataclasses.replace(long.network, module=meta_rl.agents.use_module(OwnModule))
+
+    def chosen(config):
+        learner = meta_rl.build(config)
+        assert (learner.problem.sampler._steps is None) == (
+            learner.config.speed.program == "plain"
+        )
+        return learner.config.speed.program
+
+    assert chosen(small_run) == "plain"
+    assert chosen(long) == "compiled"
+    assert chosen(dataclasses.replace(long, network=module)) == "plain"
+    monkeypatch.setattr(type(meta_rl.build(long).problem.family), "tensor_env", Replacing)
+    assert chosen(long) == "plain"  # environments of one's own
 
 
 def test_a_family_that_draws_in_its_own_way_is_not_drawn_ahead():
