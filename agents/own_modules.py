@@ -9,7 +9,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -19,7 +18,7 @@ from torch import Generator, Tensor, nn
 
 from meta_rl.errors import FOREIGN, InputError, lacks_memory, shown, unknown
 from meta_rl.problems.observations import observation_size
-from meta_rl.storage.own_code import FAMILIES, run_file
+from meta_rl.storage.own_code import FAMILIES, content_of
 from meta_rl.storage.reading import named
 
 from .extractor_inputs import extractor_input, extractor_space
@@ -49,19 +48,11 @@ def use_module(module: str | type[nn.Module], folder: Path | None = None) -> str
             f"network.module: expected a Python file and a class in it, FILE.py:Class, got "
             f"{module!r}."
         )
-    content = _content((folder or Path()) / file)
+    content = content_of("network.module", (folder or Path()) / file)
     if not hasattr(content, name):
         classes = [n for n, value in vars(content).items() if _is_module(value)]
         raise unknown(f"network.module: class of {file}", classes or ["a class"], name)
     return _registered(getattr(content, name), f"{file}:")
-
-
-def _content(file: Path) -> ModuleType:
-    """Run a file, unless it is the ``--families`` file, which ran already."""
-    families = sys.modules.get(FAMILIES)
-    if families is not None and Path(str(families.__file__)).resolve() == file.resolve():
-        return families
-    return run_file("network.module", file, f"meta_rl_{file.stem}_file")
 
 
 def _registered(module: Any, source: str) -> str:

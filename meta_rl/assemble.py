@@ -16,7 +16,8 @@ from meta_rl import agents, envs, seeds
 from meta_rl.algorithms import nearest
 from meta_rl.config import Config, Facts, ShotsConfig, VariBADConfig, require_effect
 from meta_rl.errors import InputError, require
-from meta_rl.families import Family, GymFamily, make_family
+from meta_rl.families import Family, make_family
+from meta_rl.families.gym_family import beside
 from meta_rl.families.informed import Informed
 from meta_rl.from_settings import program_of
 from meta_rl.machine import memory, parallel
@@ -212,14 +213,14 @@ def make_problem(config: Config, device: str) -> Problem:
     if config.data.normalize_observations:
         policy = with_normalization(policy, family.observation_space)
     if remembers:
-        given = family, policy.to(device), None, config.data, GymFamily
+        given = family, policy.to(device), None, config.data, partial(beside, family)
         return TrialReinforcement(*given, workers=config.speed.workers)
     return (InformedReinforcement if config.data.sees_task else Reinforcement)(
         family,
         policy.to(device),
         agents.make_baseline(family, config.data, config.seed, device),
         config.data,
-        GymFamily,
+        partial(beside, family),
         program=program_of(config, torch.device(device), policy, family),
         workers=config.speed.workers,
     )

@@ -191,6 +191,134 @@ def test_adapting_to_an_id_uses_the_familys_wrappers(monkeypatch):
     assert (variant.horizon, label) == (9, "CartPole-v0")
 
 
+def test_an_id_means_the_same_environment_in_python_and_at_the_command_line():
+    gym.register("Square-v0", entry_point=Square)  # without a time limit
+    try:
+        flat = [gym.wrappers.FlattenObservation]
+        family = GymFamily(Square, settings={"gain": 3.0}, wrappers=flat, horizon=7, id="own")
+        register(family)
+        learner = meta_rl.build(tiny("own"))
+        for given in ("Square-v0", Square):
+            problem, task = learner.problem.variant(given)
+            env = problem.family.make_env(task)
+            assert (problem.family.horizon, env.unwrapped.gain) == (7, 3.0)
+            assert env.observation_space.shape == (4,)
+        assert learner.adapt("Square-v0", steps=0).scores == pytest.approx((21.0,))
+    finally:
+        del gym.registry["Square-v0"], FAMILIES["own"]
+
+
+class Parts(gym.Env):
+    """Observes two parts, the first of which is the last action."""
+
+    action_space = gym.spaces.Discrete(2)
+
+    def __init__(self, order=("did", "time"), high=9.0):
+        box = gym.spaces.Box(0.0, high, (1,))
+        self.observation_space = gym.spaces.Dict([(name, box) for name in order])
+
+    def seen(self, action):
+        values = {"did": action, "time": self.time}
+        return {name: np.full(1, values[name], np.float32) for name in self.observation_space}
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.time = 0
+        return self.seen(0), {}
+
+    def step(self, action):
+        self.time += 1
+        return self.seen(action), float(action), False, False, {}
+
+
+@pytest.mark.parametrize("given", ["environment", "class"])
+def test_a_dict_whose_keys_have_another_order_is_joined_as_in_training(given):
+    family = GymFamily(Parts, horizon=5, id="parts")
+    register(family)
+    try:
+        learner = meta_rl.build(tiny("parts"))
+        turned = Parts(("time", "did"), high=2.0)
+        assert [*turned.observation_space] == ["time", "did"]
+        own = gym.wrappers.TimeLimit(turned, 5) if given == "environment" else Turned
+        problem, task = learner.problem.variant(own)
+        phi = {n: v.detach()[None] for n, v in learner.meta.theta.items()}
+        obs = problem.sampler.rollout([task], phi, 1, 0).obs[0, 0]
+        assert obs[:, 1].tolist() == [0, 1, 2, 3, 4]
+        adapted = learner.adapt(own, steps=1)
+        seen = {"time": np.full(1, 3, np.float32), "did": np.ones(1, np.float32)}
+        action = adapted.predict(seen, deterministic=True)[0]
+        assert action == adapted.predict(dict(reversed(seen.items())), deterministic=True)[0]
+        three = gym.spaces.Dict(did=turned.observation_space["did"])
+        turned.observation_space = three
+        with pytest.raises(InputError, match="observation space: the policy was trained with"):
+            learner.problem.variant(gym.wrappers.TimeLimit(turned, 5))
+    finally:
+        del FAMILIES["parts"]
+
+
+class Turned(Parts):
+    def __init__(self):
+        super().__init__(("time", "did"))
+
+
+class Growing(Square):
+    """Gets more actions at each reset."""
+
+    def reset(self, *, seed=None, options=None):
+        self.action_space = gym.spaces.Discrete(self.action_space.n + 1)
+        return super().reset(seed=seed)
+
+
+def test_spaces_that_a_reset_changes_are_refused():
+    env = GymFamily(Growing, horizon=3).make_vec(1, 1, device="cpu", dtype=torch.float64)
+    told = r"changed its action space from Discrete\(2\) to Discrete\(3\) \(set it in the constr"
+    with pytest.raises(InputError, match=told):
+        env.reset([{}], seed=0)
+
+
+OLD = """
+import gymnasium as gym
+import numpy as np
+
+class Old(gym.Env):
+    observation_space, action_space = gym.spaces.Box(-1, 1, (4,)), gym.spaces.Discrete(2)
+
+    def __init__(self, gain=1.0):
+        self.gain = gain
+
+    def reset(self, RESET):
+        return np.zeros(4, np.float32), {}
+
+    def step(self, action):
+        return np.zeros(4, np.float32), 1.0, ENDS{}
+"""
+
+
+def test_a_class_of_a_file_is_adapted_to_and_old_interfaces_are_told(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    now, ends = "*, seed=None, options=None", "False, False, "
+    for name, reset, end in (("new", now, ends), ("old_reset", "", ends), ("old", now, "False, ")):
+        text = OLD.replace("RESET", reset).replace("ENDS", end)
+        (tmp_path / f"{name}.py").write_text(text)
+    learner = meta_rl.build(tiny("cartpole"))
+
+    def given(name):
+        return runner._variant(adapt.Adapt(env_id=name, env_kwargs='{"gain": 2.0}'), learner)[0]
+
+    family = GymFamily("CartPole-v1", horizon=6, id="own")
+    monkeypatch.setattr(learner.problem, "family", family)
+    made = given("new.py:Old")
+    assert (made.horizon, made.make_env({}).unwrapped.gain) == (6, 2.0)
+    with pytest.raises(
+        InputError, match=r"env_id: class or function of new\.py: .*Did you mean 'Old'"
+    ):
+        given("new.py:Olt")
+    with pytest.raises(InputError, match=r"reset has to be reset\(self, \*, seed=None, options="):
+        given("old_reset.py:Old")
+    with pytest.raises(InputError, match=r"got 4\): step has to return the 5 values of Gymnasium"):
+        learner.adapt(given("old.py:Old"))
+
+
 class OwnStatistics(gym.Wrapper):
     """Normalizes by a mean of its own, under names of its own."""
 
@@ -225,7 +353,8 @@ def test_what_an_environment_keeps_over_a_reset_is_said():
     length = Parameter("length", Uniform(0.3, 0.9))
     with pytest.warns(UserWarning, match="keeps something over reset"):
         GymFamily("CartPole-v1", length, wrappers=[OwnStatistics])
-    GymFamily("CartPole-v1", wrappers=[OwnRandomness])  # whose new episodes differ anyway
+    with pytest.warns(UserWarning, match=r"ignores reset\(seed\)"):
+        GymFamily("CartPole-v1", wrappers=[OwnRandomness])
     GymFamily("CartPole-v1", wrappers=[OwnStatistics], try_parameters=False)
 
 

@@ -27,9 +27,9 @@ class SpeedConfig:
     recorded, then fused by torch's compiler, which takes half a minute and a C++ compiler; results
     differ by rounding. captured: recorded, then replayed as CUDA graphs (untested on a GPU). auto:
     plain, recorded or compiled, by the length of the run, the network and the device; plain with a
-    problem, network, rule or environments of tensors of your own. MAML++'s weighted steps and policies with memory are
-    always plain. Compiled sinusoids are drawn for many iterations at once, so the same seed gives
-    other tasks. A run keeps its choice when it resumes."""
+    problem, network, rule or environments of tensors of your own. MAML++'s weighted steps and
+    policies with memory are always plain. Compiled sinusoids are drawn for many iterations at once,
+    so the same seed gives other tasks. A run keeps its choice when it resumes."""
     members_at_once: int | None = None
     """Population members (with es-maml: of one sign) computed together: all if not given.
     Fewer members save memory.

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import chdir
 from hashlib import blake2b
 from itertools import zip_longest
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import gymnasium as gym
+import numpy as np
 
-from meta_rl.errors import FOREIGN, InputError
+from meta_rl.errors import InputError
 from meta_rl.families.distributions import values_to_try
 from meta_rl.families.family import Family
 from meta_rl.families.parameters import Parameter
-from meta_rl.families.row import closing
-from meta_rl.problems.observations import flat
-from meta_rl.storage.reading import named
+from meta_rl.families.row import Row, closing
 from meta_rl.types import Task, Value
 
 ENTRIES_TRIED = 32  # vectors up to this long are tried entry by entry
@@ -85,24 +85,25 @@ def try_parameters(
     return base
 
 
-def keeps_state(family: Family, task: Task) -> bool:
-    """Return whether a second episode differs from the first under equal seeds and actions.
+def randomness(family: Family, task: Task) -> Literal["kept", "drawn", ""]:
+    """Return whether episodes differ under equal seeds and actions: of one environment, or of two.
 
-    False too if a new environment's first episode differs: then its randomness ignores the seed.
+    ``kept``: one environment's second episode differs from its first. ``drawn``: the first ones of
+    two environments differ.
     """
-    with chdir("."):  # an environment may change the working directory
-        with closing(family.make_env(task)) as env:
+    # An environment may change the working directory. What it warns of, it will warn of again.
+    with chdir("."), warnings.catch_warnings(action="ignore"):
+        with closing(_row(family, task)) as env:
             first, second = ([*_episode(family, env, 0, REPEATED)] for _ in range(2))
-        if first == second:
-            return False
-        with closing(family.make_env(task)) as env:
-            return [*_episode(family, env, 0, REPEATED)] == first
+        with closing(_row(family, task)) as env:
+            drawn = [*_episode(family, env, 0, REPEATED)] != first
+        return "drawn" if drawn else "kept" if first != second else ""
 
 
 def differ(one: Family, other: Family, task: Task) -> bool:
     """Return whether two families' episodes of one task differ under the same actions."""
     for seed in range(3):
-        with closing(one.make_env(task)) as first, closing(other.make_env(task)) as second:
+        with closing(_row(one, task)) as first, closing(_row(other, task)) as second:
             episodes = (_episode(one, env, seed, STEPS) for env in (first, second))
             if any(a != b for a, b in zip_longest(*episodes)):
                 return True
@@ -174,48 +175,42 @@ def _with(task: Task, parameter: Parameter, entry: int | None, value: Value) -> 
 
 
 def _any_differ(family: Family, tasks: list[Task], seed: int) -> bool:
-    with closing(family.make_env(tasks[0])) as env:
+    with closing(_row(family, tasks[0])) as env:
         trace = list(_episode(family, env, seed, STEPS))
     return any(_differs(family, task, seed, trace) for task in tasks[1:])
 
 
 def _differs(family: Family, task: Task, seed: int, trace: list[bytes]) -> bool:
-    with closing(family.make_env(task)) as env:
+    with closing(_row(family, task)) as env:
         episode = _episode(family, env, seed, STEPS)
         return any(a != b for a, b in zip_longest(episode, trace))
 
 
 def _tried(family: Family, task: Task, read: Callable[[gym.Env], Found], steps: int) -> Tried:
-    with closing(family.make_env(task)) as env:
+    with closing(_row(family, task)) as env:
         episode = _episode(family, env, 0, steps)
         first = next(episode)
         before = read(env)
         return Tried([first, *episode], before, read(env))
 
 
-def _episode(family: Family, env: gym.Env, seed: int, steps: int) -> Iterator[bytes]:
+def _row(family: Family, task: Task) -> Row:
+    """Return a new environment of a task, which names its faults as in training."""
+    return Row(family.make_env(task), task)
+
+
+def _episode(family: Family, env: Row, seed: int, steps: int) -> Iterator[bytes]:
     """Yield digests of an episode's steps under random actions."""
-    space = family.observation_space
     family.action_space.seed(seed)
     actions = [family.action_space.sample() for _ in range(min(family.horizon, steps))]
-    try:
-        obs, _ = env.reset(seed=seed)
-        yield _digest(space, obs, 0.0, False)
-        for action in actions:
-            obs, reward, terminated, truncated, _ = env.step(action)
-            yield _digest(space, obs, float(reward), bool(terminated))
-            if terminated or truncated:
-                return
-    except InputError:
-        raise
-    except FOREIGN as error:
-        raise InputError(
-            f"environment: {family.id} raised {named(error)} while its "
-            "parameters were tried with random actions. Fix the environment, or leave out the "
-            "values it cannot have."
-        ) from error
+    yield _digest(*env.start(seed)[:3])
+    for action in actions:
+        *step, truncated = env.advance(action)
+        yield _digest(*step)
+        if step[-1] or truncated:
+            return
 
 
-def _digest(space: gym.Space, obs: Any, reward: float, terminated: bool) -> bytes:
-    held = flat(space, obs)
-    return blake2b(held.tobytes() + repr((reward, terminated)).encode(), digest_size=16).digest()
+def _digest(obs: np.ndarray, reward: float, terminated: bool) -> bytes:
+    told = repr((reward + 0.0, terminated)).encode()  # -0.0 becomes 0.0
+    return blake2b((obs + 0).tobytes() + told, digest_size=16).digest()

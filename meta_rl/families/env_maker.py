@@ -18,7 +18,7 @@ from meta_rl.families.effects import value_at
 from meta_rl.families.parameters import Parameter
 from meta_rl.families.physics import Change
 from meta_rl.families.pinned import pinned_class
-from meta_rl.families.row import closing
+from meta_rl.families.row import closing, explained
 from meta_rl.families.targets import bare, is_own, keys_in, kind_of, require_known_key
 from meta_rl.storage.reading import named, shortened
 
@@ -154,7 +154,7 @@ class EnvMaker:
                 raise
             except FOREIGN as error:
                 raise InputError(
-                    f"environment: {self.name} raised {named(error)}, at its "
+                    f"environment: {self.name} raised {explained(error)}, at its "
                     f"first reset, with {self._arguments(self._known(tried))}. Fix the "
                     "environment, or leave out the values it cannot have."
                 ) from error

@@ -11,7 +11,7 @@ import gymnasium as gym
 
 from meta_rl.errors import FOREIGN, InputError, refuse_running_statistics, require, require_whole
 from meta_rl.families.constructors import time_limit
-from meta_rl.families.effects import Tried, differ, keeps_state, middle_task
+from meta_rl.families.effects import Tried, differ, middle_task, randomness
 from meta_rl.families.effects import try_parameters as try_values
 from meta_rl.families.env_maker import Borrowed, EnvMaker
 from meta_rl.families.family import Family
@@ -21,7 +21,7 @@ from meta_rl.families.reading_back import read, require_kept, require_unchanged
 from meta_rl.families.rendering import prepare_rendering
 from meta_rl.families.row import close
 from meta_rl.families.targets import bare, without
-from meta_rl.problems.observations import alike, check_observation_space
+from meta_rl.problems.observations import alike, check_observation_space, in_one_order
 from meta_rl.storage.reading import named, shortened
 from meta_rl.types import Task
 
@@ -128,17 +128,19 @@ class GymFamily(Family):
             self._try(effects=try_parameters and bool(parameters))
         for target in unseen if try_parameters else ():
             self._require_effect_of_setting(target)
-        if try_parameters and (parameters or wrappers) and self._maker.creator is not None:
-            self._warn_if_it_keeps_state()
+        if try_parameters and self._maker.creator is not None:
+            self._warn_of_randomness()
 
-    def around(self, env: str, settings: Mapping[str, Any] | None = None) -> GymFamily:
+    def around(
+        self, env: str | type[gym.Env], settings: Mapping[str, Any] | None = None
+    ) -> GymFamily:
         """Return a family of one task over another environment.
 
         The new family has this family's wrappers and time limit. It takes over each setting that
         the other environment has.
 
         Args:
-            env: the registered id of the other environment.
+            env: the registered id of the other environment, or its class.
             settings: settings for the other environment, which override this family's.
 
         Raises:
@@ -153,6 +155,12 @@ class GymFamily(Family):
         if given == dict(settings or {}):
             return other
         return GymFamily(env, settings=given, wrappers=self._wrappers, horizon=self.horizon)
+
+    def joined_as(self, space: gym.Space) -> GymFamily:
+        """Return a copy whose observations are joined in the order of a space that is alike."""
+        other = copy.copy(self)
+        other.observation_space = space
+        return other
 
     @property
     def summary(self) -> str:
@@ -170,14 +178,14 @@ class GymFamily(Family):
             InputError: if the task does not fit, or changes the spaces.
         """
         env = self._build(self.check_task(task), render_mode)
-        same = env.action_space == self.action_space
-        if not same or not alike(env.observation_space, self.observation_space):
+        own, same = env.observation_space, env.action_space == self.action_space
+        if not same or not alike(own, self.observation_space):
             raise InputError(
                 f"environment: task {dict(task)} of {self.id} has the spaces "
-                f"{env.observation_space}, {env.action_space}; expected those of the other tasks, "
+                f"{own}, {env.action_space}; expected those of the other tasks, "
                 f"{self.observation_space}, {self.action_space}. Wrap it to have the same."
             )
-        return env
+        return env if in_one_order(own, self.observation_space) else Joined(env, self)
 
     def _changes(self, task: Task) -> list[Change]:
         """Return the changes: the settings, then the task's parameters, with targets as written."""
@@ -243,14 +251,26 @@ class GymFamily(Family):
         for target, value in self._settings.items():
             judge(target, [(value, middle)])
 
-    def _warn_if_it_keeps_state(self) -> None:
+    def _warn_of_randomness(self) -> None:
         """Warn if a resumed run or a deployed policy would meet another environment."""
-        if keeps_state(self, middle_task(self)):
+        try:
+            found = randomness(self, middle_task(self))
+        except InputError:  # who steps it will say more
+            return
+        if found == "kept":
+            told = (
+                "keeps something over reset(seed): equal seeds gave two different episodes. It has "
+                "a random generator of its own, or running statistics such as a normalization's. "
+                "These are not saved, so a resumed run and an adapted policy meet other numbers"
+            )
+        else:
+            told = (
+                "ignores reset(seed): new environments gave different episodes for one seed, so no "
+                "result can be repeated"
+            )
+        if found:
             warnings.warn(
-                f"environment: {self.id} keeps something over reset(seed): equal seeds gave two "
-                "different episodes. It has a random generator of its own, or running statistics "
-                "such as a normalization's. These are not saved, so a resumed run and an adapted "
-                "policy meet other numbers. Use self.np_random, and scale by fixed numbers.",
+                f"environment: {self.id} {told}. Use self.np_random, and scale by fixed numbers.",
                 stacklevel=3,
             )
 
@@ -267,6 +287,28 @@ class GymFamily(Family):
                 f"settings: {target} changes neither observations nor rewards of {self.id}. "
                 "Check its name; if it acts only rarely, give try_parameters=False."
             )
+
+
+def beside(family: Any, env: Any, settings: Mapping[str, Any] | None = None) -> GymFamily:
+    """Return a family of one task over an environment that a policy of ``family`` is to act in.
+
+    Args:
+        family: the family of meta-training. If it is a :class:`GymFamily`, an id or a class gets
+            its wrappers, time limit and settings; see :meth:`GymFamily.around`.
+        env: a registered id, a class, a function, or one environment that is used as it is.
+        settings: settings for the environment.
+    """
+    if isinstance(family, GymFamily) and isinstance(env, str | type):
+        return family.around(env, settings)
+    return GymFamily(env, settings=settings)
+
+
+class Joined(gym.Wrapper):
+    """Says that a Dict's parts are joined in the order of the family's space."""
+
+    def __init__(self, env: gym.Env, family: GymFamily):
+        super().__init__(env)
+        self.observation_space = family.observation_space
 
 
 def _check_settings(settings: Any) -> None:

@@ -174,6 +174,8 @@ class MuJoCoVec:
         models = [copy.copy(self._model) for _ in changes]
         for model, own in zip(models, changes, strict=True):
             change_model(model, own)
+        seconds = np.array([model.opt.timestep for model in models]) * self._substeps
+        self._seconds = seconds.repeat(self.rows[1])[:, None]  # (N, 1), as positions are (N, axes)
         for name in {field_of(target) for target, _, _ in changes[0]}:
             values = np.stack([attrgetter(name)(model) for model in models])
             field = self._batch.expand(name)

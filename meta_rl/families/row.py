@@ -17,6 +17,12 @@ from meta_rl.types import Task
 NUMBERS = "biuf"
 """Kinds of numpy types that are real numbers."""
 EXPECTED = {"observation": "numbers", "reward": "a number", "end": "True or False"}
+STEP = "the 5 values of Gymnasium's step (observation, reward, terminated, truncated, info)"
+OLDER = {
+    "expected 5, got 4": f"step has to return {STEP}",
+    "unexpected keyword argument 'seed'": "reset has to be reset(self, *, seed=None, options=None)",
+}
+"""What environments of the old interface of gym raise, and what Gymnasium's does."""
 SUCCESS = ("is_success", "success")
 """The keys under which environments tell success in their info; the first one counts."""
 LARGEST = float(np.finfo(np.float32).max)
@@ -40,6 +46,12 @@ def close(env: gym.Env) -> None:
         ) from error
 
 
+def explained(error: BaseException) -> str:
+    """Return an error's type and text, and what to do if the old interface of gym is its cause."""
+    told = [told for text, told in OLDER.items() if text in str(error)]
+    return f"{named(error)}{f': {told[0]}' if told else ''}"
+
+
 def success_key(info: dict[str, Any]) -> str | None:
     """Return the key under which an info tells success; None if it does not."""
     return next((key for key in SUCCESS if key in info), None)
@@ -61,6 +73,11 @@ def closing(env: gym.Env) -> Iterator[gym.Env]:
     close(env)
 
 
+def _lacks(array: np.ndarray) -> bool:
+    """Return whether None is among the entries, which would become NaN."""
+    return any(entry is None for entry in array.flat)
+
+
 class Row(gym.Wrapper):
     """One row: stands still once its episode is over, and says where an environment failed.
 
@@ -71,6 +88,7 @@ class Row(gym.Wrapper):
 
     def __init__(self, env: gym.Env, task: Task):
         super().__init__(env)
+        self._spaces = env.observation_space, env.action_space
         self.observation_space = flat_space(env.observation_space)
         self._task, self._time, self._seed = task, 0, 0
         self._finished, self._last = False, None
@@ -86,6 +104,11 @@ class Row(gym.Wrapper):
         """
         self._time, self._seed, self._finished, self.success = 0, seed, False, np.nan
         obs, info = self._try(lambda: self.env.reset(seed=seed), "reset", 2)
+        for name, own in zip(("observation", "action"), self._spaces, strict=True):
+            now = getattr(self.env, f"{name}_space")
+            if now is not own and now != own:
+                got = f"changed its {name} space from {own} to {now} (set it in the constructor)"
+                raise self._fault(got, "reset")
         self.info = self._info(info, "reset")
         self._last = self._observation(obs, "reset")
         return self._last, 0.0, False, False
@@ -131,11 +154,11 @@ class Row(gym.Wrapper):
         except InputError:
             raise
         except FOREIGN as error:
-            raise self._fault(f"raised {named(error)}", when) from error
+            raise self._fault(f"raised {explained(error)}", when) from error
         if not isinstance(answer, tuple | list) or len(answer) != count:
             several = isinstance(answer, tuple | list)
             got = f"{len(answer)} values" if several else f"a {type(answer).__name__}"
-            expected = "observation and info" if count == 2 else "the 5 values of Gymnasium's step"
+            expected = "observation and info" if count == 2 else STEP
             raise self._fault(f"returned {got}, expected {expected}", when)
         return tuple(answer)
 
@@ -205,7 +228,7 @@ class Row(gym.Wrapper):
         try:
             array = np.asarray(value)
             if array.dtype == object:  # such as a list of arrays of one number
-                array = array.astype(float)
+                array = array.astype(float) if not _lacks(array) else array
         except Exception as error:  # a foreign class may raise anything
             got = f"returned the {what} {shortened(value)}, expected {expected} ({reason(error)})"
             raise self._fault(got, when) from error
@@ -213,7 +236,7 @@ class Row(gym.Wrapper):
             told = repr(value) if isinstance(value, str) else value
             raise self._fault(f"returned the {what} {shortened(told)}, expected {expected}", when)
         if not np.isfinite(array).all():
-            raise self._fault(f"returned a {what} that is NaN or infinite", when)
+            raise self._fault(f"returned the {what} {shortened(value)}, which is not finite", when)
         return array
 
     def _fault(self, what: str, when: str) -> InputError:

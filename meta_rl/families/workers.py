@@ -55,7 +55,10 @@ def worker_fault(error: BaseException, method: str, died: list[int], timeout: fl
             "Fix the environment, or set the family's worker_timeout"
         )
     elif isinstance(error, EOFError | OSError):
-        what = f"a worker died in {method}, with exit codes {died}"
+        what = (
+            f"a worker died in {method}, with exit codes {died}. Step in this process to see why: "
+            "workers=0 (--speed.workers 0)"
+        )
     else:
         what = f"a worker failed: {named(error)}"
     return InputError(f"environment: {what}.")

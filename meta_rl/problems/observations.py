@@ -220,10 +220,29 @@ def _leaves(space: gym.Space, observation: Any) -> list[Any]:
 
 
 def alike(one: gym.Space, other: gym.Space) -> bool:
-    """Return whether two spaces' observations have the same form; bounds of a Box may differ."""
+    """Return whether two spaces' observations have the same form.
+
+    Bounds of a Box may differ, and the order of a Dict's keys.
+    """
     if isinstance(one, spaces.Box) and isinstance(other, spaces.Box):
         return one.shape == other.shape and image_layout(one) == image_layout(other)
+    if isinstance(one, spaces.Dict) and isinstance(other, spaces.Dict):
+        same = one.spaces.keys() == other.spaces.keys()
+        return same and all(alike(part, other[name]) for name, part in one.spaces.items())
+    if isinstance(one, spaces.Tuple) and isinstance(other, spaces.Tuple):
+        parts = zip(one.spaces, other.spaces, strict=False)
+        return len(one.spaces) == len(other.spaces) and all(alike(*both) for both in parts)
     return one == other
+
+
+def in_one_order(one: gym.Space, other: gym.Space) -> bool:
+    """Return whether two spaces that are :func:`alike` join a Dict's parts in the same order."""
+    if isinstance(one, spaces.Dict) and isinstance(other, spaces.Dict):
+        same = [*one.spaces] == [*other.spaces]
+        return same and all(in_one_order(part, other[name]) for name, part in one.spaces.items())
+    if isinstance(one, spaces.Tuple) and isinstance(other, spaces.Tuple):
+        return all(map(in_one_order, one.spaces, other.spaces))
+    return True
 
 
 def require_same_spaces(trained: TaskFamily, other: TaskFamily) -> None:

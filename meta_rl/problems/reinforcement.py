@@ -17,7 +17,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 from meta_rl import seeds
 from meta_rl.animation import Animation
 from meta_rl.config import EpisodesConfig
-from meta_rl.errors import InputError
+from meta_rl.errors import InputError, require
 from meta_rl.inner.adaptable import check_adaptable
 from meta_rl.naming import under
 from meta_rl.problem import Kind, Problem
@@ -28,7 +28,12 @@ from meta_rl.problems.baseline import Baseline
 from meta_rl.problems.made_up import made_up_episodes
 from meta_rl.problems.modules import trainable
 from meta_rl.problems.normalization import required_normalization
-from meta_rl.problems.observations import LARGE, observation_size, require_same_spaces
+from meta_rl.problems.observations import (
+    LARGE,
+    in_one_order,
+    observation_size,
+    require_same_spaces,
+)
 from meta_rl.problems.policy_pictures import PolicyPictures
 from meta_rl.problems.rollouts import Rollout, Sampler, check_parameters
 from meta_rl.problems.success import rates
@@ -52,7 +57,8 @@ class Reinforcement:
         policy: a module ``obs (*, O) -> Distribution`` with ``env_action``.
         baseline: the value function, subtracted from the returns; None for none.
         config: settings of the episodes, such as their number, discount and lambda.
-        family_of_env: wraps a user's own ``gymnasium.Env`` as a family of one task.
+        family_of_env: makes a family of one task of a user's own environment: a ``gymnasium.Env``,
+            a registered id, or a function that makes environments.
         program: how the policy's operations run; see :func:`meta_rl.inner.recording.programmed`.
         workers: processes that step single environments; 0 for this process.
     """
@@ -235,6 +241,15 @@ class Reinforcement:
         family: Any = variant if own else self.family_of_env(variant)
         task = family.check_task({})
         require_same_spaces(self.family, family)
+        ours = self.family.observation_space
+        if not in_one_order(ours, family.observation_space):
+            require(
+                hasattr(family, "joined_as"),
+                "observation space",
+                f"a family that joins its parts in the order of {ours}",
+                f"{family.id} with {family.observation_space}",
+            )
+            family = family.joined_as(ours)
         return self._of(family, self.config), task
 
     def deploy(

@@ -14,6 +14,18 @@ FAMILIES = "meta_rl_families_file"
 """The name of the module that the file of ``--families`` becomes."""
 
 
+def content_of(option: str, file: Path) -> ModuleType:
+    """Run a user's file, unless it is the ``--families`` file, which ran already.
+
+    Raises:
+        InputError: as :func:`run_file`.
+    """
+    families = sys.modules.get(FAMILIES)
+    if families is not None and Path(str(families.__file__)).resolve() == file.resolve():
+        return families
+    return run_file(option, file, f"meta_rl_{file.stem}_file")
+
+
 def run_file(option: str, file: str | Path, name: str) -> ModuleType:
     """Run a user's Python file as a module, which this process's workers can use too.
 

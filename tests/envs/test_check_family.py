@@ -176,7 +176,7 @@ DOUBLE = gym.spaces.Box(-1.0, 1.0, (1,), np.float64)
 ENVS = {
     "fails at one value": (
         broken_env(step=after(Line, "step", nan_at_the_end)),
-        "returned a reward that is NaN or infinite, at step 1 of task {'target': 5.0",
+        "returned the reward nan, which is not finite, at step 1 of task {'target': 5.0",
     ),
     "has another observation space": (
         broken_env(observation_space=gym.spaces.Box(-1.0, 1.0, (1,), np.float64)),

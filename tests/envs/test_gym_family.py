@@ -324,9 +324,15 @@ def test_degrees_of_freedom_are_named_by_their_joint():
     ("answer", "message"),
     [
         ((np.zeros(1), "much", False, False, {}), "returned the reward 'much', expected a number"),
-        ((np.zeros(1), None, False, False, {}), "returned a reward that is NaN"),
+        ((np.zeros(1), None, False, False, {}), "returned the reward None, expected a number"),
+        ((None, 0.0, False, False, {}), "returned the observation None, expected numbers"),
+        ((np.zeros(1), 0.0, None, False, {}), "returned the end None, expected True or False"),
+        (
+            (np.zeros(1), [[np.inf]], False, False, {}),
+            r"reward \[\[inf\]\], which is not finite",
+        ),
         ((np.zeros(2), 0.0, False, False, {}), r"returned an observation \(2,\), expected \(1,\)"),
-        ((np.zeros(1), 0.0, False, {}), "expected 5, got 4"),
+        ((np.zeros(1), 0.0, False, {}), r"expected 5, got 4\): step has to return the 5 values of"),
     ],
 )
 def test_answers_of_another_form_are_named(answer, message):

@@ -108,6 +108,22 @@ def test_batches_are_gymnasiums_robots_to_the_last_bit(mujoco, batches, env_id, 
     assert step.truncated.all()
 
 
+@pytest.mark.parametrize("env_id", ["HalfCheetah-v5", "Ant-v5"])
+def test_velocities_are_by_each_tasks_own_time_step(mujoco, env_id):
+    seconds = Parameter("seconds", Uniform(0.005, 0.02), target="model.opt.timestep")
+    kwargs = {"terminate_when_unhealthy": False} if env_id == "Ant-v5" else {}
+    family = Locomotion("test", env_id, ParameterSpace(seconds), own_reward, kwargs=kwargs)
+    tasks = [{"seconds": 0.006}, {"seconds": 0.015}]
+    env, robots = family.make_vec(2, 1, **CPU), [family.make_env(task) for task in tasks]
+    start(env, tasks, robots)
+    generator = np.random.default_rng(2)
+    for _ in range(3):
+        actions = random_actions(robots[0], 2, generator)
+        step = env.step(torch.from_numpy(actions).unsqueeze(1))
+        own = [robot.step(action) for robot, action in zip(robots, actions, strict=True)]
+        np.testing.assert_array_equal(step.reward[:, 0].numpy(), [o[1] for o in own])
+
+
 @pytest.mark.parametrize("env_id", [env_id for env_id in SIZES if env_id != "HalfCheetah-v5"])
 def test_a_robot_that_falls_terminates_as_gymnasiums_and_stands_still(mujoco, batches, env_id):
     # Ants rarely fall: theirs start near the limits.

@@ -437,9 +437,7 @@ def test_episodes_are_compiled_only_if_the_whole_run_is(monkeypatch):
 
     def chosen(config):
         learner = meta_rl.build(config)
-        assert (learner.problem.sampler._steps is None) == (
-            learner.config.speed.program == "plain"
-        )
+        assert (learner.problem.sampler._steps is None) == (learner.config.speed.program == "plain")
         return learner.config.speed.program
 
     assert chosen(small_run) == "plain"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 from collections.abc import Callable
@@ -16,8 +17,9 @@ from meta_rl.animation import Animation
 from meta_rl.cli.adapt import Adapt
 from meta_rl.cli.command import import_families
 from meta_rl.cli.runners import own_data
-from meta_rl.errors import InputError
-from meta_rl.families import GymFamily, parse_task
+from meta_rl.errors import InputError, unknown
+from meta_rl.families import parse_task
+from meta_rl.families.gym_family import beside
 from meta_rl.naming import moment, safe_name
 from meta_rl.plots.pictures import encoded
 from meta_rl.problems.informed import require_uninformed
@@ -25,6 +27,7 @@ from meta_rl.problems.memory import MemoryPolicy
 from meta_rl.problems.reinforcement import require_reinforcement
 from meta_rl.runs.tensorboard import events
 from meta_rl.storage import files
+from meta_rl.storage.own_code import content_of
 from meta_rl.storage.run_folder import results_of, run_of
 
 
@@ -84,11 +87,7 @@ def _variant(command: Adapt, learner: Any) -> tuple[Any, str, str]:
         if not isinstance(arguments, dict):
             raise InputError(f"env_kwargs: expected a JSON object, got {command.env_kwargs!r}.")
         label = safe_name(command.env_id)
-        family = learner.problem.family
-        if isinstance(family, GymFamily):
-            foreign = family.around(command.env_id, arguments)
-        else:
-            foreign = GymFamily(command.env_id, settings=arguments)
+        foreign = beside(learner.problem.family, _environment(command.env_id), arguments)
         return foreign, label, f"{command.env_id} {arguments or ''}"
     family = learner.problem.family
     if command.task is None:
@@ -98,6 +97,18 @@ def _variant(command: Adapt, learner: Any) -> tuple[Any, str, str]:
     parts = [f"{name}={_text(value)}" for name, value in task.items()]
     label = "_".join(parts)
     return task, safe_name(label), f"{family.id} {' '.join(parts)}"
+
+
+def _environment(told: str) -> Any:
+    """Return an environment's id, or the class or function that ``FILE.py:NAME`` means."""
+    file, _, name = told.rpartition(":")
+    if not file.endswith(".py"):
+        return told
+    content = content_of("env_id", Path(file))
+    if not callable(found := getattr(content, name, None)):
+        names = [n for n, value in vars(content).items() if inspect.isclass(value)]
+        raise unknown(f"env_id: class or function of {file}", names or ["a class"], name)
+    return found
 
 
 def _exports(command: Adapt, learner: Any, variant: Any) -> list[tuple[Callable[[Any], None], str]]:
