@@ -8,8 +8,8 @@ from torch import Tensor
 from meta_rl.problems.baseline import Baseline
 
 FEATURE_BOUND = 10.0
-AT_ONCE = 2**12
-"""Entries of an observation whose features are held at once in the form with one unknown a row."""
+ENOUGH = 3
+"""Real steps for each feature, below which a task's baseline sees the time alone."""
 
 
 class LinearFeatureBaseline(Baseline):
@@ -20,9 +20,9 @@ class LinearFeatureBaseline(Baseline):
     batched solve in float64. Bytes are scaled to [0, 1]. The time features make it a finite-horizon
     value function.
 
-    It is solved in the cheaper of two forms with equal results. With X the features (rows x F) and
-    y the returns: ``X (X^T X + ridge)^-1 X^T y`` has one unknown a feature, and
-    ``X X^T (X X^T + ridge)^-1 y`` one a row. The second serves large observations, such as images.
+    A task with fewer than ``ENOUGH`` steps for each feature is fitted on the time features alone:
+    almost as many features as steps fit the returns almost exactly, and leave advantages that tell
+    little or nothing of the actions.
 
     Args:
         ridge: regularization added to the normal equations' diagonal; raised tenfold, up to
@@ -40,19 +40,17 @@ class LinearFeatureBaseline(Baseline):
             returns: returns ``(M, B, T)`` to fit.
             mask: ``(M, B, T)``, 1.0 on real steps.
         """
-        rows = mask[0].numel()
-        fit = self._by_feature if 2 * obs.shape[-1] + 4 <= rows else self._by_row
-        return fit(obs, returns * mask, mask).to(returns.dtype)
+        few = mask.sum((1, 2)) < ENOUGH * _features(obs.shape[-1])
+        features = self._time(obs)
+        if not few.all():
+            clipped = _clipped(obs).masked_fill(few[:, None, None, None], 0.0)
+            features = torch.cat([clipped, clipped**2, features], -1)
+        return self.on_features(features, returns * mask, mask).to(returns.dtype)
 
     def bytes_needed(self, tasks: int, rows: int, size: int) -> float:
         """Return the bytes of the features and of the equations; see ``Baseline``."""
-        features = 2 * size + 4
-        if features <= rows:
-            return 8.0 * tasks * (2 * rows * features + 3 * features**2)
-        return 8.0 * tasks * (rows * min(size, AT_ONCE) + 3 * rows**2)
-
-    def _by_feature(self, obs: Tensor, returns: Tensor, mask: Tensor) -> Tensor:
-        return self.on_features(self._features(obs), returns, mask)
+        features = _features(size) if rows >= ENOUGH * _features(size) else _features(0)
+        return 8.0 * tasks * (2 * rows * features + 3 * features**2)
 
     def on_features(self, features: Tensor, returns: Tensor, mask: Tensor) -> Tensor:
         """Return values ``(M, B, T)`` fitted on given features, 0 where masked.
@@ -67,22 +65,6 @@ class LinearFeatureBaseline(Baseline):
         target = returns.flatten(1).to(flat.dtype).unsqueeze(-1)
         normal, moment = flat.mT @ flat, flat.mT @ target
         return (features @ self._solve(normal, moment)[:, None]).squeeze(-1)
-
-    def _by_row(self, obs: Tensor, returns: Tensor, mask: Tensor) -> Tensor:
-        gram = self._gram(self._time(obs), mask)  # (M, B T, B T), a part of the features at a time
-        for entries in obs.split(AT_ONCE, -1):
-            clipped = _clipped(entries)
-            gram = gram + self._gram(clipped, mask) + self._gram(clipped**2, mask)
-        target = returns.flatten(1).to(gram.dtype).unsqueeze(-1)
-        return (gram @ self._solve(gram, target)).view_as(mask)
-
-    def _gram(self, features: Tensor, mask: Tensor) -> Tensor:
-        flat = (features * mask.unsqueeze(-1)).flatten(1, 2)
-        return flat @ flat.mT
-
-    def _features(self, obs: Tensor) -> Tensor:
-        clipped = _clipped(obs)
-        return torch.cat([clipped, clipped**2, self._time(obs)], -1)
 
     def _time(self, obs: Tensor) -> Tensor:
         steps = torch.arange(obs.shape[2], device=obs.device, dtype=torch.float64) / 100.0
@@ -101,6 +83,11 @@ class LinearFeatureBaseline(Baseline):
         weights = torch.cholesky_solve(moment, factor)
         # A task whose equations still cannot be factorized gets no baseline.
         return torch.where(failed[:, None, None] > 0, torch.zeros_like(weights), weights)
+
+
+def _features(size: int) -> int:
+    """Return the number of features of observations of a size."""
+    return 2 * size + 4
 
 
 def _clipped(obs: Tensor) -> Tensor:

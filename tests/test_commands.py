@@ -353,6 +353,15 @@ def test_adapting_to_parameters_that_are_not_finite_is_refused(trained):
         learner.adapt({"goal": (0.3, -0.2)}, steps=3, episodes=2)
 
 
+def test_a_task_on_which_adapting_diverges_does_not_end_training(trained, tmp_path):
+    learner = meta_rl.load(trained)
+    learner.meta.rule["step_size"].fill_(80.0)  # exp(80)
+    with RunRecorder(tmp_path, learner) as recorder:
+        scores = recorder.evaluate().scores
+    assert scores[0].isfinite().all()
+    assert scores[-1].isnan().any()
+
+
 def test_a_network_that_adapting_lost_is_not_returned(tmp_path):
     learner = meta_rl.build(meta_rl.preset("sinusoid"))
     learner.meta.rule["step_size"].fill_(80.0)  # exp(80)

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -434,7 +435,7 @@ def test_pretrain_oracle_and_rl2_stand_beside_maml(runs, tmp_path):
     assert len({repr(c["points"][0]["scores"]) for c in found.values()}) == len(found)
 
 
-def test_step_sizes_are_chosen_for_runs_that_keep_theirs(runs, tmp_path):
+def test_step_sizes_are_chosen_for_runs_that_keep_theirs(runs, tmp_path, monkeypatch):
     small = ["bandit-5", *SMALL, "--data.episodes", "8", "--log-dir", str(tmp_path)]
     train.main([*small, "--algorithm", "pretrain"])
     given = [str(runs / "bandit-5_1"), str(tmp_path / "bandit-5-pretrain_1")]
@@ -456,6 +457,11 @@ def test_step_sizes_are_chosen_for_runs_that_keep_theirs(runs, tmp_path):
         "bandit-5-pretrain takes inner steps of 2: of 1e-09, 2, the best after 1 inner steps on 3"
     )
     assert any(note.startswith(told) for note in found["chosen"]["notes"])
+    with monkeypatch.context() as patch:
+        lost = SimpleNamespace(scores=np.full((2, 3), -np.inf))
+        patch.setattr("meta_rl.evaluation.step_sizes.adapted", lambda *_: lost)
+        with pytest.raises(InputError, match="step_sizes: expected one with which bandit-5-pretr"):
+            evaluate.main([given[1], *options, *chosen, "--out", str(tmp_path / "lost")])
     with pytest.raises(InputError, match="step_sizes: expected a run that keeps the step size"):
         evaluate.main([given[0], *options, *chosen, "--out", str(tmp_path / "refused")])
     assert not (tmp_path / "refused").exists()

@@ -100,7 +100,8 @@ def test_jax_has_our_gradient_curvature_and_line_search_of_navigation(double):
     given = map(jax_networks.array, (support.obs, support.reward, support.mask))
     advantages = jax.vmap(partial(jax_navigation.advantages, config=data))
     raw = learner.problem.advantages.raw(support)
-    assert error([advantages(*given)], [returns.normalize(raw, support.mask)]) < 1e-6
+    togo = returns.discounted_returns(support.reward, support.mask, data.gamma)
+    assert error([advantages(*given)], [returns.normalize(raw, support.mask, togo)]) < 1e-6
 
     batches = theirs(support), theirs(query)
     loss, gradient = outer.inner.meta_gradient(meta, [support], query)

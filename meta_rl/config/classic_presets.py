@@ -84,7 +84,7 @@ CLASSIC: dict[str, Config] = {
     "cartpole": maml_on_episodes("cartpole", episodes=10),
     "pendulum": _pendulum(),
     # Noise that lasts three steps swings up 4 of 10 episodes, noise of single steps 1 of 40. Where
-    # none arrives, all returns are equal and nothing adapts. From a short first step, theta learns
+    # none arrives, no return tells what to adapt to. From a short first step, theta learns
     # the tasks of one direction alone.
     "acrobot": maml_on_episodes(
         "acrobot",

@@ -27,7 +27,8 @@ class EpisodesConfig(SamplingConfig):
     gae_lambda: float = 1.0
     """Lambda of generalized advantage estimation (GAE); 1 uses the Monte-Carlo return."""
     baseline: Literal["linear", "value", "none"] | None = None
-    """Baseline subtracted from returns. linear: fitted to each task's episodes. value: a network of
+    """Baseline subtracted from returns. linear: fitted to each task's episodes, by the
+    time alone if they have fewer than three steps for each feature. value: a network of
     all tasks, fitted while meta-training. none: no baseline. If not given, value for images and
     observations of over 1,000 numbers, else linear."""
     estimator: Literal["likelihood-ratio", "dice", "log-likelihood"] = "likelihood-ratio"

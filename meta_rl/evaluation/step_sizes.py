@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 
 from meta_rl import seeds
+from meta_rl.errors import InputError
 from meta_rl.evaluation.adapting import adapted
 from meta_rl.evaluation.algorithms import Algorithm, Run
 from meta_rl.evaluation.protocol import EvaluationPlan
@@ -38,12 +39,21 @@ def tuned(planned: EvaluationPlan) -> EvaluationPlan:
 
 
 def best(planned: EvaluationPlan, algorithm: Algorithm, tasks: Sequence[Task], seed: int) -> float:
-    """Return the step size with the best mean score after the last inner step."""
+    """Return the step size with the best mean score after the last inner step.
+
+    Raises:
+        InputError: if adapting diverges on a task with every size.
+    """
     scores = {}
     for size in planned.settings.step_sizes:
         given = with_size(algorithm, size), tasks, "", planned.steps, seed, lambda _: None
         mean = planned.sign * float(np.mean(adapted(*given).scores[-1]))
         scores[size] = mean if math.isfinite(mean) else -math.inf
+    if max(scores.values()) == -math.inf:
+        raise InputError(
+            f"step_sizes: expected one with which {algorithm.name} diverges on no task, got "
+            f"{', '.join(f'{size:g}' for size in scores)}. Give smaller ones."
+        )
     return max(scores, key=lambda size: scores[size])
 
 

@@ -100,11 +100,12 @@ def breed(
     population: MetaParameters, fitness: Tensor, config: GeneticConfig, generator: Generator
 ) -> MetaParameters:
     """Return the next generation, of the same size: the elites unchanged, then children."""
+    finite = int(fitness.isfinite().sum())  # the others neither stay nor breed
     fitness = or_worst(fitness)
-    elites = fitness.argsort(descending=True, stable=True)[: config.elites]
-    children = len(fitness) - config.elites
+    elites = fitness.argsort(descending=True, stable=True)[: min(config.elites, finite)]
+    children = len(fitness) - len(elites)
     if config.selection == "truncation":
-        parents = truncation(fitness, config.parents, 2 * children, generator)
+        parents = truncation(fitness, min(config.parents, finite), 2 * children, generator)
     else:
         parents = tournament(fitness, config.tournament, 2 * children, generator)
     one, other = (tree_map(lambda leaf, who=who: leaf[who], population) for who in parents.chunk(2))
@@ -120,10 +121,13 @@ def truncation(fitness: Tensor, parents: int, count: int, generator: Generator) 
 
 
 def tournament(fitness: Tensor, size: int, count: int, generator: Generator) -> Tensor:
-    """Draw indices ``(count,)``, each the best of ``size`` drawn uniformly with replacement."""
-    entrants = torch.randint(
-        len(fitness), (count, size), generator=generator, device=generator.device
-    ).to(fitness.device)
+    """Draw indices ``(count,)``, each the best of ``size`` drawn uniformly with replacement.
+
+    Members whose fitness is minus infinity do not enter.
+    """
+    able = (fitness > -torch.inf).nonzero()[:, 0]
+    drawn = torch.randint(len(able), (count, size), generator=generator, device=generator.device)
+    entrants = able[drawn.to(able.device)]
     return entrants.gather(1, fitness[entrants].argmax(1, keepdim=True))[:, 0]
 
 

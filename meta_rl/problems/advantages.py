@@ -42,7 +42,7 @@ class Advantages:
             mask=mask,
             log_prob=rollout.behaviour.log_prob(rollout.action),
             behaviour=rollout.behaviour,
-            advantage=returns.normalize(advantage, mask),
+            advantage=returns.normalize(advantage, mask, target),
             credit=returns.credit(target, advantage, mask),
             success=rollout.success,
         )

@@ -59,13 +59,23 @@ def share_left(clock: Tensor, gamma: float) -> Tensor:
     return torch.expm1(rate * left) / torch.expm1(rate * limit)
 
 
-def normalize(advantage: Tensor, mask: Tensor, epsilon: float = 1e-8) -> Tensor:
+ROUNDING = 1e-6
+"""Standard deviation of advantages, in units of the returns' size, that is their rounding."""
+
+
+def normalize(advantage: Tensor, mask: Tensor, returns: Tensor, epsilon: float = 1e-8) -> Tensor:
     """Normalize advantages to mean 0 and variance 1 over each task's real steps; 0 where masked.
 
     Normalizing over the meta-batch would change the tasks' effective inner step sizes. A task whose
-    advantages are all equal gets zeros.
+    advantages are all equal, up to the rounding of its returns, gets zeros.
+
+    Args:
+        advantage: advantages, ``(M, B, T)``.
+        mask: 1.0 on real steps, ``(M, B, T)``.
+        returns: the returns that the advantages are made of, ``(M, B, T)``.
+        epsilon: added to the standard deviation.
     """
-    centred, std, constant = _spread(advantage, mask)
+    centred, std, constant = _spread(advantage, mask, returns)
     return torch.where(constant, torch.zeros_like(centred), centred / (std + epsilon))
 
 
@@ -85,9 +95,10 @@ def explained(returns: Tensor, value: Tensor, mask: Tensor) -> Tensor:
 def credit(returns: Tensor, advantage: Tensor, mask: Tensor, epsilon: float = 1e-8) -> Tensor:
     """Return each episode's credit, ``(M, B)``, for :func:`estimators.exploration`.
 
-    It is the episode's return minus the mean return of the other tasks. This baseline does not
-    depend on the task's own data, so it lowers the variance without adding bias. The credit is in
-    units of the outer loss: divided by the task's std of advantages and mean episode length.
+    It is the episode's return minus the mean return of the other tasks of its block. This baseline
+    does not depend on the task's own data, so it lowers the variance without adding bias; a block
+    has to have two tasks. The credit is in units of the outer loss: divided by the task's std of
+    advantages and mean episode length.
 
     Args:
         returns: returns from each step on, ``(M, B, T)``.
@@ -95,7 +106,7 @@ def credit(returns: Tensor, advantage: Tensor, mask: Tensor, epsilon: float = 1e
         mask: 1.0 on real steps, ``(M, B, T)``.
         epsilon: as in :func:`normalize`.
     """
-    _, std, constant = _spread(advantage, mask)
+    _, std, constant = _spread(advantage, mask, returns)
     mean = returns[..., 0].mean(1)  # (M,)
     others = (mean.sum() - mean) / max(1, len(mean) - 1)
     unit = (std + epsilon).flatten(1) * mask.sum(-1).mean(1, keepdim=True)  # (M, 1)
@@ -103,14 +114,15 @@ def credit(returns: Tensor, advantage: Tensor, mask: Tensor, epsilon: float = 1e
     return torch.where(constant.flatten(1), torch.zeros_like(gain), gain)
 
 
-def _spread(advantage: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _spread(advantage: Tensor, mask: Tensor, returns: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Return centred advantages, and each task's std and whether it is rounding, (M, 1, 1)."""
     dims = tuple(range(1, advantage.ndim))
     count = mask.sum(dims, keepdim=True).clamp(min=1.0)
     mean = (advantage * mask).sum(dims, keepdim=True) / count
     centred = (advantage - mean) * mask
     std = ((centred**2).sum(dims, keepdim=True) / count).sqrt()
-    return centred, std, std <= 4 * torch.finfo(advantage.dtype).eps * mean.abs()
+    size = (((returns * mask) ** 2).sum(dims, keepdim=True) / count).sqrt()
+    return centred, std, std <= ROUNDING * size
 
 
 def _discounted_sum(values: Tensor, discount: float) -> Tensor:

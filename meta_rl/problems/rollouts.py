@@ -245,7 +245,8 @@ class Sampler:
         rollout = Rollout._make((*stacked, success))
         rollout = rollout._replace(mask=rollout.mask.to(dtype))
         _check_finite(tasks, rollout)
-        rollout = rollout._replace(reward=rollout.reward * rollout.mask)
+        # Not their product: after an episode's end, rewards may be infinite.
+        rollout = rollout._replace(reward=rollout.reward.where(rollout.mask > 0, 0.0))
         long = self._one_length and 2 * rollout.mask.shape[2] > self.family.horizon
         return _padded(rollout, self.family.horizon) if long else rollout
 

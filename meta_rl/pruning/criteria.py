@@ -117,6 +117,11 @@ def choose(
     fits = len(keep) == len(units) and all(0 < k <= u for k, u in zip(keep, units, strict=True))
     require(fits, "keep", f"at least 1 and at most {units} units in the layers", list(keep))
     scores = CRITERIA[by](learner, layers)
+    if not all(score.isfinite().all() for score in scores):
+        raise InputError(
+            f"prune: expected finite scores of the units by {by}, got others: the run's weights or "
+            "its gradients on new tasks are not finite. Prune an earlier checkpoint."
+        )
     return [s.topk(count).indices.sort().values for s, count in zip(scores, keep, strict=True)]
 
 

@@ -23,7 +23,7 @@ class Results(NamedTuple):
     """The results of adapting to M tasks, on the CPU."""
 
     scores: Tensor
-    """Each task's score after 0..K inner steps, ``(K + 1, M)``."""
+    """Each task's score after 0..K inner steps, ``(K + 1, M)``; NaN once adapting diverged."""
     success: Tensor | None
     """The success rates of the same episodes, ``(K + 1, M)``; None if no environment tells success.
     """
@@ -62,7 +62,7 @@ def results_of(
     for start in slow(parts, "evaluating"):
         stream = seeds.derive(seed, start) if start else seed
         given = problem, inner, meta, tasks[start : start + size], steps, stream
-        found.append(adapt_to_tasks(*given, scored=True, collected=collected))
+        found.append(adapt_to_tasks(*given, scored=True, tolerant=True, collected=collected))
     scores: Any = [one.scores for one in found]  # not None: scored=True
     told = [one.success for one in found if one.success is not None]
     success = counted(torch.cat(told, 1)) if told else None

@@ -129,7 +129,7 @@ class RunRecorder:
         results = self.learner.results(tasks, steps, seed, tick)
         given = results.scores, tag, iteration, results.success
         self._log(lambda: self._writer.adaptation_curve(*given))
-        if config.eval.pictures:
+        if config.eval.pictures and results.scores[:, 0].isfinite().all():
             drawn = self.learner.pictures(tasks[0], steps, seed)
             self._log(lambda: self._draw(drawn, tag, iteration))
         return results

@@ -149,8 +149,8 @@ def fitted(quantiles: np.ndarray, weight: np.ndarray) -> np.ndarray:
     share = (weight / weight.sum())[:, None]
     mean = (share * quantiles).sum(0)
     variance = (share * (quantiles - mean) ** 2).sum(0)
-    concentration = mean * (1 - mean) / np.maximum(variance, EDGE) - 1
-    return (np.stack([mean, 1 - mean]) * concentration).clip(1 / SHARPEST, SHARPEST)
+    concentration = (mean * (1 - mean) / np.maximum(variance, EDGE) - 1).clip(max=SHARPEST)
+    return (np.stack([mean, 1 - mean]) * concentration).clip(1 / SHARPEST)
 
 
 def density(quantiles: np.ndarray, shape: np.ndarray) -> np.ndarray:

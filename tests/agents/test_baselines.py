@@ -3,7 +3,6 @@
 import pytest
 import torch
 from meta_rl.agents import LinearFeatureBaseline
-from meta_rl.agents import baselines as baselines
 
 
 def data(seed=0):
@@ -27,7 +26,9 @@ def test_the_fit_is_the_ridge_solution():
     obs, mask = data()
     target = torch.randn(mask.shape, generator=torch.Generator().manual_seed(1)).double() * mask
     baseline = LinearFeatureBaseline(ridge=0.1)
-    features = baseline._features(obs)[1][mask[1] > 0]
+    time = torch.arange(20).double()[:, None].expand(4, 20, 1) / 100
+    parts = [obs[1], obs[1] ** 2, time, time**2, time**3, torch.ones_like(time)]
+    features = torch.cat(parts, -1)[mask[1] > 0]
     normal = features.mT @ features + 0.1 * torch.eye(features.shape[1])
     weights = torch.linalg.solve(normal, features.mT @ target[1][mask[1] > 0])
     fitted = baseline.values(obs, target, mask)[1][mask[1] > 0]
@@ -66,31 +67,25 @@ def test_observations_that_cannot_be_told_apart_get_more_ridge_until_they_can():
     torch.testing.assert_close(weights.sum(1), torch.ones(1, 1).double(), rtol=1e-3, atol=0)
 
 
-@pytest.mark.parametrize("ridge", [1e-5, 0.1])
-def test_both_forms_give_the_same_values(ridge):
-    obs, mask = data()
-    target = torch.randn(mask.shape, generator=torch.Generator().manual_seed(1)).double() * mask
-    fit = LinearFeatureBaseline(ridge)
-    values = fit._by_row(obs, target, mask)
-    torch.testing.assert_close(values, fit._by_feature(obs, target, mask), atol=1e-7, rtol=0)
-
-
-def test_large_observations_are_fitted_by_rows_a_part_at_a_time(monkeypatch):
+@pytest.mark.parametrize(("size", "knows"), [(30, True), (120, False), (1000, False)])
+def test_with_few_steps_for_each_feature_it_sees_the_time_alone(size, knows):
     g = torch.Generator().manual_seed(0)
-    obs, mask = torch.randn(2, 3, 5, 40, generator=g).double(), torch.ones(2, 3, 5).double()
-    target = torch.randn(mask.shape, generator=g).double()
-    monkeypatch.setattr(baselines, "AT_ONCE", 7)
-    fit = LinearFeatureBaseline(ridge=0.1)
-    monkeypatch.setattr(fit, "_features", None)  # all features of all rows are never held
-    values = fit.values(obs, target, mask)
-    monkeypatch.undo()
-    torch.testing.assert_close(values, LinearFeatureBaseline(0.1)._by_feature(obs, target, mask))
+    obs, mask = torch.randn(2, 10, 25, size, generator=g), torch.ones(2, 10, 25)
+    mask[1, 1:] = 0  # the second task has few steps in any case
+    signal = torch.randn(mask.shape, generator=g)  # what actions did, which no feature tells
+    target = obs[..., 0] + torch.arange(25) / 10 + signal
+    value = LinearFeatureBaseline().values(obs, target, mask)
+    left = (target - value)[0].flatten()
+    told = torch.corrcoef(torch.stack([left, signal[0].flatten()]))[0, 1]
+    seen = torch.corrcoef(torch.stack([value[0].flatten(), obs[0, ..., 0].flatten()]))[0, 1]
+    assert (seen > 0.5) == knows
+    assert told > 0.6
+    assert (target - value)[1, 0].std() > 0.5
 
 
-def test_bytes_are_fitted_as_fractions_in_both_forms():
+def test_bytes_are_fitted_as_fractions():
     obs = torch.arange(240, dtype=torch.uint8).view(1, 4, 20, 3)
     mask = torch.ones(1, 4, 20, dtype=torch.float64)
     target = torch.randn(mask.shape, generator=torch.Generator().manual_seed(1)).double()
-    baseline, fractions = LinearFeatureBaseline(), obs.double() / 255
-    for fit in (baseline._by_feature, baseline._by_row):
-        torch.testing.assert_close(fit(obs, target, mask), fit(fractions, target, mask))
+    values = LinearFeatureBaseline().values
+    torch.testing.assert_close(values(obs, target, mask), values(obs.double() / 255, target, mask))

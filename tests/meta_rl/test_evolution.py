@@ -206,6 +206,16 @@ def test_truncation_draws_from_the_best_alone_and_from_all_of_them():
     assert set(drawn.tolist()) == {1, 3, 4}
 
 
+@pytest.mark.parametrize("selection", ["truncation", "tournament"])
+def test_members_whose_fitness_is_not_finite_neither_stay_nor_breed(selection):
+    population = literal(*map(float, range(8)))
+    fitness = torch.tensor([torch.nan, 5.0, -torch.inf, 3.0, *[torch.nan] * 4])
+    config = GeneticConfig(population=8, parents=6, elites=4, sigma=1e-9, selection=selection)
+    born = genetic.breed(population, fitness, config, seeds.generator(0)).theta["x"]
+    assert len(born) == 8
+    assert set(born.round().flatten().tolist()) == {1.0, 3.0}
+
+
 def test_a_tournament_of_two_picks_the_best_member_with_its_known_probability():
     """Of P members the best wins unless neither entrant is it: 1 - ((P - 1) / P)^2."""
     fitness = torch.tensor([0.0, 5.0, -1.0, 3.0])

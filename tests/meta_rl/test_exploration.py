@@ -105,3 +105,10 @@ def test_a_rollout_keeps_its_noise_and_the_same_seed_gives_the_same_bits():
 def test_noise_that_lasts_for_ever_is_refused():
     with pytest.raises(InputError, match=r"data\.noise_persistence: expected 0 to below 1, got 1"):
         lasting(1.0)
+
+
+def test_credit_needs_other_tasks_in_each_block():
+    config = meta_rl.algorithm("e-maml", meta_rl.preset("navigation-2d"))
+    assert dataclasses.replace(config, blocks=10).blocks == 10
+    with pytest.raises(InputError, match=r"data\.tasks: expected 40 or more with data\.expl"):
+        dataclasses.replace(config, blocks=20)

@@ -36,6 +36,20 @@ def test_episodes_end_where_the_environment_says_and_are_masked_after():
     assert (batch.advantage[batch.mask == 0] == 0).all()
 
 
+def test_what_a_reward_is_after_the_end_of_an_episode_does_not_matter(monkeypatch):
+    learner, kept = cartpole(), recorded(cartpole())[0]
+    advance = type(learner.problem.family).tensor_env.advance
+
+    def endless(self, action):
+        over = self.over if self._time > 1 else torch.zeros(self.rows, dtype=torch.bool)
+        reward, terminated = advance(self, action)
+        self.over = over | terminated
+        return reward.masked_fill(over, torch.inf), terminated
+
+    monkeypatch.setattr(type(learner.problem.family).tensor_env, "advance", endless)
+    assert torch.equal(recorded(learner)[0].reward, kept.reward)
+
+
 def test_the_loss_is_the_one_without_padding():
     learner = cartpole()
     one = tree_map(lambda leaf: leaf[1], recorded(learner)[0])

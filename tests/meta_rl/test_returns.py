@@ -1,6 +1,7 @@
 """Returns and advantages on literal numbers."""
 
 import torch
+from meta_rl.agents import LinearFeatureBaseline
 
 from meta_rl.problems.returns import credit, discounted_returns, gae, normalize
 
@@ -41,7 +42,7 @@ def test_a_masked_value_never_reaches_an_advantage():
 def test_normalization_is_per_task_and_ignores_padding():
     mask = torch.tensor([[[1.0, 1, 1, 0]], [[1, 1, 0, 0]]])
     advantage = torch.tensor([[[1.0, 2, 3, 50]], [[10, 30, -9, 4]]])
-    normalized = normalize(advantage, mask)
+    normalized = normalize(advantage, mask, advantage)
     root = 1.5**0.5
     expected = torch.tensor([[[-root, 0, root, 0]], [[-1.0, 1, 0, 0]]])
     torch.testing.assert_close(normalized, expected)
@@ -50,12 +51,27 @@ def test_normalization_is_per_task_and_ignores_padding():
 def test_small_advantages_are_normalized_like_large_ones():
     mask = torch.ones(1, 1, 4)
     small = 1e-5 * torch.tensor([[[1.0, -1.0, 1.0, -1.0]]])
-    torch.testing.assert_close(normalize(small, mask), 1e5 * small, rtol=1e-2, atol=0)
+    torch.testing.assert_close(normalize(small, mask, small), 1e5 * small, rtol=1e-2, atol=0)
+
+
+def test_what_a_baseline_leaves_of_equal_returns_becomes_zeros_and_earns_no_credit():
+    g = torch.Generator().manual_seed(0)
+    obs, mask = torch.rand(2, 10, 200, 4, generator=g), torch.ones(2, 10, 200)
+    reward = -torch.ones(2, 10, 200)
+    reward[1, 3, 50] += 1e-3  # a small signal in the second task
+    togo = discounted_returns(reward, mask, 1.0)
+    advantage = gae(reward, LinearFeatureBaseline().values(obs, togo, mask), mask, 1.0, 1.0)
+    assert 0 < advantage[0].std() < 1e-4  # rounding
+    normal, earned = normalize(advantage, mask, togo), credit(togo, advantage, mask)
+    assert not normal[0].any()
+    assert not earned[0].any()
+    assert normal[1].std() > 0.9
+    assert earned[1].any()
 
 
 def test_equal_advantages_become_zeros_not_noise():
     advantage = torch.full((1, 2, 3), 0.1) * 3
-    assert torch.equal(normalize(advantage, torch.ones(1, 2, 3)), torch.zeros(1, 2, 3))
+    assert torch.equal(normalize(advantage, torch.ones(1, 2, 3), advantage), torch.zeros(1, 2, 3))
 
 
 def test_credit_is_the_return_beyond_the_other_tasks_in_units_of_the_outer_loss():

@@ -142,6 +142,11 @@ def test_the_worst_are_the_lowest_returns_and_the_highest_losses():
     np.testing.assert_array_equal(worst_mean(1)(unknown), [np.nan, 0.5])
 
 
+def test_quantiles_that_are_nearly_equal_keep_their_mean():
+    a, b = fitted(np.array([[0.100], [0.101], [0.099], [0.1005]]), np.ones(4))
+    assert a / (a + b) == pytest.approx(0.100, abs=1e-3)
+
+
 def test_a_beta_is_fitted_by_its_mean_and_variance():
     # Of Beta(2, 6) the mean is 1/4 and the variance 1/48.
     spread = np.sqrt(1 / 48)
