@@ -152,7 +152,7 @@ def _picture(text: str, face: Face) -> np.ndarray | None:
 
 @functools.lru_cache(maxsize=512)
 def _font(face: Face) -> ImageFont.FreeTypeFont:
-    return ImageFont.truetype(face.path, 80, layout_engine=ImageFont.Layout.BASIC)
+    return ImageFont.truetype(str(face.path), 80, layout_engine=ImageFont.Layout.BASIC)
 
 
 def _drop_alike(characters: Sequence[Character]) -> list[Character]:

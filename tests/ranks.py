@@ -46,7 +46,7 @@ def of_trials(config):
 
 CASES = {
     "TRPO on E-MAML": config_of(
-        "navigation-2d", "e-maml", tasks=5, normalize_observations=True
+        "navigation-2d", "e-maml", tasks=9, normalize_observations=True
     ),  # blocks of different sizes
     "TRPO with a value network": with_value_network(config_of("navigation-2d", "maml", tasks=5)),
     "ProMP": config_of("navigation-pearl", "promp"),

@@ -81,15 +81,19 @@ def parse(
         Ended: if the arguments ask for help or cannot be read, after printing so.
         InputError: if an option has an old name.
     """
-    command, others = _parse_known(kind, arguments, **options)
-    if command is not None and not others:
+    asked = {*HELP} & {*arguments}
+    # Asking for help is no value of a required argument, for which older versions of tyro take it.
+    given = [word for word in arguments if word not in asked]
+    command, others = _parse_known(kind, given, **options)
+    if command is not None and not others and not asked:
         return command
     for option in others:
         if now := new_name(option):
             raise InputError(f"{option.partition('=')[0]}: expected its new name, {now}.")
     left_out: Collection[str] = ()
-    if {*HELP} & {*others}:
-        arguments, left_out = ["--help"], () if ALL in others else silent(command)
+    if asked:
+        brief = ALL not in asked and command is not None
+        arguments, left_out = ["--help"], silent(command) if brief else ()
     try:
         with console.styled():
             return tyro.cli(kind, args=arguments, registry=_registry(left_out), **options)

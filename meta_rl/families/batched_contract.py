@@ -11,6 +11,7 @@ import gymnasium as gym
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_map
 
 from meta_rl.errors import InputError
 from meta_rl.families import row
@@ -219,7 +220,7 @@ def _same(one: Tensor | None, other: Tensor | None) -> bool:
 
 def _copied(step: Step) -> Step:
     """Return a step's values as they are now: environments may write into them later."""
-    return Step(*(value if value is None else value.clone() for value in step))
+    return tree_map(lambda value: value if value is None else value.clone(), step)
 
 
 def _equal(one: Step, other: Step) -> bool:

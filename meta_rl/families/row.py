@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import Any, TypeVar
 
 import gymnasium as gym
 import numpy as np
@@ -14,6 +14,7 @@ from meta_rl.problems.observations import flat, flat_space
 from meta_rl.storage.reading import named, reason, shortened
 from meta_rl.types import Task
 
+Kind = TypeVar("Kind", bound=gym.Env)
 NUMBERS = "biuf"
 """Kinds of numpy types that are real numbers."""
 EXPECTED = {"observation": "numbers", "reward": "a number", "end": "True or False"}
@@ -58,7 +59,7 @@ def success_key(info: dict[str, Any]) -> str | None:
 
 
 @contextmanager
-def closing(env: gym.Env) -> Iterator[gym.Env]:
+def closing(env: Kind) -> Iterator[Kind]:
     """Close an environment at the end; an earlier error hides an error of closing.
 
     Raises:
