@@ -195,9 +195,8 @@ def make_problem(config: Config, device: str) -> Problem:
         data = config.data
         examples = envs.make_examples(config.family, data.ways, data.folder, data.rotations)
         return make_supervised(config, examples, device)
-    family: Any = make_family(config.family)
-    if config.data.sees_task:
-        family = Informed(family)
+    plain = make_family(config.family)
+    family: Any = Informed(plain) if config.data.sees_task else plain
     remembers = config.inner.method == "memory"
     make: Any = agents.RecurrentPolicy if remembers else agents.make_policy
     if isinstance(config.outer, VariBADConfig):
@@ -221,7 +220,7 @@ def make_problem(config: Config, device: str) -> Problem:
         agents.make_baseline(family, config.data, config.seed, device),
         config.data,
         partial(beside, family),
-        program=program_of(config, torch.device(device), policy, family),
+        program=program_of(config, torch.device(device), policy, plain),
         workers=config.speed.workers,
     )
 

@@ -132,7 +132,7 @@ class GymFamily(Family):
             self._warn_of_randomness()
 
     def around(
-        self, env: str | type[gym.Env], settings: Mapping[str, Any] | None = None
+        self, env: str | type[gym.Env[Any, Any]], settings: Mapping[str, Any] | None = None
     ) -> GymFamily:
         """Return a family of one task over another environment.
 
@@ -156,7 +156,7 @@ class GymFamily(Family):
             return other
         return GymFamily(env, settings=given, wrappers=self._wrappers, horizon=self.horizon)
 
-    def joined_as(self, space: gym.Space) -> GymFamily:
+    def joined_as(self, space: gym.Space[Any]) -> GymFamily:
         """Return a copy whose observations are joined in the order of a space that is alike."""
         other = copy.copy(self)
         other.observation_space = space

@@ -49,8 +49,9 @@ def close(env: gym.Env) -> None:
 
 def explained(error: BaseException) -> str:
     """Return an error's type and text, and what to do if the old interface of gym is its cause."""
-    told = [told for text, told in OLDER.items() if text in str(error)]
-    return f"{named(error)}{f': {told[0]}' if told else ''}"
+    text = named(error)
+    told = [then for cause, then in OLDER.items() if cause in text]
+    return f"{text}: {told[0]}" if told else text
 
 
 def success_key(info: dict[str, Any]) -> str | None:

@@ -175,7 +175,7 @@ def test_a_family_of_any_spaces_is_learned_adapted_saved_and_loaded(name, tmp_pa
     batch = {key: np.stack([value, value]) for key, value in obs.items()}
     one, _ = model.predict(obs, deterministic=True)
     several, _ = again.predict(batch, deterministic=True)
-    np.testing.assert_array_equal(several, np.stack([one, one]))
+    np.testing.assert_allclose(several, np.stack([one, one]), rtol=1e-5)  # rounding of a batch
     resumed = meta_rl.build(config).restore(*learner.state())
     assert resumed.iteration == 8
     learner.problem.close()
