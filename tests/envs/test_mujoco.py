@@ -109,7 +109,7 @@ def test_batches_are_gymnasiums_robots_to_the_last_bit(mujoco, batches, env_id, 
 
 
 @pytest.mark.parametrize("env_id", ["HalfCheetah-v5", "Ant-v5"])
-def test_velocities_are_by_each_tasks_own_time_step(mujoco, env_id):
+def test_velocities_are_by_each_tasks_own_time_step(mujoco, batches, env_id):
     seconds = Parameter("seconds", Uniform(0.005, 0.02), target="model.opt.timestep")
     kwargs = {"terminate_when_unhealthy": False} if env_id == "Ant-v5" else {}
     family = Locomotion("test", env_id, ParameterSpace(seconds), own_reward, kwargs=kwargs)
