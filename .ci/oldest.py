@@ -1,6 +1,7 @@
 """Print the oldest versions that pyproject.toml allows, as constraints for pip.
 
-Not of torch, whose other versions are gigabytes.
+Not of torch, whose other versions are gigabytes. They are for the oldest Python: wheels of some are
+not made for newer ones.
 """
 
 import re

@@ -261,6 +261,14 @@ class Turned(Parts):
         super().__init__(("time", "did"))
 
 
+class Stretching(Square):
+    """Observes a larger box after each reset."""
+
+    def reset(self, *, seed=None, options=None):
+        self.observation_space = gym.spaces.Box(-1, self.observation_space.high + 1)
+        return super().reset(seed=seed)
+
+
 class Growing(Square):
     """Gets more actions at each reset."""
 
@@ -270,7 +278,13 @@ class Growing(Square):
 
 
 def test_spaces_that_a_reset_changes_are_refused():
-    env = GymFamily(Growing, horizon=3).make_vec(1, 1, device="cpu", dtype=torch.float64)
+    given = {"device": "cpu", "dtype": torch.float64}
+    assert GymFamily(Stretching, horizon=3).make_vec(1, 1, **given).reset([{}], 0).shape == (
+        1,
+        1,
+        4,
+    )
+    env = GymFamily(Growing, horizon=3).make_vec(1, 1, **given)
     told = r"changed its action space from Discrete\(2\) to Discrete\(3\) \(set it in the constr"
     with pytest.raises(InputError, match=told):
         env.reset([{}], seed=0)
@@ -309,10 +323,19 @@ def test_a_class_of_a_file_is_adapted_to_and_old_interfaces_are_told(tmp_path, m
     monkeypatch.setattr(learner.problem, "family", family)
     made = given("new.py:Old")
     assert (made.horizon, made.make_env({}).unwrapped.gain) == (6, 2.0)
-    with pytest.raises(
-        InputError, match=r"env_id: class or function of new\.py: .*Did you mean 'Old'"
-    ):
+    with pytest.raises(InputError, match=r"function of new\.py: expected one of Old, .*mean 'Old'"):
         given("new.py:Olt")
+    (tmp_path / "ids.py").write_text(
+        "import gymnasium\nfrom new import Old\ngymnasium.register('Old-v0', entry_point=Old)\n"
+    )
+    (tmp_path / "makers.py").write_text(
+        "import gymnasium\nfrom new import Old\n"
+        "def make(gain):\n    return gymnasium.wrappers.TimeLimit(Old(gain), 4)\n"
+    )
+    try:
+        assert (given("ids.py:Old-v0").horizon, given("makers.py:make").horizon) == (6, 4)
+    finally:
+        gym.registry.pop("Old-v0", None)
     with pytest.raises(InputError, match=r"reset has to be reset\(self, \*, seed=None, options="):
         given("old_reset.py:Old")
     with pytest.raises(InputError, match=r"got 4\): step has to return the 5 values of Gymnasium"):

@@ -26,9 +26,9 @@ class Adapt:
     If neither --task, --env-id nor --data is given, a held-out task."""
     env_id: str | None = None
     """Id of a Gymnasium environment with the same spaces, to adapt to instead of a task.
-    MODULE:ID imports the module first, FILE.py:NAME takes a class or function of a file; both run
-    its code.
-    A GymFamily adds its wrappers, time limit and those settings that the environment has."""
+    MODULE:ID imports the module first, FILE.py:NAME takes a class, function or id of a file; both
+    run its code. A GymFamily adds its wrappers, time limit and those settings that the environment
+    has, but to what a function makes."""
     env_kwargs: str = "{}"
     """Constructor arguments or attributes of the --env-id environment, as a JSON object.
     They take precedence over the family's settings."""

@@ -57,10 +57,6 @@ class Config:
         require_if_given("blocks", "1 or more", self.blocks)
         tasks = self.data.tasks
         require((self.blocks or 1) <= tasks, "blocks", f"at most the {tasks} tasks", self.blocks)
-        if getattr(self.data, "exploration", 0) > 0:
-            least = 2 * (self.blocks or 1)
-            told = f"{least} or more with data.exploration, two in each block (--blocks, processes)"
-            require(least <= tasks, "data.tasks", told, tasks)
         if (self.inner.adapts == "context") != (self.network.context > 0):
             raise InputError(
                 "network.context: expected a size above 0 with inner.adapts 'context' and 0 "

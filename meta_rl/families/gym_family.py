@@ -68,7 +68,8 @@ class GymFamily(Family):
         id: the family's id; the environment's id when None.
         source: where the environment is defined, for people.
         try_parameters: False to skip the search for effects, if a parameter acts too rarely to
-            show in a few episodes. Values are still read back.
+            show in a few episodes, and for randomness that ignores the seed. Values are still read
+            back.
 
     Raises:
         InputError: if the id or the arguments are wrong, a parameter cannot be applied, is not kept
@@ -147,14 +148,13 @@ class GymFamily(Family):
             InputError: if the environment cannot be made, or the settings do not fit it.
         """
         given = dict(settings or {})
-        other = GymFamily(env, settings=given, wrappers=self._wrappers, horizon=self.horizon)
+        shared: dict[str, Any] = {"wrappers": self._wrappers, "horizon": self.horizon}
+        other = GymFamily(env, settings=given, try_parameters=False, **shared)
         for target, value in self._settings.items():
             # Skip a setting that the environment lacks or that the caller overrides.
             if target not in given and other._maker.has(target, value):
                 given[target] = value
-        if given == dict(settings or {}):
-            return other
-        return GymFamily(env, settings=given, wrappers=self._wrappers, horizon=self.horizon)
+        return GymFamily(env, settings=given, **shared)
 
     def joined_as(self, space: gym.Space[Any]) -> GymFamily:
         """Return a copy whose observations are joined in the order of a space that is alike."""

@@ -10,7 +10,7 @@ import gymnasium as gym
 import numpy as np
 
 from meta_rl.errors import FOREIGN, InputError
-from meta_rl.problems.observations import flat, flat_space
+from meta_rl.problems.observations import alike, flat, flat_space, in_one_order
 from meta_rl.storage.reading import named, reason, shortened
 from meta_rl.types import Task
 
@@ -20,10 +20,13 @@ NUMBERS = "biuf"
 EXPECTED = {"observation": "numbers", "reward": "a number", "end": "True or False"}
 STEP = "the 5 values of Gymnasium's step (observation, reward, terminated, truncated, info)"
 OLDER = {
-    "expected 5, got 4": f"step has to return {STEP}",
-    "unexpected keyword argument 'seed'": "reset has to be reset(self, *, seed=None, options=None)",
+    "(expected 5, got 4)": f"step has to return {STEP}",
+    "reset() got an unexpected keyword argument": (
+        "reset has to be reset(self, *, seed=None, options=None)"
+    ),
 }
-"""What environments of the old interface of gym raise, and what Gymnasium's does."""
+"""What callers of environments with the old interface of gym raise, and what Gymnasium's is."""
+CALLERS = ("gymnasium.", "meta_rl.")
 SUCCESS = ("is_success", "success")
 """The keys under which environments tell success in their info; the first one counts."""
 LARGEST = float(np.finfo(np.float32).max)
@@ -49,9 +52,12 @@ def close(env: gym.Env) -> None:
 
 def explained(error: BaseException) -> str:
     """Return an error's type and text, and what to do if the old interface of gym is its cause."""
-    text = named(error)
+    text, frame = named(error), error.__traceback__
+    while frame is not None and frame.tb_next is not None:
+        frame = frame.tb_next
+    raised = "" if frame is None else frame.tb_frame.f_globals.get("__name__", "")
     told = [then for cause, then in OLDER.items() if cause in text]
-    return f"{text}: {told[0]}" if told else text
+    return f"{text}: {told[0]}" if told and raised.startswith(CALLERS) else text
 
 
 def success_key(info: dict[str, Any]) -> str | None:
@@ -90,7 +96,7 @@ class Row(gym.Wrapper):
 
     def __init__(self, env: gym.Env, task: Task):
         super().__init__(env)
-        self._spaces = env.observation_space, env.action_space
+        self._seen, self._act = env.observation_space, env.action_space
         self.observation_space = flat_space(env.observation_space)
         self._task, self._time, self._seed = task, 0, 0
         self._finished, self._last = False, None
@@ -106,9 +112,13 @@ class Row(gym.Wrapper):
         """
         self._time, self._seed, self._finished, self.success = 0, seed, False, np.nan
         obs, info = self._try(lambda: self.env.reset(seed=seed), "reset", 2)
-        for name, own in zip(("observation", "action"), self._spaces, strict=True):
-            now = getattr(self.env, f"{name}_space")
-            if now is not own and now != own:
+        seen, act = self.env.observation_space, self.env.action_space
+        same = seen is self._seen or (alike(seen, self._seen) and in_one_order(seen, self._seen))
+        for name, own, now, kept in (
+            ("observation", self._seen, seen, same),
+            ("action", self._act, act, act is self._act or act == self._act),
+        ):
+            if not kept:
                 got = f"changed its {name} space from {own} to {now} (set it in the constructor)"
                 raise self._fault(got, "reset")
         self.info = self._info(info, "reset")

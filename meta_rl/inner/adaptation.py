@@ -38,6 +38,8 @@ class Adaptation:
     """Every task's phi after 0..K inner steps, tensors ``(M, ...)``; empty unless asked for."""
     samples: int = 0
     """Environment steps or examples collected by this process."""
+    failure: Exception | None = None
+    """The first error of a task that failed while the others went on."""
 
     @property
     def batches(self) -> list[Any]:
@@ -58,6 +60,7 @@ class Failures:
 
     def __init__(self, steps: int, tasks: int, device: torch.device):
         self.after = torch.zeros(steps + 1, tasks, dtype=torch.bool, device=device)
+        self.first: Exception | None = None
 
     def attempt(self, k: int, do: Callable[[], Any]) -> Any:
         """Return the result of ``do``; call it again after recording the tasks that fail at step k.
@@ -73,6 +76,7 @@ class Failures:
                 if self.after[k, error.rows].all():
                     raise
                 self.after[k:, error.rows] = True
+                self.first = self.first or error
 
     def stand_in(self, k: int, params: Params) -> Params:
         """Return parameters ``(M, ...)`` with zeros for the tasks that failed by step k."""
@@ -148,6 +152,7 @@ def adapt_to_tasks(
         success=_success(problem, _met(batches), failures) if scored else None,
         path=walked() if path else (),
         samples=samples_of(problem, batches),
+        failure=failures.first if failures else None,
     )
 
 

@@ -15,7 +15,7 @@ from torch.utils._pytree import tree_leaves
 
 from meta_rl import seeds
 from meta_rl.config import Config, EvolutionConfig, GeneticConfig, RL2Config, TRPOConfig
-from meta_rl.errors import InputError
+from meta_rl.errors import InputError, require
 from meta_rl.inner.cuda_graphs import check_captures
 from meta_rl.machine import parallel
 from meta_rl.machine.memory import available
@@ -48,7 +48,7 @@ class Need(NamedTuple):
 
 
 def require_training(problem: Problem, config: Config) -> None:
-    """Refuse to train a run that needs CUDA graphs or memory that there is not.
+    """Refuse to train a run that needs more tasks, CUDA graphs or memory than there are.
 
     Raises:
         InputError: as :func:`require_memory` and :func:`check_captures`.
@@ -58,7 +58,13 @@ def require_training(problem: Problem, config: Config) -> None:
     if not isinstance(problem, Reinforcement):
         return
     inner, outer = config.inner, config.outer
-    tasks = config.data.tasks // (config.blocks or parallel.ranks())
+    blocks = config.blocks or parallel.ranks()
+    if problem.config.exploration > 0:
+        told = (
+            f"{2 * blocks} or more with data.exploration, two in each block (--blocks, processes)"
+        )
+        require(2 * blocks <= config.data.tasks, "data.tasks", told, config.data.tasks)
+    tasks = config.data.tasks // blocks
     if isinstance(outer, EvolutionConfig | GeneticConfig):
         members = config.speed.members_at_once or outer.population
         tasks *= min(members, outer.population)

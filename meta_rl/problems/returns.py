@@ -59,8 +59,8 @@ def share_left(clock: Tensor, gamma: float) -> Tensor:
     return torch.expm1(rate * left) / torch.expm1(rate * limit)
 
 
-ROUNDING = 1e-6
-"""Standard deviation of advantages, in units of the returns' size, that is their rounding."""
+ROUNDING = 8
+"""Standard deviation of advantages that is the returns' rounding, in their last place."""
 
 
 def normalize(advantage: Tensor, mask: Tensor, returns: Tensor, epsilon: float = 1e-8) -> Tensor:
@@ -122,7 +122,7 @@ def _spread(advantage: Tensor, mask: Tensor, returns: Tensor) -> tuple[Tensor, T
     centred = (advantage - mean) * mask
     std = ((centred**2).sum(dims, keepdim=True) / count).sqrt()
     size = (((returns * mask) ** 2).sum(dims, keepdim=True) / count).sqrt()
-    return centred, std, std <= ROUNDING * size
+    return centred, std, std <= ROUNDING * torch.finfo(advantage.dtype).eps * size
 
 
 def _discounted_sum(values: Tensor, discount: float) -> Tensor:

@@ -67,7 +67,8 @@ class CompiledSteps:
 
     Random numbers are drawn before each step, by the calls of a plain step and in their order, so
     that both draw the same. Environments whose random numbers depend on the step's tensors, that
-    write into their tensors, or that keep other values from step to step, have no program.
+    write into their tensors, that keep other values from step to step, or whose attributes cannot
+    be copied and pickled have no program.
 
     Args:
         act: the policy, ``(phi, obs) -> distribution``.
@@ -126,8 +127,13 @@ class CompiledSteps:
     ) -> tuple[Any, list[RandomCall], Program] | None:
         """Return the environments (kept, as their ``id`` is the key), the draws and the program."""
         watch, states = _Watched(noise), (noise.get_state(), env.generator.get_state())
+        try:
+            own = {n: v if v is env.generator else copy.deepcopy(v) for n, v in vars(env).items()}
+            pickle.dumps([value for value in own.values() if value is not env.generator])
+        except Exception:  # a foreign class may raise anything; what changes in it is not seen
+            return None
         with _restored(env):
-            vars(env).update({name: _copied(value) for name, value in vars(env).items()})
+            vars(env).update({name: own[name] for name in vars(env)})  # no clock
             held, before = [*env.held().values()], _other_values(env)
             versions = [value._version for value in held]  # rises when it is written into
             pure = self._reads_no_clock(watch, env, phi, obs, noise)
@@ -220,24 +226,9 @@ def _other_values(env: Any) -> dict[str, Any]:
     return found
 
 
-def _copied(value: Any) -> Any:
-    """Return a copy that a step may write into; the value itself if it cannot be copied."""
-    if isinstance(value, Generator):
-        return value
-    try:
-        return copy.deepcopy(value)
-    except Exception:  # a foreign class may raise anything
-        return value
-
-
-def _frozen(value: Any) -> Any:
-    """Return what changes with a value: its bytes, or its identity if they cannot be had."""
-    if isinstance(value, Tensor | Generator):
-        return None
-    try:
-        return pickle.dumps(value)
-    except Exception:  # a foreign class may raise anything
-        return id(value)
+def _frozen(value: Any) -> bytes | None:
+    """Return a value's bytes, to see whether it changes."""
+    return None if isinstance(value, Tensor | Generator) else pickle.dumps(value)
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from itertools import count
 from typing import Any, NamedTuple
@@ -40,7 +41,8 @@ def results_of(
 ) -> Results:
     """Return each task's scores and success rates after 0..K inner steps.
 
-    Adapts ``problem.evaluated_at_once`` tasks at a time.
+    Adapts ``problem.evaluated_at_once`` tasks at a time. Warns if adapting to a task fails, whose
+    scores are NaN from there on.
 
     Args:
         problem: the problem that collects the data.
@@ -64,6 +66,13 @@ def results_of(
         given = problem, inner, meta, tasks[start : start + size], steps, stream
         found.append(adapt_to_tasks(*given, scored=True, tolerant=True, collected=collected))
     scores: Any = [one.scores for one in found]  # not None: scored=True
+    if failed := [one.failure for one in found if one.failure]:
+        lost = int(torch.cat(scores, 1).isnan().any(0).sum())
+        warnings.warn(
+            f"evaluation: {lost} of {len(tasks)} tasks have no score after {steps} inner steps: "
+            f"{failed[0]}",
+            stacklevel=2,
+        )
     told = [one.success for one in found if one.success is not None]
     success = counted(torch.cat(told, 1)) if told else None
     return Results(torch.cat(scores, 1).cpu(), None if success is None else success.cpu())

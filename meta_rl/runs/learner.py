@@ -162,7 +162,9 @@ class MetaLearner:
     ) -> Results:
         """Return each task's scores and success rates after 0..steps inner steps.
 
-        Adapts with the hardened rule, and learns nothing from the tasks.
+        Adapts with the hardened rule, and learns nothing from the tasks. Where adapting to a task
+        fails, because parameters, rewards or observations are no longer finite, its scores are NaN
+        from there on, and a warning says why.
 
         Args:
             tasks: M tasks of the family.

@@ -14,7 +14,7 @@ from filelock import FileLock, Timeout
 
 from meta_rl import seeds
 from meta_rl.config import to_dict
-from meta_rl.errors import InputError
+from meta_rl.errors import NOT_FINITE, InputError
 from meta_rl.runs.adapting import Results
 from meta_rl.runs.learner import MetaLearner, Metrics
 from meta_rl.runs.tensorboard import RunWriter
@@ -129,8 +129,12 @@ class RunRecorder:
         results = self.learner.results(tasks, steps, seed, tick)
         given = results.scores, tag, iteration, results.success
         self._log(lambda: self._writer.adaptation_curve(*given))
-        if config.eval.pictures and results.scores[:, 0].isfinite().all():
-            drawn = self.learner.pictures(tasks[0], steps, seed)
+        if config.eval.pictures:
+            try:
+                drawn = self.learner.pictures(tasks[0], steps, seed)
+            except NOT_FINITE as error:
+                warnings.warn(f"evaluation: no pictures were drawn: {error}", stacklevel=2)
+                return results
             self._log(lambda: self._draw(drawn, tag, iteration))
         return results
 

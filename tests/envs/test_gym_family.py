@@ -8,6 +8,7 @@ from gymnasium.envs.classic_control.cartpole import CartPoleEnv
 
 from meta_rl.errors import InputError
 from meta_rl.families import Choice, GymFamily, LogUniform, Parameter, Uniform
+from meta_rl.families.row import Row
 from tests.contract import check_family
 from tests.extras import needs
 
@@ -344,6 +345,24 @@ def test_answers_of_another_form_are_named(answer, message):
     env.reset([{}], seed=0)
     with pytest.raises(InputError, match=message):
         env.step(torch.zeros(1, 1, dtype=torch.int64))
+
+
+class Nested(Wind):
+    """Its own mistakes look like those of gym's old interface."""
+
+    def reset(self, *, seed=None, options=None):
+        (self.a, self.b, self.c, self.d, self.e) = range(4)
+
+    def step(self, action):
+        self.reset(speed=2)
+
+
+@pytest.mark.parametrize("what", ["reset", "step"])
+def test_mistakes_inside_an_environment_are_not_taken_for_the_old_interface(what):
+    row = Row(Nested(), {})
+    with pytest.raises(InputError, match=r"expected 5, got 4|unexpected keyword") as error:
+        row.start(0) if what == "reset" else row.advance(0)
+    assert "has to" not in str(error.value)
 
 
 def test_a_declared_family_keeps_the_contract():

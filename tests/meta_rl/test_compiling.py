@@ -5,6 +5,8 @@ compile.
 """
 
 import dataclasses
+import threading
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -319,6 +321,16 @@ class Arrays(Counting):
         return self.state.sum(-1) * float(self.array[0]), self.state.sum(-1) > 9
 
 
+class Locked(Counting):
+    def set_tasks(self, tasks):
+        super().set_tasks(tasks)
+        self.log = SimpleNamespace(lock=threading.Lock(), steps=0)
+
+    def outcome(self, before):
+        self.log.steps += 1
+        return self.state.sum(-1) * self.log.steps, self.state.sum(-1) > 9
+
+
 class Writing(Counting):
     """The state and the rewards are written into tensors that were there before."""
 
@@ -346,7 +358,9 @@ class Stepping(Counting):
         return super().step(2 * action)
 
 
-@pytest.mark.parametrize("kind", [Counting, Timed, Asking, Drawing, Arrays, Writing, Stepping])
+@pytest.mark.parametrize(
+    "kind", [Counting, Timed, Asking, Drawing, Arrays, Locked, Writing, Stepping]
+)
 def test_environments_that_are_no_pure_function_step_plainly(kind, nothing_compiles, monkeypatch):
     returns = []
     for program in ("plain", "compiled"):

@@ -109,6 +109,7 @@ def test_noise_that_lasts_for_ever_is_refused():
 
 def test_credit_needs_other_tasks_in_each_block():
     config = meta_rl.algorithm("e-maml", meta_rl.preset("navigation-2d"))
-    assert dataclasses.replace(config, blocks=10).blocks == 10
+    meta_rl.build(dataclasses.replace(config, blocks=10)).learn(0)
+    lonely = meta_rl.build(dataclasses.replace(config, blocks=20))
     with pytest.raises(InputError, match=r"data\.tasks: expected 40 or more with data\.expl"):
-        dataclasses.replace(config, blocks=20)
+        lonely.learn(0)

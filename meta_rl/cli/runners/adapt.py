@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 import os
 from collections.abc import Callable
@@ -10,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import torch
 
 from meta_rl import agents, assemble, loading
@@ -100,15 +100,21 @@ def _variant(command: Adapt, learner: Any) -> tuple[Any, str, str]:
 
 
 def _environment(told: str) -> Any:
-    """Return an environment's id, or the class or function that ``FILE.py:NAME`` means."""
+    """Return an environment's id, or what ``FILE.py:NAME`` means: an id, a class or a function."""
     file, _, name = told.rpartition(":")
     if not file.endswith(".py"):
         return told
     content = content_of("env_id", Path(file))
-    if not callable(found := getattr(content, name, None)):
-        names = [n for n, value in vars(content).items() if inspect.isclass(value)]
-        raise unknown(f"env_id: class or function of {file}", names or ["a class"], name)
-    return found
+    if name in gym.registry:
+        return name
+    own = {
+        key: value
+        for key, value in vars(content).items()
+        if callable(value) and getattr(value, "__module__", "") == content.__name__
+    }
+    if name not in own:
+        raise unknown(f"env_id: class or function of {file}", own or ["a class"], name)
+    return own[name]
 
 
 def _exports(command: Adapt, learner: Any, variant: Any) -> list[tuple[Callable[[Any], None], str]]:

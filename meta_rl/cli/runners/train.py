@@ -153,4 +153,4 @@ def _tell(results: Results, score_name: str, remembers: bool) -> None:
         rate = "" if success is None else f", success {success[k].mean():.0%}"
         print(f"  {moment(k, remembers)}: {mean:.4g} ± {half:.2g}{rate}")
     if lost := int((~scores.isfinite()).any(0).sum()):
-        print(f"adapting diverged on {lost} of {scores.shape[1]} tasks, so a mean is not finite")
+        print(f"adapting failed on {lost} of {scores.shape[1]} tasks, so a mean is not finite")
