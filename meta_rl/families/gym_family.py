@@ -26,6 +26,20 @@ from meta_rl.storage.reading import named, shortened
 from meta_rl.types import Task
 
 
+RANDOMNESS = {
+    "kept": (
+        "keeps something over reset(seed): equal seeds gave two different episodes. It has a "
+        "random generator of its own, or running statistics such as a normalization's. These are "
+        "not saved, so a resumed run and an adapted policy meet other numbers."
+    ),
+    "drawn": (
+        "ignores reset(seed): new environments gave different episodes for one seed, so no result "
+        "can be repeated."
+    ),
+}
+"""What is wrong with an environment, by what :func:`randomness` finds."""
+
+
 class GymFamily(Family):
     """A task family over any Gymnasium environment.
 
@@ -257,20 +271,10 @@ class GymFamily(Family):
             found = randomness(self, middle_task(self))
         except InputError:  # who steps it will say more
             return
-        if found == "kept":
-            told = (
-                "keeps something over reset(seed): equal seeds gave two different episodes. It has "
-                "a random generator of its own, or running statistics such as a normalization's. "
-                "These are not saved, so a resumed run and an adapted policy meet other numbers"
-            )
-        else:
-            told = (
-                "ignores reset(seed): new environments gave different episodes for one seed, so no "
-                "result can be repeated"
-            )
         if found:
             warnings.warn(
-                f"environment: {self.id} {told}. Use self.np_random, and scale by fixed numbers.",
+                f"environment: {self.id} {RANDOMNESS[found]} Use self.np_random, and scale by "
+                "fixed numbers.",
                 stacklevel=3,
             )
 
