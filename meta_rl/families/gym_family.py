@@ -25,7 +25,6 @@ from meta_rl.problems.observations import alike, check_observation_space, in_one
 from meta_rl.storage.reading import named, shortened
 from meta_rl.types import Task
 
-
 RANDOMNESS = {
     "kept": (
         "keeps something over reset(seed): equal seeds gave two different episodes. It has a "
