@@ -319,6 +319,7 @@ def test_a_class_of_a_file_is_adapted_to_and_old_interfaces_are_told(tmp_path, m
     def given(name):
         return runner._variant(adapt.Adapt(env_id=name, env_kwargs='{"gain": 2.0}'), learner)[0]
 
+    assert given("new.py:Old").horizon == learner.problem.family.horizon
     family = GymFamily("CartPole-v1", horizon=6, id="own")
     monkeypatch.setattr(learner.problem, "family", family)
     made = given("new.py:Old")

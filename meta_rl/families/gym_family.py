@@ -296,14 +296,16 @@ def beside(family: Any, env: Any, settings: Mapping[str, Any] | None = None) -> 
     """Return a family of one task over an environment that a policy of ``family`` is to act in.
 
     Args:
-        family: the family of meta-training. If it is a :class:`GymFamily`, an id or a class gets
-            its wrappers, time limit and settings; see :meth:`GymFamily.around`.
+        family: the family of meta-training. A class, which has no time limit, gets the family's. If
+            the family is a :class:`GymFamily`, an id or a class gets its wrappers, time limit and
+            settings; see :meth:`GymFamily.around`.
         env: a registered id, a class, a function, or one environment that is used as it is.
         settings: settings for the environment.
     """
     if isinstance(family, GymFamily) and isinstance(env, str | type):
         return family.around(env, settings)
-    return GymFamily(env, settings=settings)
+    horizon = family.horizon if isinstance(env, type) else None
+    return GymFamily(env, settings=settings, horizon=horizon)
 
 
 class Joined(gym.Wrapper):
