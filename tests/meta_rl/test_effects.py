@@ -130,7 +130,7 @@ def tiny(shape, algorithm):
         own = "relu" if config.network.kind == "convolutional" else "tanh"
         config = changed(config, "network.activation", own)
     if algorithm == "oracle":  # its line search goes back only from longer steps
-        config = changed(config, "outer.max_kl", 10.0)
+        config = changed(config, "outer.max_kl", 4.0)
     if algorithm in ("rl2", "varibad"):  # ratios reach their limits only by longer steps
         config = changed(config, "outer.learning_rate", 0.02)
     for name, value in {"outer.population": 5, "outer.parents": 2}.items():
