@@ -183,7 +183,7 @@ def _play(family: Family, env: Row, steps: int) -> bool:
 
 
 ROUNDED = re.compile(r"reward differs from single computation: (\S+) != (\S+)")
-"""What stable-baselines3's checker says of a GoalEnv's rewards, which it compares to the last bit."""
+"""What stable-baselines3's checker says of a GoalEnv's rewards that differ in the last bits."""
 
 
 @contextmanager
