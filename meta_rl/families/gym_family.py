@@ -161,13 +161,12 @@ class GymFamily(Family):
             InputError: if the environment cannot be made, or the settings do not fit it.
         """
         given = dict(settings or {})
-        shared: dict[str, Any] = {"wrappers": self._wrappers, "horizon": self.horizon}
-        other = GymFamily(env, settings=given, try_parameters=False, **shared)
+        maker = EnvMaker(env, self.horizon)
         for target, value in self._settings.items():
             # Skip a setting that the environment lacks or that the caller overrides.
-            if target not in given and other._maker.has(target, value):
+            if target not in given and maker.has(target, value):
                 given[target] = value
-        return GymFamily(env, settings=given, **shared)
+        return GymFamily(env, settings=given, wrappers=self._wrappers, horizon=self.horizon)
 
     def joined_as(self, space: gym.Space[Any]) -> GymFamily:
         """Return a copy whose observations are joined in the order of a space that is alike."""

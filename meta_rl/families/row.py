@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from operator import eq
 from typing import Any, TypeVar
 
 import gymnasium as gym
@@ -81,6 +82,11 @@ def closing(env: Kind) -> Iterator[Kind]:
     close(env)
 
 
+def _same_form(one: gym.Space, other: gym.Space) -> bool:
+    """Return whether two spaces' observations become vectors in the same way."""
+    return alike(one, other) and in_one_order(one, other)
+
+
 def _lacks(array: np.ndarray) -> bool:
     """Return whether None is among the entries, which would become NaN."""
     return any(entry is None for entry in array.flat)
@@ -112,13 +118,9 @@ class Row(gym.Wrapper):
         """
         self._time, self._seed, self._finished, self.success = 0, seed, False, np.nan
         obs, info = self._try(lambda: self.env.reset(seed=seed), "reset", 2)
-        seen, act = self.env.observation_space, self.env.action_space
-        same = seen is self._seen or (alike(seen, self._seen) and in_one_order(seen, self._seen))
-        for name, own, now, kept in (
-            ("observation", self._seen, seen, same),
-            ("action", self._act, act, act is self._act or act == self._act),
-        ):
-            if not kept:
+        for name, own, same in (("observation", self._seen, _same_form), ("action", self._act, eq)):
+            now = getattr(self.env, f"{name}_space")
+            if now is not own and not same(now, own):
                 got = f"changed its {name} space from {own} to {now} (set it in the constructor)"
                 raise self._fault(got, "reset")
         self.info = self._info(info, "reset")

@@ -82,6 +82,16 @@ def random_actions(robot, count, generator):
     return (generator.uniform(-1, 1, (count, len(high))) * high).astype(np.float32)
 
 
+def stepped_alike(env, robots, generator):
+    """Step a batch of one episode a task, and its single robots; all they return is equal."""
+    actions = random_actions(robots[0], len(robots), generator)
+    step = env.step(torch.from_numpy(actions).unsqueeze(1))
+    own = [robot.step(action) for robot, action in zip(robots, actions, strict=True)]
+    np.testing.assert_array_equal(step.obs[:, 0].numpy(), [o[0] for o in own])
+    np.testing.assert_array_equal(step.reward[:, 0].numpy(), [o[1] for o in own])
+    return step
+
+
 @pytest.mark.parametrize("changed", [False, True])
 @pytest.mark.parametrize("env_id", SIZES)
 def test_batches_are_gymnasiums_robots_to_the_last_bit(mujoco, batches, env_id, changed):
@@ -99,11 +109,7 @@ def test_batches_are_gymnasiums_robots_to_the_last_bit(mujoco, batches, env_id, 
     start(env, tasks, robots)
     generator = np.random.default_rng(2)
     for _ in range(200):
-        actions = random_actions(robots[0], 2, generator)
-        step = env.step(torch.from_numpy(actions).unsqueeze(1))
-        own = [robot.step(action) for robot, action in zip(robots, actions, strict=True)]
-        np.testing.assert_array_equal(step.obs[:, 0].numpy(), [o[0] for o in own])
-        np.testing.assert_array_equal(step.reward[:, 0].numpy(), [o[1] for o in own])
+        step = stepped_alike(env, robots, generator)
         assert not step.terminated.any()
     assert step.truncated.all()
 
@@ -118,10 +124,7 @@ def test_velocities_are_by_each_tasks_own_time_step(mujoco, batches, env_id):
     start(env, tasks, robots)
     generator = np.random.default_rng(2)
     for _ in range(3):
-        actions = random_actions(robots[0], 2, generator)
-        step = env.step(torch.from_numpy(actions).unsqueeze(1))
-        own = [robot.step(action) for robot, action in zip(robots, actions, strict=True)]
-        np.testing.assert_array_equal(step.reward[:, 0].numpy(), [o[1] for o in own])
+        stepped_alike(env, robots, generator)
 
 
 @pytest.mark.parametrize("env_id", [env_id for env_id in SIZES if env_id != "HalfCheetah-v5"])
@@ -346,12 +349,9 @@ def test_before_mujoco_4_batches_are_single_environments(mujoco, monkeypatch, na
     robots = [family.make_env(task) for task in tasks]
     own = [robot.reset(seed=int(seed))[0] for robot, seed in zip(robots, seeds, strict=True)]
     np.testing.assert_array_equal(env.reset(tasks, seed=7)[:, 0].numpy(), own)
-    actions = random_actions(robots[0], 2, np.random.default_rng(0))
+    generator = np.random.default_rng(0)
     for _ in range(5):
-        step = env.step(torch.from_numpy(actions).unsqueeze(1))
-        own = [robot.step(action) for robot, action in zip(robots, actions, strict=True)]
-        np.testing.assert_array_equal(step.obs[:, 0].numpy(), [o[0] for o in own])
-        np.testing.assert_array_equal(step.reward[:, 0].numpy(), [o[1] for o in own])
+        stepped_alike(env, robots, generator)
 
 
 SAID = """
