@@ -64,10 +64,10 @@ OUTER_STEPS: dict[type[OuterConfig], Maker] = {
         own, meta, run.seed, run.speed.members_at_once
     ),
     RL2Config: lambda own, inner, meta, problem, run: TrialPPO(
-        own, inner, meta, problem.recall, problem.config, run.seed
+        own, inner, meta, problem.recall, problem.config, run.seed, run.iterations
     ),
     VariBADConfig: lambda own, inner, meta, problem, run: VariationalPPO(
-        own, inner, meta, problem.policy, problem.config, run.seed
+        own, inner, meta, problem.policy, problem.config, run.seed, run.iterations
     ),
 }
 """The function that makes an outer step, by the settings' class; subclasses inherit it."""

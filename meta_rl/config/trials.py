@@ -23,6 +23,9 @@ class RL2Config(OuterConfig):
 
     learning_rate: float = 5e-4
     """Adam's learning rate; with ``target_kl`` the first one."""
+    final_learning_rate: float | None = None
+    """Learning rate at the end of the run, reached along a cosine, without ``target_kl``; the rate
+    does not fall with the run if not given."""
     epochs: int = 4
     """Passes over the trials of one iteration."""
     minibatches: int = 4
@@ -56,7 +59,7 @@ class RL2Config(OuterConfig):
             value = getattr(self, name)
             require(value >= 0, f"outer.{name}", "0 or more", value)
         require_if_given("outer.truncation", "1 or more", self.truncation)
-        for name in ("target_kl", "max_grad_norm"):
+        for name in ("final_learning_rate", "target_kl", "max_grad_norm"):
             require_if_given(f"outer.{name}", "above 0", getattr(self, name))
 
     def conditions(self, run: Config, facts: Facts) -> Conditions:
@@ -66,6 +69,11 @@ class RL2Config(OuterConfig):
         trial = (run.inner.steps + 1) * facts.horizon if facts.horizon else None
         return [
             *((f"outer.{name}", several, needs) for name in ("clip", "target_kl")),
+            (
+                "outer.final_learning_rate",
+                self.target_kl is None,
+                "with --outer.target-kl None; else the rate follows the divergence",
+            ),
             (
                 "outer.truncation",
                 trial is None or self.truncation is None or self.truncation < trial,

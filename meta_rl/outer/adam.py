@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
-from meta_rl.config import AdamConfig
+from meta_rl.config import AdamConfig, RL2Config
 from meta_rl.inner.core import InnerLoop, Objective
 from meta_rl.machine import parallel
 from meta_rl.outer.fused import FusedAdam
@@ -25,6 +25,14 @@ from meta_rl.outer.step import (
 )
 from meta_rl.tasks import num_tasks
 from meta_rl.types import MetaParameters, Params
+
+
+def annealed(config: AdamConfig | RL2Config, done: float) -> float:
+    """Return the learning rate's factor when the fraction ``done`` of the run is done."""
+    if config.final_learning_rate is None:
+        return 1.0
+    least = config.final_learning_rate / config.learning_rate
+    return least + (1 - least) * (1 + math.cos(math.pi * done)) / 2
 
 
 class Adam(StepOnData):
@@ -59,7 +67,7 @@ class Adam(StepOnData):
         Returns:
             ``train/outer_loss``, gradient norms, and ``train/skipped`` if the step was skipped.
         """
-        objective, scale = self._multi_step(self._done()), self._annealed(self._done())
+        objective, scale = self._multi_step(self._done()), annealed(self.config, self._done())
         taken = None if objective else self._in_one(supports, query, scale)
         if taken is None:
             part = partial(self.inner.gradient_part, objective=objective) if objective else None
@@ -117,13 +125,6 @@ class Adam(StepOnData):
     def _done(self) -> float:
         """Return the fraction of the run that is done."""
         return min(1.0, int(self._steps) / self._iterations)
-
-    def _annealed(self, done: float) -> float:
-        """Return the learning rates' factor when the fraction ``done`` of the run is done."""
-        if self.config.final_learning_rate is None:
-            return 1.0
-        least = self.config.final_learning_rate / self.config.learning_rate
-        return least + (1 - least) * (1 + math.cos(math.pi * done)) / 2
 
     def _multi_step(self, done: float) -> Objective | None:
         """Return MAML++'s multi-step loss, or None after ``config.multi_step_fraction`` of the run.

@@ -18,7 +18,7 @@ from meta_rl.config import AdamConfig, EpisodesConfig, RL2Config
 from meta_rl.inner.core import InnerLoop
 from meta_rl.machine import parallel
 from meta_rl.naming import part_of, under
-from meta_rl.outer.adam import Adam
+from meta_rl.outer.adam import Adam, annealed
 from meta_rl.outer.following import RANGE, Following, copied, restore
 from meta_rl.outer.step import StepOnData, take
 from meta_rl.problems.memory import Recalled, Trials, joined
@@ -72,7 +72,7 @@ class TrialPPO(StepOnData):
 
     The estimate of the divergence is stable-baselines3's. A step is judged on the next minibatch,
     so an iteration's last step never is. What is undone is theta, not Adam's moments. The learning
-    rate is :class:`Following`.
+    rate is :class:`Following`, or without d falls to ``config.final_learning_rate``, if given.
 
     Args:
         config: settings of the outer step.
@@ -81,6 +81,7 @@ class TrialPPO(StepOnData):
         recall: the policy.
         data: settings of the episodes: discount and lambda.
         seed: seed of the minibatches.
+        iterations: iterations of the run, for a learning rate that falls over it.
         most: the largest factor between the learning rate and the given one.
     """
 
@@ -92,10 +93,11 @@ class TrialPPO(StepOnData):
         recall: Recall,
         data: EpisodesConfig,
         seed: int,
+        iterations: int = 1,
         most: float = RANGE,
     ):
         self.config, self.meta, self.recall, self.data = config, meta, recall, data
-        self._seed, self._steps = seed, 0
+        self._seed, self._steps, self._iterations = seed, 0, iterations
         rates = AdamConfig(learning_rate=config.learning_rate, max_grad_norm=config.max_grad_norm)
         self._adam, self._rate = Adam(rates, inner, meta), Following(config.target_kl, most)
 
@@ -115,9 +117,10 @@ class TrialPPO(StepOnData):
     def improve(self, trials: Sequence[Trials]) -> dict[str, Tensor | float]:
         """Update ``meta`` as :meth:`step` does, from the whole trials of each block."""
         held = self._judged(trials)
+        scale = self._rate.scale * annealed(self.config, min(1.0, self._steps / self._iterations))
         metrics: dict[str, Tensor | float] = {
             "train/explained_variance": _explained(held),
-            "train/learning_rate": self._rate.scale * self.config.learning_rate,
+            "train/learning_rate": scale * self.config.learning_rate,
         }
         before, taken, rate = {}, 0, self._rate
         for chosen in self._minibatches(held):
@@ -133,7 +136,7 @@ class TrialPPO(StepOnData):
                 taken -= 1
                 break
             before = copied(self.meta.theta) if rate.target is not None else {}
-            norm = self._adam.descend(gradient, rate.scale)
+            norm = self._adam.descend(gradient, scale)
             if not taken:
                 metrics |= {"train/outer_loss": sums.loss / real, "train/grad_norm": norm}
             if not torch.isfinite(norm):

@@ -53,6 +53,7 @@ class VariationalPPO(StepOnData):
         policy: the policy's module.
         data: settings of the episodes: discount and lambda.
         seed: seed of the minibatches, of the steps that are drawn, and of latent task vectors.
+        iterations: iterations of the run, for a learning rate of PPO that falls over it.
     """
 
     def __init__(
@@ -63,6 +64,7 @@ class VariationalPPO(StepOnData):
         policy: InferringPolicy,
         data: EpisodesConfig,
         seed: int,
+        iterations: int = 1,
     ):
         self.config, self.meta, self.policy = config, meta, policy
         self._seed, self._steps = seed, 0
@@ -70,7 +72,7 @@ class VariationalPPO(StepOnData):
         inferring = {n: v for n, v in meta.theta.items() if n not in acting}
         self._inferring = MetaParameters(inferring, {})
         decisions = MetaParameters(acting, {})
-        self._ppo = TrialPPO(config, inner, decisions, self._decide, data, seed, most=1.0)
+        self._ppo = TrialPPO(config, inner, decisions, self._decide, data, seed, iterations, 1.0)
         rates = AdamConfig(
             learning_rate=config.belief_learning_rate, max_grad_norm=config.max_grad_norm
         )
