@@ -557,6 +557,29 @@ def test_the_learning_rate_of_the_next_iteration_follows(target_kl, outer, facto
     assert found == pytest.approx([0.05, 0.05 * factor])
 
 
+@pytest.mark.parametrize("algorithm", ["rl2", "varibad"])
+def test_without_a_limit_the_learning_rate_may_fall_along_a_cosine(algorithm):
+    config = meta_rl.algorithm(algorithm, config_of())
+    outer = {"target_kl": None, "learning_rate": 0.01, "final_learning_rate": 0.001}
+    config = replace(config, iterations=4, outer=replace(config.outer, **outer))
+    first, second = meta_rl.build(config), meta_rl.build(config)
+    rates = [first.iterate()["train/learning_rate"] for _ in range(2)]
+    second.outer.load_state_dict(first.outer.state_dict())
+    rates += [second.iterate()["train/learning_rate"] for _ in range(4)]
+    left = [1, 0.5 + 8**-0.5, 0.5, 0.5 - 8**-0.5, 0, 0]
+    assert rates == pytest.approx([0.001 + 0.009 * part for part in left])
+    steady = replace(config, outer=replace(config.outer, final_learning_rate=None))
+    ends = [meta_rl.build(each).learn(3).meta.theta for each in (config, steady)]
+    assert any(not torch.equal(ends[0][name], ends[1][name]) for name in ends[0])
+
+
+def test_a_learning_rate_that_follows_the_divergence_has_no_other_end():
+    config = config_of()
+    config = replace(config, outer=replace(config.outer, target_kl=0.02, final_learning_rate=1e-5))
+    with pytest.raises(InputError, match=r"final_learning_rate.*--outer.target-kl None"):
+        meta_rl.build(config)
+
+
 def scaled(learner, factor):
     scale = torch.tensor(factor, dtype=torch.float64)
     learner.outer.load_state_dict(learner.outer.state_dict() | {"scale": scale})
