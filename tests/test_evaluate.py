@@ -20,7 +20,7 @@ import meta_rl
 from meta_rl.cli import adapt, evaluate, train
 from meta_rl.errors import InputError
 from meta_rl.evaluation.adapting import adapted
-from meta_rl.evaluation.algorithms import load_algorithms
+from meta_rl.evaluation.algorithms import Algorithm, Run, load_algorithms
 from meta_rl.evaluation.curves import Curve, steps_to_reach
 from meta_rl.evaluation.rivals import Arena, rivals
 from meta_rl.loading import with_step_size
@@ -290,6 +290,24 @@ def test_equal_scores_averaged_over_more_runs_are_reached(score, sign):
     one, three = curve(1, 10.0), curve(3, 100.0)
     assert steps_to_reach(three, one, 0, 0, sign) == (100.0, 100.0, 100.0)
     assert steps_to_reach(one, three, 0, 0, sign) == (10.0, 10.0, 10.0)
+
+
+@pytest.mark.parametrize("algorithm", ["maml", "rl2", "es-maml"])
+def test_steps_are_counted_for_each_task(algorithm, tmp_path):
+    config = meta_rl.algorithm(algorithm, meta_rl.preset("cartpole"))
+    data = replace(config.data, tasks=4, episodes=4 if algorithm == "rl2" else 2)
+    learner = meta_rl.build(replace(config, data=data), "cpu")
+    run = Run(tmp_path, learner, learner.problem, {})
+    tasks = learner.held_out_tasks(4)
+    curve = adapted(Algorithm(algorithm, (run,)), tasks, "split", 2, 0, lambda _: None)
+    episodes = {"maml": 2, "rl2": 1}.get(algorithm)
+    if episodes:  # a step returns 1, so an episode's return is its length
+        assert curve.spent[1] == pytest.approx(episodes * curve.scores[0, 0])
+    assert curve.budget == pytest.approx(curve.spent.mean(1))
+    assert curve.budget[2] > curve.budget[1] > curve.budget[0] == 0
+    few = curve.first(2)
+    assert few.budget == pytest.approx(curve.spent[:, :2].mean(1))
+    assert few.budget[1] != curve.budget[1]
 
 
 def test_rivals_learn_on_the_tasks_they_are_given():

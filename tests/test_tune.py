@@ -17,8 +17,8 @@ import pytest
 
 import meta_rl
 from meta_rl.cli import train, tune
-from meta_rl.config import from_dict
-from meta_rl.errors import InputError
+from meta_rl.config import from_dict, to_dict
+from meta_rl.errors import DivergedError, InputError
 from meta_rl.evaluation.curves import Curve
 from meta_rl.tuning import protocol, record
 from meta_rl.tuning.protocol import Comparison
@@ -254,6 +254,7 @@ def test_a_space_of_ones_own_is_searched(tmp_path):
         (["sinusoid", "--budget", "0"], "budget: expected 1 or more, got 0"),
         (["sinusoid", "--seeds", "0"], "seeds: expected 1 or more, got 0"),
         (["sinusoid", "--halving", "0"], "halving: expected 1 or more, got 0"),
+        (["sinusoid", "--search", "evolution", "--halving", "3"], "halving: expected 1 with"),
         (["sinusoid", "--space", "example"], "Did you mean 'examples'"),
         (["sinusoid", "--algorithms", "promp"], "ProMP needs a policy"),
         (["sinusoid", "--algorithms", "mmal"], "Did you mean 'maml'"),
@@ -288,3 +289,60 @@ def test_the_verdict_follows_the_interval(tuned, gain, words, sign):
     said = record.verdict(planned, Comparison(None, settings.config, curves))
     assert words in said
     assert ("lower is better" in said) == (sign < 0)
+    settings = replace(settings, seeds=1)
+    one = tuple(replace(curve, scores=curve.scores[:, :1], members=("a",)) for curve in curves)
+    told = Comparison(None, settings.config, one, ("Training of trial-3 diverged.",))
+    said = record.verdict(replace(planned, settings=settings), told)
+    assert "One seed cannot tell" in said
+    assert words not in said
+    assert said.endswith("Training of trial-3 diverged.")
+
+
+def test_the_verdict_says_that_a_chosen_oracle_sees_the_task():
+    preset = meta_rl.preset("bandit-5")
+    planned = protocol.plan("bandit-5", TuningSettings(config=preset), Space(algorithms=("maml",)))
+    seeing = meta_rl.algorithm("oracle", preset)
+    scores = np.random.default_rng(0).normal(size=(2, 1, 3, 40))
+    curves = tuple(
+        Curve(name=name, kind="algorithm", split="test", members=("a", "b", "c"), steps=(1,),
+              budget=np.zeros(1), scores=each)
+        for name, each in zip(("default", "trial-1"), scores, strict=True)
+    )  # fmt: skip
+    assert "sees the parameters of each task" in record.verdict(
+        planned, Comparison(None, seeing, curves)
+    )
+    assert "sees" not in record.verdict(planned, Comparison(None, preset, curves))
+
+
+@pytest.mark.parametrize("error", [DivergedError, InputError])
+def test_only_a_run_that_diverges_is_kept_for_the_comparison(tmp_path, monkeypatch, error):
+    settings = TuningSettings(config=meta_rl.preset("sinusoid"), budget=3200, out=tmp_path)
+    planned = protocol.plan("sinusoid", settings, Space(algorithms=("maml",)))
+    (tmp_path / "locks").mkdir()
+    folder, bar = tmp_path / "comparison" / "default" / "seed-1", SimpleNamespace(update=int)
+    first = replace(settings.config, seed=1)
+
+    def broken(learner, *_):
+        learner.learn(1)
+        raise error("environment: connection lost.")
+
+    monkeypatch.setattr(protocol, "train", broken)
+    if error is InputError:
+        with pytest.raises(InputError, match="connection lost"):
+            protocol._trained(planned, folder, first, 0, bar)
+        assert not folder.exists()
+    else:
+        with pytest.warns(UserWarning, match="It is scored as it was then"):
+            protocol._trained(planned, folder, first, 0, bar)
+        study = SimpleNamespace(
+            best=SimpleNamespace(
+                number=3,
+                user_attrs={
+                    "config": to_dict(replace(settings.config, seed=7)), "iterations": 5
+                },
+            )
+        )  # fmt: skip
+        with pytest.warns(UserWarning, match="scored as it was then"):
+            found = protocol.compare(replace(planned, test=planned.test[:2]), study)
+        assert len(found.cut) == 6
+        assert found.cut[0].startswith("Training of default diverged with seed 1 after ")

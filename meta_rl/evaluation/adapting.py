@@ -11,7 +11,7 @@ import torch
 from meta_rl import assemble, seeds
 from meta_rl.evaluation.algorithms import Algorithm, Run
 from meta_rl.evaluation.curves import Curve
-from meta_rl.inner.adaptation import adapt_to_tasks, samples_of
+from meta_rl.inner.adaptation import adapt_to_tasks, samples_of_each
 from meta_rl.problems.success import counted
 from meta_rl.problems.trials import TrialReinforcement
 from meta_rl.types import MetaParameters, Task, TaskFamily
@@ -55,6 +55,7 @@ def adapted(
         scores.append(found[0])
         success.append(found[1])
         budgets.append(found[2])
+    spent = np.mean(budgets, 0)
     name = f"random weights, rule of {algorithm.name}" if random else algorithm.name
     return Curve(
         name=name,
@@ -62,7 +63,8 @@ def adapted(
         split=split,
         members=tuple(str(run.path) for run in algorithm.runs),
         steps=tuple(range(steps + 1)),
-        budget=np.mean(budgets, 0),
+        budget=spent.mean(1),
+        spent=spent,
         scores=np.stack(scores, 1),
         success=_known(np.stack(success, 1)),
         trained=0.0 if random else float(np.mean([run.learner.samples for run in algorithm.runs])),
@@ -90,13 +92,13 @@ def oracle(family: TaskFamily, tasks: Sequence[Task], split: str) -> Curve | Non
 def _adapt(
     run: Run, meta: MetaParameters, tasks: Sequence[Task], steps: int, seed: int, tick: Tick
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return scores and success rates ``(K + 1, m)``, and the budget spent on a task before each.
+    """Return scores, success rates, and the budget spent on each task before them: ``(K + 1, m)``.
 
-    Success rates are NaN where they are not told; budgets are ``(K + 1,)``.
+    Success rates are NaN where they are not told.
     """
     problem = run.problem
-    size, spent = problem.evaluated_at_once or AT_ONCE, np.zeros(steps + 1)
-    scores, success = [], []
+    size = problem.evaluated_at_once or AT_ONCE
+    scores, success, spent = [], [], []
     # Each trial of a policy that remembers adapts to its own episodes alone.
     remembers = isinstance(problem, TrialReinforcement)
     apart = problem.config.episodes if remembers else 1
@@ -110,11 +112,13 @@ def _adapt(
         scores.append(np.where(np.isfinite(found), found, worst))
         told = adaptation.success
         success.append(np.full_like(found, np.nan) if told is None else told.cpu().double().numpy())
-        for k in range(1, steps + 1):
-            spent[k] += samples_of(problem, adaptation.supports[:k]) / apart
+        before = [
+            samples_of_each(problem, adaptation.supports[:k], len(group)) for k in range(steps + 1)
+        ]
+        spent.append(np.array(before) / apart)
         tick(len(group))
     problem.close()
-    return np.concatenate(scores, 1), np.concatenate(success, 1), spent / len(tasks)
+    return np.concatenate(scores, 1), np.concatenate(success, 1), np.concatenate(spent, 1)
 
 
 def _known(rates: np.ndarray) -> np.ndarray | None:

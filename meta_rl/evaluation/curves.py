@@ -33,9 +33,12 @@ class Curve:
     steps: tuple[int | None, ...]
     """Inner steps k of each point; None for a rival's point without a counterpart."""
     budget: np.ndarray
-    """Environment steps (or labelled examples) spent on a task until each point: ``(P,)``."""
+    """Environment steps (or labelled examples) spent on a task until each point: ``(P,)``, the mean
+    of tasks and seeds."""
     scores: np.ndarray
     """``(P, S, m)``; infinitely bad if adapting diverged."""
+    spent: np.ndarray | None = None
+    """The budget of each task alone, ``(P, m)``; None if all are alike."""
     success: np.ndarray | None = None
     """Success rates of the same episodes, ``(P, S, m)``; None if they are not known."""
     trained: float | None = None
@@ -47,7 +50,10 @@ class Curve:
     def first(self, tasks: int) -> Curve:
         """Return the curve on only the first tasks."""
         success = None if self.success is None else self.success[:, :, :tasks]
-        return replace(self, scores=self.scores[:, :, :tasks], success=success)
+        spent = None if self.spent is None else self.spent[:, :tasks]
+        budget = self.budget if spent is None else spent.mean(1)
+        scores = self.scores[:, :, :tasks]
+        return replace(self, scores=scores, success=success, budget=budget, spent=spent)
 
     def estimate(self, point: int, statistic: Statistic, seed: int) -> Estimate:
         """Return a point's statistic over tasks and seeds, with its interval."""

@@ -133,11 +133,12 @@ def _slow(planned: EvaluationPlan, split: str, first: Curve) -> list[Curve]:
     if not names or family is None:
         return []
     problem = require_reinforcement(planned.problem, "baselines", "they learn by reinforcement")
+    count = settings.baseline_tasks
     arena = Arena(
         family=family,
         split=split,
-        tasks=planned.tasks[split][: settings.baseline_tasks],
-        budget=[round(steps) for steps in first.budget],
+        tasks=planned.tasks[split][:count],
+        budget=[round(steps) for steps in first.first(count).budget],
         episodes=problem.config.episodes,
         training_steps=settings.training_steps,
         trial=settings.rl2_episodes,

@@ -16,7 +16,7 @@ from meta_rl.inner.gradient_free import GradientFreeLoop, Probes
 from meta_rl.inner.memory import Loop
 from meta_rl.machine.bars import slow
 from meta_rl.problem import Problem
-from meta_rl.tasks import num_tasks
+from meta_rl.tasks import num_tasks, select
 from meta_rl.types import MetaParameters, Params, Task
 
 
@@ -160,6 +160,17 @@ def samples_of(problem: Problem, batches: Sequence[Any]) -> int:
     """Return the environment steps or examples of the batches, with every candidate of probes."""
     extra = sum(batch.extra_samples for batch in batches if isinstance(batch, Probes))
     return problem.samples(_met(batches)) + extra
+
+
+def samples_of_each(problem: Problem, batches: Sequence[Any], tasks: int) -> list[float]:
+    """Return :func:`samples_of` for each task; candidates of probes count as the tasks' mean."""
+    whole, met = samples_of(problem, batches), _met(batches)
+    if problem.environments is None:  # every task has as many examples
+        return [whole / tasks] * tasks
+    each = [
+        problem.samples([select(batch, slice(m, m + 1)) for batch in met]) for m in range(tasks)
+    ]
+    return [own + (whole - sum(each)) / tasks for own in each]
 
 
 def _met(batches: Sequence[Any]) -> list[Any]:

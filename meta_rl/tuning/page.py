@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from meta_rl.algorithms import algorithm
 from meta_rl.evaluation.page import document, figure_of, section
 from meta_rl.evaluation.tables import Table, interval
 from meta_rl.naming import figure_text
@@ -70,8 +71,18 @@ def notes(planned: TuningPlan, content: dict[str, Any]) -> list[str]:
         "The chosen trial's validation score is too good, because it is the best of many. The "
         "comparison is fair: its test tasks and seeds had no part in the choice.",
         "Brackets are 95 % stratified-bootstrap intervals: seeds with replacement, and the same "
-        "tasks, with replacement, for every seed. With three seeds they are somewhat too narrow.",
+        "tasks, with replacement, for every seed. With three seeds they are somewhat too narrow, "
+        "and one seed says nothing of another training run. The gain has a t interval for new "
+        "seeds and new tasks, if there are two seeds or more.",
     ]
+    tried = {trial["params"]["algorithm"] for trial in content["trials"]}
+    preset = planned.settings.config
+    if remember := [n for n in sorted(tried) if algorithm(n, preset).inner.method == "memory"]:
+        told.append(
+            f"{' and '.join(remember)} take no inner steps: their score is the return of episode "
+            f"{content['inner_steps'] + 1} of a trial, after as many single episodes as others "
+            f"take inner steps of {content['episodes']} episodes."
+        )
     known = {repr(task) for task in planned.validation}
     if met := sum(repr(task) in known for task in planned.test):
         told.append(

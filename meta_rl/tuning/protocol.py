@@ -21,7 +21,7 @@ from meta_rl.errors import DivergedError, InputError
 from meta_rl.evaluation.curves import Curve
 from meta_rl.evaluation.progress import progress
 from meta_rl.runs.learner import MetaLearner
-from meta_rl.statistics import Estimate, mean, stratified_bootstrap
+from meta_rl.statistics import Estimate, crossed_interval, mean, stratified_bootstrap
 from meta_rl.tuning.candidates import Conditions, build, curve, samples_of_run, train
 from meta_rl.tuning.settings import TuningSettings
 from meta_rl.tuning.space import Space
@@ -119,8 +119,11 @@ def _measured(
         learner = build(claim.config, planned.conditions)
         with closing(learner.problem):
             return _climbed(planned, study, claim, learner, bar)
-    except (InputError, DivergedError) as error:
+    except DivergedError as error:
         return None, f"failed: {error}"
+    except InputError as error:
+        again = "It stays failed in this study; to try it again, give another --out."
+        return None, f"failed: {error} {again}"
 
 
 def _climbed(
@@ -135,7 +138,7 @@ def _climbed(
         trial.set_user_attr("samples", learner.samples)
         if not np.isfinite(score):
             return None, f"adapting diverged, at {share:.2g} of the budget"
-        trial.report(score, study.settings.halving**number)
+        trial.report(score, study.settings.keeps_one_of**number)
         if share < 1 and trial.should_prune() and ends_early:
             shown = f"{planned.problem.score_name} {score:.4g}"
             return None, f"behind others at {share:.2g} of the budget: {shown}"
@@ -157,14 +160,23 @@ class Comparison:
     config: Config
     curves: tuple[Curve, ...]
     """The curves of default and chosen strategy; empty if they are the same strategy."""
+    cut: tuple[str, ...] = ()
+    """Sentences on runs whose training diverged before the budget was spent."""
 
     def difference(self, sign: int) -> Estimate:
-        """Return the chosen strategy's gain over the default after the last inner step."""
+        """Return the chosen strategy's gain over the default after the last inner step.
+
+        The interval is for new seeds and tasks; with one seed, or if adapting diverged on a task,
+        a bootstrap's.
+        """
         default, chosen = (curve.scores[-1] for curve in self.curves)
         with np.errstate(invalid="ignore"):
             better = sign * (chosen - default)
         both_lost = np.isinf(chosen) & np.isinf(default)
-        return stratified_bootstrap(np.where(both_lost, 0.0, better), mean)
+        gains = np.where(both_lost, 0.0, better)
+        if len(gains) > 1 and np.isfinite(gains).all():
+            return crossed_interval(gains)
+        return stratified_bootstrap(gains, mean)
 
 
 def compare(planned: TuningPlan, study: Study) -> Comparison:
@@ -191,17 +203,26 @@ def compare(planned: TuningPlan, study: Study) -> Comparison:
         for folder, settings in work:
             _trained(planned, folder, settings, timeout, bar)
     bar.close()
-    curves = []
+    curves, cut, budget = [], [], planned.conditions.budget
     for arm in arms:
         those = [folder for folder, _ in work if folder.parent.name == arm]
         data = getattr(planned.settings.config.data, "folder", None)
         learners = [loading.load(f, planned.conditions.device, data=data) for f in those]
         curves.append(curve(arm, learners, planned.test, planned.conditions))
-    return Comparison(trial, config, tuple(curves))
+        cut += [
+            f"Training of {arm} diverged with seed {learner.config.seed} after {learner.samples:,} "
+            f"of {budget:,}; it is scored as it was then."
+            for learner in learners
+            if learner.samples < budget
+        ]
+    return Comparison(trial, config, tuple(curves), tuple(cut))
 
 
 def _trained(planned: TuningPlan, folder: Path, config: Config, timeout: int, bar: tqdm) -> None:
-    """Train one arm on one seed, unless that is done or another process holds it."""
+    """Train one arm on one seed, unless that is done or another process holds it.
+
+    What diverges is kept as it was then. Other errors leave nothing, for the next try.
+    """
     lock = FileLock(planned.folder / "locks" / f"{folder.parent.name}-{folder.name}")
     try:
         lock.acquire(timeout=timeout)
@@ -210,11 +231,11 @@ def _trained(planned: TuningPlan, folder: Path, config: Config, timeout: int, ba
     try:
         if not folder.exists():
             learner = build(config, planned.conditions)
-            try:
-                train(learner, planned.conditions, bar.update)
-            except (InputError, DivergedError) as error:
-                warnings.warn(f"{folder}: {error} It is scored as it was then.", stacklevel=2)
-            learner.problem.close()
+            with closing(learner.problem):
+                try:
+                    train(learner, planned.conditions, bar.update)
+                except DivergedError as error:
+                    warnings.warn(f"{folder}: {error} It is scored as it was then.", stacklevel=2)
             learner.save(folder)
     finally:
         lock.release()

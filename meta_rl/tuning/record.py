@@ -17,6 +17,7 @@ from meta_rl.storage import files
 from meta_rl.tuning.importance import by_option, importance
 from meta_rl.tuning.page import page
 from meta_rl.tuning.protocol import Comparison, TuningPlan, described
+from meta_rl.tuning.space import sees_task
 from meta_rl.tuning.study import ENDED, SKIPPED, Study, scores_at_rungs
 
 
@@ -49,7 +50,7 @@ def results(planned: TuningPlan, study: Study, comparison: Comparison) -> dict[s
         "score": planned.problem.score_name,
         "higher_is_better": planned.problem.maximizes,
         "search": planned.settings.search,
-        "halving": planned.settings.halving,
+        "halving": planned.settings.keeps_one_of,
         "budget": conditions.budget,
         "inner_steps": conditions.steps,
         "episodes": conditions.episodes,
@@ -77,18 +78,32 @@ def verdict(planned: TuningPlan, comparison: Comparison) -> str:
         )
     value, low, high = comparison.difference(planned.sign)
     interval = f"{value:+.4g} [{low:+.4g}, {high:+.4g}]"
+    told = (
+        ["The chosen strategy sees the parameters of each task: it is a bound, not a rival."]
+        if _sees_more(planned, comparison)
+        else []
+    )
     name = planned.problem.score_name + ("" if planned.sign > 0 else " (lower is better)")
     judged = (
-        "The chosen strategy beats the default"
+        "One seed cannot tell which is better (--seeds 3 may)"
+        if seeds == 1
+        else "The chosen strategy beats the default"
         if low > 0
         else "The default beats the chosen strategy: what looked better on validation was not"
         if high < 0
         else "The default is hard to beat: the chosen strategy cannot be told from it"
     )
-    return (
+    fresh = f"{seeds} fresh seeds" if seeds > 1 else "1 fresh seed"
+    gained = (
         f"{judged}. Gain in {name} after {planned.conditions.steps} inner steps, mean and 95 % "
-        f"interval over {seeds} fresh seeds and {tasks} test tasks: {interval}."
+        f"interval over {fresh} and {tasks} test tasks: {interval}."
     )
+    return " ".join([gained, *told, *comparison.cut])
+
+
+def _sees_more(planned: TuningPlan, comparison: Comparison) -> bool:
+    """Return whether the chosen policy sees the task's parameters and the default's does not."""
+    return sees_task(comparison.config) and not sees_task(planned.default)
 
 
 def _trial(planned: TuningPlan, trial: FrozenTrial) -> dict[str, Any]:

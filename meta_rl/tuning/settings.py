@@ -12,7 +12,7 @@ import tyro
 from meta_rl.algorithms import ALGORITHMS
 from meta_rl.config import Config, to_dict
 from meta_rl.config.checks import require_if_given
-from meta_rl.errors import require, unknown
+from meta_rl.errors import InputError, require, unknown
 from meta_rl.tuning.space import SPACES, Space, fitting, usual
 
 SEARCHES = {
@@ -32,12 +32,14 @@ class TuningSettings:
     """Strategies to train, including the default; may be raised later."""
     search: Literal["tpe", "greedy", "random", "evolution"] = "tpe"
     """How to propose strategies, each an algorithm with settings; see the searches above."""
-    halving: int = 3
+    halving: int | None = None
     """Factor f of successive halving: trials are also scored after 1/f² and 1/f of the budget, and
-    about one in f continues. 1 trains every trial on the whole budget."""
+    about one in f continues. 1 trains every trial on the whole budget. When not given 3, but 1 with
+    evolution, which breeds from trials of the whole budget alone."""
     budget: int | None = None
     """Environment steps (or labelled examples) that each trial trains on; when not given, the
-    preset's iterations times the length of the first iteration."""
+    preset's iterations times the length of the first iteration. Where episodes get longer with
+    training, that is less than the preset's run."""
     seeds: int = 3
     """Fresh seeds on which the chosen strategy and the default are trained for the comparison."""
     space: str | None = None
@@ -54,16 +56,27 @@ class TuningSettings:
     """auto (CUDA if there is one), cpu or cuda."""
     config: Annotated[Config, tyro.conf.arg(name="")]
 
+    @property
+    def keeps_one_of(self) -> int:
+        """The factor of successive halving, given or not."""
+        return self.halving or (1 if self.search == "evolution" else 3)
+
     def check(self) -> Space:
         """Refuse wrong settings, as far as nothing has to be loaded, and return the space.
 
         Raises:
             InputError: if a number is out of range, or the space or an algorithm does not fit.
         """
-        for name in ("trials", "halving", "seeds"):
+        for name in ("trials", "seeds"):
             value = getattr(self, name)
             require(value >= 1, name, "1 or more", value)
-        require_if_given("budget", "1 or more", self.budget)
+        for name in ("halving", "budget"):
+            require_if_given(name, "1 or more", getattr(self, name))
+        if self.search == "evolution" and self.keeps_one_of > 1:
+            raise InputError(
+                f"halving: expected 1 with --search evolution, got {self.halving}. It breeds from "
+                "trials of the whole budget, and halving leaves too few of them. Leave it out."
+            )
         for name in self.algorithms:
             if name not in ALGORITHMS:
                 raise unknown("algorithms", ALGORITHMS, name)
@@ -86,6 +99,6 @@ class TuningSettings:
             "preset": preset,
             "space": dataclasses.asdict(space),
             "search": self.search,
-            "halving": self.halving,
+            "halving": self.keeps_one_of,
             "budget": budget,
         }

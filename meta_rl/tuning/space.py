@@ -46,12 +46,17 @@ class Given:
         return self.params[name]
 
 
+RULED = {"iterations", "seed"}
+"""Settings that follow from a study's budget and comparison."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Space:
     """A set of strategies: an algorithm, then one option of every choice, then every factor."""
 
     algorithms: tuple[str, ...] = ()
-    """Names of ``meta_rl.ALGORITHMS``, the default's first; if empty, all that fit the preset."""
+    """Names of ``meta_rl.ALGORITHMS``, the default's first; if empty, all that fit the preset and
+    see no more of a task than it does."""
     choices: Mapping[str, Mapping[str, Changes]] = field(default_factory=dict)
     """Choice -> option -> the option's changes; the first option changes nothing."""
     factors: Mapping[str, tuple[float, float]] = field(default_factory=dict)
@@ -59,6 +64,8 @@ class Space:
     is left out for an algorithm without this setting."""
 
     def __post_init__(self):
+        fixed = sorted({"algorithm"} & {*self.choices} | RULED & self._changes())
+        require(not fixed, "space", "no choice or factor of algorithm, iterations or seed", fixed)
         for name, options in self.choices.items():
             first = next(iter(options.values()), None)
             expected = "a first option that changes nothing, as {'preset': {}, ...}"
@@ -66,6 +73,11 @@ class Space:
         for name, (low, high) in self.factors.items():
             within = 0 < low <= 1 <= high and low < high
             require(within, f"space.factors[{name!r}]", "0 < low <= 1 <= high", (low, high))
+
+    def _changes(self) -> set[str]:
+        """Return the names of all settings that a choice or a factor changes."""
+        chosen = [n for options in self.choices.values() for c in options.values() for n in c]
+        return {*chosen, *self.factors}
 
     @property
     def default(self) -> dict[str, Any]:
@@ -212,12 +224,21 @@ def fitting(space: Space, preset: Config) -> Space:
         for option, changes in options.items():
             _fits_some(f"space.choices[{name!r}][{option!r}]", configs.values(), changes)
     for name in space.factors:
-        if not any(has(config, name) for config in configs.values()):
+        values = [_value(config, name) for config in configs.values() if has(config, name)]
+        if not values:
             raise InputError(
                 f"space.factors[{name!r}]: expected a setting such as 'inner.step_size'; no "
                 "algorithm that fits the preset has this one."
             )
-    return replace(space, algorithms=space.algorithms or tuple(configs))
+        numbers = all(v is None or type(v) in (int, float) for v in values)
+        require(numbers, f"space.factors[{name!r}]", "a setting whose value is a number", values[0])
+    fair = [name for name, config in configs.items() if sees_task(config) <= sees_task(preset)]
+    return replace(space, algorithms=space.algorithms or tuple(fair))
+
+
+def sees_task(config: Config) -> bool:
+    """Return whether the policy observes the task's parameters, as the oracle's does."""
+    return isinstance(config.data, EpisodesConfig) and config.data.sees_task
 
 
 def _fits_some(what: str, configs: Any, changes: Changes) -> None:

@@ -86,7 +86,7 @@ class Study:
                     storage=self.storage,
                     study_name=NAME,
                     direction="maximize" if maximizes else "minimize",
-                    pruner=pruner(settings.halving),
+                    pruner=pruner(settings.keeps_one_of),
                     load_if_exists=True,
                 )
                 self._start(identity)
@@ -126,7 +126,7 @@ class Study:
 
     def rungs(self) -> list[float]:
         """Return the fractions of the budget after which a trial is scored; the last is 1."""
-        keep = self.settings.halving
+        keep = self.settings.keeps_one_of
         return [1.0] if keep == 1 else [keep**-2, keep**-1, 1.0]
 
     def claim(self) -> Claim | None:

@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 
 from meta_rl.errors import InputError
-from meta_rl.statistics import interquartile_mean, mean, resampled, stratified_bootstrap
+from meta_rl.statistics import (
+    crossed_interval,
+    interquartile_mean,
+    mean,
+    resampled,
+    stratified_bootstrap,
+    t_quantile,
+)
 
 
 def test_the_interquartile_mean_is_that_of_the_middle_half():
@@ -63,6 +70,37 @@ def test_an_interval_holds_the_truth_about_as_often_as_it_says():
         found = stratified_bootstrap(scores, mean, draws=300, seed=number)
         hits += found.low <= 0 <= found.high
     assert 0.88 <= hits / 200 <= 0.99
+
+
+def test_student_is_within_the_tabled_bounds():
+    tabled = {1: 12.706, 2: 4.303, 4: 2.776, 9: 2.262, 39: 2.023}
+    assert [t_quantile(n) for n in tabled] == pytest.approx([*tabled.values()], rel=2e-4)
+    assert t_quantile(2, 0.9) == pytest.approx(2.920, rel=2e-4)
+
+
+def test_the_interval_of_a_difference_holds_it_with_three_seeds_too():
+    generator, held = np.random.default_rng(0), {crossed_interval: 0, stratified_bootstrap: 0}
+    for _ in range(300):
+        effects = generator.normal(0, 0.7, (3, 1)) + generator.normal(0, 0.7, (3, 40))
+        value, low, high = crossed_interval(effects)
+        assert value == pytest.approx((low + high) / 2)
+        held[crossed_interval] += low <= 0 <= high
+        _, low, high = stratified_bootstrap(effects, mean, draws=200)
+        held[stratified_bootstrap] += low <= 0 <= high
+    assert 0.92 < held[crossed_interval] / 300 < 0.98
+    assert held[stratified_bootstrap] / 300 < 0.85
+
+
+def test_a_difference_varies_by_seeds_and_by_tasks():
+    seeds, tasks = np.array([[0.0], [1.0], [2.0]]), np.linspace(-1, 1, 5)
+    middle, low, high = crossed_interval(seeds + tasks)
+    halves = [t_quantile(n - 1) * v.std(ddof=1) / n**0.5 for n, v in ((3, seeds), (5, tasks))]
+    assert (middle, high - low) == pytest.approx((1.0, 2 * np.hypot(*halves)))
+    assert crossed_interval(seeds) == pytest.approx((1.0, 1.0 - halves[0], 1.0 + halves[0]))
+    assert crossed_interval(np.ones((2, 3))) == (1.0, 1.0, 1.0)
+    for bad in (tasks[None], np.full((2, 2), np.inf)):
+        with pytest.raises(InputError, match="values: expected"):
+            crossed_interval(bad)
 
 
 def test_lost_tasks_are_infinitely_bad_and_nothing_is_not_a_number():

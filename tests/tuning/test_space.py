@@ -16,7 +16,7 @@ ONES = {f"× {name}": 1.0 for space in SPACES.values() for name in space.factors
 @pytest.mark.parametrize(
     ("name", "space", "unfit"),
     [
-        ("bandit-5", "episodes", {"maml++"}),
+        ("bandit-5", "episodes", {"maml++", "oracle"}),
         ("sinusoid", "examples", {"promp", "e-maml", "rl2", "varibad", "oracle"}),
         (
             "glyphs-5way-1shot",
@@ -32,6 +32,13 @@ def test_a_preset_has_a_space_with_the_algorithms_that_fit_it(name, space, unfit
     assert set(fits.algorithms) == set(meta_rl.ALGORITHMS) - unfit
     assert fits.algorithms[0] == "maml"
     assert strategy(fits, config, Given(fits.default | ONES)) == config
+
+
+def test_a_policy_that_sees_the_task_is_tried_only_if_it_is_named():
+    named = replace(SPACES["episodes"], algorithms=("maml", "oracle"))
+    assert fitting(named, CARTPOLE).algorithms == ("maml", "oracle")
+    seeing = changed(CARTPOLE, {"data.sees_task": True})
+    assert "oracle" in fitting(SPACES["episodes"], seeing).algorithms
 
 
 def test_greedy_search_has_everything_declared_once_alone():
@@ -79,6 +86,8 @@ def test_settings_that_need_each_other_change_at_once():
         (Space(choices={"form": one_of("inner.from", "tensor")}), "Did you mean 'form'"),
         (Space(choices={"form": one_of("inner.form", "tonsor")}), "fits no algorithm; of the firs"),
         (Space(factors={"inner.stepsize": (0.5, 2.0)}), r"factors\['inner.stepsize'\]: expected"),
+        (Space(factors={"network.hidden": (0.5, 2.0)}), "a setting whose value is a number, got"),
+        (Space(factors={"inner.learn_step_size": (0.5, 2.0)}), "value is a number, got True"),
     ],
 )
 def test_what_can_never_fit_is_refused(space, message):
@@ -89,6 +98,11 @@ def test_what_can_never_fit_is_refused(space, message):
 def test_the_first_option_is_the_preset_and_factors_hold_it():
     with pytest.raises(InputError, match="a first option that changes nothing"):
         Space(choices={"form": {"tensor": {"inner.form": "tensor"}}})
+    for name in ("algorithm", "seed"):
+        with pytest.raises(InputError, match=rf"no choice or factor of .*, got \['{name}'\]"):
+            Space(choices={name: one_of("seed", 1, 2) if name == "seed" else {"preset": {}}})
+    with pytest.raises(InputError, match=r"got \['iterations'\]"):
+        Space(factors={"iterations": (0.5, 2.0)})
     with pytest.raises(InputError, match="low <= 1 <= high"):
         Space(factors={"inner.step_size": (2.0, 3.0)})
     assert replace(SPACES["images"], factors={}).choices == SPACES["images"].choices

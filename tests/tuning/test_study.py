@@ -257,4 +257,6 @@ def test_a_candidate_whose_training_diverges_fails_and_the_search_goes_on(monkey
     monkeypatch.setattr(protocol, "build", build)
     planned, claim = SimpleNamespace(conditions=None), SimpleNamespace(config=None)
     score, why = protocol._measured(planned, None, claim, None)
-    assert (score, why) == (None, "failed: training: gradients are not finite.")
+    again = " It stays failed in this study; to try it again, give another --out."
+    told = "failed: training: gradients are not finite." + again * (error is InputError)
+    assert (score, why) == (None, told)
