@@ -231,6 +231,13 @@ def read_parameters(file: str | Path, policy: Policy) -> Params:
             f"got {saved.extractor or 'that of vectors'} in {file}. Give a family with the same "
             "spaces, and for an extractor of your own --network.module."
         )
+    width, given = (actor.layers[0][0].shape[1] for actor in (own, saved))
+    if own.extractor and width != given:
+        raise InputError(
+            f"stable-baselines3: expected {width} features from {own.extractor}, got {given} in "
+            f"{file}. Their number is fixed here: give a family with the same spaces, and an agent "
+            "trained without features_dim or cnn_output_dim."
+        )
     ours, theirs = _shapes(own), _shapes(saved)
     if ours != theirs or own.activation != saved.activation:
         hidden = "".join(f" {len(bias)}" for _, bias in saved.layers[:-1])

@@ -80,6 +80,17 @@ def check_sampled(family: TaskChecker, tasks: Sequence[Any], n: int) -> list[Tas
     return sampled
 
 
+def few_members(tasks: Sequence[Task]) -> str:
+    """Return a sentence on tasks that were drawn several times; nothing if all differ."""
+    different = len({repr(dict(task)) for task in tasks})
+    if different == len(tasks):
+        return ""
+    return (
+        f"only {different} of these {len(tasks)} tasks differ: intervals are for new data of them, "
+        "not for other tasks"
+    )
+
+
 def space_of(family: Any) -> TaskSpace | None:
     """Return the parameters that a family draws its tasks from; None if it draws them otherwise."""
     space: TaskSpace | None = getattr(family, "space", None)

@@ -58,6 +58,16 @@ def test_a_run_is_loaded_and_adapted_in_another_process_to_the_same_numbers(arra
     assert [float(word) for word in done.stdout.split()] == [value, *model.scores, value]
 
 
+def test_a_final_test_on_few_tasks_says_how_many_differ(arrays, tmp_path, capsys):
+    many = ["--eval.tasks", "4", "--eval.test-tasks", "30"]
+    trained(arrays / "numbers.npz", tmp_path, *many, "--eval.test")
+    out = capsys.readouterr().out
+    assert "on 30 held-out tasks" in out
+    assert "only 2 of these 30 tasks differ: intervals are for new data of them" in out
+    train.main(["sinusoid", *SMALL, *many, "--eval.test", "--log-dir", str(tmp_path)])
+    assert "differ" not in capsys.readouterr().out
+
+
 def test_a_run_resumes_bit_for_bit_and_adapts_without_its_data_to_examples_of_ones_own(
     arrays, tmp_path, capsys
 ):

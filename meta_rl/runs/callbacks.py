@@ -41,7 +41,8 @@ class EvalCallback:
         steps: inner steps; as in meta-training when None.
         seed: seed of the episodes.
         best_model_save_path: folder for ``best_model``, a checkpoint of the best learner so far,
-            for ``meta_rl.load``.
+            for ``meta_rl.load``. The first evaluation replaces one that is there, as in
+            stable-baselines3. To go on with a training, set ``best_mean_reward`` to its best.
         callback_on_new_best: called after a new best.
         callback_after_eval: called after every evaluation.
 

@@ -24,6 +24,7 @@ from meta_rl.runs.signals import StopOnSignal
 from meta_rl.storage import files
 from meta_rl.storage.reading import read_file, reading
 from meta_rl.storage.run_folder import run_of
+from meta_rl.tasks import few_members
 
 
 def run(command: Prune) -> None:
@@ -123,5 +124,7 @@ def _tell(
     settings |= {"rounds": command.rounds, "iterations": command.iterations}
     unit = learners[0].problem.score_name
     print(table(measured, unit))  # first, in case the files cannot be written
+    if same := few_members(learners[0].held_out_tasks(tasks, final=True)):
+        print(same)
     record(folder, measured, settings, unit)
     print(f"curve: {folder / 'pruning.png'}    data: {folder / 'pruning.json'}")

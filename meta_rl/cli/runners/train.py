@@ -27,6 +27,7 @@ from meta_rl.runs.recorder import RunRecorder
 from meta_rl.runs.signals import StopOnSignal, Stopped
 from meta_rl.statistics import margin
 from meta_rl.storage import files, run_folder
+from meta_rl.tasks import few_members
 
 __all__ = ["processes", "run", "settings_of"]
 
@@ -75,7 +76,7 @@ def run(name: str, command: Train, origin: Config | None, home: Path) -> None:
     if results is None:
         print("not tested: --eval.no-test")
     else:
-        _tell(results, learner.problem.score_name, learner.config.inner.method == "memory")
+        _tell(results, learner)
     adapt = told("adapt", shown, families=code)
     print(f"adapt it: {adapt}    curves: tensorboard --logdir {shlex.quote(str(shown.parent))}")
 
@@ -146,11 +147,17 @@ def _tested(recorder: RunRecorder, stop: StopOnSignal, resume: str) -> Results:
         progress.close()
 
 
-def _tell(results: Results, score_name: str, remembers: bool) -> None:
+def _tell(results: Results, learner: MetaLearner) -> None:
     scores, success = results
-    print(f"mean {score_name} on {scores.shape[1]} held-out tasks, and 95 % interval:")
+    ended, remembers = learner.config.eval, learner.config.inner.method == "memory"
+    print(
+        f"mean {learner.problem.score_name} on {scores.shape[1]} held-out tasks, and 95 % interval:"
+    )
     for k, (mean, half) in enumerate(zip(scores.mean(1), margin(scores.numpy()), strict=True)):
         rate = "" if success is None else f", success {success[k].mean():.0%}"
         print(f"  {moment(k, remembers)}: {mean:.4g} ± {half:.2g}{rate}")
+    tasks = learner.held_out_tasks(scores.shape[1], final=ended.test_tasks is not None)
+    if told := few_members(tasks):
+        print(told)
     if lost := int((~scores.isfinite()).any(0).sum()):
         print(f"adapting failed on {lost} of {scores.shape[1]} tasks, so a mean is not finite")
