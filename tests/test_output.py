@@ -221,6 +221,8 @@ def test_a_full_disk_costs_prune_no_table(tmp_path, capsys):
         patch.setattr("meta_rl.cli.runners.prune.time_in_turns", lambda *given: None)
 
         class Learner:
+            held_out_tasks = staticmethod(lambda *given, **named: [])
+
             class problem:  # noqa: N801
                 score_name, close = "return", staticmethod(lambda: None)
 
