@@ -17,6 +17,7 @@ from benchmarks.speed.tables import table
 from meta_rl.evaluation.curves import Curve
 from meta_rl.evaluation.figures import budget
 from meta_rl.evaluation.tables import scores
+from meta_rl.statistics import crossed_interval
 
 PLAN: Any = SimpleNamespace(
     unit="environment steps",
@@ -82,7 +83,30 @@ def text(name: str, curves: Sequence[Curve]) -> str:
     left = [f"`{one}`" for one in listed if one not in {curve.name for curve in curves}]
     lacking = [f"Not run yet with today's settings: {', '.join(left)}."] if left else []
     drawn = f"![{preset}: return against environment steps of adapting](../images/{name}.png)"
-    return "\n\n".join([table(*scores(PLAN, curves)), *lacking, drawn])
+    return "\n\n".join([table(*scores(PLAN, curves)), unbeaten(curves), *lacking, drawn])
+
+
+def unbeaten(curves: Sequence[Curve]) -> str:
+    """Return which contestants no other beats clearly, after each number of inner steps.
+
+    One beats another clearly if the interval of their difference on the same tasks is above zero.
+    """
+    rivals = [curve for curve in curves if curve.kind != "oracle"]
+    told = []
+    for k in range(max(len(curve.steps) for curve in curves)):
+        there = {curve.name: curve.scores[k] for curve in rivals if k < len(curve.steps)}
+        left = [
+            f"`{name}`"
+            for name, own in there.items()
+            if not any(_clearly(other - own) for other in there.values() if other is not own)
+        ]
+        told.append(f"after {k}: {', '.join(left)}")
+    return f"Clearly beaten by none, by number of inner steps: {'; '.join(told)}."
+
+
+def _clearly(gain: np.ndarray) -> bool:
+    """Return whether the interval of a gain, ``(seeds, tasks)``, is above zero."""
+    return len(gain) > 1 and crossed_interval(gain).low > 0
 
 
 def figure(curves: Sequence[Curve]) -> Figure:

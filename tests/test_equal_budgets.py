@@ -10,6 +10,7 @@ from benchmarks.equal_budgets import EQUAL, arms, scratch
 from benchmarks.reproduce_list import RUNS, Protocol
 from benchmarks.reproduce_results import is_done, read, results_file
 from meta_rl.errors import InputError
+from meta_rl.evaluation.curves import Curve
 from meta_rl.families import make_family
 
 TINY = {"data.tasks": 2, "data.episodes": 2}
@@ -89,6 +90,25 @@ def test_a_contestant_has_one_color_in_all_figures(queue):
     every = colors(curves)
     assert len({*every.values()}) == len(every) == 4
     assert colors(curves[2:]) == {name: every[name] for name in ("rl2", "ppo-from-scratch")}
+
+
+def test_a_contestant_is_beaten_where_the_interval_of_the_difference_says_so():
+    noise, best = np.random.default_rng(0).normal(0, 0.1, (3, 2, 3, 20)), [0.0, 5.0]
+    each = [[0.0, 0.0], best, [0.0, 4.9], [9.0, 9.0]]
+    curves = [
+        Curve(name=name, kind=kind, split="x", members=("a", "b", "c"), steps=(0, 1),
+              budget=np.zeros(2), scores=noise[n % 3] + np.array(means)[:, None, None])
+        for n, (name, kind, means) in enumerate(zip(
+            ("low", "high", "near", "told"),
+            ("algorithm", "algorithm", "rival", "oracle"), each, strict=True,
+        ))
+    ]  # fmt: skip
+    told = "Clearly beaten by none, by number of inner steps: after 0: `low`, `high`, `near`; "
+    assert equal_tables.unbeaten(curves) == told + "after 1: `high`, `near`."
+    apart = [curves[0], replace(curves[1], scores=curves[1].scores + 1)]
+    assert equal_tables.unbeaten(apart).endswith("after 0: `high`; after 1: `high`.")
+    one = [replace(curve, scores=curve.scores[:, :1]) for curve in apart]
+    assert "after 0: `low`, `high`" in equal_tables.unbeaten(one)
 
 
 def test_runs_of_older_settings_have_no_curve(queue):
