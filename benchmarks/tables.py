@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import numpy as np
 from benchmarks.speed.tables import short, table
 from benchmarks.summary import evaluation
 from meta_rl.evaluation.tables import needed, same_tasks, scores
+from meta_rl.statistics import crossed_interval
 
 
 def source(result: dict[str, Any]) -> str:
@@ -85,7 +87,11 @@ def tunings(results: dict[str, Any]) -> str:
         states = [trial["state"] for trial in result["trials"]]
         compared = result["comparison"] or {"arms": {}, "gain": None}
         cells = [estimate(arm["mean"][-1]) for arm in compared["arms"].values()] or ["", ""]
-        gain = estimate(compared["gain"]) if compared["gain"] else "the default stays"
+        last = [np.array(arm["scores"], float)[-1] for arm in compared["arms"].values()]
+        sign = 1 if result["higher_is_better"] else -1
+        gain = (
+            estimate(crossed_interval(sign * (last[1] - last[0]))) if last else "the default stays"
+        )
         mattered = [f"{what} {share:.2f}" for what, share in result["importance"].items()][:3]
         rows.append([
             f"`{name.removeprefix('tuning-')}`, {result['score']}", f"{result['budget']:,}",
@@ -97,7 +103,7 @@ def tunings(results: dict[str, Any]) -> str:
     return "\n\n".join([table(head, rows), commands, "\n".join(sources)])
 
 
-def estimate(values: list[float]) -> str:
+def estimate(values: Sequence[float]) -> str:
     """Format a value and its interval."""
     value, low, high = values
     return f"{short(value)} [{short(low)}, {short(high)}]"
