@@ -92,7 +92,7 @@ def unbeaten(curves: Sequence[Curve]) -> str:
     One beats another clearly if the interval of their difference on the same tasks is above zero.
     """
     rivals = [curve for curve in curves if curve.kind != "oracle"]
-    told = []
+    found: dict[str, list[int]] = {}
     for k in range(max(len(curve.steps) for curve in curves)):
         there = {curve.name: curve.scores[k] for curve in rivals if k < len(curve.steps)}
         left = [
@@ -100,7 +100,8 @@ def unbeaten(curves: Sequence[Curve]) -> str:
             for name, own in there.items()
             if not any(_clearly(other - own) for other in there.values() if other is not own)
         ]
-        told.append(f"after {k}: {', '.join(left)}")
+        found.setdefault(", ".join(left), []).append(k)
+    told = [f"after {' and '.join(map(str, steps))}: {names}" for names, steps in found.items()]
     return f"Clearly beaten by none, by number of inner steps: {'; '.join(told)}."
 
 
