@@ -101,7 +101,7 @@ def unbeaten(curves: Sequence[Curve]) -> str:
             if not any(_clearly(other - own) for other in there.values() if other is not own)
         ]
         found.setdefault(", ".join(left), []).append(k)
-    told = [f"after {' and '.join(map(str, steps))}: {names}" for names, steps in found.items()]
+    told = [f"after {', '.join(map(str, steps))}: {names}" for names, steps in found.items()]
     return f"Clearly beaten by none, by number of inner steps: {'; '.join(told)}."
 
 

@@ -106,9 +106,9 @@ def test_a_contestant_is_beaten_where_the_interval_of_the_difference_says_so():
     told = "Clearly beaten by none, by number of inner steps: after 0: `low`, `high`, `near`; "
     assert equal_tables.unbeaten(curves) == told + "after 1: `high`, `near`."
     apart = [curves[0], replace(curves[1], scores=curves[1].scores + 1)]
-    assert equal_tables.unbeaten(apart).endswith("after 0 and 1: `high`.")
+    assert equal_tables.unbeaten(apart).endswith("after 0, 1: `high`.")
     one = [replace(curve, scores=curve.scores[:, :1]) for curve in apart]
-    assert "after 0: `low`, `high`" in equal_tables.unbeaten(one)
+    assert ": after 0, 1: `low`, `high`." in equal_tables.unbeaten(one)
 
 
 def test_runs_of_older_settings_have_no_curve(queue):
