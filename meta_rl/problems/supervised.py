@@ -21,7 +21,7 @@ from meta_rl.inner.adaptable import check_adaptable
 from meta_rl.plots.pictures import episode_figure, regression_figure
 from meta_rl.problem import Kind
 from meta_rl.problems.adapted import AdaptedNetwork
-from meta_rl.problems.examples import Drawn, ExampleFamily, Examples, OwnExamples
+from meta_rl.problems.examples import Drawn, ExampleFamily, Examples, OwnExamples, check_drawn
 from meta_rl.problems.modules import trainable
 from meta_rl.tasks import check_sampled, check_tasks, over_tasks, select, space_of
 from meta_rl.types import Params, Task, TaskSpace
@@ -151,9 +151,11 @@ class Supervised:
         shots, queries = self.config.shots, self.config.queries
         first, count = (shots, queries) if query else (0, shots)
         stream = seeds.derive(seed, seeds.DATA)
-        x, y = self.family.draw(tasks, first, count, stream, self.device)
-        numbers = y.is_floating_point()
-        return Examples(x.to(self._dtype), y.to(self._dtype) if numbers else y)
+        drawn = self.family.draw(tasks, first, count, stream, self.device)
+        if not type(self.family).__module__.startswith("meta_rl."):  # a user's own
+            check_drawn(self.family, drawn, len(tasks), count)
+        x, y = drawn
+        return Examples(x.to(self._dtype), y if self._classifies else y.to(self._dtype))
 
     def ahead(self, tasks: int) -> int:
         """Return the number of iterations to draw examples for at once; fewer if they are large.

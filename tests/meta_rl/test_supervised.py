@@ -154,6 +154,56 @@ def test_examples_that_do_not_fit_are_refused(family, x, y, message):
         learner(family).adapt(Examples(x, y))
 
 
+class Own:
+    """A user's family, whose ``draw`` returns something else where ``change`` does."""
+
+    id, splits, fewest = "own", ("train", "validation", "test"), None
+    input_shape = (2,)
+
+    def __init__(self, kind, change):
+        self.kind, self.change = kind, change
+        self.output_size = 1 if kind == "regression" else 3
+
+    def sample_tasks(self, n, seed, split):
+        return [{} for _ in range(n)]
+
+    def check_task(self, task):
+        return task
+
+    def draw(self, tasks, first, count, seed, device):
+        if self.kind == "regression":
+            return self.change(torch.ones(len(tasks), count, 2), torch.ones(len(tasks), count, 1))
+        y = torch.arange(3).repeat(len(tasks), count)
+        return self.change(torch.ones(*y.shape, 2), y)
+
+
+def of_own(kind, change):
+    own = Own(kind, change)
+    network = torch.nn.Linear(2, own.output_size)
+    return Supervised(own, network, ShotsConfig(tasks=4, shots=5, queries=5))
+
+
+@pytest.mark.parametrize(
+    ("kind", "change", "message"),
+    [
+        ("regression", lambda x, y: (x, y[..., 0]), r"x \(4, 5, 2\) and y \(4, 5, 1\), numbers,"),
+        ("regression", lambda x, y: (x, y.repeat(1, 1, 2)), r"got float32 .* float32 \(4, 5, 2\)"),
+        ("regression", lambda x, y: (x[:, 1:], y[:, 1:]), "for 4 tasks and count 5, got"),
+        ("regression", lambda x, y: (x.numpy(), y.numpy()), "got ndarray and ndarray"),
+        ("regression", lambda x, y: x, "got float32"),
+        ("regression", lambda x, y: (x, y / 0), r"finite numbers as y, got inf at \[0, 0, 0\]"),
+        ("regression", lambda x, y: (x * math.nan, y), "finite numbers as x, got nan"),
+        ("classification", lambda x, y: (x, y + 1), "classes from 0 to 2 as y, got 1 to 3"),
+        ("classification", lambda x, y: (x, y.float()), r"y \(4, 15\), int64 classes, .* float32"),
+        ("classification", lambda x, y: (x, y[..., None]), r"got .* int64 \(4, 15, 1\)"),
+    ],
+)
+def test_what_a_users_family_draws_is_refused_unless_it_fits(kind, change, message):
+    problem = of_own(kind, change)
+    with pytest.raises(InputError, match=f"draw of own: expected .*{message}"):
+        problem.collect(problem.sample_tasks(4, 0), [], dict, 0, False)
+
+
 def test_an_episode_has_a_picture_and_a_regression_its_curves(family):
     made = learner(family)
     figure = made.pictures(made.held_out_tasks(1)[0], 1, 0)["task"]
