@@ -173,23 +173,30 @@ class OwnExamples:
         self.input_shape, self.output_size = family.input_shape, family.output_size
         self.splits, self.fewest = family.splits, None
         x, y = examples
-        if tuple(x.shape[1:]) != self.input_shape or len(x) != len(y) or not len(x):
+        if not (isinstance(x, Tensor) and isinstance(y, Tensor)):
+            raise InputError(
+                f"examples: expected tensors x and y, got {told(x)} and {told(y)}. Give "
+                "torch.from_numpy of arrays."
+            )
+        if x.shape[1:] != self.input_shape or x.shape[:1] != y.shape[:1] or not len(x):
             raise InputError(
                 f"examples: expected x (n, {', '.join(map(str, self.input_shape))}) and n labels, "
                 f"got {tuple(x.shape)} and {tuple(y.shape)}."
             )
         if self.kind == "regression":
             expected, fits = f"({len(x)}, {self.output_size})", y.shape[1:] == (self.output_size,)
+            advice = "Give them that shape."
         else:
             expected = f"classes from 0 to {self.output_size - 1}, as int64"
             fits = y.dtype == torch.int64 and y.ndim == 1 and 0 <= int(y.min()) <= int(y.max())
             fits = fits and int(y.max()) < self.output_size
+            advice = "For more classes, meta-train with more --data.ways."
         if not fits:
             raise InputError(
                 f"examples: expected labels {expected}, got {y.dtype} {tuple(y.shape)} from "
-                f"{y.min().item():g} to {y.max().item():g}. For more classes, meta-train with "
-                "more --data.ways."
+                f"{y.min().item():g} to {y.max().item():g}. {advice}"
             )
+        check_finite("examples", x, y)
         self.examples = examples
 
     def sample_tasks(self, n: int, seed: int, split: str) -> list[Task]:

@@ -147,6 +147,8 @@ def test_examples_of_ones_own_are_adapted_to(family):
         (torch.zeros(3, 1, 8, 8), torch.arange(1, 4), "classes from 0 to 2.*--data.ways"),
         (torch.zeros(3, 1, 8, 8), torch.zeros(3), "as int64, got torch.float32"),
         (torch.zeros(0, 1, 8, 8), torch.zeros(0, dtype=torch.int64), "n labels"),
+        (torch.full((3, 1, 8, 8), math.nan), torch.arange(3), "finite numbers as x, got nan at"),
+        (np.zeros((3, 1, 8, 8)), torch.arange(3), "tensors x and y, got ndarray and int64"),
     ],
 )
 def test_examples_that_do_not_fit_are_refused(family, x, y, message):
