@@ -149,3 +149,27 @@ def test_a_checkpoint_without_names_of_inputs_fits_a_table_and_other_names_do_no
     check_problem(problem, ours)
     with pytest.raises(InputError, match=r"expected .*'age'.*got .*'height'"):
         check_problem(problem, {**ours, "columns": ["height"]})
+
+
+def test_a_run_is_not_loaded_where_a_task_that_it_was_trained_on_is_held_out(arrays, tmp_path):
+    own, file = np.load(arrays / "numbers.npz"), tmp_path / "grows.npz"
+    np.savez(file, x=own["x"], y=own["y"])
+    run = trained(file, tmp_path)
+    file = file.rename(tmp_path / "moved.npz")
+    splits = meta_rl.load(run, data=file).problem.family.split_names
+    more = np.random.default_rng(1).normal(size=(3, *own["x"].shape[1:]))
+    np.savez(file, x=np.concatenate([own["x"], more]), y=np.zeros((13, 12)))
+    with pytest.raises(
+        InputError, match=r"got '\d'.* trained on before and held out now: .* --data"
+    ):
+        meta_rl.load(run, data=file)
+    np.savez(file, x=own["x"], y=own["y"])
+    now = meta_rl.load(run, data=file)
+    manifest, tensors = now.state()
+    assert manifest["splits"] == splits
+    with pytest.raises(InputError, match="held out before and trained on now"):
+        now.restore({**manifest, "splits": {"train": [], "test": splits["train"]}}, tensors)
+    with pytest.raises(InputError, match="expected lists of names as splits"):
+        now.restore({**manifest, "splits": {"train": 3}}, tensors)
+    del manifest["splits"]  # as of older checkpoints
+    now.restore(manifest, tensors)

@@ -104,6 +104,11 @@ class Arrays:
                 f"to score, got {got}. Add some, or leave the task out."
             )
 
+    @property
+    def split_names(self) -> dict[str, list[str]]:
+        """The names of the tasks in each split."""
+        return {name: [self.names[k] for k in split] for name, split in self._split.items()}
+
     def sample_tasks(self, n: int, seed: int, split: str = "train") -> list[Task]:
         """Draw n tasks of the split, with replacement.
 

@@ -109,6 +109,11 @@ class ImageClasses:
         """Return the number of classes; class numbers run from 0 to one less."""
         return len(self._sizes) * self.turns
 
+    @property
+    def split_names(self) -> dict[str, list[str]]:
+        """The names of the classes in each split, without their turns."""
+        return {name: [self.names[c] for c in split] for name, split in self._classes.items()}
+
     def class_numbers(self, split: str) -> list[int]:
         """Return all class numbers of a split, ascending.
 
