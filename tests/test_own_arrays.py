@@ -6,10 +6,14 @@ import sys
 
 import numpy as np
 import pytest
+from meta_rl.agents import convolutional
 
 import meta_rl
+from meta_rl import seeds
 from meta_rl.cli import adapt, train
+from meta_rl.cli.runners import own_data
 from meta_rl.errors import InputError
+from meta_rl.problems.adapted import AdaptedNetwork
 from meta_rl.problems.modules import check_problem
 from tests.test_resume import ROOT
 
@@ -173,3 +177,15 @@ def test_a_run_is_not_loaded_where_a_task_that_it_was_trained_on_is_held_out(arr
         now.restore({**manifest, "splits": {"train": 3}}, tensors)
     del manifest["splits"]  # as of older checkpoints
     now.restore(manifest, tensors)
+
+
+def test_images_are_predicted_in_batches_of_one_size(capsys):
+    network = convolutional((1, 8, 8), 1, seeds.generator(0), channels=(4, 4))
+    params = {name: value.detach() for name, value in network.named_parameters()}
+    model = AdaptedNetwork(network, params, (), {}, (1, 8, 8), False)
+    x = np.random.default_rng(0).normal(size=(101, 1, 8, 8))
+    own = own_data.OwnData(None, "own-examples", "", (), x, [str(n) for n in range(101)])
+    _, *rows = own_data.predict(model, own)
+    halves = np.concatenate([model.predict(x[:51]), model.predict(x[51:])])
+    assert [row[1] for row in rows] == halves[:, 0].tolist()
+    assert "predicted 51 at a time: batch normalization" in capsys.readouterr().out
