@@ -91,7 +91,7 @@ class Supervised:
     @property
     def task_space(self) -> TaskSpace | None:
         """The family's parameters; see ``TaskSource``."""
-        return space_of(self.family)
+        return space_of(self.family, self.family.splits[0])
 
     @property
     def held_out_splits(self) -> tuple[str, ...]:

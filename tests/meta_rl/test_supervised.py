@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,9 +10,10 @@ import torch
 from meta_rl.agents import make_network
 
 import meta_rl
-from meta_rl import InputError, MetaLearner, Supervised, seeds
+from meta_rl import InputError, MetaLearner, Parameter, Supervised, Uniform, seeds
 from meta_rl.config import AdamConfig, Config, EvalConfig, InnerConfig, NetworkConfig, ShotsConfig
 from meta_rl.families.examples import ImageClasses
+from meta_rl.families.parameters import ParameterSpace
 from meta_rl.inner.core import InnerLoop
 from meta_rl.outer.adam import Adam
 from meta_rl.problems.supervised import Examples
@@ -183,6 +185,18 @@ def of_own(kind, change):
     own = Own(kind, change)
     network = torch.nn.Linear(2, own.output_size)
     return Supervised(own, network, ShotsConfig(tasks=4, shots=5, queries=5))
+
+
+def test_the_worst_tasks_of_a_users_family_are_sampled():
+    problem = of_own("regression", lambda x, y: (x, y))
+    own: Any = problem.family
+    own.space = ParameterSpace(Parameter("a", Uniform(-1.0, 1.0)))
+    own.sample_tasks = lambda n, seed, split: own.space.sample(n, seed)
+    data = dataclasses.replace(problem.config, sampling="worst")
+    made = MetaLearner(
+        Supervised(own, problem.network, data), Config(family="own", data=data, outer=AdamConfig())
+    )
+    assert made.learn(1).iteration == 1
 
 
 @pytest.mark.parametrize(
