@@ -223,7 +223,7 @@ def test_a_class_that_was_trained_on_is_not_tested_on_after_more_were_added(tmp_
 
 def test_too_few_examples_are_refused_before_training(tmp_path):
     data = pictures(tmp_path / "data", {"train": "abcde", "test": "fghij"}, each=2)
-    with pytest.raises(InputError, match="shots and queries of at most 2 together, got 1 and 2"):
+    with pytest.raises(InputError, match="of at most 2 together, got 1 and 2: class 'a' of"):
         train.main(["folder", "--data", str(data), *PLAIN, "--log-dir", str(tmp_path)])
     assert not (tmp_path / "folder_1").exists()
 

@@ -115,7 +115,7 @@ def test_numbers_are_predicted_by_command_and_from_python(arrays, tmp_path):
         (["--data.ways", "3"], r"data\.ways: expected it to be left out"),
         (["--data.rotations"], "rotations: expected False, since arrays has no pictures"),
         (["--network.kind", "convolutional"], "convolutional needs images"),
-        (["--data.shots", "11"], "shots and queries of at most 12 together, got 11 and 2"),
+        (["--data.shots", "11"], "of at most 12 together, got 11 and 2: task '0' of arrays has"),
     ],
 )
 def test_what_does_not_fit_the_arrays_is_refused_before_work_starts(

@@ -96,12 +96,13 @@ class Arrays:
         self._sizes = sizes.reshape(len(self.names), classes)
         self._starts = (np.cumsum(sizes) - sizes).reshape(self._sizes.shape)
         least = np.unravel_index(self._sizes.argmin(), self._sizes.shape)
+        of_task = f"task {shortened(self.names[least[0]], 60)!r}"
+        of = f"class {shortened(self.labels[least[1]], 60)!r} of " if self.labels else ""
+        self.smallest = of + of_task
         if (got := int(self._sizes[least])) < 2:
-            of = f" of class {shortened(self.labels[least[1]], 60)!r}" if self.labels else ""
-            name = shortened(self.names[least[0]], 60)
             raise InputError(
-                f"arrays: task {name!r}: expected 2 examples or more{of}, one to adapt to and one "
-                f"to score, got {got}. Add some, or leave the task out."
+                f"arrays: {self.smallest}: expected 2 examples or more, one to adapt to and one to "
+                f"score, got {got}. Add some, or leave the task out."
             )
 
     @property
@@ -184,6 +185,8 @@ def as_array(name: str, value: Any) -> np.ndarray:
         array = np.asarray(value)
     except Exception as error:  # numpy raises what it likes at ragged lists
         raise InputError(f"{name}: expected an array, got {shortened(value, 60)}.") from error
+    if array.dtype.kind == "O" and all(isinstance(text, str) for text in array.flat):
+        array = array.astype(str)  # as of pandas
     require(array.dtype.kind in "fiubUS", name, "an array of numbers or texts", array.dtype)
     return array
 

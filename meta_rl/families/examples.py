@@ -100,6 +100,7 @@ class ImageClasses:
         stacked = np.concatenate([np.asarray(of_class) for of_class in images])
         used = np.concatenate([*self._classes.values()])
         self.fewest: int | None = int(self._sizes[used].min())
+        self.smallest = f"class {self.names[used[self._sizes[used].argmin()]]!r}"
         self._images = torch.from_numpy(stacked[:, None] if stacked.ndim == 3 else stacked)
         self._on: dict[torch.device, Tensor] = {}
         self.input_shape: tuple[int, ...] = tuple(self._images.shape[1:])

@@ -67,10 +67,11 @@ class Supervised:
             )
         wanted = config.shots + config.queries
         if family.fewest is not None and wanted > family.fewest:
+            smallest = getattr(family, "smallest", "some class (or task)")
             raise InputError(
                 f"data: expected shots and queries of at most {family.fewest} together, got "
-                f"{config.shots} and {config.queries}: some class (or task) of {family.id} has no "
-                "more examples. Ask for fewer, or leave the small ones out."
+                f"{config.shots} and {config.queries}: {smallest} of {family.id} has no more "
+                "examples. Ask for fewer, or leave the small ones out."
             )
         check_adaptable(network)
         parameter = next(network.parameters())
