@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
@@ -18,6 +19,8 @@ from meta_rl.types import Task
 
 FEWEST_TASKS = 3
 """One task to train on, one to validate on, and one to test on."""
+LOST, ROUNDED = 1e-6, 1e-12
+"""Ranges, relative to the largest number: float32 loses less than LOST, float64 rounds ROUNDED."""
 
 
 class Arrays:
@@ -281,11 +284,28 @@ def _numbers_of(values: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray, 
     count = len(values["x"])
     inputs = numbers("x", values["x"])
     inputs = inputs.reshape(count, 1) if inputs.ndim == 1 else inputs
+    _warn_of_lost("x", values["x"].reshape(-1, inputs.shape[-1]))
     if "y" in values:
-        return inputs, numbers("y", values["y"]).reshape(count, -1), ()
+        targets = numbers("y", values["y"]).reshape(count, -1)
+        _warn_of_lost("y", values["y"].reshape(targets.shape))
+        return inputs, targets, ()
     known = tuple(str(text) for text in np.unique(_texts("label", values["label"])))
     require(len(known) > 1, "label", "two classes or more", list(known))
     return inputs, classes("label", values["label"], known), known
+
+
+def _warn_of_lost(name: str, columns: np.ndarray) -> None:
+    """Warn of columns ``(n, features)`` whose differences float32 loses."""
+    low, high = columns.min(0).astype(np.float64), columns.max(0).astype(np.float64)
+    varies = (high - low) / np.maximum(np.maximum(abs(low), abs(high)), 1e-30)
+    lost = np.flatnonzero((varies > ROUNDED) & (varies < LOST) & (columns.dtype.itemsize > 4))
+    if len(lost):
+        k = lost[0]
+        warnings.warn(
+            f"arrays: column {k + 1} of {name} varies from {low[k]:.17g} to {high[k]:.17g}, and "
+            "float32 hardly tells these apart. Subtract a constant, or leave the column out.",
+            stacklevel=2,
+        )
 
 
 def _split(count: int, seed: int) -> dict[str, np.ndarray]:

@@ -105,6 +105,14 @@ def test_other_kinds_of_names_and_columns_that_begin_like_targets_stay_what_they
     assert (two.output_size, two.input_shape) == (2, (2,))
 
 
+def test_differences_that_float32_loses_are_warned_of():
+    with pytest.warns(UserWarning, match="column 2 of x varies from 1000000000 to 1000000238, and"):
+        Arrays(X + 1e9 * np.array([0, 1]) - np.array([0, 1]), Y, task=TASK)
+    with pytest.warns(UserWarning, match="column 1 of y varies from 10000000015 to"):
+        Arrays(X, (Y + 1e10).astype(int), task=TASK)
+    Arrays(X * 0 + np.array([1e9, 0.1 + 0.2]), Y + 1e4, task=TASK)  # the same, or little lost
+
+
 BAD = {
     "infinite": ({"task": np.where(TASK == "t0", np.inf, 1.0)}, "task: expected texts or whole"),
     "texts": ({"x": np.full(40, "a")}, "x: expected numbers, got dtype"),
