@@ -64,7 +64,7 @@ class _Recurrent(nn.Module):
 
     def forward(self, sequences: Tensor) -> Tensor:
         """Return the last layer's hidden states at every step: ``(N, T, units)``."""
-        start = sequences.new_zeros(len(sequences), sum(self.state_sizes))
+        start = sequences.new_zeros(sequences.shape[0], sum(self.state_sizes))
         return self._run(sequences, start, self.through)[0]
 
     def run(self, sequences: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:

@@ -88,6 +88,8 @@ def _array(content: bytes) -> np.ndarray:
     old = np.lib.format.read_magic(file) == (1, 0)
     header = np.lib.format.read_array_header_1_0 if old else np.lib.format.read_array_header_2_0
     shape, _, dtype = header(file)
+    if dtype.hasobject:
+        raise ValueError("it holds Python objects, which are not opened; save texts by astype(str)")
     size, left = math.prod(shape) * dtype.itemsize, len(content) - file.tell()
     if dtype.itemsize == 0 or size > left:  # before numpy makes room for them
         raise ValueError(f"expected the numbers of {dtype} {shape}, got {left:,} bytes")

@@ -91,12 +91,17 @@ def few_members(tasks: Sequence[Task]) -> str:
     )
 
 
-def space_of(family: Any) -> TaskSpace | None:
-    """Return the parameters that a family draws its tasks from; None if it draws them otherwise."""
+def space_of(family: Any, *split: str) -> TaskSpace | None:
+    """Return the parameters that a family draws its tasks from; None if it draws them otherwise.
+
+    Args:
+        family: the family.
+        split: the split to train on, of a family of examples.
+    """
     space: TaskSpace | None = getattr(family, "space", None)
     if not getattr(space, "entries", 0):  # none, or something else of that name
         return None
-    if space is None or family.sample_tasks(2, 0) != space.sample(2, 0):
+    if space is None or family.sample_tasks(2, 0, *split) != space.sample(2, 0):
         return None
     return space
 

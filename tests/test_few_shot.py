@@ -211,9 +211,19 @@ def test_a_class_in_two_splits_is_refused(tmp_path):
         train.main(["folder", "--data", str(data), *PLAIN, "--log-dir", str(tmp_path)])
 
 
+def test_a_class_that_was_trained_on_is_not_tested_on_after_more_were_added(tmp_path):
+    data = pictures(tmp_path / "data", {"": "abcdefghi"})
+    runs = ["--data.ways", "2", "--iterations", "1", "--log-dir", str(tmp_path)]
+    train.main(["folder", "--data", str(data), *PLAIN, *runs])
+    pictures(data, {"": "jkl"})
+    for command, words in ((evaluate, ["RUN"]), (train, ["--resume", "RUN", "--iterations", "2"])):
+        with pytest.raises(InputError, match=r"got '[a-i]'.* trained on before and held out now"):
+            command.main([word.replace("RUN", str(tmp_path / "folder_1")) for word in words])
+
+
 def test_too_few_examples_are_refused_before_training(tmp_path):
     data = pictures(tmp_path / "data", {"train": "abcde", "test": "fghij"}, each=2)
-    with pytest.raises(InputError, match="shots and queries of at most 2 together, got 1 and 2"):
+    with pytest.raises(InputError, match="of at most 2 together, got 1 and 2: class 'a' of"):
         train.main(["folder", "--data", str(data), *PLAIN, "--log-dir", str(tmp_path)])
     assert not (tmp_path / "folder_1").exists()
 

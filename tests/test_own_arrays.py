@@ -6,10 +6,14 @@ import sys
 
 import numpy as np
 import pytest
+from meta_rl.agents import convolutional
 
 import meta_rl
+from meta_rl import seeds
 from meta_rl.cli import adapt, train
+from meta_rl.cli.runners import own_data
 from meta_rl.errors import InputError
+from meta_rl.problems.adapted import AdaptedNetwork
 from meta_rl.problems.modules import check_problem
 from tests.test_resume import ROOT
 
@@ -121,7 +125,7 @@ def test_numbers_are_predicted_by_command_and_from_python(arrays, tmp_path):
         (["--data.ways", "3"], r"data\.ways: expected it to be left out"),
         (["--data.rotations"], "rotations: expected False, since arrays has no pictures"),
         (["--network.kind", "convolutional"], "convolutional needs images"),
-        (["--data.shots", "11"], "shots and queries of at most 12 together, got 11 and 2"),
+        (["--data.shots", "11"], "of at most 12 together, got 11 and 2: task '0' of arrays has"),
     ],
 )
 def test_what_does_not_fit_the_arrays_is_refused_before_work_starts(
@@ -159,3 +163,39 @@ def test_a_checkpoint_without_names_of_inputs_fits_a_table_and_other_names_do_no
     check_problem(problem, ours)
     with pytest.raises(InputError, match=r"expected .*'age'.*got .*'height'"):
         check_problem(problem, {**ours, "columns": ["height"]})
+
+
+def test_a_run_is_not_loaded_where_a_task_that_it_was_trained_on_is_held_out(arrays, tmp_path):
+    own, file = np.load(arrays / "numbers.npz"), tmp_path / "grows.npz"
+    np.savez(file, x=own["x"], y=own["y"])
+    run = trained(file, tmp_path)
+    file = file.rename(tmp_path / "moved.npz")
+    splits = meta_rl.load(run, data=file).problem.family.split_names
+    more = np.random.default_rng(1).normal(size=(3, *own["x"].shape[1:]))
+    np.savez(file, x=np.concatenate([own["x"], more]), y=np.zeros((13, 12)))
+    with pytest.raises(
+        InputError, match=r"got '\d'.* trained on before and held out now: .* --data"
+    ):
+        meta_rl.load(run, data=file)
+    np.savez(file, x=own["x"], y=own["y"])
+    now = meta_rl.load(run, data=file)
+    manifest, tensors = now.state()
+    assert manifest["splits"] == splits
+    with pytest.raises(InputError, match="held out before and trained on now"):
+        now.restore({**manifest, "splits": {"train": [], "test": splits["train"]}}, tensors)
+    with pytest.raises(InputError, match="expected lists of names as splits"):
+        now.restore({**manifest, "splits": {"train": 3}}, tensors)
+    del manifest["splits"]  # as of older checkpoints
+    now.restore(manifest, tensors)
+
+
+def test_images_are_predicted_in_batches_of_one_size(capsys):
+    network = convolutional((1, 8, 8), 1, seeds.generator(0), channels=(4, 4))
+    params = {name: value.detach() for name, value in network.named_parameters()}
+    model = AdaptedNetwork(network, params, (), {}, (1, 8, 8), False)
+    x = np.random.default_rng(0).normal(size=(101, 1, 8, 8))
+    own = own_data.OwnData(None, "own-examples", "", (), x, [str(n) for n in range(101)])
+    _, *rows = own_data.predict(model, own)
+    halves = np.concatenate([model.predict(x[:51]), model.predict(x[51:])])
+    assert [row[1] for row in rows] == halves[:, 0].tolist()
+    assert "predicted 51 at a time: batch normalization" in capsys.readouterr().out

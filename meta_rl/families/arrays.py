@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
@@ -18,6 +19,8 @@ from meta_rl.types import Task
 
 FEWEST_TASKS = 3
 """One task to train on, one to validate on, and one to test on."""
+LOST, ROUNDED = 1e-6, 1e-12
+"""Ranges, relative to the largest number: float32 loses less than LOST, float64 rounds ROUNDED."""
 
 
 class Arrays:
@@ -96,13 +99,19 @@ class Arrays:
         self._sizes = sizes.reshape(len(self.names), classes)
         self._starts = (np.cumsum(sizes) - sizes).reshape(self._sizes.shape)
         least = np.unravel_index(self._sizes.argmin(), self._sizes.shape)
+        of_task = f"task {shortened(self.names[least[0]], 60)!r}"
+        of = f"class {shortened(self.labels[least[1]], 60)!r} of " if self.labels else ""
+        self.smallest = of + of_task
         if (got := int(self._sizes[least])) < 2:
-            of = f" of class {shortened(self.labels[least[1]], 60)!r}" if self.labels else ""
-            name = shortened(self.names[least[0]], 60)
             raise InputError(
-                f"arrays: task {name!r}: expected 2 examples or more{of}, one to adapt to and one "
-                f"to score, got {got}. Add some, or leave the task out."
+                f"arrays: {self.smallest}: expected 2 examples or more, one to adapt to and one to "
+                f"score, got {got}. Add some, or leave the task out."
             )
+
+    @property
+    def split_names(self) -> dict[str, list[str]]:
+        """The names of the tasks in each split."""
+        return {name: [self.names[k] for k in split] for name, split in self._split.items()}
 
     def sample_tasks(self, n: int, seed: int, split: str = "train") -> list[Task]:
         """Draw n tasks of the split, with replacement.
@@ -179,6 +188,8 @@ def as_array(name: str, value: Any) -> np.ndarray:
         array = np.asarray(value)
     except Exception as error:  # numpy raises what it likes at ragged lists
         raise InputError(f"{name}: expected an array, got {shortened(value, 60)}.") from error
+    if array.dtype.kind == "O" and all(isinstance(text, str) for text in array.flat):
+        array = array.astype(str)  # as of pandas
     require(array.dtype.kind in "fiubUS", name, "an array of numbers or texts", array.dtype)
     return array
 
@@ -273,11 +284,28 @@ def _numbers_of(values: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray, 
     count = len(values["x"])
     inputs = numbers("x", values["x"])
     inputs = inputs.reshape(count, 1) if inputs.ndim == 1 else inputs
+    _warn_of_lost("x", values["x"].reshape(-1, inputs.shape[-1]))
     if "y" in values:
-        return inputs, numbers("y", values["y"]).reshape(count, -1), ()
+        targets = numbers("y", values["y"]).reshape(count, -1)
+        _warn_of_lost("y", values["y"].reshape(targets.shape))
+        return inputs, targets, ()
     known = tuple(str(text) for text in np.unique(_texts("label", values["label"])))
     require(len(known) > 1, "label", "two classes or more", list(known))
     return inputs, classes("label", values["label"], known), known
+
+
+def _warn_of_lost(name: str, columns: np.ndarray) -> None:
+    """Warn of columns ``(n, features)`` whose differences float32 loses."""
+    low, high = columns.min(0).astype(np.float64), columns.max(0).astype(np.float64)
+    varies = (high - low) / np.maximum(np.maximum(abs(low), abs(high)), 1e-30)
+    lost = np.flatnonzero((varies > ROUNDED) & (varies < LOST) & (columns.dtype.itemsize > 4))
+    if len(lost):
+        k = lost[0]
+        warnings.warn(
+            f"arrays: column {k + 1} of {name} varies from {low[k]:.17g} to {high[k]:.17g}, and "
+            "float32 hardly tells these apart. Subtract a constant, or leave the column out.",
+            stacklevel=2,
+        )
 
 
 def _split(count: int, seed: int) -> dict[str, np.ndarray]:

@@ -100,6 +100,7 @@ class ImageClasses:
         stacked = np.concatenate([np.asarray(of_class) for of_class in images])
         used = np.concatenate([*self._classes.values()])
         self.fewest: int | None = int(self._sizes[used].min())
+        self.smallest = f"class {self.names[used[self._sizes[used].argmin()]]!r}"
         self._images = torch.from_numpy(stacked[:, None] if stacked.ndim == 3 else stacked)
         self._on: dict[torch.device, Tensor] = {}
         self.input_shape: tuple[int, ...] = tuple(self._images.shape[1:])
@@ -108,6 +109,11 @@ class ImageClasses:
     def num_classes(self) -> int:
         """Return the number of classes; class numbers run from 0 to one less."""
         return len(self._sizes) * self.turns
+
+    @property
+    def split_names(self) -> dict[str, list[str]]:
+        """The names of the classes in each split, without their turns."""
+        return {name: [self.names[c] for c in split] for name, split in self._classes.items()}
 
     def class_numbers(self, split: str) -> list[int]:
         """Return all class numbers of a split, ascending.

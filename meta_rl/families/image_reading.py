@@ -101,7 +101,8 @@ def read_image(file: Path, shape: tuple[int, ...], ink: bool = False) -> np.ndar
     """Read one picture of any size and mode as uint8 ``(channels, H, W)``.
 
     It becomes grey for one channel, RGB for three. Transparent parts become white. The picture is
-    turned upright by its EXIF data and squeezed to the shape (LANCZOS).
+    turned upright by its EXIF data and squeezed to the shape (LANCZOS). White is 65535 in pictures
+    of 16 bits, and 255 in a TIFF of 32 bits without larger numbers (1 in one of fractions).
 
     Args:
         file: the picture's path.
@@ -152,8 +153,13 @@ def _opened(file: Path) -> Iterator[Image.Image]:
 
 
 def _opaque(picture: Image.Image) -> Image.Image:
-    if picture.mode.startswith("I"):  # 16 bits
-        grey = np.asarray(picture).astype(np.float64) / 257.0
+    if picture.mode.startswith("I"):  # whole numbers of 16 bits; of 32, only in TIFF
+        values = np.asarray(picture).astype(np.float64)
+        low, high = values.min(), values.max()
+        if low < 0 or high > 65535:
+            raise ValueError(f"expected whole numbers from 0 to 65535, got {low:.0f} to {high:.0f}")
+        bytes_in_more = picture.mode == "I" and picture.format == "TIFF" and high <= 255
+        grey = values if bytes_in_more else values / 257.0
         return Image.fromarray(grey.round().clip(0, 255).astype(np.uint8))
     if picture.mode == "F":
         values = np.nan_to_num(np.asarray(picture)).clip(0.0, 1e30)

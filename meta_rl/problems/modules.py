@@ -16,6 +16,7 @@ from meta_rl.problem import Problem
 from meta_rl.problems.memory import MemoryPolicy
 from meta_rl.problems.normalization import Normalization
 from meta_rl.storage import checkpoint
+from meta_rl.storage.reading import shortened
 from meta_rl.types import Params
 
 
@@ -125,6 +126,48 @@ def check_problem(problem: Problem, trained: dict[str, Any]) -> None:
             f"{ours['family']} have {ours['parameters']} now.",
             stacklevel=4,
         )
+
+
+def split_names(problem: Any) -> dict[str, list[str]]:
+    """Return the names of the tasks or classes in each split of examples; none if not known."""
+    return getattr(getattr(problem, "family", None), "split_names", {})
+
+
+def check_splits(problem: Any, saved: Any) -> None:
+    """Refuse data that hold out what the run was trained on, or train on what it held out.
+
+    Args:
+        problem: the problem to learn here.
+        saved: the checkpoint's :func:`split_names`; older checkpoints have none.
+
+    Raises:
+        InputError: names up to three tasks or classes, and what to do.
+    """
+    now = split_names(problem)
+    if not now or saved is None:
+        return
+    lists = list(saved.values()) if isinstance(saved, dict) else [None]
+    if not all(isinstance(held, list) and all(type(n) is str for n in held) for held in lists):
+        raise InputError(f"checkpoint: expected lists of names as splits, got {shown(saved, 80)}.")
+    (trained, held_out), (before, apart) = map(_train_and_others, (now, saved))
+    for moved, told in (
+        (before & held_out, "trained on before and held out now"),
+        (apart & trained, "held out before and trained on now"),
+    ):
+        if moved:
+            some = [shortened(name, 30) for name in sorted(moved)[:3]]
+            more = f" and {len(moved) - 3} more" if len(moved) > 3 else ""
+            raise InputError(
+                f"data: expected the run's own splits, got {', '.join(map(repr, some))}{more} "
+                f"{told}: the data have changed. Put them as they were. Keep new data apart, and "
+                "adapt to them: meta-rl adapt RUN --data NEW."
+            )
+
+
+def _train_and_others(names: dict[str, Any]) -> tuple[set[str], set[str]]:
+    """Return the names of the split train, and those of all others."""
+    others = (name for split, held in names.items() if split != "train" for name in held)
+    return set(names.get("train", ())), set(others)
 
 
 def require_problem(problem: Any, config: Config) -> None:

@@ -21,7 +21,7 @@ from meta_rl.inner.adaptable import check_adaptable
 from meta_rl.plots.pictures import episode_figure, regression_figure
 from meta_rl.problem import Kind
 from meta_rl.problems.adapted import AdaptedNetwork
-from meta_rl.problems.examples import Drawn, ExampleFamily, Examples, OwnExamples
+from meta_rl.problems.examples import Drawn, ExampleFamily, Examples, OwnExamples, check_drawn
 from meta_rl.problems.modules import trainable
 from meta_rl.tasks import check_sampled, check_tasks, over_tasks, select, space_of
 from meta_rl.types import Params, Task, TaskSpace
@@ -67,10 +67,11 @@ class Supervised:
             )
         wanted = config.shots + config.queries
         if family.fewest is not None and wanted > family.fewest:
+            smallest = getattr(family, "smallest", "some class (or task)")
             raise InputError(
                 f"data: expected shots and queries of at most {family.fewest} together, got "
-                f"{config.shots} and {config.queries}: some class (or task) of {family.id} has no "
-                "more examples. Ask for fewer, or leave the small ones out."
+                f"{config.shots} and {config.queries}: {smallest} of {family.id} has no more "
+                "examples. Ask for fewer, or leave the small ones out."
             )
         check_adaptable(network)
         parameter = next(network.parameters())
@@ -91,7 +92,7 @@ class Supervised:
     @property
     def task_space(self) -> TaskSpace | None:
         """The family's parameters; see ``TaskSource``."""
-        return space_of(self.family)
+        return space_of(self.family, self.family.splits[0])
 
     @property
     def held_out_splits(self) -> tuple[str, ...]:
@@ -151,9 +152,11 @@ class Supervised:
         shots, queries = self.config.shots, self.config.queries
         first, count = (shots, queries) if query else (0, shots)
         stream = seeds.derive(seed, seeds.DATA)
-        x, y = self.family.draw(tasks, first, count, stream, self.device)
-        numbers = y.is_floating_point()
-        return Examples(x.to(self._dtype), y.to(self._dtype) if numbers else y)
+        drawn = self.family.draw(tasks, first, count, stream, self.device)
+        if not type(self.family).__module__.startswith("meta_rl."):  # a user's own
+            check_drawn(self.family, drawn, len(tasks), count)
+        x, y = drawn
+        return Examples(x.to(self._dtype), y if self._classifies else y.to(self._dtype))
 
     def ahead(self, tasks: int) -> int:
         """Return the number of iterations to draw examples for at once; fewer if they are large.

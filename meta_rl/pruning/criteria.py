@@ -109,7 +109,13 @@ def choose(
     if by not in CRITERIA:
         raise unknown("by", CRITERIA, by)
     if not layers:
-        raise InputError("prune: expected a network with a hidden layer, got one without.")
+        kind = learner.config.network.kind
+        recurrent = kind in ("gru", "lstm")
+        got = f"{kind} layers, which cannot be pruned" if recurrent else "a network without"
+        raise InputError(
+            f"prune: expected a hidden layer of a perceptron or of convolutions, got {got}."
+            + " Train a run with fewer units: --network.hidden." * recurrent
+        )
     if isinstance(keep, int | float):
         require(0 < keep <= 1, "keep", "a fraction above 0, at most 1", keep)
         keep = [max(1, round(keep * layer.units)) for layer in layers]

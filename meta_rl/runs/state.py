@@ -14,10 +14,12 @@ from meta_rl.problem import Problem
 from meta_rl.problems.modules import (
     check_made_of,
     check_problem,
+    check_splits,
     fixed,
     load_fixed,
     made_of,
     module_of,
+    split_names,
 )
 from meta_rl.runs.replay import TaskReplay
 from meta_rl.runs.sampling import TaskSampling, UniformTasks
@@ -111,6 +113,8 @@ class TrainingState:
             **counters,
             "made_of": made_of(self.problem),
         }
+        if names := split_names(self.problem):
+            manifest["splits"] = names
         return manifest, tensors
 
     def restore(self, manifest: dict[str, Any], tensors: dict[str, Tensor]) -> None:
@@ -128,6 +132,7 @@ class TrainingState:
         iteration, samples, skipped = (checkpoint.counter(manifest, name) for name in COUNTERS)
         check_problem(self.problem, manifest["problem"])
         check_made_of(manifest, made_of(self.problem))
+        check_splits(self.problem, manifest.get("splits"))
         own = {n: value for n, value in self._tensors().items() if not n.startswith(OWNED)}
         kept = {n: value for n, value in tensors.items() if not n.startswith((*OWNED, "fixed."))}
         checkpoint.match_tensors(own, kept)

@@ -69,6 +69,10 @@ def images(**settings):
     return convolutional((1, 16, 16), 3, seeds.generator(0), **settings)
 
 
+def sequences(settings):
+    return network((3, 2), make_network((3, 2), 1, settings, seeds.generator(0)), False)
+
+
 MODELS = {
     "box": lambda: policy(BOX),
     "discrete, counted from 2": lambda: policy(gym.spaces.Discrete(4, start=2)),
@@ -82,11 +86,8 @@ MODELS = {
     "regression": lambda: network(
         (2,), make_network((2,), 1, NetworkConfig(hidden=(8,)), seeds.generator(0)), False
     ),
-    "sequences": lambda: network(
-        (3, 2),
-        make_network((3, 2), 1, NetworkConfig(kind="gru", hidden=(4,)), seeds.generator(0)),
-        False,
-    ),
+    "sequences": lambda: sequences(NetworkConfig(kind="gru", hidden=(4,))),
+    "sequences, context": lambda: sequences(NetworkConfig(kind="lstm", hidden=(4,), context=2)),
     "images": lambda: network((1, 16, 16), images(channels=(12, 4, 3, 2)), True),
     "images, strided": lambda: network((1, 16, 16), images(channels=4, strided=True), True),
 }
@@ -106,8 +107,11 @@ def test_the_module_that_is_exported_computes_what_predict_does(name):
     assert not any(p.requires_grad for p in module.parameters())
 
 
+EXPORTED = ["box", "discrete, counted from 2", "images", "parts", "sequences", "sequences, context"]
+
+
 @needs_onnx
-@pytest.mark.parametrize("name", ["box", "discrete, counted from 2", "images", "parts"])
+@pytest.mark.parametrize("name", EXPORTED)
 def test_onnx_runtime_gives_what_predict_gives(name, tmp_path):
     model, file = MODELS[name](), tmp_path / "model.onnx"
     save_onnx(model, file)

@@ -95,6 +95,7 @@ def test_numbers_are_names_of_tasks_and_classes_too():
 def test_other_kinds_of_names_and_columns_that_begin_like_targets_stay_what_they_are(tmp_path):
     family = Arrays(X, label=np.tile([True, False], 20), task=TASK.astype("S"))
     assert (family.labels, family.names[0]) == (("False", "True"), "t0")
+    assert Arrays(X, Y, task=TASK.astype(object)).names == family.names
     odd = Arrays(X, Y, task=np.where(TASK == "t0", b"\xff", TASK.astype("S")))
     assert "\\xff" in odd.names
     rows = [f"t{n // 2},{n},{n},{n},{n}" for n in range(12)]
@@ -102,6 +103,14 @@ def test_other_kinds_of_names_and_columns_that_begin_like_targets_stay_what_they
         "arrays", folder=table(tmp_path / "own.csv", ["task,y_1,y_2,y_position,yaw", *rows])
     )
     assert (two.output_size, two.input_shape) == (2, (2,))
+
+
+def test_differences_that_float32_loses_are_warned_of():
+    with pytest.warns(UserWarning, match="column 2 of x varies from 1000000000 to 1000000238, and"):
+        Arrays(X + 1e9 * np.array([0, 1]) - np.array([0, 1]), Y, task=TASK)
+    with pytest.warns(UserWarning, match="column 1 of y varies from 10000000015 to"):
+        Arrays(X, (Y + 1e10).astype(int), task=TASK)
+    Arrays(X * 0 + np.array([1e9, 0.1 + 0.2]), Y + 1e4, task=TASK)  # the same, or little lost
 
 
 BAD = {
@@ -113,6 +122,7 @@ BAD = {
     ),
     "too large": ({"x": X * 1e300}, r"x: expected finite numbers, got .*e\+30"),
     "complex": ({"x": X + 1j}, "x: expected an array of numbers or texts, got dtype.'complex128"),
+    "objects": ({"task": np.where(TASK == "t0", None, TASK)}, "task: expected an array of numbers"),
     "dates": ({"task": np.full(40, np.datetime64("2026-01-01"))}, "task: expected an array"),
     "lengths": ({"y": Y[:-1]}, r"expected x \(n, ...\), task .*'y': \(39,\)"),
     "three axes": ({"y": X}, r"expected x \(n, ...\), task"),
@@ -127,7 +137,7 @@ BAD = {
     "one class": ({"y": None, "label": np.ones(40, int)}, "label: expected two classes or more"),
     "class missing": (
         {"y": None, "label": np.where(TASK == "t0", "a", np.tile(["a", "a", "b", "b"], 10))},
-        "task 't0': expected 2 examples or more of class 'b'",
+        "class 'b' of task 't0': expected 2 examples or more",
     ),
     "ragged": ({"x": [[1], [1, 2]]}, "x: expected an array"),
 }
@@ -173,7 +183,7 @@ GOOD = [f"t{n // 2},{n},{n}" for n in range(12)]
 CONTENTS = {
     "pickle.npz": (
         lambda f: zipped(f, x=npy(np.array([Runs()], object)), y=npy(Y)),
-        "cannot be read",
+        r"cannot be read \(it holds Python objects, .* save texts by astype\(str\)",
     ),
     "cut.npz": (lambda f: zipped(f, x=npy(X)[:-9], y=npy(Y), task=npy(TASK)), "cannot be read"),
     "lies.npz": (

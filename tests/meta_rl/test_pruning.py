@@ -156,6 +156,12 @@ def test_the_units_that_stay_are_the_highest_in_their_own_order():
         (few("sinusoid"), 0.5, "salience", "Did you mean 'saliency'"),
         (few("sinusoid", network=NetworkConfig(hidden=())), 0.5, "saliency", "a hidden layer"),
         (
+            few("adding", network=NetworkConfig(kind="gru", hidden=(6,))),
+            0.5,
+            "saliency",
+            "gru layers, which cannot be pruned",
+        ),
+        (
             few("cartpole", "es-maml", inner=InnerConfig(method="es")),
             0.5,
             "saliency",

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,9 +10,10 @@ import torch
 from meta_rl.agents import make_network
 
 import meta_rl
-from meta_rl import InputError, MetaLearner, Supervised, seeds
+from meta_rl import InputError, MetaLearner, Parameter, Supervised, Uniform, seeds
 from meta_rl.config import AdamConfig, Config, EvalConfig, InnerConfig, NetworkConfig, ShotsConfig
 from meta_rl.families.examples import ImageClasses
+from meta_rl.families.parameters import ParameterSpace
 from meta_rl.inner.core import InnerLoop
 from meta_rl.outer.adam import Adam
 from meta_rl.problems.supervised import Examples
@@ -147,11 +149,75 @@ def test_examples_of_ones_own_are_adapted_to(family):
         (torch.zeros(3, 1, 8, 8), torch.arange(1, 4), "classes from 0 to 2.*--data.ways"),
         (torch.zeros(3, 1, 8, 8), torch.zeros(3), "as int64, got torch.float32"),
         (torch.zeros(0, 1, 8, 8), torch.zeros(0, dtype=torch.int64), "n labels"),
+        (torch.full((3, 1, 8, 8), math.nan), torch.arange(3), "finite numbers as x, got nan at"),
+        (np.zeros((3, 1, 8, 8)), torch.arange(3), "tensors x and y, got ndarray and int64"),
     ],
 )
 def test_examples_that_do_not_fit_are_refused(family, x, y, message):
     with pytest.raises(InputError, match=message):
         learner(family).adapt(Examples(x, y))
+
+
+class Own:
+    """A user's family, whose ``draw`` returns something else where ``change`` does."""
+
+    id, splits, fewest = "own", ("train", "validation", "test"), None
+    input_shape = (2,)
+
+    def __init__(self, kind, change):
+        self.kind, self.change = kind, change
+        self.output_size = 1 if kind == "regression" else 3
+
+    def sample_tasks(self, n, seed, split):
+        return [{} for _ in range(n)]
+
+    def check_task(self, task):
+        return task
+
+    def draw(self, tasks, first, count, seed, device):
+        if self.kind == "regression":
+            return self.change(torch.ones(len(tasks), count, 2), torch.ones(len(tasks), count, 1))
+        y = torch.arange(3).repeat(len(tasks), count)
+        return self.change(torch.ones(*y.shape, 2), y)
+
+
+def of_own(kind, change):
+    own = Own(kind, change)
+    network = torch.nn.Linear(2, own.output_size)
+    return Supervised(own, network, ShotsConfig(tasks=4, shots=5, queries=5))
+
+
+def test_the_worst_tasks_of_a_users_family_are_sampled():
+    problem = of_own("regression", lambda x, y: (x, y))
+    own: Any = problem.family
+    own.space = ParameterSpace(Parameter("a", Uniform(-1.0, 1.0)))
+    own.sample_tasks = lambda n, seed, split: own.space.sample(n, seed)
+    data = dataclasses.replace(problem.config, sampling="worst")
+    made = MetaLearner(
+        Supervised(own, problem.network, data), Config(family="own", data=data, outer=AdamConfig())
+    )
+    assert made.learn(1).iteration == 1
+
+
+@pytest.mark.parametrize(
+    ("kind", "change", "message"),
+    [
+        ("regression", lambda x, y: (x, y[..., 0]), r"x \(4, 5, 2\) and y \(4, 5, 1\), numbers,"),
+        ("regression", lambda x, y: (x, y.repeat(1, 1, 2)), r"got float32 .* float32 \(4, 5, 2\)"),
+        ("regression", lambda x, y: (x[:, 1:], y[:, 1:]), "for 4 tasks and count 5, got"),
+        ("regression", lambda x, y: (x.numpy(), y.numpy()), "got ndarray and ndarray"),
+        ("regression", lambda x, y: x, "got float32"),
+        ("regression", lambda x, y: (x, y / 0), r"finite numbers as y, got inf at \[0, 0, 0\]"),
+        ("regression", lambda x, y: (x * math.nan, y), "finite numbers as x, got nan"),
+        ("classification", lambda x, y: (x, y + 1), "classes from 0 to 2 as y, got 1 to 3"),
+        ("classification", lambda x, y: (x, y.float()), r"y \(4, 15\), int64 classes, .* float32"),
+        ("classification", lambda x, y: (x, y[..., None]), r"got .* int64 \(4, 15, 1\)"),
+    ],
+)
+def test_what_a_users_family_draws_is_refused_unless_it_fits(kind, change, message):
+    problem = of_own(kind, change)
+    with pytest.raises(InputError, match=f"draw of own: expected .*{message}"):
+        problem.collect(problem.sample_tasks(4, 0), [], dict, 0, False)
 
 
 def test_an_episode_has_a_picture_and_a_regression_its_curves(family):

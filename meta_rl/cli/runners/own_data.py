@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
-from meta_rl import envs
+from meta_rl import agents, envs
 from meta_rl.errors import InputError
 from meta_rl.families import read_labelled
 from meta_rl.problems.supervised import Examples
 
 TOGETHER = 100
-"""Examples predicted in one batch."""
+"""The most examples predicted in one batch; all batches are of one size, or one less."""
 
 
 class OwnData(NamedTuple):
@@ -64,18 +65,16 @@ def predict(model: Any, own: OwnData) -> list[list[Any]]:
         )
         print(f"nothing to {'classify' if own.classes else 'predict'}: no {where}")
         return []
-    parts = [
-        model.predict(own.unlabelled[start : start + TOGETHER])
-        for start in range(0, len(own.unlabelled), TOGETHER)
-    ]
-    found = np.concatenate(parts)
+    parts = np.array_split(own.unlabelled, math.ceil(len(own.unlabelled) / TOGETHER))
+    found = np.concatenate([model.predict(part) for part in parts])
+    if any(isinstance(layer, agents.Block) for layer in model.network.modules()):
+        told = f"{len(parts[0])} at a time: batch normalization lets each see the others"
+        print(f"{'classified' if own.classes else 'predicted'} {told}")
     if not own.classes:
         columns = [f"y_{k + 1}" for k in range(found.shape[1])] if found.shape[1] > 1 else ["y"]
         print(f"predicted: {len(found)} examples")
         rows = [[name, *map(float, values)] for name, values in zip(own.names, found, strict=True)]
         return [["example", *columns], *rows]
-    if pictures:
-        print(f"classified {TOGETHER} at a time: batch normalization lets each see the others")
     shares = found[:, : len(own.classes)]
     shares = shares / shares.sum(1, keepdims=True)
     rows = [["file" if pictures else "example", "class", *own.classes]]
