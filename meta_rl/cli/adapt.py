@@ -22,7 +22,7 @@ class Adapt:
     """Run folder, a checkpoint in it, or pretrained:NAME for a model that is shipped (meta-rl envs
     lists them); if not given, the newest run in runs/."""
     task: str | None = None
-    """Task to adapt to, such as goal=0.3,-0.2 or gravity=12,length=0.8,force=9.
+    """Task to adapt to, such as goal=0.3,-0.2 or gravity=12,length=0.8,force=9,direction=1.
     If neither --task, --env-id nor --data is given, a held-out task."""
     env_id: str | None = None
     """Id of a Gymnasium environment with the same spaces, to adapt to instead of a task.
