@@ -90,24 +90,26 @@ def unbeaten(curves: Sequence[Curve]) -> str:
     """Return which contestants no other beats clearly, after each number of inner steps.
 
     One beats another clearly if the interval of their difference on the same tasks is above zero.
+    With fewer seeds than the other, or one, or scores that are not finite, none does.
     """
     rivals = [curve for curve in curves if curve.kind != "oracle"]
     found: dict[str, list[int]] = {}
-    for k in range(max(len(curve.steps) for curve in curves)):
+    for k in range(max((len(curve.steps) for curve in rivals), default=0)):
         there = {curve.name: curve.scores[k] for curve in rivals if k < len(curve.steps)}
         left = [
             f"`{name}`"
             for name, own in there.items()
-            if not any(_clearly(other - own) for other in there.values() if other is not own)
+            if not any(_beats(other, own) for other in there.values())
         ]
         found.setdefault(", ".join(left), []).append(k)
     told = [f"after {', '.join(map(str, steps))}: {names}" for names, steps in found.items()]
-    return f"Clearly beaten by none, by number of inner steps: {'; '.join(told)}."
+    return f"Not clearly beaten by any other, by number of inner steps: {'; '.join(told)}."
 
 
-def _clearly(gain: np.ndarray) -> bool:
-    """Return whether the interval of a gain, ``(seeds, tasks)``, is above zero."""
-    return len(gain) > 1 and crossed_interval(gain).low > 0
+def _beats(one: np.ndarray, other: np.ndarray) -> bool:
+    """Return whether scores ``(seeds, tasks)`` are clearly above others'."""
+    known = one.shape == other.shape and len(one) > 1 and np.isfinite([one, other]).all()
+    return bool(known) and crossed_interval(one - other).low > 0
 
 
 def figure(curves: Sequence[Curve]) -> Figure:

@@ -10,7 +10,7 @@ import numpy as np
 from benchmarks.speed.tables import short, table
 from benchmarks.summary import evaluation
 from meta_rl.evaluation.tables import needed, same_tasks, scores
-from meta_rl.statistics import crossed_interval
+from meta_rl.statistics import difference_interval
 
 
 def source(result: dict[str, Any]) -> str:
@@ -89,9 +89,9 @@ def tunings(results: dict[str, Any]) -> str:
         cells = [estimate(arm["mean"][-1]) for arm in compared["arms"].values()] or ["", ""]
         last = [np.array(arm["scores"], float)[-1] for arm in compared["arms"].values()]
         sign = 1 if result["higher_is_better"] else -1
-        gain = (
-            estimate(crossed_interval(sign * (last[1] - last[0]))) if last else "the default stays"
-        )
+        gain = "the default stays"
+        if last:
+            gain = estimate(difference_interval(sign * (last[1] - last[0])))
         mattered = [f"{what} {share:.2f}" for what, share in result["importance"].items()][:3]
         rows.append([
             f"`{name.removeprefix('tuning-')}`, {result['score']}", f"{result['budget']:,}",

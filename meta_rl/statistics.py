@@ -159,6 +159,19 @@ def crossed_interval(values: np.ndarray, confidence: float = CONFIDENCE) -> Esti
     return Estimate(middle, middle - half, middle + half)
 
 
+def difference_interval(values: np.ndarray) -> Estimate:
+    """Return the mean difference and its interval, for new seeds and tasks where that is possible.
+
+    With one seed, or a difference that is not finite, the interval is a bootstrap's.
+
+    Args:
+        values: differences of S seeds on the same M tasks, ``(S, M)``.
+    """
+    if len(values) > 1 and np.isfinite(values).all():
+        return crossed_interval(values)
+    return stratified_bootstrap(values, mean)
+
+
 def t_quantile(freedom: float, confidence: float = CONFIDENCE) -> float:
     """Return t so that Student's variable is within ``-t`` to ``t`` with this probability.
 

@@ -103,12 +103,17 @@ def test_a_contestant_is_beaten_where_the_interval_of_the_difference_says_so():
             ("algorithm", "algorithm", "rival", "oracle"), each, strict=True,
         ))
     ]  # fmt: skip
-    told = "Clearly beaten by none, by number of inner steps: after 0: `low`, `high`, `near`; "
-    assert equal_tables.unbeaten(curves) == told + "after 1: `high`, `near`."
+    told = "Not clearly beaten by any other, by number of inner steps: "
+    told += "after 0: `low`, `high`, `near`; after 1: `high`, `near`."
+    assert equal_tables.unbeaten(curves) == told
     apart = [curves[0], replace(curves[1], scores=curves[1].scores + 1)]
     assert equal_tables.unbeaten(apart).endswith("after 0, 1: `high`.")
     one = [replace(curve, scores=curve.scores[:, :1]) for curve in apart]
     assert ": after 0, 1: `low`, `high`." in equal_tables.unbeaten(one)
+    assert ": after 0, 1: `low`, `high`." in equal_tables.unbeaten([one[0], apart[1]])
+    lost = replace(curves[0], scores=curves[0].scores * np.inf)
+    assert ": after 0, 1: `low`, `high`." in equal_tables.unbeaten([lost, apart[1]])
+    assert "`" not in equal_tables.unbeaten(curves[3:])
 
 
 def test_runs_of_older_settings_have_no_curve(queue):

@@ -3,15 +3,18 @@
 import csv
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import meta_rl
 from meta_rl.cli import adapt, evaluate, train
 from meta_rl.errors import InputError
+from meta_rl.families.examples import ImageClasses
 from meta_rl.storage import checkpoint
 from tests.test_commands import ON_SINUSOID
 
@@ -209,6 +212,20 @@ def test_a_class_in_two_splits_is_refused(tmp_path):
     data = pictures(tmp_path / "data", {"train": "abcde", "test": "cdefg"})
     with pytest.raises(InputError, match="every class in one of train, validation, test, got 'c'"):
         train.main(["folder", "--data", str(data), *PLAIN, "--log-dir", str(tmp_path)])
+
+
+def test_names_of_classes_may_be_numbers_and_the_same_in_two_splits(tmp_path):
+    images = [np.full((4, 28, 28), 9 * c, np.uint8) for c in range(6)]
+    splits = {"train": [0, 1], "validation": [2, 3], "test": [4, 5]}
+    preset = meta_rl.preset("glyphs-5way-1shot")
+    data = replace(preset.data, tasks=2, shots=1, queries=1, ways=2)
+    config = replace(preset, data=data)
+    for names in (("cat", "dog") * 3, np.arange(6)):
+        family = ImageClasses("mine", images, splits, ways=2, names=names)
+        network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(784, 2))
+        learner = meta_rl.MetaLearner(meta_rl.Supervised(family, network, data), config)
+        learner.save(tmp_path / str(names[1]))
+        meta_rl.load(tmp_path / str(names[1]), problem=learner.problem)
 
 
 def test_a_class_that_was_trained_on_is_not_tested_on_after_more_were_added(tmp_path):

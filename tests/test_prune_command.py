@@ -206,6 +206,6 @@ def test_what_cannot_be_done_is_refused_before_anything_is_written(
 def test_a_run_without_hidden_units_is_refused(tmp_path):
     logs = ["--log-dir", str(tmp_path / "runs")]
     train.main(["navigation-2d", "--iterations", "1", "--network.hidden", *SMALL, *logs])
-    with pytest.raises(InputError, match="expected a network with a hidden layer"):
+    with pytest.raises(InputError, match="expected a hidden layer of a perceptron"):
         prune.main([str(tmp_path / "runs" / "navigation-2d_1"), "--log-dir", str(tmp_path / "p")])
     assert not (tmp_path / "p").exists()

@@ -24,8 +24,8 @@ class RL2Config(OuterConfig):
     learning_rate: float = 5e-4
     """Adam's learning rate; with ``target_kl`` the first one."""
     final_learning_rate: float | None = None
-    """Learning rate at the end of the run, reached along a cosine, without ``target_kl``; the rate
-    does not fall with the run if not given."""
+    """Learning rate at the end of the run, reached along a cosine; only with ``target_kl`` None. It
+    does not fall if not given."""
     epochs: int = 4
     """Passes over the trials of one iteration."""
     minibatches: int = 4

@@ -38,7 +38,7 @@ class Curve:
     scores: np.ndarray
     """``(P, S, m)``; infinitely bad if adapting diverged."""
     spent: np.ndarray | None = None
-    """The budget of each task alone, ``(P, m)``; None if all are alike."""
+    """The budget of each task alone, ``(P, m)``; None if it is not known."""
     success: np.ndarray | None = None
     """Success rates of the same episodes, ``(P, S, m)``; None if they are not known."""
     trained: float | None = None

@@ -296,13 +296,17 @@ def _numbers_of(values: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray, 
 
 def _warn_of_lost(name: str, columns: np.ndarray) -> None:
     """Warn of columns ``(n, features)`` whose differences float32 loses."""
-    low, high = columns.min(0).astype(np.float64), columns.max(0).astype(np.float64)
-    varies = (high - low) / np.maximum(np.maximum(abs(low), abs(high)), 1e-30)
-    lost = np.flatnonzero((varies > ROUNDED) & (varies < LOST) & (columns.dtype.itemsize > 4))
+    if columns.dtype.itemsize <= 4:
+        return
+    low, high = columns.min(0), columns.max(0)
+    size = np.maximum(abs(low.astype(np.float64)), abs(high.astype(np.float64)))
+    varies = (high - low).astype(np.float64) / np.maximum(size, 1e-30)
+    least = ROUNDED if columns.dtype.kind == "f" else 0.0
+    lost = np.flatnonzero((varies > least) & (varies < LOST))
     if len(lost):
         k = lost[0]
         warnings.warn(
-            f"arrays: column {k + 1} of {name} varies from {low[k]:.17g} to {high[k]:.17g}, and "
+            f"arrays: column {k + 1} of {name} varies from {low[k]} to {high[k]}, and "
             "float32 hardly tells these apart. Subtract a constant, or leave the column out.",
             stacklevel=2,
         )

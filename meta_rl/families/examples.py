@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from meta_rl.errors import InputError, require
+from meta_rl.storage.reading import shortened
 from meta_rl.tasks import only_value
 from meta_rl.types import Task
 
@@ -88,7 +89,7 @@ class ImageClasses:
         self.ways = self.output_size = ways
         self.ink = ink
         self.turns = 4 if rotations else 1
-        self.names = tuple(names) or tuple(str(c) for c in range(len(images)))
+        self.names = tuple(map(str, names if len(names) else range(len(images))))
         self._classes = {
             split: np.array(splits[split], dtype=np.int64) for split in SPLITS if len(splits[split])
         }
@@ -100,7 +101,8 @@ class ImageClasses:
         stacked = np.concatenate([np.asarray(of_class) for of_class in images])
         used = np.concatenate([*self._classes.values()])
         self.fewest: int | None = int(self._sizes[used].min())
-        self.smallest = f"class {self.names[used[self._sizes[used].argmin()]]!r}"
+        fewest = self.names[used[self._sizes[used].argmin()]]
+        self.smallest = f"class {shortened(fewest, 60)!r}"
         self._images = torch.from_numpy(stacked[:, None] if stacked.ndim == 3 else stacked)
         self._on: dict[torch.device, Tensor] = {}
         self.input_shape: tuple[int, ...] = tuple(self._images.shape[1:])

@@ -153,13 +153,10 @@ def _opened(file: Path) -> Iterator[Image.Image]:
 
 
 def _opaque(picture: Image.Image) -> Image.Image:
-    if picture.mode.startswith("I"):  # whole numbers of 16 bits; of 32, only in TIFF
-        values = np.asarray(picture).astype(np.float64)
-        low, high = values.min(), values.max()
-        if low < 0 or high > 65535:
-            raise ValueError(f"expected whole numbers from 0 to 65535, got {low:.0f} to {high:.0f}")
-        bytes_in_more = picture.mode == "I" and picture.format == "TIFF" and high <= 255
-        grey = values if bytes_in_more else values / 257.0
+    if picture.mode == "I" and picture.format == "TIFF":  # their range cannot be known
+        raise ValueError("expected whole numbers of 8 or 16 bits, got 32")
+    if picture.mode.startswith("I"):  # whole numbers of 16 bits
+        grey = np.asarray(picture) / 257.0
         return Image.fromarray(grey.round().clip(0, 255).astype(np.uint8))
     if picture.mode == "F":
         values = np.nan_to_num(np.asarray(picture)).clip(0.0, 1e30)

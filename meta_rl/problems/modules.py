@@ -165,9 +165,10 @@ def check_splits(problem: Any, saved: Any) -> None:
 
 
 def _train_and_others(names: dict[str, Any]) -> tuple[set[str], set[str]]:
-    """Return the names of the split train, and those of all others."""
-    others = (name for split, held in names.items() if split != "train" for name in held)
-    return set(names.get("train", ())), set(others)
+    """Return the names of the split train, and those of all others, without names of both."""
+    others = {name for split, held in names.items() if split != "train" for name in held}
+    train = set(names.get("train", ()))
+    return train - others, others - train
 
 
 def require_problem(problem: Any, config: Config) -> None:

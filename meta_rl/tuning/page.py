@@ -79,7 +79,7 @@ def notes(planned: TuningPlan, content: dict[str, Any]) -> list[str]:
     preset = planned.settings.config
     if remember := [n for n in sorted(tried) if algorithm(n, preset).inner.method == "memory"]:
         told.append(
-            f"{' and '.join(remember)} take no inner steps: their score is the return of episode "
+            f"Without inner steps ({' and '.join(remember)}), a score is the return of episode "
             f"{content['inner_steps'] + 1} of a trial, after as many single episodes as others "
             f"take inner steps of {content['episodes']} episodes."
         )

@@ -21,7 +21,7 @@ from meta_rl.errors import DivergedError, InputError
 from meta_rl.evaluation.curves import Curve
 from meta_rl.evaluation.progress import progress
 from meta_rl.runs.learner import MetaLearner
-from meta_rl.statistics import Estimate, crossed_interval, mean, stratified_bootstrap
+from meta_rl.statistics import Estimate, difference_interval
 from meta_rl.tuning.candidates import Conditions, build, curve, samples_of_run, train
 from meta_rl.tuning.settings import TuningSettings
 from meta_rl.tuning.space import Space
@@ -164,19 +164,12 @@ class Comparison:
     """Sentences on runs whose training diverged before the budget was spent."""
 
     def difference(self, sign: int) -> Estimate:
-        """Return the chosen strategy's gain over the default after the last inner step.
-
-        The interval is for new seeds and tasks; with one seed, or if adapting diverged on a task,
-        a bootstrap's.
-        """
+        """Return the chosen strategy's gain over the default after the last inner step."""
         default, chosen = (curve.scores[-1] for curve in self.curves)
         with np.errstate(invalid="ignore"):
             better = sign * (chosen - default)
         both_lost = np.isinf(chosen) & np.isinf(default)
-        gains = np.where(both_lost, 0.0, better)
-        if len(gains) > 1 and np.isfinite(gains).all():
-            return crossed_interval(gains)
-        return stratified_bootstrap(gains, mean)
+        return difference_interval(np.where(both_lost, 0.0, better))
 
 
 def compare(planned: TuningPlan, study: Study) -> Comparison:

@@ -230,8 +230,9 @@ def fitting(space: Space, preset: Config) -> Space:
                 f"space.factors[{name!r}]: expected a setting such as 'inner.step_size'; no "
                 "algorithm that fits the preset has this one."
             )
-        numbers = all(v is None or type(v) in (int, float) for v in values)
-        require(numbers, f"space.factors[{name!r}]", "a setting whose value is a number", values[0])
+        for value in values:
+            number = value is None or type(value) in (int, float)
+            require(number, f"space.factors[{name!r}]", "a setting whose value is a number", value)
     fair = [name for name, config in configs.items() if sees_task(config) <= sees_task(preset)]
     return replace(space, algorithms=space.algorithms or tuple(fair))
 

@@ -67,7 +67,7 @@ def predict(model: Any, own: OwnData) -> list[list[Any]]:
         return []
     parts = np.array_split(own.unlabelled, math.ceil(len(own.unlabelled) / TOGETHER))
     found = np.concatenate([model.predict(part) for part in parts])
-    if any(isinstance(layer, agents.Block) for layer in model.network.modules()):
+    if len(found) > 1 and any(isinstance(layer, agents.Block) for layer in model.network.modules()):
         told = f"{len(parts[0])} at a time: batch normalization lets each see the others"
         print(f"{'classified' if own.classes else 'predicted'} {told}")
     if not own.classes:
