@@ -102,7 +102,7 @@ def read_image(file: Path, shape: tuple[int, ...], ink: bool = False) -> np.ndar
 
     It becomes grey for one channel, RGB for three. Transparent parts become white. The picture is
     turned upright by its EXIF data and squeezed to the shape (LANCZOS). White is 65535 in pictures
-    of 16 bits, and 255 in a TIFF of 32 bits without larger numbers (1 in one of fractions).
+    of 16 bits. A TIFF of 32-bit whole numbers is refused: its white is not known.
 
     Args:
         file: the picture's path.
