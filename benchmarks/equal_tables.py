@@ -16,8 +16,7 @@ from benchmarks.reproduce_list import Run
 from benchmarks.speed.tables import table
 from meta_rl.evaluation.curves import Curve
 from meta_rl.evaluation.figures import budget
-from meta_rl.evaluation.tables import scores
-from meta_rl.statistics import crossed_interval
+from meta_rl.evaluation.tables import scores, unbeaten
 
 PLAN: Any = SimpleNamespace(
     unit="environment steps",
@@ -83,33 +82,7 @@ def text(name: str, curves: Sequence[Curve]) -> str:
     left = [f"`{one}`" for one in listed if one not in {curve.name for curve in curves}]
     lacking = [f"Not run yet with today's settings: {', '.join(left)}."] if left else []
     drawn = f"![{preset}: return against environment steps of adapting](../images/{name}.png)"
-    return "\n\n".join([table(*scores(PLAN, curves)), unbeaten(curves), *lacking, drawn])
-
-
-def unbeaten(curves: Sequence[Curve]) -> str:
-    """Return which contestants no other beats clearly, after each number of inner steps.
-
-    One beats another clearly if the interval of their difference on the same tasks is above zero.
-    With fewer seeds than the other, or one, or scores that are not finite, none does.
-    """
-    rivals = [curve for curve in curves if curve.kind != "oracle"]
-    found: dict[str, list[int]] = {}
-    for k in range(max((len(curve.steps) for curve in rivals), default=0)):
-        there = {curve.name: curve.scores[k] for curve in rivals if k < len(curve.steps)}
-        left = [
-            f"`{name}`"
-            for name, own in there.items()
-            if not any(_beats(other, own) for other in there.values())
-        ]
-        found.setdefault(", ".join(left), []).append(k)
-    told = [f"after {', '.join(map(str, steps))}: {names}" for names, steps in found.items()]
-    return f"Not clearly beaten by any other, by number of inner steps: {'; '.join(told)}."
-
-
-def _beats(one: np.ndarray, other: np.ndarray) -> bool:
-    """Return whether scores ``(seeds, tasks)`` are clearly above others'."""
-    known = one.shape == other.shape and len(one) > 1 and np.isfinite([one, other]).all()
-    return bool(known) and crossed_interval(one - other).low > 0
+    return "\n\n".join([table(*scores(PLAN, curves)), unbeaten(curves, PLAN.sign), *lacking, drawn])
 
 
 def figure(curves: Sequence[Curve]) -> Figure:

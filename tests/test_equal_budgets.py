@@ -10,7 +10,6 @@ from benchmarks.equal_budgets import EQUAL, arms, scratch
 from benchmarks.reproduce_list import RUNS, Protocol
 from benchmarks.reproduce_results import is_done, read, results_file
 from meta_rl.errors import InputError
-from meta_rl.evaluation.curves import Curve
 from meta_rl.families import make_family
 
 TINY = {"data.tasks": 2, "data.episodes": 2}
@@ -90,30 +89,6 @@ def test_a_contestant_has_one_color_in_all_figures(queue):
     every = colors(curves)
     assert len({*every.values()}) == len(every) == 4
     assert colors(curves[2:]) == {name: every[name] for name in ("rl2", "ppo-from-scratch")}
-
-
-def test_a_contestant_is_beaten_where_the_interval_of_the_difference_says_so():
-    noise, best = np.random.default_rng(0).normal(0, 0.1, (3, 2, 3, 20)), [0.0, 5.0]
-    each = [[0.0, 0.0], best, [0.0, 4.9], [9.0, 9.0]]
-    curves = [
-        Curve(name=name, kind=kind, split="x", members=("a", "b", "c"), steps=(0, 1),
-              budget=np.zeros(2), scores=noise[n % 3] + np.array(means)[:, None, None])
-        for n, (name, kind, means) in enumerate(zip(
-            ("low", "high", "near", "told"),
-            ("algorithm", "algorithm", "rival", "oracle"), each, strict=True,
-        ))
-    ]  # fmt: skip
-    told = "Not clearly beaten by any other, by number of inner steps: "
-    told += "after 0: `low`, `high`, `near`; after 1: `high`, `near`."
-    assert equal_tables.unbeaten(curves) == told
-    apart = [curves[0], replace(curves[1], scores=curves[1].scores + 1)]
-    assert equal_tables.unbeaten(apart).endswith("after 0, 1: `high`.")
-    one = [replace(curve, scores=curve.scores[:, :1]) for curve in apart]
-    assert ": after 0, 1: `low`, `high`." in equal_tables.unbeaten(one)
-    assert ": after 0, 1: `low`, `high`." in equal_tables.unbeaten([one[0], apart[1]])
-    lost = replace(curves[0], scores=curves[0].scores * np.inf)
-    assert ": after 0, 1: `low`, `high`." in equal_tables.unbeaten([lost, apart[1]])
-    assert "`" not in equal_tables.unbeaten(curves[3:])
 
 
 def test_runs_of_older_settings_have_no_curve(queue):

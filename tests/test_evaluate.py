@@ -23,6 +23,7 @@ from meta_rl.evaluation.adapting import adapted
 from meta_rl.evaluation.algorithms import Algorithm, Run, load_algorithms
 from meta_rl.evaluation.curves import Curve, steps_to_reach
 from meta_rl.evaluation.rivals import Arena, rivals
+from meta_rl.evaluation.tables import unbeaten
 from meta_rl.loading import with_step_size
 from meta_rl.statistics import mean
 from meta_rl.storage import run_folder
@@ -130,6 +131,7 @@ def test_the_report_needs_no_other_file_and_no_network(report):
         "PPO from scratch",
         "stratified-bootstrap",
         "One seed of bandit-5-fomaml",
+        "Not clearly beaten by any other, by number of inner steps: after 0: ",
         "on 64 environment",
     ):
         assert words in text
@@ -308,6 +310,33 @@ def test_steps_are_counted_for_each_task(algorithm, tmp_path):
     few = curve.first(2)
     assert few.budget == pytest.approx(curve.spent[:, :2].mean(1))
     assert few.budget[1] != curve.budget[1]
+
+
+def test_a_contestant_is_beaten_where_the_interval_of_the_difference_says_so():
+    noise, best = np.random.default_rng(0).normal(0, 0.1, (3, 2, 3, 20)), [0.0, 5.0]
+    each = [[0.0, 0.0], best, [0.0, 4.9], [9.0, 9.0]]
+    curves = [
+        Curve(name=name, kind=kind, split="x", members=("a", "b", "c"), steps=(0, 1),
+              budget=np.zeros(2), scores=noise[n % 3] + np.array(means)[:, None, None])
+        for n, (name, kind, means) in enumerate(zip(
+            ("low", "high", "near", "told"),
+            ("algorithm", "algorithm", "rival", "oracle"), each, strict=True,
+        ))
+    ]  # fmt: skip
+    told = "Not clearly beaten by any other, by number of inner steps: "
+    told += "after 0: low, high, near; after 1: high, near."
+    assert unbeaten(curves, 1) == told
+    apart = [curves[0], replace(curves[1], scores=curves[1].scores + 1)]
+    assert unbeaten(apart, 1).endswith("after 0, 1: high.")
+    down = [replace(curve, scores=-curve.scores) for curve in apart]
+    assert unbeaten(down, -1) == unbeaten(apart, 1)
+    more = replace(apart[1], scores=apart[1].scores.repeat(2, 1))
+    lost = replace(curves[0], scores=curves[0].scores * np.inf)
+    for given in ([curves[0], more], [lost, apart[1]]):
+        assert unbeaten(given, 1).endswith(": after 0, 1: low, high.")
+    one = replace(apart[0], scores=apart[0].scores[:, :1])
+    for given in ([one, apart[1]], curves[3:], []):
+        assert unbeaten(given, 1) == ""
 
 
 def test_rivals_learn_on_the_tasks_they_are_given():

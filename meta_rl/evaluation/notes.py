@@ -22,6 +22,9 @@ def notes(planned: EvaluationPlan, curves: Sequence[Curve]) -> list[str]:
         "are left out.",
         f"Brackets are 95 % percentile intervals of {DRAWS:,} stratified-bootstrap draws: seeds "
         "with replacement, and tasks with replacement, the same tasks for every seed.",
+        "A contestant is clearly beaten if another is better and the 95 % interval of their "
+        "difference on the same tasks (Student's, for new seeds and new tasks) does not hold zero. "
+        "With few seeds it is wide. One seed is not compared.",
         *_success(curves),
         *_seeds(planned),
         *_tasks(planned),

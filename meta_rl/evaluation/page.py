@@ -13,7 +13,15 @@ from matplotlib.figure import Figure
 from meta_rl.evaluation.curves import Curve
 from meta_rl.evaluation.notes import notes
 from meta_rl.evaluation.protocol import EvaluationPlan
-from meta_rl.evaluation.tables import Table, by_split, interval, needed, same_tasks, scores
+from meta_rl.evaluation.tables import (
+    Table,
+    by_split,
+    interval,
+    needed,
+    same_tasks,
+    scores,
+    unbeaten,
+)
 from meta_rl.plots import pictures
 from meta_rl.statistics import interquartile_mean
 
@@ -60,6 +68,8 @@ def page(
     for split, those in by_split(planned, curves):
         where = f", {split}" if count > 1 else ""
         parts.append(section(f"Scores{where}", scores(planned, those)))
+        if told := unbeaten(those, planned.sign):
+            parts.append(f"<p>{escape(told)}</p>")
     if "budget" in drawn:
         parts.append(figure_of(f"At equal {planned.unit}", *drawn["budget"]))
     if limited := same_tasks(curves):

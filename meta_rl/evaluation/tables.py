@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 
+import numpy as np
+
 from meta_rl.evaluation.curves import Curve, steps_to_reach
 from meta_rl.evaluation.protocol import EvaluationPlan
-from meta_rl.statistics import Estimate, interquartile_mean, mean, worst_mean
+from meta_rl.statistics import Estimate, crossed_interval, interquartile_mean, mean, worst_mean
 from meta_rl.text_tables import Table, aligned
 
 
@@ -42,6 +44,40 @@ def scores(planned: EvaluationPlan, curves: Sequence[Curve]) -> Table:
     return head, rows
 
 
+def unbeaten(curves: Sequence[Curve], sign: int) -> str:
+    """Return which contestants no other beats clearly, after each number of inner steps.
+
+    One beats another clearly if the interval of their difference on the same tasks,
+    :func:`meta_rl.statistics.crossed_interval`, is on its side. With fewer seeds than the other, or
+    one, or scores that are not finite, none does. Oracles do not count. Empty if there are no two
+    contestants to compare.
+
+    Args:
+        curves: the contestants' curves on the same tasks.
+        sign: 1 if higher scores are better, -1 if lower scores are.
+    """
+    rivals = [c for c in curves if c.kind != "oracle" and c.scores.shape[1] > 1]
+    if len(rivals) < 2:
+        return ""
+    found: dict[str, list[int]] = {}
+    for k in range(max(len(curve.steps) for curve in rivals)):
+        there = {curve.name: sign * curve.scores[k] for curve in rivals if k < len(curve.steps)}
+        left = [
+            name
+            for name, own in there.items()
+            if not any(_beats(other, own) for other in there.values())
+        ]
+        found.setdefault(", ".join(left), []).append(k)
+    told = [f"after {', '.join(map(str, steps))}: {names}" for names, steps in found.items()]
+    return f"Not clearly beaten by any other, by number of inner steps: {'; '.join(told)}."
+
+
+def _beats(one: np.ndarray, other: np.ndarray) -> bool:
+    """Return whether scores ``(seeds, tasks)`` are clearly above others'."""
+    known = one.shape == other.shape and bool(np.isfinite([one, other]).all())
+    return known and crossed_interval(one - other).low > 0
+
+
 def needed(planned: EvaluationPlan, curves: Sequence[Curve]) -> Table:
     """Return the steps that rivals need to reach the algorithms' scores after 1 and K steps."""
     against = [curve for curve in curves if curve.kind == "rival"]
@@ -73,11 +109,11 @@ def by_split(planned: EvaluationPlan, curves: Sequence[Curve]) -> Iterator[tuple
 
 def plain(planned: EvaluationPlan, curves: Sequence[Curve]) -> str:
     """Return all tables as text."""
-    parts = [
-        f"{planned.problem.score_name}, {len(planned.tasks[split])} held-out tasks, {split}; "
-        f"95 % intervals\n{aligned(scores(planned, those))}"
-        for split, those in by_split(planned, curves)
-    ]
+    parts, named = [], planned.problem.score_name
+    for split, those in by_split(planned, curves):
+        head = f"{named}, {len(planned.tasks[split])} held-out tasks, {split}; 95 % intervals"
+        below = unbeaten(those, planned.sign)
+        parts.append("\n".join(filter(None, [head, aligned(scores(planned, those)), below])))
     if limited := same_tasks(curves):
         count = limited[0].scores.shape[2]
         parts += [
