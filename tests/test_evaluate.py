@@ -131,7 +131,7 @@ def test_the_report_needs_no_other_file_and_no_network(report):
         "PPO from scratch",
         "stratified-bootstrap",
         "One seed of bandit-5-fomaml",
-        "Not clearly beaten by any other, by number of inner steps: after 0: ",
+        "Not clearly beaten by any other, by number of inner steps: after 0",
         "on 64 environment",
     ):
         assert words in text
