@@ -131,7 +131,6 @@ def test_the_report_needs_no_other_file_and_no_network(report):
         "PPO from scratch",
         "stratified-bootstrap",
         "One seed of bandit-5-fomaml",
-        "Not clearly beaten by any other, by number of inner steps: after 0",
         "on 64 environment",
     ):
         assert words in text
@@ -310,6 +309,18 @@ def test_steps_are_counted_for_each_task(algorithm, tmp_path):
     few = curve.first(2)
     assert few.budget == pytest.approx(curve.spent[:, :2].mean(1))
     assert few.budget[1] != curve.budget[1]
+
+
+def test_algorithms_of_several_seeds_are_compared(runs, tmp_path, capsys):
+    for folder in runs.glob("bandit-5*_?"):
+        shutil.copytree(folder, tmp_path / folder.name)
+    other = ["--data.episodes", "8", "--algorithm", "fomaml", "--seed", "1"]
+    train.main(["bandit-5", *SMALL, *other, "--log-dir", str(tmp_path)])
+    options = ["--tasks", "3", "--steps", "1", "--device", "cpu", "--out", str(tmp_path / "out")]
+    evaluate.main([*map(str, sorted(tmp_path.glob("bandit-5*_?"))), *options])
+    told = "by any other, by number of inner steps: after 0"
+    assert told in capsys.readouterr().out
+    assert told in (tmp_path / "out" / "report.html").read_text()
 
 
 def test_a_contestant_is_beaten_where_the_interval_of_the_difference_says_so():

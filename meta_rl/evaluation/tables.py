@@ -49,14 +49,14 @@ def unbeaten(curves: Sequence[Curve], sign: int) -> str:
 
     One beats another clearly if the interval of their difference on the same tasks,
     :func:`meta_rl.statistics.crossed_interval`, is on its side. With fewer seeds than the other, or
-    one, or scores that are not finite, none does. Oracles do not count. Empty if there are no two
-    contestants to compare.
+    one, or scores that are not finite, none does. Oracles and random weights do not count. Empty if
+    there are no two contestants to compare.
 
     Args:
         curves: the contestants' curves on the same tasks.
         sign: 1 if higher scores are better, -1 if lower scores are.
     """
-    rivals = [c for c in curves if c.kind != "oracle" and c.scores.shape[1] > 1]
+    rivals = [c for c in curves if c.kind in ("algorithm", "rival") and c.scores.shape[1] > 1]
     if len(rivals) < 2:
         return ""
     found: dict[str, list[int]] = {}
