@@ -85,9 +85,9 @@ def tunings(results: dict[str, Any]) -> str:
     rows = []
     for name, result in results.items():
         states = [trial["state"] for trial in result["trials"]]
-        compared = result["comparison"] or {"arms": {}, "gain": None}
-        cells = [estimate(arm["mean"][-1]) for arm in compared["arms"].values()] or ["", ""]
-        last = [np.array(arm["scores"], float)[-1] for arm in compared["arms"].values()]
+        compared = [*result["comparison"].get("arms", {}).values()]
+        cells = [estimate(arm["mean"][-1]) for arm in compared] or ["", ""]
+        last = [np.array(arm["scores"], float)[-1] for arm in compared]
         sign = 1 if result["higher_is_better"] else -1
         gain = "the default stays"
         if last:

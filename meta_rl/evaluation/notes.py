@@ -9,6 +9,7 @@ import numpy as np
 from meta_rl.evaluation.curves import Curve
 from meta_rl.evaluation.protocol import EvaluationPlan
 from meta_rl.statistics import DRAWS
+from meta_rl.tasks import few_members
 
 TOLERANCE = 0.05  # of meta-training budgets: the last iteration ends beyond a budget
 
@@ -152,14 +153,13 @@ def _seeds(planned: EvaluationPlan) -> list[str]:
 def _tasks(planned: EvaluationPlan) -> list[str]:
     told = []
     for split, tasks in planned.tasks.items():
-        different = len({repr(dict(task)) for task in tasks})
         told.append(
             f"{split}: {len(tasks)} tasks, drawn by seed {planned.settings.seed} from a stream "
             "that no training draws from; all runs and baselines get the same tasks."
         )
-        if different < len(tasks):
+        if few := few_members(tasks):
             told.append(
-                f"{split} has few members: of the {len(tasks)} tasks only {different} differ. "
-                "Training has met them too unless the split keeps them apart."
+                f"{split} has few members: {few}. Training has met them too unless the split keeps "
+                "them apart."
             )
     return told

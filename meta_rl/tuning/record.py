@@ -78,11 +78,6 @@ def verdict(planned: TuningPlan, comparison: Comparison) -> str:
         )
     value, low, high = comparison.difference(planned.sign)
     interval = f"{value:+.4g} [{low:+.4g}, {high:+.4g}]"
-    told = (
-        ["The chosen strategy sees the parameters of each task: it is a bound, not a rival."]
-        if _sees_more(planned, comparison)
-        else []
-    )
     name = planned.problem.score_name + ("" if planned.sign > 0 else " (lower is better)")
     judged = (
         "One seed cannot tell which is better (--seeds 3 may)"
@@ -98,12 +93,11 @@ def verdict(planned: TuningPlan, comparison: Comparison) -> str:
         f"{judged}. Gain in {name} after {planned.conditions.steps} inner steps, mean and 95 % "
         f"interval over {fresh} and {tasks} test tasks: {interval}."
     )
-    return " ".join([gained, *told, *comparison.cut])
-
-
-def _sees_more(planned: TuningPlan, comparison: Comparison) -> bool:
-    """Return whether the chosen policy sees the task's parameters and the default's does not."""
-    return sees_task(comparison.config) and not sees_task(planned.default)
+    told = [gained, *comparison.cut]
+    if sees_task(comparison.config) and not sees_task(planned.default):
+        seen = "The chosen strategy sees the parameters of each task: it is a bound, not a rival."
+        told.insert(1, seen)
+    return " ".join(told)
 
 
 def _trial(planned: TuningPlan, trial: FrozenTrial) -> dict[str, Any]:
